@@ -1,0 +1,1 @@
+"""The robustness harness and the speed benchmarks."""

@@ -1,0 +1,8 @@
+"""Robust architectures as JSON genotypes. Importing this package registers the models of `specs/` with timm."""
+
+from robnet_zoo import zoo as _zoo  # noqa: F401  (registration is what the import is for)
+from robnet_zoo.compiler import compile, for_inference
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.version import __version__
+
+__all__ = ["Genotype", "__version__", "compile", "for_inference"]

@@ -1,0 +1,42 @@
+"""From a spec to a network: `compile`; from a network to its fast form: `for_inference`."""
+
+from __future__ import annotations
+
+import torch
+
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.inference import InferenceNetwork
+from robnet_zoo.network import Network
+from robnet_zoo.passes import COMPILER_PASSES, apply
+
+
+def compile(
+    spec: Genotype,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    global_pool: str = "avg",
+    drop_rate: float = 0.0,
+) -> Network:
+    """The network of a spec, without dead edges, dead nodes or unread inputs, randomly initialised.
+
+    num_classes, in_chans: instead of the spec's. Weight keys name depth, edge and operation
+    (`cells.3.edges.0->2.sep_conv_3x3.1.weight`), whatever else the edge or the cell carries: a sub-network's keys are
+    a subset of its supernet's.
+    """
+    spec = apply(spec, COMPILER_PASSES)
+    return Network(spec, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool, drop_rate=drop_rate)
+
+
+def for_inference(
+    model: Network, *, dtype: torch.dtype = torch.float32, channels_last: bool = True
+) -> InferenceNetwork:
+    """A copy of a model in its inference form: batch norms folded, input gradients intact, no parameter gradients.
+
+    dtype: of the cells' arithmetic; torch.bfloat16 is the fastest where the processor has it. channels_last: the
+    layout of the activations. In float64, logits and input gradients equal the model's in eval mode to 1e-9.
+    """
+    if not isinstance(model, Network):
+        raise TypeError(f"expected a robnet_zoo Network, got {type(model).__name__}")
+    with torch.no_grad():
+        return InferenceNetwork(model, dtype=dtype, channels_last=channels_last)

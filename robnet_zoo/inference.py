@@ -1,0 +1,322 @@
+"""The inference form of a network: the same function, arranged for speed. Attacks and exports run on it.
+
+What changes, and why it is faster (figures: `benchmarks/speed.py`):
+
+- batch norms are folded into the convolutions before them (in float64, then cast);
+- every node is rectified once, not once an edge, and kept apart instead of concatenated, so that the cells that
+  read it share the rectified node and no gradient has to be cut out of a concatenation;
+- in channels-last layout a 1x1 convolution is a matrix product over the pixels that adds into its node's sum;
+- a depthwise convolution of stride 2 is one of stride 1 of which every second pixel is kept: the gradient of the
+  one is fast on CPUs, that of the other takes the slow path.
+
+Gradients with respect to the input are those of the original; parameters ask for none.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robnet_zoo.blueprint import CellBlueprint, blueprint
+from robnet_zoo.network import Cell, Network
+from robnet_zoo.operations import FactorizedConv2d
+from robnet_zoo.vocabulary import Block, Norm
+
+
+class Value:
+    """A node: x, (N, C, H, W), and what is derived from it at most once."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._relu: Tensor | None = None
+        self._halves: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def relu(self) -> Tensor:
+        """max(x, 0), (N, C, H, W)."""
+        if self._relu is None:
+            self._relu = F.relu(self.x)
+        return self._relu
+
+    @property
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """The rectified pixels with even, and those with odd, coordinates: two of (N, C, H/2, W/2)."""
+        if self._halves is None:
+            self._halves = (_dense(self.relu[:, :, ::2, ::2]), _dense(self.relu[:, :, 1::2, 1::2]))
+        return self._halves
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution that may rectify its result, or add into a running sum.
+
+    weight: (out, in). bias: (out,) or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, channels_last: bool, relu: bool = False) -> None:
+        super().__init__()
+        self.channels_last, self.relu = channels_last, relu
+        self.weight = nn.Parameter(weight)
+        self.bias = None if bias is None else nn.Parameter(bias)
+
+    def forward(self, x: Tensor, total: Tensor | None = None) -> Tensor:
+        """(N, in, H, W) -> (N, out, H, W). A `total` is taken over: the sum may be made in its place."""
+        if not self.channels_last:
+            y = F.conv2d(x, self.weight[:, :, None, None], self.bias)
+            y = y if total is None else total + y
+            return F.relu(y) if self.relu else y
+        pixels = _pixels(x)  # (N * H * W, in)
+        if total is None:
+            sums = F.linear(pixels, self.weight, self.bias)  # (N * H * W, out)
+        else:
+            sums = _pixels(total).addmm_(pixels, self.weight.t())
+            sums = sums if self.bias is None else sums.add_(self.bias)
+        sums = F.relu_(sums) if self.relu else sums  # before the view, so that autograd sees no write to a view
+        return sums.view(x.shape[0], x.shape[2], x.shape[3], -1).permute(0, 3, 1, 2)
+
+
+class Subsampled(nn.Module):
+    """A depthwise convolution of stride 2, as every second pixel of the one of stride 1."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        conv.stride = (1, 1)
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _dense(self.conv(x)[:, :, ::2, ::2])  # (N, C, H/2, W/2)
+
+
+class Mix(nn.Module):
+    """A 1x1 convolution of the concatenation of several values, without concatenating them."""
+
+    def __init__(self, conv: nn.Conv2d, parts: int, *, channels_last: bool) -> None:
+        super().__init__()
+        slices = conv.weight[:, :, 0, 0].detach().chunk(parts, dim=1)  # parts of (out, in / parts)
+        self.terms = nn.ModuleList(
+            Pointwise(slice.contiguous(), conv.bias if i == 0 else None, channels_last=channels_last)
+            for i, slice in enumerate(slices)
+        )
+
+    def forward(self, values: Sequence[Tensor]) -> Tensor:
+        total: Tensor | None = None
+        for term, value in zip(self.terms, values, strict=True):
+            total = term(value, total)
+        assert total is not None
+        return total
+
+
+class Halving(nn.Module):
+    """The factorized convolution of the concatenation of several values; see `vocabulary.FactorizedConv`."""
+
+    def __init__(self, conv: FactorizedConv2d, parts: int, *, channels_last: bool) -> None:
+        super().__init__()
+        self.even = Mix(conv.conv_1, parts, channels_last=channels_last)
+        self.odd = Mix(conv.conv_2, parts, channels_last=channels_last)
+
+    def forward(self, values: Sequence[Value]) -> Tensor:
+        even = self.even([value.halves[0] for value in values])
+        odd = self.odd([value.halves[1] for value in values])
+        return torch.cat([even, odd], dim=1)  # (N, out, H/2, W/2)
+
+
+class Preprocess(nn.Module):
+    """A cell input: the nodes of an earlier cell, rectified and mixed."""
+
+    def __init__(self, block: Block, module: nn.Module, parts: int, *, channels_last: bool) -> None:
+        super().__init__()
+        (_, conv) = fold(block, module)
+        self.mix: Mix | Halving
+        if isinstance(conv, FactorizedConv2d):
+            self.mix = Halving(conv, parts, channels_last=channels_last)
+        else:
+            self.mix = Mix(conv, parts, channels_last=channels_last)
+
+    def forward(self, values: Sequence[Value]) -> Tensor:
+        if isinstance(self.mix, Halving):
+            return self.mix(values)
+        return self.mix([value.relu for value in values])  # (N, C, H, W)
+
+
+class EdgeOperation(nn.Module):
+    """One operation on one edge. accumulates: whether its last step adds into the node's running sum."""
+
+    def __init__(self, block: Block, module: nn.Module, *, reads: int, channels_last: bool) -> None:
+        super().__init__()
+        self.reads = reads
+        steps = fold(block, module)
+        self.rectified = bool(steps) and isinstance(steps[0], nn.ReLU)
+        self.steps = nn.ModuleList(_lower(steps[self.rectified :], channels_last=channels_last))
+        self.accumulates = bool(len(self.steps)) and isinstance(self.steps[-1], Pointwise)
+
+    def forward(self, value: Value, total: Tensor | None = None) -> Tensor:
+        x = value.relu if self.rectified else value.x
+        for index, step in enumerate(self.steps):
+            if isinstance(step, Halving):
+                x = step([value])
+            elif self.accumulates and index == len(self.steps) - 1:
+                return step(x, total)
+            else:
+                x = step(x)
+        return x if total is None else total + x
+
+
+class InferenceCell(nn.Module):
+    """A cell on nodes that are kept apart: two lists of values in, the values of `concat` out."""
+
+    def __init__(self, plan: CellBlueprint, cell: Cell, parts: tuple[int, int], *, channels_last: bool) -> None:
+        super().__init__()
+        self.sources = sorted(plan.preprocess)
+        self.preprocess = nn.ModuleList(
+            Preprocess(
+                plan.preprocess[source], cell.preprocess[str(source)], parts[source], channels_last=channels_last
+            )
+            for source in self.sources
+        )
+        targets = dict.fromkeys(edge[1] for edge in plan.edges)
+        position = {node: index for index, node in enumerate([*self.sources, *targets])}
+        self.nodes = nn.ModuleList()
+        for target in targets:
+            operations = [
+                EdgeOperation(block, cell.edges[str(edge)][name], reads=position[edge[0]], channels_last=channels_last)
+                for edge, blocks in plan.edges.items()
+                if edge[1] == target
+                for name, block in blocks.items()
+            ]
+            # The ones that add in place come first, when the running sum is still their own.
+            operations.sort(key=lambda operation: not operation.accumulates)
+            _gather_biases(operations)
+            self.nodes.append(nn.ModuleList(operations))
+        self.concat = [position[node] for node in plan.concat]
+
+    def forward(self, before: Sequence[Value], last: Sequence[Value]) -> list[Value]:
+        inputs = (before, last)
+        values = [Value(block(inputs[source])) for source, block in zip(self.sources, self.preprocess, strict=True)]
+        for operations in self.nodes:
+            total: Tensor | None = None
+            for operation in operations:
+                total = operation(values[operation.reads], total)
+            assert total is not None
+            values.append(Value(total))
+        return [values[index] for index in self.concat]
+
+
+class InferenceNetwork(nn.Module):
+    """The inference form of a Network; made by `robnet_zoo.compiler.for_inference`.
+
+    Images: (N, C, H, W) in [0, 1], of any floating dtype and layout. Logits: (N, num_classes), of the images' dtype;
+    inside, the cells compute in `dtype` and the head in at least float32.
+    """
+
+    def __init__(self, network: Network, *, dtype: torch.dtype, channels_last: bool) -> None:
+        super().__init__()
+        self.spec, self.num_classes, self.dtype, self.channels_last = (
+            network.spec,
+            network.num_classes,
+            dtype,
+            channels_last,
+        )
+        plan = blueprint(network.spec, in_chans=network.in_chans, num_classes=network.num_classes)
+        self.stem = nn.ModuleList(
+            nn.Sequential(*fold(block, stage)) for block, stage in zip(plan.stem, network.stem, strict=True)
+        )
+        self.cells = nn.ModuleList()
+        parts = (1, 1)
+        for cell_plan, cell in zip(plan.cells, network.cells, strict=True):
+            self.cells.append(InferenceCell(cell_plan, cell, parts, channels_last=channels_last))
+            parts = (parts[1], len(cell_plan.concat))
+        self.global_pool = copy.deepcopy(network.global_pool)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(dtype=dtype, memory_format=layout)
+        self.classifier = copy.deepcopy(network.classifier).to(torch.promote_types(dtype, torch.float32))
+        self.eval().requires_grad_(False)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the last cell's output, (N, num_features, H', W'), in `dtype`."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        outputs = [x.to(self.dtype).contiguous(memory_format=layout)]
+        for stage in self.stem:
+            outputs.append(stage(outputs[-1]))
+        before, last = [Value(outputs[1])], [Value(outputs[-1])]
+        for cell in self.cells:
+            before, last = last, cell(before, last)
+        return torch.cat([value.x for value in last], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.global_pool(self.forward_features(x).to(torch.promote_types(self.dtype, torch.float32)))
+        return self.classifier(features).to(x.dtype)
+
+
+def fold(block: Block, module: nn.Module) -> list[nn.Module]:
+    """A block's modules in float64 without its batch norms: each is folded into the convolution before it.
+
+    Uses the running statistics, whatever mode the module is in.
+    """
+    steps: list[nn.Module] = []
+    for layer, child in zip(block, module.children(), strict=True):
+        if isinstance(layer, Norm):
+            assert (
+                isinstance(child, nn.BatchNorm2d) and child.running_mean is not None and child.running_var is not None
+            )
+            scale = (child.running_var.double() + child.eps).rsqrt()
+            shift = -child.running_mean.double() * scale
+            if child.affine:
+                scale, shift = scale * child.weight.double(), shift * child.weight.double() + child.bias.double()
+            _scale(steps[-1], scale.detach(), shift.detach())
+        else:
+            steps.append(copy.deepcopy(child).double())
+    return steps
+
+
+def _scale(conv: nn.Module, scale: Tensor, shift: Tensor) -> None:
+    """Multiply a bias-free convolution's output channels by `scale` and add `shift`, in place. Both: (out,)."""
+    if isinstance(conv, FactorizedConv2d):
+        half = conv.out_channels // 2
+        _scale(conv.conv_1, scale[:half], shift[:half])
+        _scale(conv.conv_2, scale[half:], shift[half:])
+        return
+    assert isinstance(conv, nn.Conv2d) and conv.bias is None
+    conv.weight = nn.Parameter(conv.weight.detach() * scale[:, None, None, None])
+    conv.bias = nn.Parameter(shift)
+
+
+def _lower(steps: Sequence[nn.Module], *, channels_last: bool) -> list[nn.Module]:
+    """Folded modules -> the fast ones where there are such, the same elsewhere."""
+    lowered: list[nn.Module] = []
+    for step in steps:
+        if isinstance(step, FactorizedConv2d):
+            lowered.append(Halving(step, 1, channels_last=channels_last))
+        elif isinstance(step, nn.Conv2d) and step.kernel_size == (1, 1) and step.stride == (1, 1) and step.groups == 1:
+            lowered.append(Pointwise(step.weight[:, :, 0, 0].detach(), step.bias, channels_last=channels_last))
+        elif isinstance(step, nn.Conv2d) and step.stride == (2, 2) and step.groups == step.in_channels:
+            lowered.append(Subsampled(step))
+        elif isinstance(step, nn.ReLU) and lowered and isinstance(lowered[-1], Pointwise):
+            lowered[-1].relu = True
+        else:
+            lowered.append(step)
+    return lowered
+
+
+def _gather_biases(operations: Sequence[EdgeOperation]) -> None:
+    """Let the first of a node's accumulating operations add the biases of them all."""
+    ends = [
+        end for operation in operations if operation.accumulates and isinstance(end := operation.steps[-1], Pointwise)
+    ]
+    biases = [end.bias for end in ends if end.bias is not None]
+    if biases:
+        for end in ends:
+            end.bias = None
+        ends[0].bias = nn.Parameter(torch.stack([bias.detach() for bias in biases]).sum(0))
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """(N, C, H, W) in channels-last layout -> (N * H * W, C), without a copy."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _dense(x: Tensor) -> Tensor:
+    """x with its memory in the order of its channels-last or default layout, without gaps."""
+    return x.contiguous(memory_format=torch.channels_last if x.stride(1) == 1 else torch.contiguous_format)
