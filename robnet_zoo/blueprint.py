@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from robnet_zoo import vocabulary
 from robnet_zoo.genotype import Edge, Genotype
+from robnet_zoo.passes import drop_dead_edges
 from robnet_zoo.vocabulary import OPERATIONS, Block, Conv, Norm, Relu, Size
 
 
@@ -80,7 +81,7 @@ def blueprint(spec: Genotype, *, in_chans: int | None = None, num_classes: int |
 
 def parameters(spec: Genotype) -> int:
     """Learned numbers of the compiled network, counted without building it."""
-    plan = blueprint(spec)
+    plan = blueprint(drop_dead_edges(spec))
     head = (plan.features.channels + 1) * plan.num_classes
     return head + sum(vocabulary.parameters(block) for block, _ in _blocks(plan))
 
@@ -90,7 +91,7 @@ def multiply_adds(spec: Genotype) -> int:
 
     Convolutions and the head count, padded taps too; batch norms fold into convolutions and count nothing.
     """
-    plan = blueprint(spec)
+    plan = blueprint(drop_dead_edges(spec))
     head = plan.features.channels * plan.num_classes
     return head + sum(vocabulary.multiply_adds(block, size) for block, size in _blocks(plan))
 

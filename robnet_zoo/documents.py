@@ -10,26 +10,40 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self, TypeVar
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 MAX_BYTES = 64 * 2**20  # a results document of 10,000 images with its ledger takes about 10 MB
+MAX_PROBLEMS = 100  # problems collected from a document
 MAX_LISTED = 4  # problems spelled out in a message; the rest are counted
+MAX_SHOWN = 60  # characters of a value in a message
 
 Item = TypeVar("Item")
 Tuple = Annotated[tuple[Item, ...], Field(strict=False)]  # JSON arrays are lists; everything else is strict
+Place = tuple[str | int, ...]  # the keys and positions that lead to a part of a document
+Problem = tuple[Place, str]
 
 
 class DocumentError(ValueError):
     """A document that is not what it should be.
 
-    problems: one text a problem, each of the form `place: expected ..., got ...`.
-    str() is a single line: the source, then the problems.
+    problems: one text a problem, each of the form `place: expected ..., got ...`; at most MAX_PROBLEMS are collected.
+    str() is a single printable line: the source, then the problems.
     """
 
     def __init__(self, problems: Iterable[str], *, source: str = "") -> None:
@@ -37,30 +51,36 @@ class DocumentError(ValueError):
         self.source = source
         listed = "; ".join(self.problems[:MAX_LISTED])
         more = len(self.problems) - MAX_LISTED
-        tail = f"; and {more} more" if more > 0 else ""
-        super().__init__(f"{source}: {listed}{tail}" if source else f"{listed}{tail}")
+        if more > 0:
+            listed += f"; and {more if len(self.problems) < MAX_PROBLEMS else 'many'} more"
+        super().__init__(_printable(f"{source}: {listed}" if source else listed))
 
     def __reduce__(self) -> tuple[Callable[..., DocumentError], tuple[Any, ...]]:
-        return (_document_error, (self.problems, self.source))
-
-
-def _document_error(problems: tuple[str, ...], source: str) -> DocumentError:
-    return DocumentError(problems, source=source)
+        return (partial(type(self), source=self.source), (self.problems,))  # a worker's error reaches its parent whole
 
 
 class Document(BaseModel):
     """Base of every document: frozen, strict, unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    max_bytes: ClassVar[int] = MAX_BYTES  # of the document as JSON
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _no_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            unknown = [key for key in data if key not in cls.model_fields]
-            if unknown:
-                raise problems_error([f"unknown key {shown(key)}{nearest(key, cls.model_fields)}" for key in unknown])
-        return data
+    def _no_unknown_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Report unknown keys with the nearest right one, together with all else that is wrong."""
+        if not isinstance(data, Mapping):
+            return handler(data)
+        fields = cls.model_fields
+        strange = _first(key for key in data if key not in fields)
+        unknown: list[Problem] = [((), f"unknown key {shown(key)}{nearest(key, fields)}") for key in strange]
+        try:
+            document = handler({key: value for key, value in data.items() if key in fields})
+        except ValidationError as error:
+            raise problems_error([*unknown, *_problems(error)]) if unknown else error from None
+        if unknown:
+            raise problems_error(unknown)
+        return document
 
     @classmethod
     def parse(cls, data: Any, *, source: str = "") -> Self:
@@ -68,37 +88,61 @@ class Document(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise DocumentError(_problems(error), source=source) from None
+            raise DocumentError(map(_sentence, _problems(error)), source=source) from None
 
     @classmethod
     def loads(cls, text: str | bytes, *, source: str = "") -> Self:
         """The document in a JSON text. Raises DocumentError."""
+        _check_size(len(text), cls.max_bytes, source)
         return cls.parse(parse_json(text, source=source), source=source)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """The document in a JSON file. Raises DocumentError, also for a file that cannot be read."""
-        return cls.loads(read_bytes(path), source=str(path))
+        return cls.loads(read_bytes(path, limit=cls.max_bytes), source=os.fsdecode(path))
 
     def dumps(self) -> str:
         """The document as JSON, one line a list of plain values, ending in a newline."""
         return _dumps(self.model_dump(mode="json", exclude_none=True)) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the document to a file, atomically."""
-        write_atomically(path, self.dumps().encode())
+        """Write the document to a file, atomically. Raises OSError, and DocumentError if `load` would refuse it."""
+        data = self.dumps().encode()
+        _check_size(len(data), self.max_bytes, os.fsdecode(path))
+        write_atomically(path, data)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values for some keys, which are validated. Raises DocumentError.
+
+        pydantic's own does not validate, and a changed copy would keep what the original has cached, such as a hash.
+        """
+        copy = super().model_copy(deep=deep)
+        if not update:
+            return copy
+        return self.parse({key: getattr(copy, key) for key in type(self).model_fields} | dict(update))
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """A file's bytes. Raises DocumentError if it cannot be read or is larger than MAX_BYTES."""
+def exactly(*values: int) -> BeforeValidator:
+    """Beside Literal[values], for which pydantic also takes true and 1.0: a document says 1."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not int or value not in values:
+            raise PydanticKnownError("literal_error", {"expected": " or ".join(map(str, values))})
+        return value
+
+    return BeforeValidator(check)
+
+
+def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
+    """A file's bytes. Raises DocumentError if it cannot be read or is larger than `limit` bytes."""
+    source = os.fsdecode(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DocumentError([f"cannot be read: {reason}"], source=str(path)) from None
-    if len(data) > MAX_BYTES:
-        raise DocumentError([f"expected at most {MAX_BYTES // 2**20} MiB of JSON, got more"], source=str(path))
+        with open(source, "rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DocumentError([f"cannot be read: {reason}"], source=source) from None
+    _check_size(len(data), limit, source)
     return data
 
 
@@ -106,57 +150,74 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that a crash at any moment leaves the old file or the new one."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    temporary = target.parent / f".{secrets.token_hex(8)}.part"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp made it private
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def parse_json(text: str | bytes, *, source: str = "") -> Any:
     """json.loads that refuses what JSON parsers disagree on. Raises DocumentError."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in result:
-                fail(f"key {shown(key)} stands twice in one object")
-            result[key] = value
-        return result
-
-    def fail(problem: str) -> NoReturn:
-        raise DocumentError([problem], source=source)
-
-    def constant(name: str) -> NoReturn:
-        fail(f"expected a finite number, got {name}")
-
-    def number(digits: str) -> float:
-        value = float(digits)
-        return value if abs(value) != float("inf") else fail(f"expected a finite number, got {shown(digits)}")
-
-    if isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            fail(f"expected UTF-8, got byte 0x{text[error.start]:02x} at offset {error.start}")
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_float=number)
+        return json.loads(_decoded(text), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+    except DocumentError as error:
+        raise DocumentError(error.problems, source=source) from None
     except json.JSONDecodeError as error:
-        fail(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+        reason = error.msg.removesuffix(" at")
+        problem = f"not JSON: {reason} at line {error.lineno}, column {error.colno}"
     except RecursionError:
-        fail("expected a document of a few levels, got one that is nested too deeply")
-    except ValueError as error:
-        if isinstance(error, DocumentError):
-            raise
-        fail("expected a number of ordinary size, got an integer of thousands of digits")
+        problem = "expected a document of a few levels, got one that is nested too deeply"
+    except ValueError:
+        problem = "expected a number of ordinary size, got an integer of thousands of digits"
+    raise DocumentError([problem], source=source)
+
+
+def _decoded(text: str | bytes) -> str:
+    if not isinstance(text, str):
+        try:
+            text = bytes(text).decode()
+        except UnicodeDecodeError as error:
+            _refuse(f"expected UTF-8, got byte 0x{error.object[error.start]:02x} at offset {error.start}")
+    if text.startswith("\ufeff"):
+        _refuse("expected UTF-8 without a byte order mark, got one")
+    if "\0" in text:
+        _refuse(f"expected UTF-8 text, got a NUL at offset {text.index(chr(0))}: it may be UTF-16")
+    if not text.strip():
+        _refuse("expected a JSON document, got nothing")
+    return text
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            _refuse(f"key {shown(key)} stands twice in one object")
+        result[key] = value
+    return result
+
+
+def _no_constant(name: str) -> NoReturn:
+    _refuse(f"expected a finite number, got {name}")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if abs(value) != float("inf") else _refuse(f"expected a finite number, got {shown(digits)}")
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise DocumentError([problem])
+
+
+def _check_size(size: int, limit: int, source: str) -> None:
+    if size > limit:
+        raise DocumentError([f"expected at most {limit // 1024} KiB of JSON, got more"], source=source)
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
@@ -166,63 +227,96 @@ def nearest(name: object, known: Iterable[str]) -> str:
     if close:
         return f", did you mean {close[0]!r}?"
     listed = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
-    return f", expected one of {listed}"
+    return f", expected one of {listed}" if choices else ""
 
 
 def shown(value: object) -> str:
     """A value as it stands in a message: short, one line, in JSON's own spelling, safe to print anywhere."""
+    text = ""
     try:
-        text = json.dumps(value)
+        for part in json.JSONEncoder().iterencode(value):  # lazy: a value may be huge
+            text += part
+            if len(text) > MAX_SHOWN:
+                return text[: MAX_SHOWN - 3] + "..."
     except (TypeError, ValueError, RecursionError):
-        text = ascii(value) if isinstance(value, (str, bytes, int, float)) else type(value).__name__
-    return text if len(text) <= 60 else text[:57] + "..."
+        return type(value).__name__
+    return text
 
 
-def problems_error(problems: Iterable[str]) -> PydanticCustomError:
-    """The error by which a validator reports several problems, each `place: text` or `text`."""
-    listed = tuple(problems)
-    return PydanticCustomError("problems", "{text}", {"text": "; ".join(listed), "problems": listed})
+def problems_error(problems: Iterable[Problem]) -> ValidationError:
+    """The error by which a model's validator reports several problems, each at a place below the model."""
+    return ValidationError.from_exception_data(
+        "document",
+        [
+            InitErrorDetails(type=PydanticCustomError("problem", "{text}", {"text": text}), loc=place, input=None)
+            for place, text in _first(problems)
+        ],
+    )
 
 
-def _problems(error: ValidationError) -> list[str]:
-    result: list[str] = []
-    for detail in error.errors(include_url=False):
-        place = _place(detail["loc"])
-        for text in detail.get("ctx", {}).get("problems", None) or [_expectation(detail)]:
-            result.append(f"{place}: {text}" if place else text)
-    return result
+def _first(items: Iterable[Item]) -> Iterator[Item]:
+    return islice(items, MAX_PROBLEMS)
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    place = ""
-    for step in location:
+def _problems(error: ValidationError) -> list[Problem]:
+    details = error.errors(include_url=False)
+    return [(detail["loc"], _expectation(detail)) for detail in _first(details)]
+
+
+def _sentence(problem: Problem) -> str:
+    """`cells.normal_3.alpha[4][1]: expected 0 or 1, got 2`."""
+    place, text = "", problem[1]
+    for step in problem[0]:
         if isinstance(step, int):
             place += f"[{step}]"
-        else:
-            name = step if step.isidentifier() else shown(step)
-            place += f".{name}" if place else name
-    return place
+        elif step.isidentifier():
+            place += f".{step}" if place else step
+        elif step != "[key]":  # pydantic's mark for the key itself, which the step before names
+            place += f"[{shown(step)}]"
+    return f"{place}: {text}" if place else text
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _expectation(detail: ErrorDetails) -> str:
     """`expected ..., got ...` for one of pydantic's errors."""
-    got = shown(detail["input"])
+    context, got = detail.get("ctx", {}), shown(detail["input"])
     match detail["type"]:
+        case "problem":
+            return str(context["text"])
         case "missing":
             return "missing"
         case "literal_error":
-            return f"expected {detail['ctx']['expected']}, got {got}"
+            expected = context["expected"]
         case "string_pattern_mismatch":
-            return f"expected a text that matches {detail['ctx']['pattern']}, got {got}"
+            expected = f"a text that matches {context['pattern']}"
+        case "string_too_long":
+            expected = f"at most {context['max_length']} characters"
+        case "string_type" | "string_unicode":
+            expected = "a text"
+        case "int_type":
+            expected = "an integer"
         case "model_type" | "dict_type":
-            return f"expected an object, got {got}"
+            expected = "an object"
         case "tuple_type":
-            return f"expected a list, got {got}"
-    message = detail["msg"]
-    for prefix, instead in (("Input should be ", "expected "), ("Value should ", "expected it to ")):
-        if message.startswith(prefix):
-            return f"{instead}{message.removeprefix(prefix)}, got {got}"
-    return f"{message[0].lower()}{message[1:]}, got {got}"
+            expected = "a list"
+        case "greater_than_equal":
+            expected = f"at least {context['ge']}"
+        case "less_than_equal":
+            expected = f"at most {context['le']}"
+        case "too_short":
+            expected, got = f"at least {context['min_length']} of them", str(context["actual_length"])
+        case "too_long":
+            expected, got = f"at most {context['max_length']} of them", str(context["actual_length"])
+        case "value_error" | "assertion_error":
+            return str(context["error"])
+        case _ if detail["msg"].startswith("Input should be "):
+            expected = detail["msg"].removeprefix("Input should be ")
+        case _:
+            return f"{detail['msg']}, got {got}"
+    return f"expected {expected}, got {got}"
 
 
 def _dumps(value: Any, indent: str = "") -> str:

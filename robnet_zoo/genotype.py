@@ -15,20 +15,25 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from functools import cache, cached_property
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
-from robnet_zoo.documents import Document, Tuple, nearest, problems_error, shown
+from robnet_zoo.documents import Document, Place, Problem, Tuple, exactly, nearest, problems_error, shown
 from robnet_zoo.vocabulary import OPERATIONS
 
 SCHEMA_VERSION = 1
 MAX_NODES = 32  # intermediate nodes of a cell
+MAX_EDGES = MAX_NODES * (MAX_NODES + 3) // 2
+MAX_OPERATIONS = 64
+MAX_DEPTH = 1000
 STEM_STRIDES = {"cifar": 1, "imagenet": 8}
 
-Bit = Literal[0, 1]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*\z", max_length=100)]
+Bit = Annotated[Literal[0, 1], exactly(0, 1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100)]
+Text = Annotated[str, Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Budget = Literal["small", "medium", "large"]
 
@@ -39,13 +44,13 @@ class FrozenDict(dict[str, "Cell"]):
     def _refuse(self, *_: object, **__: object) -> Any:
         raise TypeError("a genotype is frozen; make a changed copy with model_copy(update=...)")
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Cell]]]:
         return (FrozenDict, (dict(self),))
 
     def __hash__(self) -> int:  # type: ignore[override]
-        return hash(tuple(self.items()))
+        return hash(frozenset(self.items()))  # like ==, whatever the order
 
 
 class Edge(tuple[int, int]):
@@ -55,6 +60,7 @@ class Edge(tuple[int, int]):
         return f"{self[0]}->{self[1]}"
 
 
+@cache
 def edges(nodes: int) -> tuple[Edge, ...]:
     """The edges of a cell with `nodes` intermediate nodes, ordered by target, then source: α's first axis."""
     return tuple(Edge((source, target)) for target in range(2, 2 + nodes) for source in range(target))
@@ -64,12 +70,12 @@ class Cell(Document):
     """One cell: α over (edge, operation), edges ordered by target node, then source."""
 
     alpha: Annotated[
-        Tuple[Tuple[Bit]],
-        Field(description="(E, K) of 0 or 1; E = 2 + 3 + ... edges, K the number of `operations`"),
+        Tuple[Annotated[Tuple[Bit], Field(max_length=MAX_OPERATIONS)]],
+        Field(max_length=MAX_EDGES, description="(E, K) of 0 or 1; E = 2 + 3 + ... edges, K = len(operations)"),
     ]
     concat: Annotated[
         Tuple[Annotated[int, Field(ge=2)]],
-        Field(description="nodes whose concatenation is the output, ascending"),
+        Field(max_length=MAX_NODES, description="nodes whose concatenation is the output, ascending"),
     ]
 
     @model_validator(mode="after")
@@ -79,18 +85,17 @@ class Cell(Document):
             raise problems_error(found)
         return self
 
-    def _problems(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[Problem]:
         sizes = {nodes * (nodes + 3) // 2: nodes for nodes in range(1, MAX_NODES + 1)}
         if len(self.alpha) not in sizes:
-            yield f"alpha: expected 2, 5, 9, 14, ... edges (2 + 3 + ... a node), got {len(self.alpha)}"
+            yield ("alpha",), f"expected 2, 5, 9, 14, ... edges (2 + 3 + ... a node), got {len(self.alpha)}"
             return
         last = 1 + sizes[len(self.alpha)]
-        if not self.concat or any(a >= b for a, b in zip(self.concat, self.concat[1:], strict=False)):
-            yield f"concat: expected one or more nodes in ascending order, got {shown(self.concat)}"
-            return
-        if self.concat[-1] > last:
-            yield f"concat: expected nodes from 2 to {last}, got {self.concat[-1]}"
-            return
+        if not self.concat or any(a >= b for a, b in pairwise(self.concat)):
+            yield ("concat",), f"expected one or more nodes in ascending order, got {shown(self.concat)}"
+        for index, node in enumerate(self.concat):
+            if node > last:
+                yield ("concat", index), f"expected a node from 2 to {last}, got {node}"
         fed = {0, 1}
         for edge, row in zip(self.edges, self.alpha, strict=True):
             if any(row) and edge[0] in fed:
@@ -98,8 +103,8 @@ class Cell(Document):
         feeding = {edge[0] for edge, row in zip(self.edges, self.alpha, strict=True) if any(row)}
         for node in range(2, last + 1):
             if node not in fed and (node in self.concat or node in feeding):
-                place = ", ".join(f"alpha[{i}]" for i, edge in enumerate(self.edges) if edge[1] == node)
-                yield f"node {node} is used but no input reaches it: expected a 1 in {place}"
+                first = len(edges(node - 2))  # the rows of the nodes before
+                yield ("alpha",), f"no input reaches node {node}, expected a 1 in rows {first} to {first + node - 1}"
 
     @property
     def nodes(self) -> int:
@@ -138,10 +143,13 @@ class NetworkConfig(Document):
         Field(description="cifar: one 3x3 conv to 3C; imagenet: three stride-2 convs to C"),
     ]
     channels: Annotated[Count, Field(description="C: channels of a node in the first cell")]
-    depth: Annotated[int, Field(ge=1, le=1000, description="number of cells; the layout has this length")]
+    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH, description="number of cells; the layout has this length")]
     reductions: Annotated[
         Tuple[Annotated[int, Field(ge=0)]],
-        Field(description="0-based depths of the cells that halve the size and double the channels, ascending"),
+        Field(
+            max_length=MAX_DEPTH,
+            description="0-based depths of the cells that halve the size and double the channels, ascending",
+        ),
     ]
     num_classes: Annotated[Count, Field(description="logits")]
     input_size: Annotated[
@@ -153,12 +161,12 @@ class NetworkConfig(Document):
 class Provenance(Document):
     """Where an architecture comes from. Not part of its hash."""
 
-    source: str | None = None  # in words
-    paper: str | None = None
-    search: str | None = None  # identifier of the search run
-    seed: int | None = None
-    protocol: str | None = None  # how candidates were judged
-    weights_sha256: str | None = None  # of the supernet
+    source: Text | None = None  # in words
+    paper: Text | None = None
+    search: Text | None = None  # identifier of the search run
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    protocol: Text | None = None  # how candidates were judged
+    weights_sha256: Text | None = None  # of the supernet
 
 
 class Genotype(Document):
@@ -168,79 +176,90 @@ class Genotype(Document):
     place; dumps() and save(path) write it. `hash` identifies the function that it compiles to.
     """
 
-    schema_version: Literal[1]
+    max_bytes: ClassVar[int] = 2**19  # the bundled ones take 4 kB; a hostile one of this size takes seconds
+
+    schema_version: Annotated[Literal[1], exactly(SCHEMA_VERSION)]
     name: Name
-    operations: Annotated[Tuple[str], Field(description="the vocabulary that α's last axis indexes")]
-    cells: Annotated[dict[Name, Cell], AfterValidator(FrozenDict)]
-    layout: Annotated[Tuple[str], Field(description="the cell at each depth")]
+    operations: Annotated[
+        Tuple[str],
+        Field(max_length=MAX_OPERATIONS, description="the vocabulary that α's last axis indexes"),
+    ]
+    cells: Annotated[dict[Name, Cell], Field(max_length=MAX_DEPTH), AfterValidator(FrozenDict)]
+    layout: Annotated[Tuple[str], Field(max_length=MAX_DEPTH, description="the cell at each depth")]
     network: NetworkConfig
     provenance: Provenance = Provenance()
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _not_of_the_future(cls, data: Any) -> Any:
+    def _not_of_the_future(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """A document of a later schema is told so, and nothing else: its other keys may all be right there."""
         version = data.get("schema_version") if isinstance(data, Mapping) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            text = f"schema_version: expected {SCHEMA_VERSION}, got {shown(version)}; a newer robnet_zoo reads it"
-            raise problems_error([text])
-        return data
+        if type(version) is int and version > SCHEMA_VERSION:
+            text = f"expected {SCHEMA_VERSION}, got {shown(version)}; a newer robnet_zoo reads it"
+            raise problems_error([(("schema_version",), text)])
+        return handler(data)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         found = [*self._vocabulary_problems(), *self._layout_problems(), *self._size_problems()]
-        found = found or list(self._unused_cell_problems())
+        found = found or list(self._unread_problems())
         if found:
             raise problems_error(found)
         return self
 
-    def _vocabulary_problems(self) -> Iterator[str]:
+    def _vocabulary_problems(self) -> Iterator[Problem]:
+        if not self.operations:
+            yield ("operations",), "expected one or more, got none"
+            return
         for index, name in enumerate(self.operations):
             if name not in OPERATIONS:
-                yield f"operations[{index}]: unknown operation {shown(name)}{nearest(name, OPERATIONS)}"
+                yield ("operations", index), f"unknown operation {shown(name)}{nearest(name, OPERATIONS)}"
         for name, times in Counter(self.operations).items():
             if times > 1:
-                yield f"operations: {shown(name)} stands {times} times"
-        if not self.operations:
-            yield "operations: expected at least one, got none"
-        if not self.cells:
-            yield "cells: expected at least one, got none"
+                yield ("operations",), f"expected each operation once, got {shown(name)} {times} times"
         for name, cell in self.cells.items():
             for index, row in enumerate(cell.alpha):
                 if len(row) != len(self.operations):
-                    expected = f"expected {len(self.operations)} values, one an operation"
-                    yield f"cells.{name}.alpha[{index}]: {expected}, got {len(row)}"
+                    text = f"expected {len(self.operations)} values, one an operation, got {len(row)}"
+                    yield ("cells", name, "alpha", index), text
 
-    def _layout_problems(self) -> Iterator[str]:
+    def _layout_problems(self) -> Iterator[Problem]:
         network = self.network
         if len(self.layout) != network.depth:
-            yield f"layout: expected {network.depth} cells (network.depth), got {len(self.layout)}"
+            yield ("layout",), f"expected {network.depth} cells (network.depth), got {len(self.layout)}"
+        if not self.cells:
+            yield ("cells",), "expected one or more, got none"
+            return
         for index, name in enumerate(self.layout):
             if name not in self.cells:
-                yield f"layout[{index}]: unknown cell {shown(name)}{nearest(name, self.cells)}"
-        reductions = network.reductions
-        if any(a >= b for a, b in zip(reductions, reductions[1:], strict=False)):
-            yield f"network.reductions: expected depths in ascending order, got {shown(reductions)}"
-        for index, depth in enumerate(reductions):
+                yield ("layout", index), f"unknown cell {shown(name)}{nearest(name, self.cells)}"
+        if any(a >= b for a, b in pairwise(network.reductions)):
+            yield ("network", "reductions"), f"expected depths in ascending order, got {shown(network.reductions)}"
+        for index, depth in enumerate(network.reductions):
             if depth >= network.depth:
-                yield f"network.reductions[{index}]: expected a depth from 0 to {network.depth - 1}, got {depth}"
+                text = f"expected a depth from 0 to {network.depth - 1}, got {shown(depth)}"
+                yield ("network", "reductions", index), text
 
-    def _size_problems(self) -> Iterator[str]:
+    def _size_problems(self) -> Iterator[Problem]:
+        """Sizes that a factorized reduction or the stem cannot halve. Reduced channels are even: they were doubled."""
         network = self.network
-        stride = STEM_STRIDES[network.stem] * 2 ** min(len(network.reductions), 64)
+        stride = STEM_STRIDES[network.stem] * 2 ** len(network.reductions)
         for index, axis in ((1, "height"), (2, "width")):
             if network.input_size[index] % stride:
-                place = f"network.input_size[{index}]"
-                yield f"{place}: expected a {axis} that {stride} divides, got {network.input_size[index]}"
+                text = f"expected a {axis} that {shown(stride)} divides, got {network.input_size[index]}"
+                yield ("network", "input_size", index), text
         if network.stem == "imagenet" and network.channels % 2:
-            yield f"network.channels: expected an even number for the imagenet stem, got {network.channels}"
+            yield ("network", "channels"), f"expected an even number for the imagenet stem, got {network.channels}"
 
-    def _unused_cell_problems(self) -> Iterator[str]:
-        """A cell whose output nothing reads: the network would be shallower than it says."""
-        inputs = [self.cells[name].live_nodes & {0, 1} for name in self.layout]
-        for depth in range(len(inputs) - 1):
-            skipped = 1 not in inputs[depth + 1]
-            if skipped and (depth + 2 >= len(inputs) or 0 not in inputs[depth + 2]):
-                yield f"layout[{depth}]: nothing reads the output of this cell ({shown(self.layout[depth])})"
+    def _unread_problems(self) -> Iterator[Problem]:
+        """A cell, or the last stage of the imagenet stem, whose output nothing reads."""
+        reads = [self.cells[name].live_nodes & {0, 1} for name in self.layout]
+        for depth in range(-1 if self.network.stem == "imagenet" else 0, len(reads) - 1):
+            if 1 in reads[depth + 1] or (depth + 2 < len(reads) and 0 in reads[depth + 2]):
+                continue
+            readers = " or ".join(f"layout[{later}]" for later in (depth + 1, depth + 2) if later < len(reads))
+            place: Place = ("network", "stem") if depth < 0 else ("layout", depth)
+            yield place, f"expected {readers} to read this output, got a network that skips it"
 
     @cached_property
     def hash(self) -> str:
@@ -266,7 +285,8 @@ class Genotype(Document):
     def density(self) -> float:
         """Share of the (edge, operation) pairs that are on, mean over the layout (paper, equation 2).
 
-        The paper divides by the number of edges, which would allow values up to 2; here 1 is the maximum.
+        The paper divides by the number of edges, which would allow values up to 2; here 1 is the maximum. A share of
+        the search space: dead edges do not count as on, and operations that no edge carries count as off.
         """
         shares = [
             sum(1 for _ in self.cells[name].active(self.operations))

@@ -20,11 +20,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from robnet_zoo.blueprint import CellBlueprint, blueprint
 from robnet_zoo.network import Cell, Network
 from robnet_zoo.operations import FactorizedConv2d
-from robnet_zoo.vocabulary import Block, Norm
+from robnet_zoo.vocabulary import Block, Conv, FactorizedConv, Norm
 
 
 class Value:
@@ -56,9 +57,9 @@ class Pointwise(nn.Module):
     weight: (out, in). bias: (out,) or None.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, channels_last: bool, relu: bool = False) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, channels_last: bool) -> None:
         super().__init__()
-        self.channels_last, self.relu = channels_last, relu
+        self.channels_last, self.relu = channels_last, False
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
 
@@ -76,6 +77,17 @@ class Pointwise(nn.Module):
             sums = sums if self.bias is None else sums.add_(self.bias)
         sums = F.relu_(sums) if self.relu else sums  # before the view, so that autograd sees no write to a view
         return sums.view(x.shape[0], x.shape[2], x.shape[3], -1).permute(0, 3, 1, 2)
+
+
+class Affine(nn.Module):
+    """A batch norm that no convolution before it can take: x * scale + shift, a channel. Both: (C,)."""
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(scale), nn.Parameter(shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale[:, None, None] + self.shift[:, None, None]  # (N, C, H, W)
 
 
 class Subsampled(nn.Module):
@@ -133,35 +145,64 @@ class Preprocess(nn.Module):
         if isinstance(conv, FactorizedConv2d):
             self.mix = Halving(conv, parts, channels_last=channels_last)
         else:
+            assert isinstance(conv, nn.Conv2d)
             self.mix = Mix(conv, parts, channels_last=channels_last)
 
     def forward(self, values: Sequence[Value]) -> Tensor:
-        if isinstance(self.mix, Halving):
-            return self.mix(values)
-        return self.mix([value.relu for value in values])  # (N, C, H, W)
+        x: Tensor = self.mix(values if isinstance(self.mix, Halving) else [value.relu for value in values])
+        return x  # (N, C, H, W), of a Halving half the size
 
 
 class EdgeOperation(nn.Module):
-    """One operation on one edge. accumulates: whether its last step adds into the node's running sum."""
+    """One operation on one edge. adder: its last step, where that can add into the node's running sum."""
 
-    def __init__(self, block: Block, module: nn.Module, *, reads: int, channels_last: bool) -> None:
+    def __init__(self, block: Block, module: nn.Module, *, channels_last: bool) -> None:
         super().__init__()
-        self.reads = reads
         steps = fold(block, module)
         self.rectified = bool(steps) and isinstance(steps[0], nn.ReLU)
-        self.steps = nn.ModuleList(_lower(steps[self.rectified :], channels_last=channels_last))
-        self.accumulates = bool(len(self.steps)) and isinstance(self.steps[-1], Pointwise)
+        steps = steps[self.rectified :]
+        first = steps[0] if steps else None
+        self.halving: Halving | None = None
+        if self.rectified and isinstance(first, FactorizedConv2d):
+            self.halving = Halving(first, 1, channels_last=channels_last)
+            steps = steps[1:]
+        steps = _lower(steps, channels_last=channels_last)
+        last = steps[-1] if steps else None
+        self.adder: Pointwise | None = None
+        if isinstance(last, Pointwise) and not last.relu:  # max(x, 0) would be of this operation, not of the sum
+            self.adder = last
+            steps = steps[:-1]
+        self.steps = nn.ModuleList(steps)
 
     def forward(self, value: Value, total: Tensor | None = None) -> Tensor:
-        x = value.relu if self.rectified else value.x
-        for index, step in enumerate(self.steps):
-            if isinstance(step, Halving):
-                x = step([value])
-            elif self.accumulates and index == len(self.steps) - 1:
-                return step(x, total)
-            else:
-                x = step(x)
+        if self.halving is not None:
+            x: Tensor = self.halving([value])
+        else:
+            x = value.relu if self.rectified else value.x
+        for step in self.steps:
+            x = step(x)
+        if self.adder is not None:
+            x, total = self.adder(x, total), None
         return x if total is None else total + x
+
+
+class Node(nn.Module):
+    """The sum of the operations on a node's edges, each with the position of its source among the cell's values."""
+
+    def __init__(self, operations: Sequence[tuple[int, EdgeOperation]]) -> None:
+        super().__init__()
+        # The ones that add in place come first, when the running sum is still their own.
+        ordered = sorted(operations, key=lambda operation: operation[1].adder is None)
+        self.sources = [source for source, _ in ordered]
+        self.operations = nn.ModuleList(operation for _, operation in ordered)
+        _gather_biases([operation.adder for _, operation in ordered if operation.adder is not None])
+
+    def forward(self, values: Sequence[Value]) -> Tensor:
+        total: Tensor | None = None
+        for source, operation in zip(self.sources, self.operations, strict=True):
+            total = operation(values[source], total)
+        assert total is not None
+        return total
 
 
 class InferenceCell(nn.Module):
@@ -180,27 +221,21 @@ class InferenceCell(nn.Module):
         position = {node: index for index, node in enumerate([*self.sources, *targets])}
         self.nodes = nn.ModuleList()
         for target in targets:
-            operations = [
-                EdgeOperation(block, cell.edges[str(edge)][name], reads=position[edge[0]], channels_last=channels_last)
-                for edge, blocks in plan.edges.items()
-                if edge[1] == target
-                for name, block in blocks.items()
-            ]
-            # The ones that add in place come first, when the running sum is still their own.
-            operations.sort(key=lambda operation: not operation.accumulates)
-            _gather_biases(operations)
-            self.nodes.append(nn.ModuleList(operations))
+            operations = []
+            for edge, blocks in plan.edges.items():
+                if edge[1] == target:
+                    for name, block in blocks.items():
+                        module = cell.get_submodule(f"edges.{edge}.{name}")
+                        operation = EdgeOperation(block, module, channels_last=channels_last)
+                        operations.append((position[edge[0]], operation))
+            self.nodes.append(Node(operations))
         self.concat = [position[node] for node in plan.concat]
 
     def forward(self, before: Sequence[Value], last: Sequence[Value]) -> list[Value]:
         inputs = (before, last)
         values = [Value(block(inputs[source])) for source, block in zip(self.sources, self.preprocess, strict=True)]
-        for operations in self.nodes:
-            total: Tensor | None = None
-            for operation in operations:
-                total = operation(values[operation.reads], total)
-            assert total is not None
-            values.append(Value(total))
+        for node in self.nodes:
+            values.append(Value(node(values)))
         return [values[index] for index in self.concat]
 
 
@@ -213,12 +248,8 @@ class InferenceNetwork(nn.Module):
 
     def __init__(self, network: Network, *, dtype: torch.dtype, channels_last: bool) -> None:
         super().__init__()
-        self.spec, self.num_classes, self.dtype, self.channels_last = (
-            network.spec,
-            network.num_classes,
-            dtype,
-            channels_last,
-        )
+        self.spec, self.num_classes = network.spec, network.num_classes
+        self.dtype, self.channels_last = dtype, channels_last
         plan = blueprint(network.spec, in_chans=network.in_chans, num_classes=network.num_classes)
         self.stem = nn.ModuleList(
             nn.Sequential(*fold(block, stage)) for block, stage in zip(plan.stem, network.stem, strict=True)
@@ -226,11 +257,12 @@ class InferenceNetwork(nn.Module):
         self.cells = nn.ModuleList()
         parts = (1, 1)
         for cell_plan, cell in zip(plan.cells, network.cells, strict=True):
+            assert isinstance(cell, Cell)
             self.cells.append(InferenceCell(cell_plan, cell, parts, channels_last=channels_last))
             parts = (parts[1], len(cell_plan.concat))
         self.global_pool = copy.deepcopy(network.global_pool)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(dtype=dtype, memory_format=layout)
+        self.to(dtype).to(memory_format=layout)
         self.classifier = copy.deepcopy(network.classifier).to(torch.promote_types(dtype, torch.float32))
         self.eval().requires_grad_(False)
 
@@ -247,28 +279,38 @@ class InferenceNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.global_pool(self.forward_features(x).to(torch.promote_types(self.dtype, torch.float32)))
-        return self.classifier(features).to(x.dtype)
+        logits: Tensor = self.classifier(features)
+        return logits.to(x.dtype)
 
 
 def fold(block: Block, module: nn.Module) -> list[nn.Module]:
-    """A block's modules in float64 without its batch norms: each is folded into the convolution before it.
+    """Copies of a block's modules in float64; each batch norm is folded into the convolution before it.
 
     Uses the running statistics, whatever mode the module is in.
     """
     steps: list[nn.Module] = []
+    foldable = False  # whether the last step is a convolution that no norm is folded into yet
     for layer, child in zip(block, module.children(), strict=True):
-        if isinstance(layer, Norm):
-            assert (
-                isinstance(child, nn.BatchNorm2d) and child.running_mean is not None and child.running_var is not None
-            )
-            scale = (child.running_var.double() + child.eps).rsqrt()
-            shift = -child.running_mean.double() * scale
-            if child.affine:
-                scale, shift = scale * child.weight.double(), shift * child.weight.double() + child.bias.double()
-            _scale(steps[-1], scale.detach(), shift.detach())
-        else:
+        if not isinstance(layer, Norm):
             steps.append(copy.deepcopy(child).double())
+        elif foldable:
+            _scale(steps[-1], *_scale_and_shift(child))
+        else:
+            steps.append(Affine(*_scale_and_shift(child)))
+        foldable = isinstance(layer, Conv | FactorizedConv)
     return steps
+
+
+def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """A batch norm in eval mode as x * scale + shift. Both: (C,), float64."""
+    assert isinstance(norm, _BatchNorm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    shift = -norm.running_mean.double() * scale
+    if norm.affine:
+        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
+    return scale.detach(), shift.detach()
 
 
 def _scale(conv: nn.Module, scale: Tensor, shift: Tensor) -> None:
@@ -278,7 +320,8 @@ def _scale(conv: nn.Module, scale: Tensor, shift: Tensor) -> None:
         _scale(conv.conv_1, scale[:half], shift[:half])
         _scale(conv.conv_2, scale[half:], shift[half:])
         return
-    assert isinstance(conv, nn.Conv2d) and conv.bias is None
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is None
     conv.weight = nn.Parameter(conv.weight.detach() * scale[:, None, None, None])
     conv.bias = nn.Parameter(shift)
 
@@ -287,9 +330,7 @@ def _lower(steps: Sequence[nn.Module], *, channels_last: bool) -> list[nn.Module
     """Folded modules -> the fast ones where there are such, the same elsewhere."""
     lowered: list[nn.Module] = []
     for step in steps:
-        if isinstance(step, FactorizedConv2d):
-            lowered.append(Halving(step, 1, channels_last=channels_last))
-        elif isinstance(step, nn.Conv2d) and step.kernel_size == (1, 1) and step.stride == (1, 1) and step.groups == 1:
+        if isinstance(step, nn.Conv2d) and step.kernel_size == (1, 1) and step.stride == (1, 1) and step.groups == 1:
             lowered.append(Pointwise(step.weight[:, :, 0, 0].detach(), step.bias, channels_last=channels_last))
         elif isinstance(step, nn.Conv2d) and step.stride == (2, 2) and step.groups == step.in_channels:
             lowered.append(Subsampled(step))
@@ -300,16 +341,13 @@ def _lower(steps: Sequence[nn.Module], *, channels_last: bool) -> list[nn.Module
     return lowered
 
 
-def _gather_biases(operations: Sequence[EdgeOperation]) -> None:
-    """Let the first of a node's accumulating operations add the biases of them all."""
-    ends = [
-        end for operation in operations if operation.accumulates and isinstance(end := operation.steps[-1], Pointwise)
-    ]
-    biases = [end.bias for end in ends if end.bias is not None]
+def _gather_biases(adders: Sequence[Pointwise]) -> None:
+    """Let the first of the steps that add into one sum add the biases of them all."""
+    biases = [adder.bias.detach() for adder in adders if adder.bias is not None]
     if biases:
-        for end in ends:
-            end.bias = None
-        ends[0].bias = nn.Parameter(torch.stack([bias.detach() for bias in biases]).sum(0))
+        for adder in adders:
+            adder.bias = None
+        adders[0].bias = nn.Parameter(torch.stack(biases).sum(0))
 
 
 def _pixels(x: Tensor) -> Tensor:

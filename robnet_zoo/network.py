@@ -1,13 +1,17 @@
 """Cell and Network: the module that a spec compiles to, an ordinary timm model."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: torch.fx copies the annotations of `forward` into the code that it
+# generates, and TorchScript reads that code only if they are types, not strings.
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import SelectAdaptivePool2d
+from timm.layers.classifier import create_classifier
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from robnet_zoo.blueprint import Blueprint, CellBlueprint, blueprint
@@ -16,18 +20,10 @@ from robnet_zoo.operations import build
 
 
 class EdgeModule(nn.ModuleDict):
-    """The operations of one edge, by name; their outputs are summed.
-
-    reads, writes: the positions of source and target among the cell's tensors; starts: whether it is the target's
-    first edge.
-    """
-
-    def __init__(self, operations: dict[str, nn.Module], *, reads: int, writes: int, starts: bool) -> None:
-        super().__init__(operations)
-        self.reads, self.writes, self.starts = reads, writes, starts
+    """The operations of one edge, by name; their outputs are summed."""
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs = [operation(x) for operation in self.values()]
+        outputs: list[Tensor] = [operation(x) for operation in self.values()]
         total = outputs[0]
         for output in outputs[1:]:
             total = total + output
@@ -47,15 +43,10 @@ class Cell(nn.Module):
         position = {node: index for index, node in enumerate([*sorted(plan.preprocess), *targets])}
         self.preprocess = nn.ModuleDict({str(source): build(block) for source, block in plan.preprocess.items()})
         self.edges = nn.ModuleDict()
-        started: set[int] = set()
         for edge, blocks in plan.edges.items():
-            self.edges[str(edge)] = EdgeModule(
-                {name: build(block) for name, block in blocks.items()},
-                reads=position[edge[0]],
-                writes=position[edge[1]],
-                starts=edge[1] not in started,
-            )
-            started.add(edge[1])
+            self.edges[str(edge)] = EdgeModule({name: build(block) for name, block in blocks.items()})
+        # Of each edge, the positions of source and target among the tensors that `forward` keeps.
+        self.wiring = [(position[source], position[target]) for source, target in plan.edges]
         self.concat = [position[node] for node in plan.concat]
         self.reads_before, self.reads_last = 0 in plan.preprocess, 1 in plan.preprocess
 
@@ -68,12 +59,13 @@ class Cell(nn.Module):
         nodes: list[Tensor] = []
         for index, block in enumerate(self.preprocess.values()):
             nodes.append(block(inputs[index]))  # (N, C, H, W)
-        for edge in self.edges.values():
-            output = edge(nodes[edge.reads])
-            if edge.starts:
+        for index, edge in enumerate(self.edges.values()):
+            source, target = self.wiring[index]
+            output = edge(nodes[source])
+            if target == len(nodes):  # the first edge of its target
                 nodes.append(output)
             else:
-                nodes[edge.writes] = nodes[edge.writes] + output
+                nodes[target] = nodes[target] + output
         return torch.cat([nodes[index] for index in self.concat], dim=1)  # (N, len(concat) * C, H, W)
 
 
@@ -81,8 +73,8 @@ class Network(nn.Module):
     """The network of a spec, built exactly as the spec stands; `robnet_zoo.compile` rewrites the spec first.
 
     Images are (N, C, H, W) in [0, 1], with no further normalisation; logits are (N, num_classes).
-    `num_classes` and `in_chans` replace the spec's; num_classes = 0 gives pooled features, and global_pool = ''
-    the features themselves.
+    `num_classes` and `in_chans` replace the spec's; num_classes = 0 gives pooled features, and with global_pool = ''
+    the features themselves, (N, num_features, H', W').
     """
 
     def __init__(
@@ -97,16 +89,21 @@ class Network(nn.Module):
         super().__init__()
         plan = blueprint(spec, in_chans=in_chans, num_classes=num_classes)
         self.spec = spec
-        self.num_classes = plan.num_classes
         self.in_chans = spec.network.input_size[0] if in_chans is None else in_chans
-        self.num_features = self.head_hidden_size = plan.features.channels
+        self.num_features = plan.features.channels
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
         self.feature_info = _feature_info(plan)
         self.stem = nn.ModuleList(build(block) for block in plan.stem)
         self.cells = nn.ModuleList(Cell(cell) for cell in plan.cells)
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
-        self.classifier: nn.Module = _classifier(self.num_features, self.num_classes)
+        if plan.num_classes > 0 and not global_pool:
+            raise ValueError(f"global_pool='' gives no logits: expected num_classes=0 with it, got {plan.num_classes}")
+        self._set_head(plan.num_classes, global_pool)
+
+    def _set_head(self, num_classes: int, global_pool: str) -> None:
+        self.num_classes = num_classes
+        self.global_pool, self.classifier = create_classifier(self.num_features, num_classes, global_pool)
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()  # 'catavgmax' doubles it
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, in_chans, H, W) -> the last cell's output, (N, num_features, H', W')."""
@@ -115,8 +112,8 @@ class Network(nn.Module):
             outputs.append(stage(outputs[-1]))
         before, last = outputs[1], outputs[-1]
         for cell in self.cells:
-            if self.grad_checkpointing and not torch.jit.is_scripting():
-                output = checkpoint(cell, before, last, use_reentrant=False)
+            if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
+                output = _checkpointed(cell, before, last)
             else:
                 output = cell(before, last)
             before, last = last, output
@@ -126,37 +123,58 @@ class Network(nn.Module):
         """(N, num_features, H', W') -> (N, num_classes), or the pooled features if `pre_logits`."""
         x = self.global_pool(x)
         x = F.dropout(x, self.drop_rate, self.training)
-        return x if pre_logits else self.classifier(x)
+        if not pre_logits:
+            x = self.classifier(x)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
-    @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
-        return self.classifier
+        classifier: nn.Module = self.classifier
+        return classifier
 
-    @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A new head for `num_classes`; 0 removes it. global_pool: 'avg', 'max', ..., '' for none, None as it is."""
-        if global_pool is not None:
-            self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
+        self._set_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
         like = next(self.parameters())
-        self.num_classes = num_classes
-        self.classifier = _classifier(self.num_features, num_classes).to(like.device, like.dtype).train(self.training)
+        for module in (self.global_pool, self.classifier):
+            module.to(like.device, like.dtype).train(self.training)
 
-    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each cell in the backward pass instead of keeping its activations."""
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Layer groups for layer-wise learning rates: stem, each cell, head."""
         return {"stem": r"^stem", "blocks": r"^cells\.(\d+)" if not coarse else r"^cells"}
 
 
-def _classifier(features: int, num_classes: int) -> nn.Module:
-    return nn.Linear(features, num_classes) if num_classes > 0 else nn.Identity()
+def _checkpointed(cell: nn.Module, before: Tensor, last: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # the compiler's own recomputation has no side effects
+        return checkpoint(cell, before, last, use_reentrant=False)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(cell)
+
+    return checkpoint(cell, before, last, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _statistics_kept(cell: nn.Module) -> Iterator[None]:
+    """While a cell is computed again for its gradient: the running statistics have seen this batch already.
+
+    A momentum of 0 and no counter leave them as they are, and the graph the same, on which checkpointing insists.
+    """
+    norms = [module for module in cell.modules() if isinstance(module, _BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def _feature_info(plan: Blueprint) -> list[dict[str, Any]]:

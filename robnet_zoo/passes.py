@@ -21,7 +21,8 @@ def drop_dead_edges(spec: Genotype) -> Genotype:
 
     def rewrite(cell: Cell) -> Cell:
         rows = zip(cell.edges, cell.alpha, strict=True)
-        return _cell(alpha=[row if edge[1] in cell.live_nodes else (0,) * len(row) for edge, row in rows], like=cell)
+        alpha = [row if edge[1] in cell.live_nodes else (0,) * len(row) for edge, row in rows]
+        return cell.model_copy(update={"alpha": alpha})
 
     return _with_cells(spec, {name: rewrite(cell) for name, cell in spec.cells.items()})
 
@@ -34,9 +35,9 @@ def drop_dead_nodes(spec: Genotype) -> Genotype:
 
     def rewrite(cell: Cell) -> Cell:
         kept = sorted(cell.live_nodes | {0, 1})
-        old = dict(zip(cell.edges, cell.alpha, strict=True))
-        alpha = [old[kept[source], kept[target]] for source, target in edges(len(kept) - 2)]  # type: ignore[index]
-        return _cell(alpha=alpha, concat=[kept.index(node) for node in cell.concat], like=cell)
+        rows: dict[tuple[int, int], tuple[int, ...]] = dict(zip(cell.edges, cell.alpha, strict=True))
+        alpha = [rows[kept[source], kept[target]] for source, target in edges(len(kept) - 2)]
+        return cell.model_copy(update={"alpha": alpha, "concat": [kept.index(node) for node in cell.concat]})
 
     return _with_cells(spec, {name: rewrite(cell) for name, cell in spec.cells.items()})
 
@@ -45,10 +46,8 @@ def drop_unused_operations(spec: Genotype) -> Genotype:
     """Remove operations that no edge carries and sort the others by name. Renames no weight key."""
     used = [k for k in range(len(spec.operations)) if any(row[k] for cell in spec.cells.values() for row in cell.alpha)]
     order = sorted(used, key=lambda k: spec.operations[k])
-    if order == list(range(len(spec.operations))):
-        return spec
     cells = {
-        name: _cell(alpha=[[row[k] for k in order] for row in cell.alpha], like=cell)
+        name: cell.model_copy(update={"alpha": [[row[k] for k in order] for row in cell.alpha]})
         for name, cell in spec.cells.items()
     }
     return _with_cells(spec, cells, operations=tuple(spec.operations[k] for k in order))
@@ -62,25 +61,19 @@ def drop_unused_cells(spec: Genotype) -> Genotype:
 def merge_equal_cells(spec: Genotype) -> Genotype:
     """Give cells that are equal one name, `cell_0`, `cell_1`, ... in the order in which the layout first names them.
 
-    Weights are not merged: weight keys name the depth, not the cell.
+    Cells that the layout does not name have no such name and go. Weights are not merged: weight keys name the depth,
+    not the cell.
     """
     names: dict[Cell, str] = {}
     for name in spec.layout:
         names.setdefault(spec.cells[name], f"cell_{len(names)}")
     layout = tuple(names[spec.cells[name]] for name in spec.layout)
-    unused = {name: cell for name, cell in spec.cells.items() if cell not in names}
-    return _with_cells(spec, {name: cell for cell, name in names.items()} | unused, layout=layout)
+    return _with_cells(spec, {name: cell for cell, name in names.items()}, layout=layout)
 
 
 # In this order no pass leaves work for an earlier one. The compiler's share keeps every weight key as it is.
 COMPILER_PASSES: tuple[Pass, ...] = (drop_unused_cells, drop_dead_edges, drop_unused_operations, merge_equal_cells)
-CANONICAL_PASSES: tuple[Pass, ...] = (
-    drop_unused_cells,
-    drop_dead_nodes,
-    drop_dead_edges,
-    drop_unused_operations,
-    merge_equal_cells,
-)
+CANONICAL_PASSES: tuple[Pass, ...] = (drop_unused_cells, drop_dead_nodes, drop_unused_operations, merge_equal_cells)
 
 
 def apply(spec: Genotype, passes: tuple[Pass, ...]) -> Genotype:
@@ -95,14 +88,9 @@ def canonical(spec: Genotype) -> Genotype:
     return apply(spec, CANONICAL_PASSES)
 
 
-def _cell(*, alpha: Any, like: Cell, concat: Any = None) -> Cell:
-    cell = Cell(alpha=alpha, concat=like.concat if concat is None else concat)
-    return like if cell == like else cell
-
-
-def _with_cells(spec: Genotype, cells: dict[str, Cell], **update: Any) -> Genotype:
-    update["cells"] = FrozenDict(cells)
+def _with_cells(spec: Genotype, cells: dict[str, Cell], **others: Any) -> Genotype:
+    """The spec with these cells and other changed keys; the spec itself if nothing differs."""
+    update = others | {"cells": FrozenDict(cells)}
     if all(getattr(spec, key) == value for key, value in update.items()):
         return spec
-    data = dict(spec) | update
-    return Genotype.model_validate(data)
+    return spec.model_copy(update=update)

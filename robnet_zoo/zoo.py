@@ -13,11 +13,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm import create_model
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, is_model, register_model
 from timm.models import resolve_pretrained_cfg as resolve_cfg
 from torch import nn
 
@@ -50,7 +54,7 @@ def load_spec(spec: SpecLike) -> Genotype:
     path = Path(spec)
     if not path.exists() and path.suffix != ".json":
         near = nearest(spec, spec_names())
-        raise DocumentError([f"expected a bundled spec or the path of a JSON file{near}"], source=shown(str(spec)))
+        raise DocumentError([f"neither a bundled spec nor the path of a JSON file{near}"], source=shown(str(spec)))
     return Genotype.load(path)
 
 
@@ -62,8 +66,8 @@ def _default_cfg(network: Mapping[str, Any]) -> dict[str, Any]:
         "input_size": tuple(network["input_size"]),
         "pool_size": tuple(side // stride for side in network["input_size"][1:]),
         "crop_pct": 1.0,
-        "mean": (0.0, 0.0, 0.0),
-        "std": (1.0, 1.0, 1.0),
+        "mean": (0.0,) * network["input_size"][0],
+        "std": (1.0,) * network["input_size"][0],
         "first_conv": "stem.0.0",
         "classifier": "classifier",
         "paper_name": "When NAS Meets Robustness: In Search of Robust Architectures against Adversarial Attacks",
@@ -71,14 +75,14 @@ def _default_cfg(network: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _all_default_cfgs() -> dict[str, dict[str, Any]]:
-    """Configurations by `model` or, where weights are bundled, `model.tag`. Reads specs as plain JSON: no validation."""
+def _all_default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
+    """Configurations by `model` or, where weights are bundled, `model.tag`. Specs are read as plain JSON, for speed."""
     bundled = weights.manifest().entries
-    cfgs: dict[str, dict[str, Any]] = {}
+    cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {}
     for name in spec_names():
         cfg = _default_cfg(json.loads((SPECS / f"{name}.json").read_bytes())["network"])
         tags = {f"{name}.{entry.tag}": entry for entry in bundled if entry.model == name}
-        cfgs |= {key: cfg | {"file": str(entry.path)} for key, entry in tags.items()} or {name: cfg}
+        cfgs |= {tag: cfg | {"file": str(weights.FOLDER / entry.file)} for tag, entry in tags.items()} or {name: cfg}
         if name == DEFAULT_SPEC:
             cfgs["robnet"] = cfg
     return cfgs
@@ -97,7 +101,7 @@ def _build(
     global_pool: str = "avg",
     drop_rate: float = 0.0,
 ) -> Network:
-    with torch.device(torch.get_default_device() if device is None else device):
+    with nullcontext() if device is None else torch.device(device):
         network = compile(
             spec, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool, drop_rate=drop_rate
         )
@@ -107,10 +111,12 @@ def _build(
 def _create(name: str, spec: Genotype, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
     overlay = kwargs.pop("pretrained_cfg_overlay", None)
     if pretrained:
-        _check_weights(name, spec, kwargs.get("pretrained_cfg"), overlay)
+        _check_weights(
+            spec, resolve_cfg(name, pretrained_cfg=kwargs.get("pretrained_cfg"), pretrained_cfg_overlay=overlay)
+        )
     reductions = spec.network.reductions
     levels = len(reductions) + (0 not in reductions)  # distinct sizes of cell outputs
-    return build_model_with_cfg(  # type: ignore[no-any-return]
+    return build_model_with_cfg(
         _build,
         name,
         pretrained,
@@ -121,27 +127,63 @@ def _create(name: str, spec: Genotype, pretrained: bool, kwargs: dict[str, Any])
     )
 
 
-def _check_weights(name: str, spec: Genotype, cfg: Any, overlay: dict[str, Any] | None) -> None:
-    """Raise WeightsError where timm would find no weights, or bundled weights that are not what the manifest says."""
-    resolved = resolve_cfg(name, pretrained_cfg=cfg, pretrained_cfg_overlay=overlay)
-    if not (resolved.has_weights or resolved.state_dict):
+def _check_weights(spec: Genotype, cfg: PretrainedCfg) -> None:
+    """Raise WeightsError where timm would find no weights, or other weights than the manifest beside them says."""
+    if not (cfg.has_weights or cfg.state_dict):
         raise WeightsError(
-            f"no weights of {name} are bundled: train them with `robnet-zoo train`, or import the original's with "
-            f"`robnet-zoo convert original FILE --spec {spec.name} -o DIR` and load 'local-dir:DIR'"
+            f"no weights of {cfg.architecture} are bundled: train them with `robnet-zoo train`, or import the "
+            f"original's with `robnet-zoo convert original FILE --spec {spec.name} -o DIR` and load 'local-dir:DIR'"
         )
-    for entry in weights.manifest().entries:
-        if resolved.file == str(entry.path):
-            weights.check(entry, spec)
+    if cfg.file and (entry := weights.entry_of(Path(cfg.file))):
+        weights.check(entry, spec, folder=Path(cfg.file).parent)
 
 
 def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: Any) -> nn.Module:
-    """A network of any spec: a bundled name, a path, a mapping or a Genotype; by default robnet_free's."""
+    """A network of any spec: a bundled name, a path, a mapping or a Genotype; by default robnet_free's.
+
+    To save one with timm's `save_for_hf`, give it `model_args={"spec": spec.model_dump(mode="json")}`: then the folder
+    does not depend on a file that lies elsewhere.
+    """
     genotype = load_spec(DEFAULT_SPEC if spec is None else spec)
-    if spec is not None and not isinstance(kwargs.get("pretrained_cfg"), Mapping):
-        # Unless a saved configuration came along, the spec's own sizes hold, not those of the default spec.
-        overlay = _default_cfg(genotype.network.model_dump())
-        kwargs["pretrained_cfg_overlay"] = overlay | (kwargs.get("pretrained_cfg_overlay") or {})
+    given = kwargs.get("pretrained_cfg") or {}  # a saved model's, if one is loaded
+    if isinstance(given, Mapping):
+        own = {"architecture": "robnet"} | _default_cfg(genotype.network.model_dump())
+        kwargs["pretrained_cfg"] = own | dict(given)
     return _create("robnet", genotype, pretrained, kwargs)
+
+
+def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) -> nn.Module:
+    """A trained model in eval mode, by what a user calls it.
+
+    target: a timm name, `name.tag` or `local-dir:FOLDER`, whose own weights are loaded; with `weights`, a safetensors
+    file, also a spec's name or path. Raises WeightsError, also for what timm does not know, and DocumentError.
+    """
+    if weights is None:
+        try:
+            return create_model(target, pretrained=True).eval()
+        except WeightsError:
+            raise
+        except (RuntimeError, ValueError, AssertionError, OSError) as error:  # timm's ways to refuse a name
+            raise WeightsError(f"{target}: {error}") from error
+    network = create_model(target) if is_model(target) else compile(load_spec(target))
+    try:
+        state = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{weights}: expected a safetensors file, got: {error}") from error
+    if misfit := _misfit(network.state_dict(), state):
+        raise WeightsError(f"{weights}: expected weights of {target}, got {misfit}")
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def _misfit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:
+    """The first difference in names or shapes."""
+    for key in expected:
+        if key not in found:
+            return f"no {key}"
+        if found[key].shape != expected[key].shape:
+            return f"{key} of {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+    return next((f"also {key}" for key in found if key not in expected), None)
 
 
 def _entry_point(name: str) -> Callable[..., nn.Module]:

@@ -1,18 +1,24 @@
-"""Bundled weights: safetensors files, and a manifest that says what each one is and what it was measured to be."""
+"""Bundled weights: safetensors files, and a manifest that says what each one is and what it was measured to be.
+
+Whatever folder weights lie in: a manifest beside them is believed, and they are refused if they differ from it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from robnet_zoo.documents import Document, Tuple
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.documents import Document, Tuple, problems_error
+from robnet_zoo.genotype import Genotype, Name
 
 FOLDER = Path(__file__).parent
+MANIFEST = "manifest.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class WeightsError(RuntimeError):
@@ -20,45 +26,58 @@ class WeightsError(RuntimeError):
 
 
 class Measured(Document):
-    """Accuracies of a weights file, as fractions of n images; each measured by `robnet-zoo benchmark`."""
+    """Accuracies of a weights file, as shares of n images; each measured by `robnet-zoo benchmark`."""
 
     data: str
     data_sha256: Sha256
-    n: int
+    n: Annotated[int, Field(ge=1)]
     seed: int
-    eps: str
-    clean: float
-    fgsm: float
-    pgd20: float
+    eps: Annotated[str, Field(pattern=r"^\d+/\d+\z", description="in image units, as 8/255")]
+    clean: Share
+    fgsm: Share
+    pgd20: Share
     device: str
 
 
 class Entry(Document):
     """One weights file: `model`.`tag` is its name in timm."""
 
-    model: str
-    tag: str
-    file: str
+    model: Name
+    tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\z")]
+    file: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors\z", description="beside the manifest")
+    ]
     sha256: Sha256
     spec_hash: Sha256
     recipe: str
     measured: Measured
 
-    @property
-    def path(self) -> Path:
-        return FOLDER / self.file
-
 
 class Manifest(Document):
-    """The weights that this package brings."""
+    """The weights of a folder."""
 
     schema_version: Literal[1] = 1
     entries: Tuple[Entry] = ()
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = Counter(name for entry in self.entries for name in (f"{entry.model}.{entry.tag}", entry.file))
+        repeated = [f"{name} stands {times} times" for name, times in names.items() if times > 1]
+        if repeated:
+            raise problems_error([(("entries",), text) for text in repeated])
+        return self
 
-def manifest() -> Manifest:
-    """The manifest of the installed package."""
-    return Manifest.load(FOLDER / "manifest.json")
+
+def manifest(folder: Path = FOLDER) -> Manifest:
+    """The manifest of a folder; by default of the weights that this package brings. Raises DocumentError."""
+    return Manifest.load(folder / MANIFEST)
+
+
+def entry_of(file: Path) -> Entry | None:
+    """What the manifest beside a weights file says of it; None if there is none, or nothing about this file."""
+    if not (file.parent / MANIFEST).is_file():
+        return None
+    return next((entry for entry in manifest(file.parent).entries if entry.file == file.name), None)
 
 
 def sha256(path: Path) -> str:
@@ -67,15 +86,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check(entry: Entry, spec: Genotype) -> None:
+def check(entry: Entry, spec: Genotype, *, folder: Path = FOLDER) -> None:
     """Raise WeightsError unless the file is there, undamaged, and holds weights of this very architecture."""
+    path = folder / entry.file
     if entry.spec_hash != spec.hash:
         raise WeightsError(
-            f"{entry.file}: expected weights of a spec with hash {spec.hash[:12]} ({spec.name}), "
+            f"{path}: expected weights of a spec with hash {spec.hash[:12]} ({spec.name}), "
             f"got those of {entry.spec_hash[:12]} ({entry.model})"
         )
-    if not entry.path.is_file():
-        raise WeightsError(f"{entry.path}: expected the weights of {entry.model}.{entry.tag}, got no file; reinstall")
-    found = sha256(entry.path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected the weights of {entry.model}.{entry.tag}, got no file; reinstall")
+    found = sha256(path)
     if found != entry.sha256:
-        raise WeightsError(f"{entry.path}: expected sha256 {entry.sha256[:12]}, got {found[:12]}: damaged; reinstall")
+        raise WeightsError(f"{path}: expected sha256 {entry.sha256[:12]}, got {found[:12]}: damaged; reinstall")

@@ -1,0 +1,32 @@
+# Every target works on a fresh machine: it makes its own virtual environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: test lint demo bench docs clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+test: lint
+	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python tests/timm_suite/run.py
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+demo: $(VENV)/installed
+	$(BIN)/robnet-zoo demo --output demo-report
+
+bench: $(VENV)/installed
+	$(BIN)/python -m robnet_zoo.benchmarks.speed --output benchmarks/results/speed.json
+
+docs: $(VENV)/installed
+	$(BIN)/python -m robnet_zoo.benchmarks.docs
+
+clean:
+	rm -rf $(VENV) .build demo-report

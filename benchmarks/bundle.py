@@ -1,0 +1,72 @@
+"""Put trained weights into the package, measured: `python -m robnet_zoo.benchmarks.bundle --help`.
+
+For whoever releases weights. The results document goes to `results/MODEL.TAG.json`, the weights and their manifest
+entry to `robnet_zoo/weights`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from robnet_zoo import data, weights
+from robnet_zoo.benchmarks.protocol import WHITE_BOX
+from robnet_zoo.benchmarks.robustness import evaluate
+from robnet_zoo.zoo import load_model, load_spec
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def bundle(model: str, tag: str, *, run: Path, images: str, recipe: str, eps: str = "8/255") -> None:
+    """Measure the weights that a training run left, and bundle them as `model.tag`.
+
+    Parameters
+    ----------
+    model
+        The name of a bundled spec.
+    tag
+        What timm calls these weights, behind the dot.
+    run
+        The training run's folder.
+    images
+        Test images, as `robnet-zoo benchmark --data` takes them; never those of the training.
+    recipe
+        The recipe's name.
+    eps
+        The attacks' radius.
+    """
+    spec = load_spec(model)
+    source = run / "model.safetensors"
+    tests = data.digits()[1] if images == "digits" else data.load(images)
+    protocol = type(WHITE_BOX).parse(WHITE_BOX.model_dump() | {"eps": eps})
+    result = evaluate(load_model(model, weights=source), tests, protocol, name=f"{model}.{tag}")
+    entry = weights.Entry(
+        model=model,
+        tag=tag,
+        file=f"{model}.{tag}.safetensors",
+        sha256=weights.sha256(source),
+        spec_hash=spec.hash,
+        recipe=recipe,
+        measured=weights.Measured(
+            data=result.data.name,
+            data_sha256=result.data.sha256,
+            n=result.data.n,
+            seed=protocol.seed,
+            eps=eps,
+            clean=result.accuracy("clean"),
+            fgsm=result.accuracy("fgsm"),
+            pgd20=result.accuracy("pgd20"),
+            device=result.device,
+        ),
+    )
+    result.save(RESULTS / f"{model}.{tag}.json")
+    shutil.copyfile(source, weights.FOLDER / entry.file)
+    others = [other for other in weights.manifest().entries if (other.model, other.tag) != (model, tag)]
+    ordered = sorted([*others, entry], key=lambda entry: (entry.model, entry.tag))
+    weights.Manifest(entries=tuple(ordered)).save(weights.FOLDER / "manifest.json")
+
+
+if __name__ == "__main__":
+    import cyclopts
+
+    cyclopts.run(bundle)

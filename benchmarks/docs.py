@@ -1,0 +1,64 @@
+"""Write the README's tables from the results documents: `python -m robnet_zoo.benchmarks.docs`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from robnet_zoo import weights
+from robnet_zoo.benchmarks import speed
+from robnet_zoo.benchmarks.protocol import Result
+from robnet_zoo.blueprint import multiply_adds, parameters
+from robnet_zoo.documents import write_atomically
+from robnet_zoo.zoo import load_spec, spec_names
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def models() -> str:
+    """The bundled specs, with their exact sizes."""
+    lines = ["| model | parameters | multiply-adds | budget | density | weights |", "|---|---|---|---|---|---|"]
+    entries = weights.manifest().entries
+    for name in spec_names():
+        spec = load_spec(name)
+        tags = ", ".join(f"`{entry.tag}`" for entry in entries if entry.model == name) or "–"
+        lines.append(
+            f"| `{name}` | {parameters(spec):,} | {multiply_adds(spec) / 1e6:,.1f} M | {spec.budget} "
+            f"| {spec.density:.2f} | {tags} |"
+        )
+    return "\n".join(lines)
+
+
+def accuracies() -> str:
+    """The bundled weights, as measured on images that no training saw."""
+    lines = ["| weights | images | eps | clean | FGSM | PGD-20 |", "|---|---|---|---|---|---|"]
+    for entry in weights.manifest().entries:
+        result = Result.load(RESULTS / f"{entry.model}.{entry.tag}.json")
+        figures = " | ".join(f"{result.accuracy(attack):.1%}" for attack in ("clean", "fgsm", "pgd20"))
+        images = f"{result.data.name}, n = {result.data.n}"
+        lines.append(f"| `{entry.model}.{entry.tag}` | {images} | {result.protocol.eps} | {figures} |")
+    return "\n".join(lines)
+
+
+def speeds() -> str:
+    """Images a second of the forms of a network, from one run."""
+    return speed.table(speed.SpeedResult.load(RESULTS / "speed.json"))
+
+
+def filled(text: str) -> str:
+    """The text with every `<!-- name -->` ... `<!-- /name -->` filled by the table of that name."""
+    for table in (models, accuracies, speeds):
+        name = table.__name__
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        lines = table().replace("\\", r"\\")
+        text, times = re.subn(pattern, rf"\g<1>{lines}\n\g<2>", text, flags=re.DOTALL)
+        if times != 1:
+            raise ValueError(f"{README.name}: expected one `<!-- {name} -->` ... `<!-- /{name} -->`, got {times}")
+    return text
+
+
+if __name__ == "__main__":
+    write_atomically(README, filled(README.read_text()).encode())
+    print(f"{README.name} is current", file=sys.stderr)

@@ -1,0 +1,32 @@
+"""What a result was measured with and on."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from robnet_zoo.version import __version__
+
+
+def software() -> dict[str, str]:
+    """Versions of what decides a result."""
+    packages = {name: version(name) for name in ("torch", "timm")}
+    return {"robnet_zoo": __version__, "python": platform.python_version()} | packages
+
+
+def device() -> str:
+    """The processor and the number of threads that torch uses on it."""
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,389 @@
+"""The `robnet-zoo` command: a thin layer over the API, whose documents become flags.
+
+Whatever a user got wrong is one line on stderr and exit code 2; `--json` prints what a program can read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import cyclopts
+from cyclopts import App, Parameter
+from pydantic import BaseModel, create_model
+
+from robnet_zoo.documents import Document, DocumentError, nearest
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.training.recipe import RECIPES, Recipe
+from robnet_zoo.version import __version__
+
+app = App(name="robnet-zoo", help=__doc__, version=__version__, help_format="plaintext")
+convert = App(name="convert", help="Outside formats to ours and back.")
+app.command(convert)
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+
+
+def _partial(model: type[BaseModel]) -> type[BaseModel]:
+    """A document's model with every field optional: what a user may override from the command line."""
+    fields: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        inner: Any = _partial(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
+        fields[name] = (Annotated[inner | None, Parameter(help=field.description)], None)
+    return create_model(f"{model.__name__}Overrides", **fields)
+
+
+def _merged(document: Document, overrides: BaseModel | None) -> Any:
+    """The document with the given fields replaced, validated anew."""
+    given = {} if overrides is None else overrides.model_dump(exclude_none=True)
+
+    def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        return base | {
+            key: merge(base[key], value) if isinstance(value, dict) else value for key, value in changes.items()
+        }
+
+    return type(document).parse(merge(document.model_dump(), given))
+
+
+RecipeOverrides = _partial(Recipe)
+
+
+@app.command(name="list")
+def list_(*, as_json: Json = False) -> None:
+    """The bundled architectures and their trained weights."""
+    from robnet_zoo import weights
+    from robnet_zoo.blueprint import multiply_adds, parameters
+    from robnet_zoo.zoo import load_spec, spec_names
+
+    entries = weights.manifest().entries
+    rows: list[dict[str, Any]] = []
+    for name in spec_names():
+        spec = load_spec(name)
+        rows.append(
+            {
+                "name": name,
+                "parameters": parameters(spec),
+                "multiply_adds": multiply_adds(spec),
+                "weights": [f"{name}.{entry.tag}" for entry in entries if entry.model == name],
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"{'name':24} {'parameters':>12} {'multiply-adds':>14}  weights")
+    for row in rows:
+        tags = ", ".join(row["weights"]) or "-"
+        print(f"{row['name']:24} {row['parameters']:>12,} {row['multiply_adds'] / 1e6:>12.1f} M  {tags}")
+
+
+@app.command
+def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_json: Json = False) -> None:
+    """Summarise an architecture, and draw a cell of it.
+
+    Parameters
+    ----------
+    spec
+        A bundled name or the path of a spec.
+    draw
+        Write a picture of a cell into this .svg or .png file.
+    cell
+        Which cell to draw; by default the first of the layout.
+    """
+    from robnet_zoo.draw import draw_cell
+    from robnet_zoo.zoo import load_spec
+
+    genotype = load_spec(spec)
+    summary = _summary(genotype)
+    if draw is not None:
+        name = genotype.layout[0] if cell is None else cell
+        if name not in genotype.cells:
+            _fail(f"--cell: unknown cell {name!r}{nearest(name, genotype.cells)}")
+        if draw.suffix not in (".svg", ".png"):
+            _fail(f"--draw: expected a file that ends in .svg or .png, got {draw.name!r}")
+        draw_cell(genotype, name, draw)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+        return
+    for key, value in summary.items():
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
+        print(f"{key.replace('_', ' '):18} {text}")
+
+
+def _summary(spec: Genotype) -> dict[str, Any]:
+    from robnet_zoo.blueprint import multiply_adds, parameters
+
+    network = spec.network
+    return {
+        "name": spec.name,
+        "hash": spec.hash,
+        "operations": ", ".join(spec.operations),
+        "cells": f"{len(spec.cells)} different, {network.depth} in all",
+        "layout": _runs(spec.layout),
+        "reductions": ", ".join(map(str, network.reductions)),
+        "stem": network.stem,
+        "channels": network.channels,
+        "input_size": "x".join(map(str, network.input_size)),
+        "classes": network.num_classes,
+        "density": spec.density,
+        "direct_convs": spec.direct_convs,
+        "skip_convs": spec.skip_convs,
+        "budget": spec.budget,
+        "parameters": parameters(spec),
+        "multiply_adds": multiply_adds(spec),
+    }
+
+
+def _runs(names: tuple[str, ...]) -> str:
+    """`a a a b` as `3 a, b`."""
+    runs: list[tuple[str, int]] = []
+    for name in names:
+        if runs and runs[-1][0] == name:
+            runs[-1] = (name, runs[-1][1] + 1)
+        else:
+            runs.append((name, 1))
+    return ", ".join(name if count == 1 else f"{count} {name}" for name, count in runs)
+
+
+@app.command
+def validate(*specs: Path, as_json: Json = False) -> None:
+    """Check spec files; exit code 2 if one is wrong.
+
+    Parameters
+    ----------
+    specs
+        JSON files.
+    """
+    if not specs:
+        _fail("validate: expected one or more files, got none")
+    verdicts: list[dict[str, Any]] = []
+    for path in specs:
+        try:
+            verdicts.append({"file": str(path), "hash": Genotype.load(path).hash, "problems": []})
+        except DocumentError as error:
+            verdicts.append({"file": str(path), "hash": None, "problems": list(error.problems)})
+    if as_json:
+        print(json.dumps(verdicts, indent=1))
+    for verdict in verdicts:
+        for problem in verdict["problems"]:
+            print(f"{verdict['file']}: {problem}", file=sys.stderr)
+        if not verdict["problems"] and not as_json:
+            print(f"{verdict['file']}: valid, hash {verdict['hash'][:12]}")
+    if any(verdict["problems"] for verdict in verdicts):
+        sys.exit(2)
+
+
+@app.command
+def schema() -> None:
+    """Print the JSON Schema of a spec."""
+    print(json.dumps(Genotype.model_json_schema(), indent=2))
+
+
+@app.command
+def train(
+    spec: str,
+    *,
+    data: str,
+    output: Path,
+    recipe: str = "pgd7",
+    overrides: Annotated[RecipeOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
+) -> None:
+    """Train an architecture adversarially; run it again to go on after an interruption.
+
+    Parameters
+    ----------
+    spec
+        A bundled name or the path of a spec.
+    data
+        An .npz, a folder of class folders, cifar10-train:FOLDER, or `digits`.
+    output
+        A folder for checkpoints, history and weights.
+    recipe
+        A bundled recipe or the path of one; the flags below override its fields.
+    """
+    from robnet_zoo import training
+    from robnet_zoo.zoo import load_spec
+
+    chosen = RECIPES.get(recipe)
+    if chosen is None and not Path(recipe).exists():
+        _fail(f"--recipe: expected a bundled recipe or a file, got {recipe!r}{nearest(recipe, RECIPES)}")
+    genotype = load_spec(spec)
+    merged = _merged(chosen or Recipe.load(recipe), overrides)
+    training.train(genotype, _images(data, train=True), merged, output)
+    print(output / "model.safetensors")
+
+
+@app.command
+def benchmark(
+    model: str,
+    *,
+    data: str,
+    n: Annotated[int | None, Parameter(name=["-n"])] = None,
+    weights: Path | None = None,
+    eps: str = "8/255",
+    seed: int = 0,
+    output: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model: clean, FGSM and PGD-20 on real images.
+
+    Parameters
+    ----------
+    model
+        A timm name (robnet_micro.cifar10), local-dir:FOLDER, or with --weights the path of a spec.
+    data
+        An .npz, a folder of class folders, cifar10-test:FOLDER, or `digits`.
+    n
+        Use the first n images.
+    weights
+        A safetensors file for the model, instead of its bundled weights.
+    eps
+        Radius of the l-infinity ball in image units, as a fraction.
+    seed
+        Of PGD's random starts.
+    output
+        Write the results document into this file.
+    """
+    from robnet_zoo.benchmarks.protocol import WHITE_BOX
+    from robnet_zoo.benchmarks.robustness import evaluate
+    from robnet_zoo.zoo import load_model
+
+    protocol = type(WHITE_BOX).parse(WHITE_BOX.model_dump() | {"eps": eps, "seed": seed})
+    images = _images(data, train=False)
+    if n is not None and not 0 < n <= len(images):
+        _fail(f"-n: expected 1 to {len(images)}, got {n}")
+    result = evaluate(load_model(model, weights=weights), images[:n], protocol, name=model)
+    if output is not None:
+        result.save(output)
+    if as_json:
+        print(result.dumps(), end="")
+        return
+    for measurement in result.measurements:
+        print(f"{measurement.attack:8} {measurement.accuracy:8.2%}   {sum(measurement.correct)} of {result.data.n}")
+
+
+@app.command
+def export(model: str, *, output: Output, weights: Path | None = None) -> None:
+    """Write a model as an ONNX file whose logits are proved equal to torch's.
+
+    Parameters
+    ----------
+    model
+        A timm name (robnet_micro.cifar10), local-dir:FOLDER, or with --weights the path of a spec.
+    output
+        The file to write.
+    weights
+        A safetensors file for the model, instead of its bundled weights.
+    """
+    from robnet_zoo.converters.onnx import export as export_onnx
+    from robnet_zoo.zoo import load_model
+
+    difference = export_onnx(load_model(model, weights=weights), output)
+    print(f"{output}: logits within {difference:.1e} of torch's")
+
+
+@app.command
+def demo(*, output: Path = Path("demo-report")) -> None:
+    """Load a bundled model, attack it on handwritten digits, export it to ONNX, and write a small report.
+
+    Parameters
+    ----------
+    output
+        A folder for the report.
+    """
+    from robnet_zoo.demo import demo as run_demo
+
+    print(run_demo(output))
+
+
+@convert.command
+def original(
+    file: Path,
+    *,
+    spec: str,
+    output: Output,
+    slice_head: bool = False,
+    overwrite: bool = False,
+    as_json: Json = False,
+) -> None:
+    """A checkpoint of the original code to safetensors, spec and model card. Never runs the file's pickle.
+
+    Parameters
+    ----------
+    file
+        The checkpoint, .pth or .pth.tar.
+    spec
+        A bundled name or the path of the spec that the checkpoint was trained with.
+    output
+        A new folder; timm loads it as local-dir:FOLDER.
+    slice_head
+        Keep the first rows of a head that has more classes than the spec.
+    overwrite
+        Replace the folder of an earlier conversion.
+    """
+    from robnet_zoo.converters.original import convert_file
+    from robnet_zoo.zoo import load_spec
+
+    report = convert_file(file, load_spec(spec), output, slice_head=slice_head, overwrite=overwrite)
+    print(json.dumps(report.model_dump(mode="json"), indent=1) if as_json else f"{output}: {report}")
+
+
+@convert.command
+def codes(
+    file: Path, *, name: str | None = None, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
+) -> None:
+    """Code lists of the original ({"codes": ..., "model_param": ...}) to a spec, or a spec to code lists.
+
+    Parameters
+    ----------
+    file
+        A JSON file of either form.
+    name
+        Which of several architectures in the file.
+    output
+        The file to write; by default, standard output.
+    """
+    from robnet_zoo.converters.codes import convert_codes
+
+    text = convert_codes(file, name=name)
+    if output is None:
+        print(text, end="")
+    else:
+        from robnet_zoo.documents import write_atomically
+
+        write_atomically(output, text.encode())
+
+
+def _images(source: str, *, train: bool) -> Any:
+    from robnet_zoo import data
+
+    if source == "digits":
+        return data.digits()[0 if train else 1]
+    return data.load(source)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"robnet-zoo: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; see `robnet-zoo --help`."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        print("robnet-zoo: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, RuntimeError, OSError) as error:
+        if not (type(error).__module__.startswith("robnet_zoo") or isinstance(error, OSError)):
+            raise
+        _fail(" ".join(str(error).split()))
+
+
+if __name__ == "__main__":
+    main()

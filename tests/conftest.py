@@ -1,0 +1,50 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from robnet_zoo.genotype import Genotype
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Networks in tests are tiny: more threads wait for each other, above all where tests run side by side."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def official() -> Path:
+    """The folder of the original's codes, checkpoints and golden tensors, named by ROBNET_ZOO_OFFICIAL."""
+    folder = os.environ.get("ROBNET_ZOO_OFFICIAL")
+    if folder:
+        return Path(folder)
+    reason = "ROBNET_ZOO_OFFICIAL does not name the folder of the original's golden tensors"
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason}, and CI must not skip them")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Genotype:
+    """A spec of two cells that computes in no time, for 32x32 images of ten classes."""
+    return Genotype.parse(
+        {
+            "schema_version": 1,
+            "name": "tiny",
+            "operations": ["identity", "sep_conv_3x3"],
+            "cells": {"cell": {"alpha": [[1, 1], [0, 1], [1, 0], [0, 0], [0, 1]], "concat": [2, 3]}},
+            "layout": ["cell", "cell"],
+            "network": {
+                "stem": "cifar",
+                "channels": 2,
+                "depth": 2,
+                "reductions": [0, 1],
+                "num_classes": 10,
+                "input_size": [3, 32, 32],
+                "affine": False,
+            },
+        }
+    )

@@ -1,0 +1,162 @@
+"""The command: what it prints, what it writes, and that a mistake is one line and exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from robnet_zoo import cli
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.zoo import SCHEMA, SPECS, load_spec, spec_names
+
+
+def run(capsys, *arguments: str) -> str:
+    cli.main([*arguments])
+    return capsys.readouterr().out
+
+
+def fails(capsys, *arguments: str) -> str:
+    """The one line on stderr of a command that must exit with 2."""
+    with pytest.raises(SystemExit) as exit:
+        cli.main([*arguments])
+    captured = capsys.readouterr()
+    assert exit.value.code == 2
+    assert captured.err.startswith("robnet-zoo: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.fixture
+def spec_file(tiny, tmp_path):
+    tiny.save(tmp_path / "tiny.json")
+    return tmp_path / "tiny.json"
+
+
+def test_list_names_every_spec_with_its_exact_size(capsys):
+    rows = json.loads(run(capsys, "list", "--json"))
+    assert [row["name"] for row in rows] == spec_names()
+    assert {row["name"]: row["parameters"] for row in rows}["robnet_free"] == 5_439_790
+    assert "5,439,790" in run(capsys, "list")
+
+
+def test_show_gives_the_figures_of_a_spec(capsys):
+    summary = json.loads(run(capsys, "show", "robnet_large", "--json"))
+    assert (summary["parameters"], summary["budget"]) == (6_842_710, "large")
+    assert summary["hash"] == load_spec("robnet_large").hash
+    assert "20 cell" in run(capsys, "show", "robnet_large")
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".svg", b"<?xml"), (".png", b"\x89PNG")])
+def test_show_draws_a_cell(capsys, tmp_path, suffix, magic):
+    picture = tmp_path / f"cell{suffix}"
+    run(capsys, "show", "robnet_free", "--draw", str(picture), "--cell", "cell_3")
+    assert picture.read_bytes().startswith(magic)
+
+
+def test_validate_accepts_every_bundled_spec(capsys):
+    files = [str(SPECS / f"{name}.json") for name in spec_names()]
+    assert run(capsys, "validate", *files).count(": valid, hash ") == len(files)
+
+
+def test_validate_names_every_mistake_of_every_file(capsys, spec_file, tmp_path):
+    broken = json.loads(spec_file.read_text())
+    broken["cells"]["cell"]["alpha"][4][1] = 2
+    broken["layuot"] = broken.pop("layout")
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["validate", str(spec_file), str(tmp_path / "broken.json"), "--json"])
+    captured = capsys.readouterr()
+    assert exit.value.code == 2
+    good, bad = json.loads(captured.out)
+    assert good["problems"] == []
+    assert any(problem == "cells.cell.alpha[4][1]: expected 0 or 1, got 2" for problem in bad["problems"])
+    assert any("layuot" in problem and "layout" in problem for problem in bad["problems"])
+    assert "broken.json: cells.cell.alpha[4][1]: expected 0 or 1, got 2\n" in captured.err
+
+
+def test_the_committed_schema_is_current(capsys):
+    assert json.loads(run(capsys, "schema")) == json.loads(SCHEMA.read_text()), "robnet-zoo schema > the file"
+
+
+def test_the_schema_accepts_the_bundled_specs_and_refuses_a_broken_one():
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(json.loads(SCHEMA.read_text()))
+    for name in spec_names():
+        document = json.loads((SPECS / f"{name}.json").read_text())
+        assert not list(validator.iter_errors(document)), name
+    document["network"]["channels"] = "many"
+    assert list(validator.iter_errors(document))
+
+
+def test_train_then_benchmark_then_export(capsys, spec_file, tmp_path):
+    out = tmp_path / "run"
+    common = ["--data", "digits", "--output", str(out), "--recipe", "micro_digits"]
+    run(capsys, "train", str(spec_file), *common, "--epochs", "1", "--batch", "400", "--attack.steps", "1")
+    assert json.loads((out / "run.json").read_text())["recipe"]["attack"]["steps"] == 1
+    weights = ["--weights", str(out / "model.safetensors")]
+    document = run(capsys, "benchmark", str(spec_file), *weights, "--data", "digits", "-n", "30", "--json")
+    result = json.loads(document)
+    assert result["data"]["n"] == 30
+    assert [m["attack"] for m in result["measurements"]] == ["clean", "fgsm", "pgd20"]
+    assert "logits within" in run(capsys, "export", str(spec_file), *weights, "-o", str(tmp_path / "m.onnx"))
+    assert (tmp_path / "m.onnx").exists()
+
+
+def test_codes_become_a_spec_and_again_the_same_codes(capsys, official, tmp_path):
+    run(capsys, "convert", "codes", str(official / "free_c8.json"), "-o", str(tmp_path / "spec.json"))
+    assert Genotype.load(tmp_path / "spec.json").network.channels == 8
+    again = json.loads(run(capsys, "convert", "codes", str(tmp_path / "spec.json")))
+    assert again["codes"] == json.loads((official / "free_c8.json").read_text())["codes"]
+
+
+def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, official, tiny, tmp_path):
+    spec = tmp_path / "spec.json"
+    run(capsys, "convert", "codes", str(official / "large_c8.json"), "-o", str(spec))
+    run(
+        capsys,
+        "convert",
+        "original",
+        str(official / "large_c8.pth.tar"),
+        "--spec",
+        str(spec),
+        "-o",
+        str(tmp_path / "d"),
+    )
+    import timm
+
+    assert timm.create_model(f"local-dir:{tmp_path / 'd'}", pretrained=True).num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["show", "robnet_fre"], "did you mean 'robnet_free'?"),
+        (["show", "robnet_free", "--cell", "cell_99", "--draw", "x.svg"], "unknown cell 'cell_99'"),
+        (["show", "robnet_free", "--draw", "x.bmp"], "expected a file that ends in .svg or .png"),
+        (["validate"], "expected one or more files"),
+        (["benchmark", "robnet_free", "--data", "digits"], "no weights of robnet_free are bundled"),
+        (["benchmark", "resnet999", "--data", "digits"], "Unknown model"),
+        (["benchmark", "robnet_micro.digits", "--data", "nowhere.npz"], "nowhere.npz: expected"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "-n", "0"], "expected 1 to 500, got 0"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "--eps", "0.03"], "eps: expected"),
+        (["benchmark", "robnet_micro.nope", "--data", "digits"], "nope"),
+        (["train", "robnet_micro", "--data", "digits", "--output", "x", "--recipe", "micro_cifar"], "did you mean"),
+        (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "0"], "epochs: expected"),
+        (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "many"], "many"),
+        (["export", "robnet_micro.digits"], "output"),
+        (["convert", "original", "nowhere.pth", "--spec", "robnet_free", "-o", "x"], "nowhere.pth"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_was_expected(capsys, arguments, message):
+    assert message in fails(capsys, *arguments)
+
+
+def test_the_installed_command_runs_and_tells_its_version():
+    found = subprocess.run([sys.executable, "-m", "robnet_zoo.cli", "--version"], capture_output=True, text=True)
+    assert found.returncode == 0
+    from robnet_zoo import __version__
+
+    assert __version__ in found.stdout

@@ -1,0 +1,142 @@
+"""The trainer: what it learns from, what it leaves alone, and that it goes on where it stopped."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from robnet_zoo import data, training
+from robnet_zoo.compiler import compile
+from robnet_zoo.data import DataError
+from robnet_zoo.training import Attack, Recipe, TrainingError, loop
+
+RECIPE = Recipe(name="test", epochs=3, batch=32, attack=Attack(steps=1), validation=8)
+
+
+@pytest.fixture(scope="module")
+def images() -> data.Images:
+    return data.digits()[0][:120]
+
+
+def test_training_writes_the_weights_that_it_returns_and_its_history(tiny, images, tmp_path):
+    network = training.train(tiny, images, RECIPE, tmp_path, progress=False)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(value, saved[key]) for key, value in network.state_dict().items())
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert set(history[0]) == {"epoch", "loss", "clean", "robust"}
+
+
+def test_a_network_learns(tiny, images, tmp_path):
+    recipe = RECIPE.model_copy(update={"epochs": 12, "lr": 0.3, "attack": Attack(steps=0)})
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tiny, images, tmp_path, monkeypatch):
+    undisturbed = training.train(tiny, images, RECIPE, tmp_path / "a", progress=False)
+    calls = 0
+    real = loop.attack
+
+    def stop_in_the_second_epoch(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "attack", stop_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tiny, images, RECIPE, tmp_path / "b", progress=False)
+    monkeypatch.setattr(loop, "attack", real)
+    resumed = training.train(tiny, images, RECIPE, tmp_path / "b", progress=False)
+    for key, value in undisturbed.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_validation_images_do_not_change_the_weights(tiny, images, tmp_path):
+    other = images.pixels.clone()
+    other[108:] = 255 - other[108:]  # the held-out tenth
+    first = training.train(tiny, images, RECIPE, tmp_path / "a", progress=False)
+    second = training.train(tiny, replace(images, pixels=other), RECIPE, tmp_path / "b", progress=False)
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_another_seed_gives_other_weights(tiny, images, tmp_path):
+    first = training.train(tiny, images, RECIPE, tmp_path / "a", progress=False)
+    recipe = RECIPE.model_copy(update={"seed": 1})
+    second = training.train(tiny, images, recipe, tmp_path / "b", progress=False)
+    assert not torch.equal(first.classifier.weight, second.classifier.weight)
+
+
+def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, images, tmp_path):
+    training.train(tiny, images, RECIPE, tmp_path, progress=False)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="another spec, recipe or data"):
+        training.train(tiny, images, RECIPE.model_copy(update={"lr": 0.5}), tmp_path, progress=False)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(tiny, images, tmp_path, monkeypatch):
+    real = loop.attack
+
+    def poison(network, batch, labels, recipe, generator):
+        found = real(network, batch, labels, recipe, generator)
+        return found * float("nan") if (tmp_path / "checkpoint.pt").exists() else found
+
+    monkeypatch.setattr(loop, "attack", poison)
+    with pytest.raises(TrainingError, match="epoch 2, step 0: expected a finite loss, got nan"):
+        training.train(tiny, images, RECIPE, tmp_path, progress=False)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["epoch"] == 1
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
+def test_the_inner_attack_leaves_the_network_as_it_was(tiny):
+    network = compile(tiny).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.zeros(4, dtype=torch.long)
+    found = loop.attack(network, torch.rand(4, 3, 32, 32), labels, RECIPE, generator)
+    assert not found.requires_grad
+    assert network.training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_augmentation_gives_crops_of_the_padded_image_and_their_mirror_images():
+    image = torch.arange(16.0).reshape(1, 1, 4, 4) + 1
+    padded = torch.nn.functional.pad(image, (1, 1, 1, 1))[0, 0]
+    crops = {tuple(padded[i : i + 4, j : j + 4].flatten().tolist()) for i in range(3) for j in range(3)}
+    crops |= {tuple(torch.tensor(crop).reshape(4, 4).flip(1).flatten().tolist()) for crop in crops}
+    recipe = RECIPE.model_copy(update={"crop": 1, "flip": True})
+    generator = torch.Generator().manual_seed(0)
+    seen = {tuple(x.flatten().tolist()) for x in loop.augment(image.repeat(500, 1, 1, 1), recipe, generator)}
+    assert seen == crops
+
+
+def test_without_crop_and_flip_images_stay():
+    images = torch.rand(5, 3, 4, 4)
+    recipe = RECIPE.model_copy(update={"crop": 0, "flip": False})
+    assert torch.equal(loop.augment(images, recipe, torch.Generator()), images)
+
+
+def test_weight_decay_spares_biases_and_norms(tiny):
+    run = loop._start(tiny.model_copy(update={"network": tiny.network.model_copy(update={"affine": True})}), RECIPE)
+    decayed, spared = run.optimizer.param_groups
+    assert decayed["weight_decay"] == RECIPE.weight_decay
+    assert spared["weight_decay"] == 0
+    named = {id(parameter): name for name, parameter in run.network.named_parameters()}
+    norms = {f"{name}.weight" for name, module in run.network.named_modules() if "BatchNorm" in type(module).__name__}
+    assert norms
+    names = {named[id(parameter)] for parameter in spared["params"]}
+    assert names == {name for name in named.values() if name.endswith("bias") or name in norms}
+
+
+def test_images_that_do_not_fit_are_refused_before_anything_is_written(tiny, images, tmp_path):
+    small = replace(images, pixels=images.pixels[:, :, :16, :16])
+    with pytest.raises(DataError, match="expected images of"):
+        training.train(tiny, small, RECIPE, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
