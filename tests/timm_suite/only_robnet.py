@@ -21,7 +21,8 @@ class _PrefixFirst:
 
     @staticmethod
     def match(pattern: str, text: str) -> re.Match[str] | None:
-        return re.match(pattern, text) if text.startswith(pattern.removesuffix("(_[0-9]+)?$")) else None
+        prefix = pattern.removesuffix("(_[0-9]+)?$")
+        return None if prefix != pattern and not text.startswith(prefix) else re.match(pattern, text)
 
 
 def pytest_configure() -> None:
