@@ -6,18 +6,19 @@ entry to `robnet_zoo/weights`.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from robnet_zoo import data, weights
 from robnet_zoo.benchmarks.protocol import WHITE_BOX
 from robnet_zoo.benchmarks.robustness import evaluate
+from robnet_zoo.documents import parse_json, read_bytes, write_atomically
+from robnet_zoo.training import Recipe
 from robnet_zoo.zoo import load_model, load_spec
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def bundle(model: str, tag: str, *, run: Path, images: str, recipe: str, eps: str = "8/255") -> None:
+def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255") -> None:
     """Measure the weights that a training run left, and bundle them as `model.tag`.
 
     Parameters
@@ -30,15 +31,14 @@ def bundle(model: str, tag: str, *, run: Path, images: str, recipe: str, eps: st
         The training run's folder.
     images
         Test images, as `robnet-zoo benchmark --data` takes them; never those of the training.
-    recipe
-        The recipe's name.
     eps
         The attacks' radius.
     """
     spec = load_spec(model)
     source = run / "model.safetensors"
     tests = data.digits()[1] if images == "digits" else data.load(images)
-    protocol = type(WHITE_BOX).parse(WHITE_BOX.model_dump() | {"eps": eps})
+    protocol = WHITE_BOX.model_copy(update={"eps": eps})
+    recipe = Recipe.parse(parse_json(read_bytes(run / "run.json"), source=str(run))["recipe"])
     result = evaluate(load_model(model, weights=source), tests, protocol, name=f"{model}.{tag}")
     entry = weights.Entry(
         model=model,
@@ -46,7 +46,7 @@ def bundle(model: str, tag: str, *, run: Path, images: str, recipe: str, eps: st
         file=f"{model}.{tag}.safetensors",
         sha256=weights.sha256(source),
         spec_hash=spec.hash,
-        recipe=recipe,
+        recipe=recipe.name,
         measured=weights.Measured(
             data=result.data.name,
             data_sha256=result.data.sha256,
@@ -60,7 +60,7 @@ def bundle(model: str, tag: str, *, run: Path, images: str, recipe: str, eps: st
         ),
     )
     result.save(RESULTS / f"{model}.{tag}.json")
-    shutil.copyfile(source, weights.FOLDER / entry.file)
+    write_atomically(weights.FOLDER / entry.file, source.read_bytes())
     others = [other for other in weights.manifest().entries if (other.model, other.tag) != (model, tag)]
     ordered = sorted([*others, entry], key=lambda entry: (entry.model, entry.tag))
     weights.Manifest(entries=tuple(ordered)).save(weights.FOLDER / "manifest.json")

@@ -7,9 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.documents import Document, Pixels, Tuple, exactly, problems_error
 
-Pixels = Annotated[str, Field(pattern=r"^\d+(/\d+)?\z", description="in image units, as a fraction: 8/255")]
 Count = Annotated[int, Field(ge=1)]
 Outcome = Literal[0, 1]
 

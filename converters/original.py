@@ -94,7 +94,7 @@ def _difference(original: str, tensor: Tensor, like: Tensor) -> str:
         expected, got = str(like.dtype).removeprefix("torch."), str(tensor.dtype).removeprefix("torch.")
     text = f"{original}: expected {expected}, got {got}"
     if original.startswith("classifier.") and tensor.shape[:1] > like.shape[:1] and tensor.shape[1:] == like.shape[1:]:
-        text += f"; slice_head=True keeps the first {like.shape[0]} rows"
+        text += f"; slice_head=True (--slice-head) keeps the first {like.shape[0]} rows"
     return text
 
 
@@ -238,7 +238,8 @@ def _check_free(target: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{target}: expected a folder to write, got a file")
     found = sorted(entry.name for entry in target.iterdir())
     if found and not overwrite:
-        raise FileExistsError(f"{target}: expected no folder or an empty one; overwrite=True replaces a conversion")
+        remedy = "overwrite=True (--overwrite) replaces a conversion"
+        raise FileExistsError(f"{target}: expected no folder or an empty one; {remedy}")
     foreign = [name for name in found if name not in FILES]
     if foreign:
         raise FileExistsError(

@@ -251,7 +251,7 @@ def benchmark(
     from robnet_zoo.benchmarks.robustness import evaluate
     from robnet_zoo.zoo import load_model
 
-    protocol = type(WHITE_BOX).parse(WHITE_BOX.model_dump() | {"eps": eps, "seed": seed})
+    protocol = WHITE_BOX.model_copy(update={"eps": eps, "seed": seed})
     images = _images(data, train=False)
     if n is not None and not 0 < n <= len(images):
         _fail(f"-n: expected 1 to {len(images)}, got {n}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,8 +75,8 @@ def load(source: str | os.PathLike[str], *, n: int | None = None) -> Images:
     """Labelled images, the first n of them if n is given.
 
     source: an .npz with `images` (N, H, W, C) uint8 and `labels` (N,) integers; a folder with a subfolder of pictures
-    for each class; `cifar10-train:FOLDER` or `cifar10-test:FOLDER`, which torchvision downloads into FOLDER if it is
-    not there yet. Raises DataError.
+    for each class, which is read in a fixed random order; `cifar10-train:FOLDER` or `cifar10-test:FOLDER`, which
+    torchvision downloads into FOLDER if it is not there yet. Raises DataError.
     """
     name = os.fspath(source)
     kind, _, folder = name.partition(":")
@@ -129,7 +130,7 @@ def _npz(path: Path) -> Images:
             images, labels = archive["images"], archive["labels"]
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: expected an .npz archive of plain arrays, got one that cannot be read") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
         raise DataError(f"{path}: expected `images` (N, H, W, 3) of uint8, got {images.shape} of {images.dtype}")
@@ -149,18 +150,21 @@ def _folder(path: Path) -> Images:
         listing = ImageFolder(str(path))
     except FileNotFoundError as error:
         raise DataError(f"{path}: expected a folder of pictures for each class, got none or an empty one") from error
+    # A folder lists class after class; in a fixed random order, the first n and the last tenth hold every class.
+    order = torch.randperm(len(listing.samples), generator=torch.Generator().manual_seed(0)).tolist()
+    samples = [listing.samples[index] for index in order]
     pictures = []
-    for file, _ in listing.samples:
+    for file, _ in samples:
         try:
             with Image.open(file) as picture:
                 pictures.append(np.asarray(picture.convert("RGB")))
-        except (OSError, UnidentifiedImageError) as error:
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise DataError(f"{file}: expected a picture, got one that cannot be read") from error
         if pictures[-1].shape != pictures[0].shape:
             first, this = pictures[0].shape[:2], pictures[-1].shape[:2]
             raise DataError(f"{file}: expected {first} pixels as in the first picture, got {this}")
     pixels = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
-    return Images(pixels, torch.tensor([label for _, label in listing.samples]), path.name, tuple(listing.classes))
+    return Images(pixels, torch.tensor([label for _, label in samples]), path.name, tuple(listing.classes))
 
 
 def _torchvision_cifar10(folder: str, *, train: bool) -> Images:

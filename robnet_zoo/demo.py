@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from robnet_zoo import attacks, data
-from robnet_zoo.benchmarks.protocol import WHITE_BOX, Protocol, Result
+from robnet_zoo.benchmarks.protocol import WHITE_BOX, Result
 from robnet_zoo.benchmarks.robustness import evaluate
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.compiler import for_inference
@@ -41,7 +41,7 @@ def demo(output: str | os.PathLike[str]) -> Path:
     assert isinstance(model, Network)
     _, images = data.digits()
     print(f"2/4  attacking it on {len(images)} handwritten digits at eps {EPS}")
-    protocol = Protocol.parse(WHITE_BOX.model_dump() | {"eps": EPS})
+    protocol = WHITE_BOX.model_copy(update={"eps": EPS})
     result = evaluate(model, images, protocol, name=MODEL)
     result.save(folder / "results.json")
     print("3/4  exporting it to ONNX and running the file in ONNX Runtime")
@@ -49,8 +49,9 @@ def demo(output: str | os.PathLike[str]) -> Path:
     agreement = _agreement(model, folder / "model.onnx", images)
     print("4/4  writing the report")
     draw_cell(model.spec, model.spec.layout[0], folder / "cell.svg")
+    pictures = _pictures(model, images, result)
     seconds = time.perf_counter() - started
-    page = _page(model, result, _pictures(model, images, protocol), difference, agreement, seconds)
+    page = _page(model, result, pictures, difference, agreement, seconds)
     write_atomically(folder / "report.html", page.encode())
     for measurement in result.measurements:
         print(f"     {measurement.attack:6} {measurement.accuracy:7.1%} of {result.data.n} right")
@@ -66,11 +67,17 @@ def _agreement(model: Network, file: Path, images: data.Images) -> float:
     return same / len(images)
 
 
-def _pictures(model: Network, images: data.Images, protocol: Protocol) -> str:
-    """Clean digits, what PGD adds (enlarged to the whole range), and what the model sees, as an inline PNG."""
+def _pictures(model: Network, images: data.Images, result: Result) -> str:
+    """Clean digits, what PGD adds (enlarged to the whole range), and what the model sees, as an inline PNG.
+
+    The first digits that PGD fooled in `result` stand left, the first that it did not fool right.
+    """
     from matplotlib.figure import Figure
 
-    clean, labels = images.batch(slice(0, PICTURES))
+    protocol, correct = result.protocol, torch.tensor(result.measurements[-1].correct, dtype=torch.bool)
+    fooled = (~correct).nonzero()[: PICTURES // 2, 0]
+    chosen = torch.cat([fooled, correct.nonzero()[: PICTURES - len(fooled), 0]])
+    clean, labels = images.batch(chosen)
     adversarial = attacks.pgd(
         for_inference(model),
         clean,
@@ -79,6 +86,7 @@ def _pictures(model: Network, images: data.Images, protocol: Protocol) -> str:
         step=protocol.attacks[-1].step_value,
         steps=protocol.attacks[-1].steps,
         generator=torch.Generator().manual_seed(protocol.seed),
+        until_fooled=True,
     )
     with torch.no_grad():
         before, after = model(clean).argmax(1), model(adversarial).argmax(1)
@@ -124,7 +132,8 @@ img {{ max-width: 100%; background: white }}
 Measured on {html.escape(result.data.name)} (n = {total}, seed {result.protocol.seed}), attacks in the
 l-infinity ball of radius {result.protocol.eps}, on {html.escape(result.device)}.</p>
 <table><tr><th>attack</th><th>accuracy</th><th></th></tr>{rows}</table>
-<p>Above each picture stands the class that the model gives; the middle row is the attack's change, enlarged.</p>
+<p>Above each picture stands the class that the model gives, red where it is wrong; the middle row is the attack's
+change, enlarged. Left are digits that the attack fooled it on, right others.</p>
 <img alt="clean digits, the attack's change, and the attacked digits" src="data:image/png;base64,{pictures}">
 <h2>ONNX</h2>
 <p><code>model.onnx</code> gives torch's logits within {difference:.1e} and the same class on {agreement:.1%} of the

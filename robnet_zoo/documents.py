@@ -39,6 +39,9 @@ Place = tuple[str | int, ...]  # the keys and positions that lead to a part of a
 Problem = tuple[Place, str]
 
 
+Pixels = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$", description="in image units, as a fraction: 8/255")]
+
+
 class DocumentError(ValueError):
     """A document that is not what it should be.
 

@@ -269,10 +269,12 @@ class InferenceNetwork(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the last cell's output, (N, num_features, H', W'), in `dtype`."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        outputs = [x.to(self.dtype).contiguous(memory_format=layout)]
+        x = x.to(self.dtype).contiguous(memory_format=layout)
+        stages: list[Value] = []
         for stage in self.stem:
-            outputs.append(stage(outputs[-1]))
-        before, last = [Value(outputs[1])], [Value(outputs[-1])]
+            x = stage(x)
+            stages.append(Value(x))
+        before, last = stages[:1], stages[-1:]  # one and the same for a stem of one stage
         for cell in self.cells:
             before, last = last, cell(before, last)
         return torch.cat([value.x for value in last], dim=1)

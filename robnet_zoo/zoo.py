@@ -152,20 +152,16 @@ def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: 
     return _create("robnet", genotype, pretrained, kwargs)
 
 
-def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) -> nn.Module:
-    """A trained model in eval mode, by what a user calls it.
+def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) -> Network:
+    """A trained network in eval mode, by what a user calls it.
 
     target: a timm name, `name.tag` or `local-dir:FOLDER`, whose own weights are loaded; with `weights`, a safetensors
-    file, also a spec's name or path. Raises WeightsError, also for what timm does not know, and DocumentError.
+    file, also a spec's name or path. Raises DocumentError, or WeightsError, also for what timm does not know and for
+    models that were not compiled from a spec: whether those want normalised images, their names do not say.
     """
     if weights is None:
-        try:
-            return create_model(target, pretrained=True).eval()
-        except WeightsError:
-            raise
-        except (RuntimeError, ValueError, AssertionError, OSError) as error:  # timm's ways to refuse a name
-            raise WeightsError(f"{target}: {error}") from error
-    network = create_model(target) if is_model(target) else compile(load_spec(target))
+        return _pretrained(target)
+    network = compile(load_spec(target))
     try:
         state = load_file(weights)
     except (OSError, SafetensorError) as error:
@@ -174,6 +170,18 @@ def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) ->
         raise WeightsError(f"{weights}: expected weights of {target}, got {misfit}")
     network.load_state_dict(state)
     return network.eval()
+
+
+def _pretrained(target: str) -> Network:
+    try:
+        model = create_model(target, pretrained=True)
+    except WeightsError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError) as error:
+        raise WeightsError(f"{target}: {error}") from error  # timm's ways to refuse a name or a folder
+    if not isinstance(model, Network):
+        raise WeightsError(f"{target}: expected a model compiled from a spec, got {type(model).__name__}")
+    return model.eval()
 
 
 def _misfit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:

@@ -86,7 +86,7 @@ def test_the_weights_hash_depends_on_values_alone(tiny):
     assert weights_sha256(first) == weights_sha256(second)
 
 
-@pytest.mark.parametrize("eps", ["0.03", "8 / 255", "-1/255", "8/"])
+@pytest.mark.parametrize("eps", ["0.03", "8 / 255", "-1/255", "8/", "1/0"])
 def test_an_eps_that_is_no_fraction_is_refused(eps):
     with pytest.raises(DocumentError, match="eps: expected"):
         Protocol.parse(WHITE_BOX.model_dump() | {"eps": eps})

@@ -32,10 +32,21 @@ def test_a_folder_of_pictures_gives_the_npz_it_was_made_from(tmp_path, npz, pixe
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"{index:02}.png")
     found, expected = data.load(tmp_path / "pictures"), data.load(npz)
-    order = torch.argsort(expected.labels, stable=True)
-    assert torch.equal(found.pixels, expected.pixels[order])
-    assert torch.equal(found.labels, expected.labels[order])
+
+    def pairs(images: data.Images) -> list[tuple[int, bytes]]:
+        return sorted((int(y), x.numpy().tobytes()) for x, y in zip(images.pixels, images.labels, strict=True))
+
+    assert pairs(found) == pairs(expected)
+    assert data.load(tmp_path / "pictures").sha256 == found.sha256
     assert found.classes == ("class_0", "class_1", "class_2")
+
+
+def test_a_folder_is_not_split_class_by_class(tmp_path):
+    for index in range(60):
+        (tmp_path / str(index // 20)).mkdir(exist_ok=True)
+        Image.new("RGB", (2, 2), (index, 0, 0)).save(tmp_path / str(index // 20) / f"{index:02}.png")
+    training, validation = data.load(tmp_path).split()
+    assert set(training.labels.tolist()) == set(validation.labels.tolist()) == {0, 1, 2}
 
 
 def test_the_last_tenth_is_validation_and_nothing_is_in_both(npz):
@@ -90,7 +101,8 @@ def test_truncated_missing_and_foreign_files_are_refused(tmp_path, npz):
     (tmp_path / "short.npz").write_bytes(npz.read_bytes()[:200])
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "empty").mkdir()
-    for name in ("short.npz", "text.npz", "empty", "nowhere.npz"):
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("short.npz", "text.npz", "empty", "nowhere.npz", "array.npy"):
         with pytest.raises(DataError, match=name):
             data.load(tmp_path / name)
 

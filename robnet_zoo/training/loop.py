@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from robnet_zoo.attacks import pgd
 from robnet_zoo.compiler import compile, for_inference
 from robnet_zoo.data import Images, check_fits
-from robnet_zoo.documents import write_atomically
+from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.training.recipe import Recipe
@@ -46,16 +48,19 @@ class _Run:
             "epoch": self.epoch,
             "history": self.history,
         }
-        temporary = path.with_suffix(".part")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(path, buffer.getvalue())
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        self.epoch, self.history = state["epoch"], state["history"]
+        try:
+            state = torch.load(path, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.generator.set_state(state["generator"])
+            self.epoch, self.history = state["epoch"], state["history"]
+        except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError, OSError) as error:
+            raise TrainingError(f"{path}: expected a checkpoint of this run, got one that cannot be read") from error
 
 
 def train(
@@ -92,13 +97,12 @@ def train(
             loss = _epoch(run, training, recipe, bar)
             measured = _validate(run.network, validation, recipe)
             run.history.append({"epoch": run.epoch, "loss": loss, **measured})
-            run.save(checkpoint)
             write_atomically(folder / "history.json", (json.dumps(run.history, indent=1) + "\n").encode())
+            run.save(checkpoint)
             bar.set_postfix({key: f"{value:.3f}" for key, value in run.history[-1].items() if key != "epoch"})
     network = run.network.eval()
-    temporary = folder / "model.safetensors.part"
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, temporary)
-    os.replace(temporary, folder / "model.safetensors")
+    tensors = {key: value.contiguous() for key, value in network.state_dict().items()}
+    write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors))
     return network
 
 
@@ -108,7 +112,7 @@ def _claim(folder: Path, spec: Genotype, recipe: Recipe, training: Images) -> No
     identity = {"spec": spec.hash, "recipe": recipe.model_dump(mode="json"), "data": training.sha256}
     path = folder / "run.json"
     if path.exists():
-        if json.loads(path.read_bytes()) != identity:
+        if parse_json(read_bytes(path), source=str(path)) != identity:
             raise TrainingError(f"{folder}: expected a folder of this run, got one with another spec, recipe or data")
         return
     spec.save(folder / "spec.json")
@@ -184,7 +188,7 @@ def attack(network: Network, images: Tensor, labels: Tensor, recipe: Recipe, gen
     if not recipe.attack.steps:
         return images
     return pgd(
-        for_inference(network, dtype=_attack_dtype()),
+        for_inference(network, dtype=getattr(torch, recipe.attack.dtype)),
         images,
         labels,
         eps=recipe.attack.eps_value,
@@ -192,11 +196,6 @@ def attack(network: Network, images: Tensor, labels: Tensor, recipe: Recipe, gen
         steps=recipe.attack.steps,
         generator=generator,
     )
-
-
-def _attack_dtype() -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively: a step's direction needs no more."""
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 @torch.no_grad()

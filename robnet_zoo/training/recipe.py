@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robnet_zoo.documents import Document
+from robnet_zoo.documents import Document, Pixels
 
-Pixels = Annotated[str, Field(pattern=r"^\d+(/\d+)?\z", description="in image units, as a fraction: 8/255")]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -21,6 +20,9 @@ class Attack(Document):
     eps: Pixels = "8/255"
     step: Pixels = "2/255"
     steps: Annotated[int, Field(ge=0, description="0 trains on clean images")] = 7
+    dtype: Annotated[
+        Literal["bfloat16", "float32"], Field(description="of the attack's arithmetic; training is in float32")
+    ] = "bfloat16"
 
     @property
     def eps_value(self) -> float:
@@ -65,7 +67,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 weight_decay=2e-4,
                 attack=Attack(steps=3, step="4/255"),
             ),
-            # robnet_micro.digits: 1,167 scans; a digit must not be flipped, and eps is larger than on photographs.
+            # robnet_micro.digits: 1,168 scans; a digit must not be flipped, and eps is larger than on photographs.
             Recipe(
                 name="micro_digits",
                 epochs=24,

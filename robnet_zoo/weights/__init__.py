@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.documents import Document, Tuple, problems_error
+from robnet_zoo.documents import Document, Pixels, Tuple, problems_error
 from robnet_zoo.genotype import Genotype, Name
 
 FOLDER = Path(__file__).parent
@@ -32,7 +32,7 @@ class Measured(Document):
     data_sha256: Sha256
     n: Annotated[int, Field(ge=1)]
     seed: int
-    eps: Annotated[str, Field(pattern=r"^\d+/\d+\z", description="in image units, as 8/255")]
+    eps: Pixels
     clean: Share
     fgsm: Share
     pgd20: Share
