@@ -157,8 +157,8 @@ def test_head_with_more_rows_than_classes_names_the_option(golden):
     with pytest.raises(CheckpointError) as raised:
         convert(state_dict, changed(spec, num_classes=10))
     assert raised.value.problems == (
-        "classifier: classifier.weight: expected [10, 128], got [100, 128]; slice_head=True keeps the first 10 rows",
-        "classifier: classifier.bias: expected [10], got [100]; slice_head=True keeps the first 10 rows",
+        "classifier: classifier.weight: expected [10, 128], got [100, 128]; slice_head=True (--slice-head) keeps the first 10 rows",
+        "classifier: classifier.bias: expected [10], got [100]; slice_head=True (--slice-head) keeps the first 10 rows",
     )
 
 
