@@ -156,9 +156,10 @@ def test_head_with_more_rows_than_classes_names_the_option(golden):
     spec, state_dict = golden("free_svhn100_c8")
     with pytest.raises(CheckpointError) as raised:
         convert(state_dict, changed(spec, num_classes=10))
+    remedy = "slice_head=True (--slice-head) keeps the first 10 rows"
     assert raised.value.problems == (
-        "classifier: classifier.weight: expected [10, 128], got [100, 128]; slice_head=True (--slice-head) keeps the first 10 rows",
-        "classifier: classifier.bias: expected [10], got [100]; slice_head=True (--slice-head) keeps the first 10 rows",
+        f"classifier: classifier.weight: expected [10, 128], got [100, 128]; {remedy}",
+        f"classifier: classifier.bias: expected [10], got [100]; {remedy}",
     )
 
 
