@@ -9,13 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from robnet_zoo import data, weights
+from robnet_zoo.benchmarks.docs import RESULTS
 from robnet_zoo.benchmarks.protocol import WHITE_BOX
 from robnet_zoo.benchmarks.robustness import evaluate
 from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.training import Recipe
 from robnet_zoo.zoo import load_model, load_spec
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255") -> None:
@@ -36,7 +35,7 @@ def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255") 
     """
     spec = load_spec(model)
     source = run / "model.safetensors"
-    tests = data.digits()[1] if images == "digits" else data.load(images)
+    tests = data.load(images)
     protocol = WHITE_BOX.model_copy(update={"eps": eps})
     recipe = Recipe.parse(parse_json(read_bytes(run / "run.json"), source=str(run))["recipe"])
     result = evaluate(load_model(model, weights=source), tests, protocol, name=f"{model}.{tag}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.documents import Document, Pixels, Tuple, exactly, problems_error
+from robnet_zoo.documents import Document, Pixels, Tuple, exactly, in_image_units, problems_error
 
 Count = Annotated[int, Field(ge=1)]
 Outcome = Literal[0, 1]
@@ -34,7 +33,7 @@ class AttackConfig(Document):
     def step_value(self) -> float:
         """The step size in image units."""
         assert self.step is not None
-        return float(Fraction(self.step))
+        return in_image_units(self.step)
 
 
 class Protocol(Document):
@@ -49,7 +48,7 @@ class Protocol(Document):
     @property
     def eps_value(self) -> float:
         """eps in image units."""
-        return float(Fraction(self.eps))
+        return in_image_units(self.eps)
 
 
 WHITE_BOX = Protocol(

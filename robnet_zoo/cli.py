@@ -205,6 +205,7 @@ def train(
         A bundled recipe or the path of one; the flags below override its fields.
     """
     from robnet_zoo import training
+    from robnet_zoo.data import load as load_images
     from robnet_zoo.zoo import load_spec
 
     chosen = RECIPES.get(recipe)
@@ -212,7 +213,7 @@ def train(
         _fail(f"--recipe: expected a bundled recipe or a file, got {recipe!r}{nearest(recipe, RECIPES)}")
     genotype = load_spec(spec)
     merged = _merged(chosen or Recipe.load(recipe), overrides)
-    training.train(genotype, _images(data, train=True), merged, output)
+    training.train(genotype, load_images(data, train=True), merged, output)
     print(output / "model.safetensors")
 
 
@@ -249,10 +250,11 @@ def benchmark(
     """
     from robnet_zoo.benchmarks.protocol import WHITE_BOX
     from robnet_zoo.benchmarks.robustness import evaluate
+    from robnet_zoo.data import load as load_images
     from robnet_zoo.zoo import load_model
 
     protocol = WHITE_BOX.model_copy(update={"eps": eps, "seed": seed})
-    images = _images(data, train=False)
+    images = load_images(data)
     if n is not None and not 0 < n <= len(images):
         _fail(f"-n: expected 1 to {len(images)}, got {n}")
     result = evaluate(load_model(model, weights=weights), images[:n], protocol, name=model)
@@ -355,14 +357,6 @@ def codes(
         from robnet_zoo.documents import write_atomically
 
         write_atomically(output, text.encode())
-
-
-def _images(source: str, *, train: bool) -> Any:
-    from robnet_zoo import data
-
-    if source == "digits":
-        return data.digits()[0 if train else 1]
-    return data.load(source)
 
 
 def _fail(message: str) -> NoReturn:

@@ -71,16 +71,19 @@ class Images:
         return digest.hexdigest()
 
 
-def load(source: str | os.PathLike[str], *, n: int | None = None) -> Images:
+def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = False) -> Images:
     """Labelled images, the first n of them if n is given.
 
     source: an .npz with `images` (N, H, W, C) uint8 and `labels` (N,) integers; a folder with a subfolder of pictures
     for each class, which is read in a fixed random order; `cifar10-train:FOLDER` or `cifar10-test:FOLDER`, which
-    torchvision downloads into FOLDER if it is not there yet. Raises DataError.
+    torchvision downloads into FOLDER if it is not there yet; `digits`, whose training scans `train` asks for instead of
+    the test ones. Raises DataError.
     """
     name = os.fspath(source)
     kind, _, folder = name.partition(":")
-    if kind in TORCHVISION:
+    if name == "digits":
+        images = digits()[0 if train else 1]
+    elif kind in TORCHVISION:
         images = _torchvision_cifar10(folder or "data", train=kind == "cifar10-train")
     elif os.path.isdir(name):
         images = _folder(Path(name))

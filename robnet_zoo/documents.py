@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,11 @@ Problem = tuple[Place, str]
 
 
 Pixels = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$", description="in image units, as a fraction: 8/255")]
+
+
+def in_image_units(pixels: str) -> float:
+    """The value of a `Pixels` text: 8/255 is 0.0313..., where 1 is the range from black to white."""
+    return float(Fraction(pixels))
 
 
 class DocumentError(ValueError):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robnet_zoo.documents import Document, Pixels
+from robnet_zoo.documents import Document, Pixels, in_image_units
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -27,12 +26,12 @@ class Attack(Document):
     @property
     def eps_value(self) -> float:
         """eps in image units."""
-        return float(Fraction(self.eps))
+        return in_image_units(self.eps)
 
     @property
     def step_value(self) -> float:
         """The step size in image units."""
-        return float(Fraction(self.step))
+        return in_image_units(self.step)
 
 
 class Recipe(Document):
