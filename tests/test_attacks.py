@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from robnet_zoo.attacks import fgsm, pgd
+from robnet_zoo.attacks import fgsm, n_fgsm, pgd
 from robnet_zoo.compiler import compile
 from robnet_zoo.zoo import load_spec
 
@@ -42,6 +42,18 @@ def test_pgd_reaches_the_optimum_of_a_linear_model(linear, images, steps, seed):
 def test_fgsm_reaches_the_optimum_of_a_linear_model(linear, images):
     labels = torch.arange(16) % 2
     torch.testing.assert_close(fgsm(linear, images, labels, eps=EPS), worst(linear, images, labels), rtol=0, atol=1e-6)
+
+
+def test_n_fgsm_steps_from_noise_of_twice_eps_and_stays_in_the_box_alone(linear):
+    images = torch.full((64, 3, 4, 4), 0.5)
+    labels = torch.arange(64) % 2
+    found = n_fgsm(linear, images, labels, eps=EPS, step=EPS, generator=torch.Generator().manual_seed(0))
+    noise = found - worst(linear, images, labels)  # the gradient's sign is the same everywhere
+    assert noise.abs().max() <= 2 * EPS + 1e-6
+    assert noise.abs().max() > 1.9 * EPS
+    white = torch.ones(2, 3, 4, 4)
+    found = n_fgsm(linear, white, labels[:2], eps=EPS, step=EPS, generator=torch.Generator().manual_seed(0))
+    assert found.max() <= 1
 
 
 def test_pgd_stays_in_the_ball_and_in_the_box():

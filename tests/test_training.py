@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from robnet_zoo import data, training
 from robnet_zoo.compiler import compile
 from robnet_zoo.data import DataError
-from robnet_zoo.training import Attack, Recipe, TrainingError, loop
+from robnet_zoo.documents import DocumentError
+from robnet_zoo.training import Attack, Recipe, Stage, TrainingError, loop
 
 RECIPE = Recipe(name="test", epochs=3, batch=32, attack=Attack(steps=1), validation=8)
 
@@ -30,7 +31,7 @@ def test_training_writes_the_weights_that_it_returns_and_its_history(tiny, image
 
 
 def test_a_network_learns(tiny, images, tmp_path):
-    recipe = RECIPE.model_copy(update={"epochs": 12, "lr": 0.3, "attack": Attack(steps=0)})
+    recipe = RECIPE.model_copy(update={"epochs": 30, "lr": 0.3, "attack": Attack(steps=0)})
     training.train(tiny, images, recipe, tmp_path, progress=False)
     history = json.loads((tmp_path / "history.json").read_text())
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
@@ -55,6 +56,68 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tiny, images, tmp_pa
     resumed = training.train(tiny, images, RECIPE, tmp_path / "b", progress=False)
     for key, value in undisturbed.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_a_run_that_was_stopped_within_an_epoch_goes_on_to_the_same_weights(tiny, images, tmp_path, monkeypatch):
+    recipe = RECIPE.model_copy(update={"ema": 0.9, "dtype": "bfloat16", "clip": 1.0})
+    undisturbed = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    real, steps = loop._step, []
+
+    def stop_at_the_fifth(*arguments):
+        steps.append(1)
+        if len(steps) == 5:  # of 3 an epoch
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_step", stop_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tiny, images, recipe, tmp_path / "b", progress=False)
+    assert torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)["step"] == 1
+    monkeypatch.setattr(loop, "_step", real)
+    resumed = training.train(tiny, images, recipe, tmp_path / "b", progress=False)
+    for key, value in undisturbed.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_averaged_weights_are_what_a_run_with_averaging_gives(tiny, images, tmp_path):
+    plain = training.train(tiny, images, RECIPE, tmp_path / "a", progress=False)
+    averaged = training.train(tiny, images, RECIPE.model_copy(update={"ema": 0.9}), tmp_path / "b", progress=False)
+    assert not torch.equal(plain.classifier.weight, averaged.classifier.weight)
+    state = torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)
+    assert torch.equal(state["network"]["classifier.weight"], plain.classifier.weight)
+    assert torch.equal(state["average"]["classifier.weight"], averaged.classifier.weight)
+
+
+def test_the_average_of_constant_weights_is_those_weights(tiny):
+    network, average = compile(tiny), compile(tiny)
+    for _ in range(200):
+        loop._average(average, network, decay=0.8)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(average.state_dict()[key], value)
+
+
+def test_stages_give_the_sizes_and_the_clock_counts_pixels():
+    recipe = RECIPE.model_copy(update={"epochs": 4, "stages": (Stage(size=16, epochs=2), Stage(size=24, epochs=1))})
+    assert [recipe.size_at(epoch, 32) for epoch in (1, 2, 3, 4)] == [16, 16, 24, 32]
+    pixels = 2 * 16**2 + 24**2 + 32**2
+    assert recipe.done(1.5, 32) == pytest.approx(1.5 * 16**2 / pixels)
+    assert recipe.done(3.25, 32) == pytest.approx((2 * 16**2 + 24**2 + 0.25 * 32**2) / pixels)
+    assert recipe.done(4, 32) == 1
+
+
+def test_stages_longer_than_the_run_are_refused():
+    with pytest.raises(DocumentError, match="stages: expected no more than the run's 1 epochs"):
+        Recipe.parse({"name": "short", "epochs": 1, "stages": [{"size": 16, "epochs": 2}]})
+
+
+def test_small_images_are_means_of_the_pixels_that_they_stand_for():
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    constant = torch.full((1, 3, 8, 8), 0.25)
+    assert loop.resize(images, 8) is images
+    assert loop.resize(images, 4).shape == (2, 3, 4, 4)
+    torch.testing.assert_close(loop.resize(constant, 4), constant[:, :, :4, :4])
+    torch.testing.assert_close(loop.resize(images, 4).mean(), images.mean(), rtol=0.05, atol=0)
 
 
 def test_validation_images_do_not_change_the_weights(tiny, images, tmp_path):
@@ -91,7 +154,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(ti
     with pytest.raises(TrainingError, match="epoch 2, step 0: expected a finite loss, got nan"):
         training.train(tiny, images, RECIPE, tmp_path, progress=False)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert state["epoch"] == 1
+    assert (state["epoch"], state["step"]) == (2, 0)
     assert all(value.isfinite().all() for value in state["network"].values())
 
 

@@ -22,6 +22,19 @@ def fgsm(model: Classifier, images: Tensor, labels: Tensor, *, eps: float) -> Te
     return project(images + eps * gradient.sign(), images, eps)
 
 
+def n_fgsm(
+    model: Classifier, images: Tensor, labels: Tensor, *, eps: float, step: float, generator: torch.Generator
+) -> Tensor:
+    """Noise-FGSM (de Jorge et al., 2022): one step from uniform noise of twice eps, not projected onto the ball.
+
+    For training alone: the images leave the ball of radius eps, though not [0, 1]. Arguments as in `pgd`.
+    """
+    _check(images)
+    noisy = images + torch.empty_like(images).uniform_(-2 * eps, 2 * eps, generator=generator)
+    gradient, _ = input_gradient(model, noisy, labels)
+    return (noisy + step * gradient.sign()).clamp_(0, 1)
+
+
 def pgd(
     model: Classifier,
     images: Tensor,

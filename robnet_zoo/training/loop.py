@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
 import os
 import pickle
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from robnet_zoo.attacks import pgd
+from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.compiler import compile, for_inference
 from robnet_zoo.data import Images, check_fits
 from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.training.recipe import Recipe
+
+CHECKPOINT_SECONDS = 120.0
 
 
 class TrainingError(RuntimeError):
@@ -36,16 +40,29 @@ class _Run:
 
     network: Network
     optimizer: torch.optim.SGD
-    generator: torch.Generator  # of the order of images, their augmentation and the attacks' starts
-    epoch: int = 0
+    generator: torch.Generator  # of the augmentation and the attacks' starts
+    average: Network | None  # of the weights, where the recipe asks for one: what is validated and given
+    epoch: int = 1
+    step: int = 0  # of this epoch: how many are over
+    loss: float = 0.0  # their summed losses
+    updates: int = 0  # of the weights, in all
     history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def given(self) -> Network:
+        """The network that the run is for: the averaged one if there is one."""
+        return self.network if self.average is None else self.average
 
     def save(self, path: Path) -> None:
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
+            "average": None if self.average is None else self.average.state_dict(),
             "epoch": self.epoch,
+            "step": self.step,
+            "loss": self.loss,
+            "updates": self.updates,
             "history": self.history,
         }
         buffer = io.BytesIO()
@@ -58,7 +75,10 @@ class _Run:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.generator.set_state(state["generator"])
-            self.epoch, self.history = state["epoch"], state["history"]
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.epoch, self.step = state["epoch"], state["step"]
+            self.loss, self.updates, self.history = state["loss"], state["updates"], state["history"]
         except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError, OSError) as error:
             raise TrainingError(f"{path}: expected a checkpoint of this run, got one that cannot be read") from error
 
@@ -69,8 +89,9 @@ def train(
     """Train a network adversarially; returns it in eval mode.
 
     images: the training images; the last tenth is held out and measured after every epoch (`Images.split`).
-    output: a folder for `checkpoint.pt` after every epoch, `history.json`, and at the end `model.safetensors`. A run
-    that was stopped at any moment goes on from its last checkpoint when it is started again with the same arguments.
+    output: a folder for `checkpoint.pt`, written every two minutes and after every epoch, `history.json`, and at the
+    end `model.safetensors`. A run that was stopped at any moment goes on from its last checkpoint when it is started
+    again with the same arguments.
     Raises DataError if the images do not fit the spec, TrainingError if the folder holds another run or the loss is
     no longer a number.
     """
@@ -87,20 +108,20 @@ def train(
     steps = len(training) // recipe.batch
     with tqdm(
         total=recipe.epochs * steps * recipe.batch,
-        initial=run.epoch * steps * recipe.batch,
+        initial=((run.epoch - 1) * steps + run.step) * recipe.batch,
         unit=" images",
         disable=not progress,
         mininterval=0.5 if os.isatty(2) else 30,
     ) as bar:
-        while run.epoch < recipe.epochs:
-            run.epoch += 1
-            loss = _epoch(run, training, recipe, bar)
-            measured = _validate(run.network, validation, recipe)
-            run.history.append({"epoch": run.epoch, "loss": loss, **measured})
+        while run.epoch <= recipe.epochs:
+            _epoch(run, training, recipe, bar, checkpoint)
+            measured = _validate(run.given, validation, recipe)
+            run.history.append({"epoch": run.epoch, "loss": run.loss / steps, **measured})
             write_atomically(folder / "history.json", (json.dumps(run.history, indent=1) + "\n").encode())
+            run.epoch, run.step, run.loss = run.epoch + 1, 0, 0.0
             run.save(checkpoint)
             bar.set_postfix({key: f"{value:.3f}" for key, value in run.history[-1].items() if key != "epoch"})
-    network = run.network.eval()
+    network = run.given.eval()
     tensors = {key: value.contiguous() for key, value in network.state_dict().items()}
     write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors))
     return network
@@ -122,7 +143,8 @@ def _claim(folder: Path, spec: Genotype, recipe: Recipe, training: Images) -> No
 def _start(spec: Genotype, recipe: Recipe) -> _Run:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
-        network = compile(spec)
+        network = compile(spec).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else None
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     optimizer = torch.optim.SGD(
@@ -131,30 +153,60 @@ def _start(spec: Genotype, recipe: Recipe) -> _Run:
         momentum=recipe.momentum,
         nesterov=recipe.nesterov and recipe.momentum > 0,
     )
-    return _Run(network, optimizer, torch.Generator().manual_seed(recipe.seed))
+    return _Run(network, optimizer, torch.Generator().manual_seed(recipe.seed), average)
 
 
-def _epoch(run: _Run, training: Images, recipe: Recipe, bar: tqdm[Any]) -> float:
-    """One pass over the training images; returns the mean loss."""
+def _epoch(run: _Run, training: Images, recipe: Recipe, bar: tqdm[Any], checkpoint: Path) -> None:
+    """What is left of one pass over the training images."""
     steps = len(training) // recipe.batch
-    order = torch.randperm(len(training), generator=run.generator)
-    total = 0.0
-    for step in range(steps):
+    order = torch.randperm(len(training), generator=torch.Generator().manual_seed(recipe.seed * 100_003 + run.epoch))
+    saved = time.monotonic()
+    while run.step < steps:
+        done = recipe.done(run.epoch - 1 + run.step / steps, training.pixels.shape[-1])
         for group in run.optimizer.param_groups:
-            group["lr"] = recipe.lr * _schedule((run.epoch - 1 + step / steps) / recipe.epochs, recipe.warmup)
-        images, labels = training.batch(order[step * recipe.batch : (step + 1) * recipe.batch])
-        images = augment(images, recipe, run.generator)
-        images = attack(run.network, images, labels, recipe, run.generator)
-        run.network.train()
-        loss = F.cross_entropy(run.network(images), labels, label_smoothing=recipe.label_smoothing)
-        if not math.isfinite(loss.item()):
-            raise TrainingError(f"epoch {run.epoch}, step {step}: expected a finite loss, got {loss.item()}")
-        run.optimizer.zero_grad()
-        loss.backward()
-        run.optimizer.step()
-        total += loss.item()
+            group["lr"] = recipe.lr * _schedule(done, recipe.warmup)
+        images, labels = training.batch(order[run.step * recipe.batch : (run.step + 1) * recipe.batch])
+        loss = _step(run, images, labels, recipe)
+        if not math.isfinite(loss):
+            raise TrainingError(f"epoch {run.epoch}, step {run.step}: expected a finite loss, got {loss}")
+        run.step, run.loss = run.step + 1, run.loss + loss
         bar.update(recipe.batch)
-    return total / steps
+        bar.set_postfix_str(f"epoch {run.epoch}, loss {run.loss / run.step:.3f}", refresh=False)
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            run.save(checkpoint)
+            saved = time.monotonic()
+
+
+def _step(run: _Run, images: Tensor, labels: Tensor, recipe: Recipe) -> float:
+    """One step of the optimizer, if the loss is finite; returns the loss."""
+    images = augment(images, recipe, run.generator)
+    images = resize(images, recipe.size_at(run.epoch, images.shape[-1]))
+    images = attack(run.network, images, labels, recipe, run.generator)
+    run.network.train()
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
+        logits = run.network(images.contiguous(memory_format=torch.channels_last))
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+    if not math.isfinite(loss.item()):
+        return loss.item()
+    run.optimizer.zero_grad()
+    loss.backward()
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip)
+    run.optimizer.step()
+    run.updates += 1
+    if run.average is not None:
+        _average(run.average, run.network, decay=min(recipe.ema, (1 + run.updates) / (10 + run.updates)))
+    return loss.item()
+
+
+@torch.no_grad()
+def _average(average: Network, network: Network, *, decay: float) -> None:
+    """Move the averaged weights and batch-norm statistics towards the network's."""
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
 
 
 def _schedule(done: float, warmup: float) -> float:
@@ -183,33 +235,40 @@ def _channels(images: Tensor) -> Tensor:
     return torch.arange(images.shape[1])[None, :, None, None]  # (1, C, 1, 1)
 
 
+def resize(images: Tensor, size: int) -> Tensor:
+    """Square images, (N, C, H, H), at `size` pixels a side, antialiased."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp_(0, 1)
+
+
 def attack(network: Network, images: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """Adversarial images for the network as it would answer in eval mode; the network itself is not touched."""
-    if not recipe.attack.steps:
+    chosen = recipe.attack
+    if not chosen.steps:
         return images
-    return pgd(
-        for_inference(network, dtype=getattr(torch, recipe.attack.dtype)),
-        images,
-        labels,
-        eps=recipe.attack.eps_value,
-        step=recipe.attack.step_value,
-        steps=recipe.attack.steps,
-        generator=generator,
-    )
+    fast = for_inference(network, dtype=getattr(torch, chosen.dtype))
+    eps, step = chosen.eps_value, chosen.step_value
+    if chosen.kind == "n_fgsm":
+        return n_fgsm(fast, images, labels, eps=eps, step=step, generator=generator)
+    return pgd(fast, images, labels, eps=eps, step=step, steps=chosen.steps, generator=generator)
 
 
 @torch.no_grad()
 def _validate(network: Network, validation: Images, recipe: Recipe) -> dict[str, float]:
-    """Clean and PGD accuracy on the first validation images."""
+    """Clean accuracy on the first validation images, whole, and that under PGD with ten steps of a quarter of eps."""
     measured = validation[: recipe.validation]
     if not len(measured):
         return {}
     network.eval()
     generator = torch.Generator().manual_seed(recipe.seed)
+    fast = for_inference(network, dtype=getattr(torch, recipe.attack.dtype))
+    eps = recipe.attack.eps_value
     clean = robust = 0
     for images, labels in measured.batches(recipe.batch):
         clean += _right(network, images, labels)
-        robust += _right(network, attack(network, images, labels, recipe, generator), labels)
+        found = pgd(fast, images, labels, eps=eps, step=eps / 4, steps=10, generator=generator)
+        robust += _right(network, found, labels)
     return {"clean": clean / len(measured), "robust": robust / len(measured)}
 
 

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from robnet_zoo.documents import Document, Pixels, in_image_units
+from robnet_zoo.documents import Document, Pixels, Tuple, in_image_units, problems_error
 
 Positive = Annotated[float, Field(gt=0)]
 
 
 class Attack(Document):
-    """The l-infinity PGD that finds the images to train on (Madry et al., 2018)."""
+    """What finds the images to train on, in the l-infinity ball.
 
+    `pgd` (Madry et al., 2018) starts at random in the ball and stays in it. `n_fgsm` (de Jorge et al., 2022) is one
+    step of `step` from uniform noise of twice eps, not projected: so single-step training does not overfit to it.
+    """
+
+    kind: Literal["pgd", "n_fgsm"] = "pgd"
     eps: Pixels = "8/255"
     step: Pixels = "2/255"
     steps: Annotated[int, Field(ge=0, description="0 trains on clean images")] = 7
     dtype: Annotated[
         Literal["bfloat16", "float32"], Field(description="of the attack's arithmetic; training is in float32")
     ] = "bfloat16"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "n_fgsm" and self.steps != 1:
+            raise problems_error([(("steps",), f"expected 1 for n_fgsm, got {self.steps}")])
+        return self
 
     @property
     def eps_value(self) -> float:
@@ -34,8 +45,18 @@ class Attack(Document):
         return in_image_units(self.step)
 
 
+class Stage(Document):
+    """Epochs at the start of a run that see smaller images."""
+
+    size: Annotated[int, Field(ge=1, description="pixels a side")]
+    epochs: Annotated[int, Field(ge=1)]
+
+
 class Recipe(Document):
-    """SGD with momentum on adversarial images; the learning rate warms up linearly, then falls along a cosine to 0."""
+    """SGD with momentum on adversarial images; the learning rate warms up linearly, then falls along a cosine to 0.
+
+    Its clock is the share of the pixels that the run has seen, so that smaller images move it less.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
     epochs: Annotated[int, Field(ge=1)]
@@ -49,8 +70,40 @@ class Recipe(Document):
     crop: Annotated[int, Field(ge=0, description="zero padding in pixels before a random crop")] = 4
     flip: bool = True
     attack: Attack = Attack()
+    stages: Annotated[
+        Tuple[Stage], Field(description="smaller images first; the epochs that are left see them whole")
+    ] = ()
+    dtype: Annotated[
+        Literal["bfloat16", "float32"], Field(description="of the training step: bfloat16 is autocast")
+    ] = "float32"
+    clip: Annotated[float, Field(ge=0, description="largest norm of the gradient; 0 does not clip")] = 0.0
+    ema: Annotated[
+        float,
+        Field(ge=0, lt=1, description="decay a step of the averaged weights, which the run gives; 0: the last"),
+    ] = 0.0
     validation: Annotated[int, Field(ge=0, description="validation images measured after each epoch")] = 500
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sum(stage.epochs for stage in self.stages) > self.epochs:
+            raise problems_error([(("stages",), f"expected no more than the run's {self.epochs} epochs")])
+        return self
+
+    def size_at(self, epoch: int, native: int) -> int:
+        """Pixels a side of the images in an epoch, counted from 1."""
+        for stage in self.stages:
+            if epoch <= stage.epochs:
+                return stage.size
+            epoch -= stage.epochs
+        return native
+
+    def done(self, epochs: float, native: int) -> float:
+        """The share of the run's pixels, and so of its time, that the first `epochs` epochs see."""
+        pixels = [self.size_at(epoch, native) ** 2 for epoch in range(1, self.epochs + 1)]
+        whole = int(epochs)
+        over = sum(pixels[:whole]) + (epochs - whole) * (pixels[whole] if whole < self.epochs else 0)
+        return over / sum(pixels)
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -77,6 +130,20 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 attack=Attack(eps="16/255", step="4/255", steps=7),
             ),
             Recipe(name="pgd7", epochs=200, lr=0.1),
+            # robnet_free.fast_cifar10 on two CPU cores: most epochs at a quarter of the pixels.
+            Recipe(
+                name="fast_cifar10",
+                epochs=12,
+                stages=(Stage(size=16, epochs=8), Stage(size=24, epochs=2)),
+                lr=0.1,
+                warmup=0.05,
+                attack=Attack(kind="n_fgsm", step="8/255", steps=1),
+                dtype="bfloat16",
+                clip=5.0,
+                ema=0.99,
+                label_smoothing=0.05,
+                validation=250,
+            ),
         )
     }
 )
