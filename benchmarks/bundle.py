@@ -6,15 +6,17 @@ entry to `robnet_zoo/weights`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from robnet_zoo import data, weights
 from robnet_zoo.benchmarks.docs import RESULTS
-from robnet_zoo.benchmarks.protocol import WHITE_BOX
+from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.robustness import evaluate
+from robnet_zoo.benchmarks.targets import load_target
 from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.training import Recipe
-from robnet_zoo.zoo import load_model, load_spec
+from robnet_zoo.zoo import load_spec
 
 
 def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255") -> None:
@@ -36,9 +38,11 @@ def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255") 
     spec = load_spec(model)
     source = run / "model.safetensors"
     tests = data.load(images)
-    protocol = WHITE_BOX.model_copy(update={"eps": eps})
+    protocol = load_protocol("white_box").model_copy(update={"eps": eps})
     recipe = Recipe.parse(parse_json(read_bytes(run / "run.json"), source=str(run))["recipe"])
-    result = evaluate(load_model(model, weights=source), tests, protocol, name=f"{model}.{tag}")
+    target = load_target(model, weights=source)
+    named = replace(target, identity=target.identity.model_copy(update={"name": f"{model}.{tag}"}))
+    result = evaluate(named, tests, protocol)
     entry = weights.Entry(
         model=model,
         tag=tag,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from robnet_zoo import weights
 from robnet_zoo.benchmarks import speed
-from robnet_zoo.benchmarks.protocol import Result
+from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.documents import write_atomically
 from robnet_zoo.zoo import load_spec, spec_names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import torch
@@ -13,7 +13,9 @@ from robnet_zoo.version import __version__
 
 def software() -> dict[str, str]:
     """Versions of what decides a result."""
-    packages = {name: version(name) for name in ("torch", "timm")}
+    present = {distribution.name.lower() for distribution in distributions()}
+    wanted = ("torch", "timm", "onnxruntime", "onnxruntime-gpu", "pyautoattack")
+    packages = {name: version(name) for name in wanted if name in present}
     return {"robnet_zoo": __version__, "python": platform.python_version()} | packages
 
 

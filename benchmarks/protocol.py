@@ -1,49 +1,68 @@
-"""What is measured, and what came out: two documents."""
+"""What is measured: data, budget, attacks and randomness, as one document."""
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.documents import Document, Pixels, Tuple, exactly, in_image_units, problems_error
+from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.documents import (
+    Document,
+    DocumentError,
+    Pixels,
+    Tuple,
+    exactly,
+    in_image_units,
+    nearest,
+    problems_error,
+)
 
 Count = Annotated[int, Field(ge=1)]
-Outcome = Literal[0, 1]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Threat = Literal["white_box", "transfer"]
+FOLDER = Path(__file__).parent / "protocols"
 
 
-class AttackConfig(Document):
-    """One white-box attack in the l-infinity ball. `step` and `steps` are PGD's."""
+class DataRequest(Document):
+    """The images that a protocol is for. sha256: `Images.sha256` of the first n of them."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+\z")]
-    kind: Literal["fgsm", "pgd"]
-    step: Pixels | None = None
-    steps: Count = 1
-    random_start: bool = False
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.kind == "pgd" and self.step is None:
-            raise problems_error([(("step",), "expected a step size for pgd, got none")])
-        if self.kind == "fgsm" and self.steps != 1:
-            raise problems_error([(("steps",), f"expected 1 for fgsm, got {self.steps}")])
-        return self
-
-    @property
-    def step_value(self) -> float:
-        """The step size in image units."""
-        assert self.step is not None
-        return in_image_units(self.step)
+    name: str
+    sha256: Sha256 | None = None
 
 
 class Protocol(Document):
-    """Attacks, their budget and their randomness."""
+    """Attacks, their budget and their randomness.
 
-    name: str
+    threat: in a white box the attacks look at the target itself; in a transfer they run their full length on a source,
+    and the target judges their last images. batch: the slots of the attacks (`robnet_zoo.attacks.slots`). dtype: of
+    the arithmetic that proposes; what counts is judged in float32 by the original.
+    """
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+    description: str = ""
+    threat: Threat = "white_box"
+    data: DataRequest | None = None
+    n: Count | None = None
     eps: Pixels = "8/255"
-    attacks: Tuple[AttackConfig]
-    seed: int = 0
-    batch: Count = 100
+    attacks: Tuple[AnyAttack]
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch: Count = 64
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        titles = Counter(attack.title for attack in self.attacks)
+        repeated = [title for title, times in titles.items() if times > 1 or title in ("clean", "worst_case")]
+        if repeated:
+            expected = "expected a name of its own for each attack, got"
+            raise problems_error([(("attacks",), f"{expected} {name} again") for name in repeated])
+        if self.dtype != "float32" and any(attack.kind == "autoattack" for attack in self.attacks):
+            raise problems_error([(("dtype",), f"expected float32 for autoattack, got {self.dtype}")])
+        return self
 
     @property
     def eps_value(self) -> float:
@@ -51,61 +70,17 @@ class Protocol(Document):
         return in_image_units(self.eps)
 
 
-WHITE_BOX = Protocol(
-    name="white_box",
-    attacks=(
-        AttackConfig(name="fgsm", kind="fgsm"),
-        AttackConfig(name="pgd20", kind="pgd", step="2/255", steps=20, random_start=True),
-    ),
-)
+def protocol_names() -> list[str]:
+    """The bundled protocols, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-class ModelIdentity(Document):
-    """Which function was measured."""
-
-    name: str
-    spec_hash: str | None = None
-    weights_sha256: str
-
-
-class DataIdentity(Document):
-    """Which images it was measured on."""
-
-    name: str
-    sha256: str
-    n: Count
-
-
-class Measurement(Document):
-    """One attack's outcome: `correct[i]` is 1 if image i is still classified rightly.
-
-    forwards, gradients: per image, summed over all images. unconfirmed: successes that the attack claimed and the
-    original model, in float32 and eval mode, did not confirm; they count as failures of the attack.
-    """
-
-    attack: str
-    accuracy: float
-    correct: Tuple[Outcome]
-    forwards: int
-    gradients: int
-    unconfirmed: int
-    seconds: float
-
-
-class Result(Document):
-    """A results document: protocol, model, data, software, device, and every image's outcome."""
-
-    schema_version: Annotated[Literal[1], exactly(1)] = 1
-    protocol: Protocol
-    model: ModelIdentity
-    data: DataIdentity
-    software: dict[str, str]
-    device: str
-    measurements: Tuple[Measurement]
-
-    def accuracy(self, attack: str) -> float:
-        """Share of images classified rightly under an attack; `clean` is without one. Raises KeyError."""
-        for measurement in self.measurements:
-            if measurement.attack == attack:
-                return measurement.accuracy
-        raise KeyError(attack)
+def load_protocol(name: str) -> Protocol:
+    """A protocol by bundled name or by path. Raises DocumentError."""
+    if name in protocol_names():
+        return Protocol.load(FOLDER / f"{name}.json")
+    path = Path(name)
+    if not path.exists() and path.suffix != ".json":
+        near = nearest(name, protocol_names())
+        raise DocumentError([f"neither a bundled protocol nor the path of a JSON file{near}"], source=name)
+    return Protocol.load(path)

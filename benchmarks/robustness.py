@@ -1,134 +1,443 @@
 """Judge a classifier on real images: clean, and under each attack of a protocol.
 
-An attack runs on the model's fast form and only proposes; what it proposes is judged by the model itself, in float32
-and eval mode, after a check that it stays in the ball and in [0, 1].
+What the attacks propose is judged by the original, in float32 and eval mode (`robnet_zoo.attacks.slots`). Every outcome
+is written down as it comes, so a run that was stopped at any moment goes on where it was, and images can be split over
+processes: neither changes what is found.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from robnet_zoo.attacks import fgsm, pgd
+from robnet_zoo import attacks
+from robnet_zoo.attacks import AnyAttack, Attack, AutoAttack
+from robnet_zoo.attacks.ball import length
+from robnet_zoo.attacks.losses import margin
+from robnet_zoo.benchmarks import alarms
 from robnet_zoo.benchmarks.environment import device, software
-from robnet_zoo.benchmarks.protocol import (
-    AttackConfig,
-    DataIdentity,
-    Measurement,
-    ModelIdentity,
-    Outcome,
-    Protocol,
-    Result,
-)
-from robnet_zoo.compiler import for_inference
-from robnet_zoo.data import Images, check_fits
-from robnet_zoo.network import Network
+from robnet_zoo.benchmarks.examples import examples
+from robnet_zoo.benchmarks.journal import Journal
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.result import LEDGER, Alarm, DataIdentity, Measurement, Result, Shard, measured, worst_case
+from robnet_zoo.benchmarks.targets import Target, TargetError
+from robnet_zoo.data import DataError, Images, check_fits
+from robnet_zoo.documents import Document
+from robnet_zoo.progress import bar as progress_bar
 
-TOLERANCE = 1e-6  # of the ball's radius, in image units: the rounding of float32 near 1
+CHUNK = 32  # batches whose float32 images are held in memory at once
+SINGULAR = {"steps": "step", "margins": "margin", "distances": "distance"}  # of a ledger's list, in an entry
+Entry = dict[str, Any]
+Add = Callable[[Mapping[str, Any]], None]
 
 
-def evaluate(model: nn.Module, images: Images, protocol: Protocol, *, name: str, progress: bool = True) -> Result:
-    """Measure a model with inputs in [0, 1] under a protocol.
+def evaluate(
+    target: Target,
+    images: Images,
+    protocol: Protocol,
+    *,
+    output: Path | None = None,
+    shard: Shard | None = None,
+    progress: bool = True,
+) -> Result:
+    """Measure a target under the white-box attacks of a protocol, on its first `protocol.n` images.
 
-    name: what the document calls the model. The model's mode is left as it was. Raises DataError if the images do not
-    fit a Network, RuntimeError if an attack leaves its ball.
+    output: where the document is saved; beside it lies a journal while the run goes on, from which the same call goes
+    on. An interrupted run (Ctrl-C) saves what it has, as a document that is not `complete`. shard: measure a part of
+    the images (`robnet_zoo.benchmarks.shards.merge` joins the parts).
+    Raises DataError if the images do not fit, TargetError if the attacks need what the target does not offer.
     """
-    if isinstance(model, Network):
-        size = (model.in_chans, *model.spec.network.input_size[1:])
-        check_fits(images, input_size=size, num_classes=model.num_classes)
-    training = model.training
-    model.eval()
-    try:
-        with tqdm(
-            total=len(images) * (1 + len(protocol.attacks)),
-            unit=" images",
-            disable=not progress,
-            mininterval=0.5 if os.isatty(2) else 30,
-        ) as bar:
-            fast = for_inference(model) if isinstance(model, Network) else model
-            clean = _measure(model, fast, images, None, protocol, bar)
-            attacked = [_measure(model, fast, images, attack, protocol, bar) for attack in protocol.attacks]
-    finally:
-        model.train(training)
-    return Result(
-        protocol=protocol,
-        model=ModelIdentity(
-            name=name,
-            spec_hash=model.spec.hash if isinstance(model, Network) else None,
-            weights_sha256=weights_sha256(model),
-        ),
-        data=DataIdentity(name=images.name, sha256=images.sha256, n=len(images)),
+    if protocol.threat != "white_box":
+        raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
+    _check_gradients(target, protocol)
+    (result,) = _evaluate([_Run(target, images, protocol, None, shard, output)], progress=progress)
+    return result
+
+
+def evaluate_transfer(
+    targets: Sequence[Target],
+    source: Target,
+    images: Images,
+    protocol: Protocol,
+    *,
+    outputs: Sequence[Path | None] | None = None,
+    shard: Shard | None = None,
+    progress: bool = True,
+) -> list[Result]:
+    """Attack a source in full length, and have each target judge the images that come out; a document a target.
+
+    The attacks run once, however many targets there are. Arguments and errors as in `evaluate`; outputs: one a target.
+    """
+    if protocol.threat != "transfer":
+        raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
+    _check_gradients(source, protocol)
+    paths = [None] * len(targets) if outputs is None else outputs
+    runs = [_Run(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)]
+    return _evaluate(runs, progress=progress)
+
+
+@dataclass
+class _Run:
+    """One document in the making: a target, and how its outcomes are found."""
+
+    target: Target
+    images: Images
+    protocol: Protocol
+    source: Target | None
+    shard: Shard | None
+    output: Path | None
+    journal: Journal = field(init=False)
+    alarms: list[Alarm] = field(default_factory=list)  # that the probes gave
+
+    def __post_init__(self) -> None:
+        self.images = _fitting(self.target, self.images, self.protocol)
+        if not self.samples:
+            assert self.shard is not None
+            expected = f"expected at least {self.shard.count} batches of {self.protocol.batch} for as many shards"
+            raise DataError(f"{self.images.name}: {expected}, got {len(self.images)} images")
+
+    @property
+    def samples(self) -> list[int]:
+        """Which images this process measures: whole batches, so that no batch depends on the shards."""
+        shard, batch = self.shard or Shard(index=0, count=1), self.protocol.batch
+        return [sample for sample in range(len(self.images)) if sample // batch % shard.count == shard.index]
+
+    @property
+    def data(self) -> DataIdentity:
+        """The images, by hash."""
+        images = self.images
+        return DataIdentity(name=images.name, sha256=images.sha256, n=len(images), classes=tuple(images.classes))
+
+    def open(self) -> Journal:
+        """The journal of this run, which its key names: whatever decides an outcome."""
+        parts: tuple[Document | None, ...] = (
+            self.protocol,
+            self.target.identity,
+            None if self.source is None else self.source.identity,
+            self.shard,
+            self.data,
+        )
+        text = [part.dumps() if part else "" for part in parts]
+        key = hashlib.sha256(repr([*text, sorted(software().items())]).encode()).hexdigest()
+        path = None if self.output is None else self.output.with_name(f"{self.output.name}.journal")
+        self.journal = Journal(path, key)
+        return self.journal
+
+    def missing(self, attack: str, samples: Sequence[int]) -> list[int]:
+        """Of these images, those whose outcome under an attack the journal does not hold yet."""
+        done = {entry["sample"] for entry in self.journal.entries if entry["attack"] == attack}
+        return [sample for sample in samples if sample not in done]
+
+    def batch(self, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images (N, C, H, W) and labels (N,), where the target is."""
+        images, labels = self.images.batch(torch.tensor(samples))
+        return images.to(self.target.device), labels.to(self.target.device)
+
+    @torch.no_grad()
+    def judged(self, images: Tensor) -> Tensor:
+        """The target's logits, (N, K), in batches that are always full."""
+        size, logits = self.protocol.batch, []
+        for start in range(0, len(images), size):
+            some = images[start : start + size]
+            full = torch.cat([some, some[:1].expand(size - len(some), -1, -1, -1)])
+            logits.append(self.target.judge(full)[: len(some)])
+        return torch.cat(logits)
+
+
+def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:
+    """The images of the protocol, if they can be shown to the target."""
+    if protocol.n is not None:
+        if protocol.n > len(images):
+            raise DataError(f"{images.name}: expected {protocol.n} images for {protocol.name}, got {len(images)}")
+        images = images[: protocol.n]
+    wanted = protocol.data
+    if wanted and wanted.sha256 and images.sha256 != wanted.sha256:
+        expected = f"expected the images of {protocol.name}, {wanted.name} (sha256 {wanted.sha256[:12]})"
+        raise DataError(f"{images.name}: {expected}, got others ({images.sha256[:12]})")
+    if target.input_size is not None and target.num_classes is not None:
+        check_fits(images, input_size=target.input_size, num_classes=target.num_classes)
+    return images
+
+
+def _check_gradients(looked_at: Target, protocol: Protocol) -> None:
+    """Raise TargetError unless the attacks get the gradients that they need."""
+    needing = [attack.title for attack in protocol.attacks if not attack.gradient_free]
+    if looked_at.proposer is None and needing:
+        raise TargetError(
+            f"{looked_at.name}: expected gradients for {', '.join(needing)}, got none: {looked_at.why_not}; "
+            "a transfer from another model (--source) and the protocol `square` need none"
+        )
+
+
+def _evaluate(runs: Sequence[_Run], *, progress: bool) -> list[Result]:
+    """Fill the journals of runs that share everything but their targets, and write their documents."""
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run.open())
+        total = sum(len(run.samples) * (1 + len(run.protocol.attacks)) for run in runs)
+        done = sum(len(run.journal.entries) for run in runs)
+        for run in runs:  # first, as they take seconds and the attacks hours
+            run.alarms = alarms.from_target(run.target, run.images, seed=run.protocol.seed)
+        try:
+            with progress_bar(total=total, done=done, shown=progress) as bar:
+                _measure(runs, bar)
+        except KeyboardInterrupt:
+            for run in runs:
+                if run.output is not None and run.journal.entries:
+                    _document(run, complete=False).save(run.output)
+            raise
+        results = []
+        for run in runs:
+            results.append(_document(run, complete=True))
+            if run.output is not None:
+                results[-1].save(run.output)
+        for run in runs:
+            run.journal.close(delete=True)
+    return results
+
+
+def _measure(runs: Sequence[_Run], bar: tqdm[Any]) -> None:
+    """Add what is missing to the journals: clean, then attack by attack."""
+    protocol = runs[0].protocol
+    size = CHUNK * protocol.batch
+    for start in range(0, len(runs[0].samples), size):
+        samples = runs[0].samples[start : start + size]
+        logits = [_clean(run, samples, bar) for run in runs]
+        for attack in protocol.attacks:
+            bar.set_description(attack.title)
+            if isinstance(attack, AutoAttack):
+                _autoattack(runs[0], attack, samples, bar)
+            elif runs[0].source is not None:
+                _transfer(runs, attack, samples, logits, bar)
+            else:
+                _attack(runs[0], attack, samples, logits[0], bar)
+
+
+@contextmanager
+def _adding(run: _Run, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
+    """A function that adds an outcome under this attack to the journal, with the seconds since the one before."""
+    last = time.perf_counter()
+
+    def add(entry: Mapping[str, Any]) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        run.journal.add({"attack": attack, **entry, "seconds": round(now - last, 6)})
+        last = now
+        bar.update(1)
+
+    yield add
+
+
+def _clean(run: _Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
+    """Measure without an attack; returns the logits, (N, K)."""
+    bar.set_description("clean")
+    with _adding(run, "clean", bar) as add:
+        images, labels = run.batch(samples)
+        logits = run.judged(images)
+        highest = int(run.images.labels.max())
+        if logits.ndim != 2 or logits.shape[1] <= highest:
+            expected = f"expected logits (N, K) with K > {highest}, the highest label"
+            raise TargetError(f"{run.target.name}: {expected}, got {tuple(logits.shape)}")
+        right = (logits.argmax(1) == labels).tolist()
+        margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
+        found = dict(zip(samples, zip(right, margins, strict=True), strict=True))
+        for sample in run.missing("clean", samples):
+            correct, value = found[sample]
+            add({"sample": sample, "correct": int(correct), "margin": _number(value), "judged": 1})
+    return logits
+
+
+def _attack(run: _Run, attack: Attack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
+    """A white-box attack, or one on answers alone, on those images that have no outcome yet."""
+    left = run.missing(attack.title, samples)
+    if not left:
+        return
+    images, labels = run.batch(left)
+    place = {sample: index for index, sample in enumerate(samples)}
+    with _adding(run, attack.title, bar) as add:
+
+        def found(outcome: attacks.Outcome) -> None:
+            add(
+                {
+                    "sample": outcome.sample,
+                    "correct": int(not outcome.fooled),
+                    "step": -1 if outcome.step is None else outcome.step,
+                    "margin": _number(outcome.margin),
+                    "distance": outcome.distance,
+                    "tries": outcome.tries,
+                    "forwards": outcome.forwards,
+                    "backwards": outcome.backwards,
+                    "judged": outcome.judged,
+                    "unconfirmed": outcome.unconfirmed,
+                }
+            )
+
+        attacks.run(
+            attack,
+            run.target.form_for(attack),
+            images,
+            labels,
+            eps=run.protocol.eps_value,
+            seed=run.protocol.seed,
+            samples=left,
+            slots=run.protocol.batch,
+            judge=run.target.judge,
+            clean_logits=logits[[place[sample] for sample in left]],
+            on_outcome=found,
+        )
+
+
+def _transfer(
+    runs: Sequence[_Run], attack: Attack, samples: Sequence[int], logits: Sequence[Tensor], bar: tqdm[Any]
+) -> None:
+    """An attack on the source, batch by batch, whose images every target judges."""
+    source, batch = runs[0].source, runs[0].protocol.batch
+    assert source is not None
+    for start in range(0, len(samples), batch):
+        some = samples[start : start + batch]
+        missing = [run.missing(attack.title, some) for run in runs]
+        if not any(missing):
+            continue
+        images, labels = runs[0].batch(some)
+        eps, seed = runs[0].protocol.eps_value, runs[0].protocol.seed
+        found = attacks.craft(
+            attack,
+            source.form_for(attack),
+            images.to(source.device),
+            labels.to(source.device),
+            eps=eps,
+            seed=seed,
+            samples=some,
+            slots=batch,
+        )
+        for run, left, before in zip(runs, missing, logits, strict=True):
+            right = before[start : start + batch].argmax(1) == labels
+            _judge_transfer(run, attack, some, left, found.to(run.target.device), right, bar)
+
+
+def _judge_transfer(
+    run: _Run,
+    attack: Attack,
+    samples: Sequence[int],
+    left: Sequence[int],
+    found: Tensor,
+    right: Tensor,
+    bar: tqdm[Any],
+) -> None:
+    """What a target makes of the images that were found on the source; one that it had wrong before stays wrong."""
+    images, labels = run.batch(samples)
+    with _adding(run, attack.title, bar) as add:
+        logits = run.judged(found)
+        correct = ((logits.argmax(1) == labels) & right).tolist()
+        margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
+        distances = length(found - images, attack.ball).tolist()
+        for index, sample in enumerate(samples):
+            if sample in left:
+                add(
+                    {
+                        "sample": sample,
+                        "correct": int(correct[index]),
+                        "margin": _number(margins[index]),
+                        "distance": distances[index],
+                        "judged": 1,
+                    }
+                )
+
+
+def _autoattack(run: _Run, attack: AutoAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
+    """The wrapped library, batch by batch: its random numbers belong to a batch, not to an image."""
+    batch = run.protocol.batch
+    for start in range(0, len(samples), batch):
+        some = samples[start : start + batch]
+        left = set(run.missing(attack.title, some))
+        if not left:
+            continue
+        images, labels = run.batch(some)
+        with _adding(run, attack.title, bar) as add:
+            model, eps = run.target.form_for(attack), run.protocol.eps_value
+            found = attack.run_batch(model, images, labels, eps=eps, seed=run.protocol.seed)
+            confirmed = (run.judged(found.images).argmax(1) != labels).tolist()
+            for index, sample in enumerate(some):
+                fooled = found.fooled[index] and confirmed[index]
+                if sample in left:
+                    add(
+                        {
+                            "sample": sample,
+                            "correct": int(not fooled),
+                            "margin": _number(found.margins[index]),
+                            "distance": found.distances[index],
+                            "forwards": _share(found.forwards, index, len(some)),
+                            "backwards": _share(found.backwards, index, len(some)),
+                            "judged": 1,
+                            "unconfirmed": int(found.unconfirmed[index] or found.fooled[index] != fooled),
+                            "broken_by": found.broken_by[index] if fooled else None,
+                            "flags": found.flags,
+                        }
+                    )
+
+
+def _share(total: int, index: int, count: int) -> int:
+    """What falls to one of `count`, of a total that is spread as evenly as integers allow."""
+    return total // count + (index < total % count)
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _document(run: _Run, *, complete: bool) -> Result:
+    """The results document of what the journal holds."""
+    titles = ["clean", *(attack.title for attack in run.protocol.attacks)]
+    entries: dict[str, list[Entry]] = {title: [] for title in titles}
+    for entry in run.journal.entries:
+        entries[entry["attack"]].append(entry)
+    attack_of: dict[str, AnyAttack] = {attack.title: attack for attack in run.protocol.attacks}
+    measurements = tuple(
+        _measurement(title, attack_of.get(title), sorted(found, key=lambda entry: entry["sample"]), complete=complete)
+        for title, found in entries.items()
+        if found
+    )
+    result = Result(
+        protocol=run.protocol,
+        model=run.target.identity,
+        source=None if run.source is None else run.source.identity,
+        data=run.data,
+        shard=run.shard,
+        complete=complete,
         software=software(),
         device=device(),
-        measurements=(clean, *attacked),
+        measurements=measurements,
+    )
+    if not complete:
+        return result
+    return result.model_copy(
+        update={
+            "worst_case": worst_case(measurements) if len(measurements) > 1 else None,
+            "examples": () if run.source else examples(run.target, run.images, run.protocol, run.samples, measurements),
+            "alarms": (*run.alarms, *alarms.from_result(result)),
+        }
     )
 
 
-def _measure(
-    model: nn.Module, fast: nn.Module, images: Images, attack: AttackConfig | None, protocol: Protocol, bar: tqdm[None]
-) -> Measurement:
-    name = "clean" if attack is None else attack.name
-    bar.set_description(name)
-    started = time.perf_counter()
-    generator = torch.Generator().manual_seed(protocol.seed)
-    correct: list[Outcome] = []
-    unconfirmed = 0
-    for clean, labels in images.batches(protocol.batch):
-        proposed = clean if attack is None else _attack(fast, clean, labels, attack, protocol.eps_value, generator)
-        _check_inside(proposed, clean, protocol.eps_value)
-        with torch.no_grad():
-            right = model(proposed).argmax(1) == labels
-            claimed = fast(proposed).argmax(1) != labels if attack is not None else ~right
-        unconfirmed += int((claimed & right).sum())
-        correct += [1 if value else 0 for value in right.tolist()]
-        bar.update(len(labels))
-    steps = 0 if attack is None else attack.steps
-    return Measurement(
-        attack=name,
-        accuracy=sum(correct) / len(correct),
-        correct=tuple(correct),
-        forwards=(steps + 1 + (attack is not None)) * len(correct),
-        gradients=steps * len(correct),
-        unconfirmed=unconfirmed,
-        seconds=round(time.perf_counter() - started, 3),
-    )
-
-
-def _attack(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: AttackConfig, eps: float, generator: torch.Generator
-) -> Tensor:
-    if attack.kind == "fgsm":
-        return fgsm(model, images, labels, eps=eps)
-    return pgd(
-        model,
-        images,
-        labels,
-        eps=eps,
-        step=attack.step_value,
-        steps=attack.steps,
-        generator=generator if attack.random_start else None,
-        until_fooled=True,
-    )
-
-
-def _check_inside(adversarial: Tensor, clean: Tensor, eps: float) -> None:
-    distance = float((adversarial - clean).abs().max())
-    low, high = (float(value) for value in adversarial.aminmax())
-    if not (distance <= eps + TOLERANCE and low >= 0 and high <= 1):
-        found = f"got {distance:.6f} away, from {low:.3g} to {high:.3g}"
-        raise RuntimeError(f"expected images within {eps:.6f} of the clean ones and in [0, 1], {found}")
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """sha256 of a model's state dict: names, shapes and values as float32, whatever file they came from."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        if not key.endswith("num_batches_tracked"):  # counts training steps, not part of the function
-            digest.update(f"{key} {tuple(value.shape)}".encode())
-            digest.update(value.detach().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _measurement(title: str, attack: AnyAttack | None, entries: Sequence[Entry], *, complete: bool) -> Measurement:
+    correct = [entry["correct"] for entry in entries]
+    ledger: dict[str, Any] = {
+        name: tuple(entry[SINGULAR.get(name, name)] for entry in entries)
+        for name in LEDGER
+        if SINGULAR.get(name, name) in entries[0]
+    }
+    if isinstance(attack, AutoAttack):
+        ledger["flags"] = attack.flags(ledger["broken_by"], {flag for entry in entries for flag in entry["flags"]})
+    if not complete:
+        ledger["samples"] = tuple(entry["sample"] for entry in entries)
+    return measured(title, correct, seconds=sum(entry["seconds"] for entry in entries), **ledger)

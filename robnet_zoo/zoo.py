@@ -35,6 +35,7 @@ from robnet_zoo.weights import WeightsError
 SPECS = Path(__file__).parent / "specs"
 SCHEMA = SPECS / "genotype.schema.json"
 DEFAULT_SPEC = "robnet_free"  # what the generic `robnet` builds when no spec is given
+ROBUSTBENCH = ("cifar10", "cifar100", "imagenet")  # its data sets: weights whose tag ends in one get an alias
 SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
 
 
@@ -58,6 +59,16 @@ def load_spec(spec: SpecLike) -> Genotype:
     return Genotype.load(path)
 
 
+def aliases() -> dict[str, weights.Entry]:
+    """The bundled weights that RobustBench's loader finds, by the name that it asks timm for.
+
+    Its name of a model, the data set and the threat, in lower case: `robnet_free_cifar10_linf`. All bundled weights
+    were trained and measured against l-infinity attacks.
+    """
+    sets = {entry: entry.tag.rpartition("_")[2] for entry in weights.manifest().entries}  # fast_cifar10 is of cifar10
+    return {f"{entry.model}_{name}_linf": entry for entry, name in sets.items() if name in ROBUSTBENCH}
+
+
 def _default_cfg(network: Mapping[str, Any]) -> dict[str, Any]:
     """timm's pretrained configuration for the `network` part of a spec."""
     stride = STEM_STRIDES[network["stem"]] * 2 ** len(network["reductions"])
@@ -77,11 +88,12 @@ def _default_cfg(network: Mapping[str, Any]) -> dict[str, Any]:
 
 def _all_default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
     """Configurations by `model` or, where weights are bundled, `model.tag`. Specs are read as plain JSON, for speed."""
-    bundled = weights.manifest().entries
+    bundled, known = weights.manifest().entries, aliases()
     cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {}
     for name in spec_names():
         cfg = _default_cfg(json.loads((SPECS / f"{name}.json").read_bytes())["network"])
         tags = {f"{name}.{entry.tag}": entry for entry in bundled if entry.model == name}
+        tags |= {alias: entry for alias, entry in known.items() if entry.model == name}
         cfgs |= {tag: cfg | {"file": str(weights.FOLDER / entry.file)} for tag, entry in tags.items()} or {name: cfg}
         if name == DEFAULT_SPEC:
             cfgs["robnet"] = cfg
@@ -162,14 +174,28 @@ def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) ->
     if weights is None:
         return _pretrained(target)
     network = compile(load_spec(target))
-    try:
-        state = load_file(weights)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{weights}: expected a safetensors file, got: {error}") from error
-    if misfit := _misfit(network.state_dict(), state):
-        raise WeightsError(f"{weights}: expected weights of {target}, got {misfit}")
-    network.load_state_dict(state)
+    load_weights(network, read_weights(weights), source=weights, name=target)
     return network.eval()
+
+
+def read_weights(file: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """The state dict in a safetensors file. Raises WeightsError."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{file}: expected a safetensors file, got: {error}") from error
+
+
+def load_weights(
+    model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str | os.PathLike[str], name: str
+) -> None:
+    """Put a state dict into a model, if names and shapes are the same. Raises WeightsError.
+
+    source, name: what messages call the file and the model.
+    """
+    if misfit := _misfit(model.state_dict(), state):
+        raise WeightsError(f"{source}: expected weights of {name}, got {misfit}")
+    model.load_state_dict(state)
 
 
 def _pretrained(target: str) -> Network:
@@ -194,17 +220,18 @@ def _misfit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tens
     return next((f"also {key}" for key in found if key not in expected), None)
 
 
-def _entry_point(name: str) -> Callable[..., nn.Module]:
+def _entry_point(name: str, spec: str) -> Callable[..., nn.Module]:
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        return _create(name, load_spec(name), pretrained, kwargs)
+        return _create(name, load_spec(spec), pretrained, kwargs)
 
     entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"The network of `specs/{name}.json`."
+    entry.__doc__ = f"The network of `specs/{spec}.json`."
     return entry
 
 
 def _register() -> None:
-    for entry in [robnet, *map(_entry_point, spec_names())]:
+    own = [_entry_point(name, name) for name in spec_names()]
+    for entry in [robnet, *own, *(_entry_point(alias, entry.model) for alias, entry in aliases().items())]:
         if not is_model(entry.__name__):  # importing twice is harmless
             register_model(entry)
 

@@ -99,7 +99,7 @@ def test_train_then_benchmark_then_export(capsys, spec_file, tmp_path):
     document = run(capsys, "benchmark", str(spec_file), *weights, "--data", "digits", "-n", "30", "--json")
     result = json.loads(document)
     assert result["data"]["n"] == 30
-    assert [m["attack"] for m in result["measurements"]] == ["clean", "fgsm", "pgd20"]
+    assert [m["attack"] for m in result["measurements"]] == ["clean", "fgsm", "pgd10", "pgd10_margin"]
     assert "logits within" in run(capsys, "export", str(spec_file), *weights, "-o", str(tmp_path / "m.onnx"))
     assert (tmp_path / "m.onnx").exists()
 
@@ -138,9 +138,9 @@ def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, officia
         (["show", "robnet_free", "--draw", "x.bmp"], "expected a file that ends in .svg or .png"),
         (["validate"], "expected one or more files"),
         (["benchmark", "robnet_free", "--data", "digits"], "no weights of robnet_free are bundled"),
-        (["benchmark", "resnet999", "--data", "digits"], "Unknown model"),
+        (["benchmark", "resnet999", "--data", "digits"], "neither an ONNX file, nor a folder"),
         (["benchmark", "robnet_micro.digits", "--data", "nowhere.npz"], "nowhere.npz: expected"),
-        (["benchmark", "robnet_micro.digits", "--data", "digits", "-n", "0"], "expected 1 to 500, got 0"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "-n", "0"], "n: expected at least 1, got 0"),
         (["benchmark", "robnet_micro.digits", "--data", "digits", "--eps", "0.03"], "eps: expected"),
         (["benchmark", "robnet_micro.nope", "--data", "digits"], "nope"),
         (["train", "robnet_micro", "--data", "digits", "--output", "x", "--recipe", "micro_cifar"], "did you mean"),

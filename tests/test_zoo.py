@@ -42,7 +42,7 @@ def same_weights(a: nn.Module, b: nn.Module) -> bool:
 
 
 def test_every_spec_has_an_entry_point_of_its_name() -> None:
-    assert set(timm.list_models("robnet*")) == {"robnet", *SPECS}
+    assert set(timm.list_models("robnet*")) == {"robnet", *SPECS, *zoo.aliases()}
 
 
 def test_registering_twice_is_harmless() -> None:
@@ -91,7 +91,7 @@ def test_generic_model_has_no_weights() -> None:
 
 
 def test_only_bundled_weights_are_listed() -> None:
-    assert set(timm.list_models("robnet*", pretrained=True)) == set(BUNDLED)
+    assert set(timm.list_models("robnet*", pretrained=True)) == {*BUNDLED, *zoo.aliases()}
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -1,5 +1,39 @@
 """Attacks: images in [0, 1] in, adversarial images in the same ball and box out."""
 
-from robnet_zoo.attacks.gradient import fgsm, n_fgsm, pgd
+from typing import Annotated
 
-__all__ = ["fgsm", "n_fgsm", "pgd"]
+from pydantic import Field
+
+from robnet_zoo.attacks.apgd import Apgd
+from robnet_zoo.attacks.attack import Attack, Classifier
+from robnet_zoo.attacks.autoattack import AutoAttack
+from robnet_zoo.attacks.carlini_wagner import CarliniWagner
+from robnet_zoo.attacks.deepfool import DeepFool
+from robnet_zoo.attacks.gradient import Bim, Fgsm, MiFgsm, Pgd, fgsm, n_fgsm, pgd
+from robnet_zoo.attacks.slots import Outcome, craft, run
+from robnet_zoo.attacks.square import Square
+
+AnyAttack = Annotated[
+    Fgsm | Bim | Pgd | MiFgsm | Apgd | DeepFool | CarliniWagner | Square | AutoAttack, Field(discriminator="kind")
+]
+
+__all__ = [
+    "AnyAttack",
+    "Apgd",
+    "Attack",
+    "AutoAttack",
+    "Bim",
+    "CarliniWagner",
+    "Classifier",
+    "DeepFool",
+    "Fgsm",
+    "MiFgsm",
+    "Outcome",
+    "Pgd",
+    "Square",
+    "craft",
+    "fgsm",
+    "n_fgsm",
+    "pgd",
+    "run",
+]

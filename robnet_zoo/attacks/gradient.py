@@ -1,14 +1,172 @@
-"""First-order attacks in the l-infinity ball. Only the input's gradient is ever computed."""
+"""First-order attacks: FGSM, BIM, PGD and MI-FGSM, and plain functions of the first three for training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-Classifier = Callable[[Tensor], Tensor]  # (N, C, H, W) in [0, 1] -> logits (N, K)
+from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.ball import Norm, Radius, project, random_start, steepest
+from robnet_zoo.attacks.keyed import Key
+from robnet_zoo.attacks.losses import LOSSES, LossName
+from robnet_zoo.documents import Pixels, in_image_units
+
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class _Iterated(Attack):
+    """Steps of one length along the gradient of a loss, each projected onto ball and box."""
+
+    norm: Norm = "linf"
+    loss: LossName = "cross_entropy"
+
+    @property
+    def count(self) -> int:
+        """The number of steps."""
+        raise NotImplementedError
+
+    def length_of(self, rows: Rows) -> Radius:
+        """The length of a step, a row."""
+        raise NotImplementedError
+
+    def check(self, classes: int) -> None:
+        if self.loss == "dlr" and classes < 4:
+            raise ValueError(f"{self.title}: the loss dlr needs 4 classes, got {classes}")
+
+    def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
+        rows["x"] = rows["clean"]
+
+    def query(self, model: Classifier, rows: Rows) -> Seen:
+        gradient, logits = loss_gradient(model, rows["x"], LOSSES[self.loss], rows["label"], rows["target"])
+        return Seen(logits, gradient, backwards=1)
+
+    def direction(self, rows: Rows, gradient: Tensor) -> Tensor:
+        """Where the step goes, with length 1 in the ball's norm."""
+        return steepest(gradient, self.norm)
+
+    def advance(self, rows: Rows, seen: Seen) -> None:
+        assert seen.gradient is not None
+        step = self.length_of(rows) * self.direction(rows, seen.gradient)
+        rows["x"] = project(rows["x"] + step, rows["clean"], rows["eps"], self.norm)
+
+    def finished(self, rows: Rows) -> Tensor:
+        return rows["t"] >= self.count
+
+
+class Fgsm(_Iterated):
+    """Fast gradient sign method (Goodfellow et al., 2015): one step of eps, from the image itself."""
+
+    kind: Literal["fgsm"] = "fgsm"
+
+    @property
+    def default_name(self) -> str:
+        return "fgsm"
+
+    @property
+    def count(self) -> int:
+        return 1
+
+    def length_of(self, rows: Rows) -> Radius:
+        return rows["eps"]
+
+
+class _Stepped(_Iterated):
+    steps: Steps = 20
+    step: Annotated[Pixels, Field(description="length of a step, in image units")] = "2/255"
+
+    @property
+    def count(self) -> int:
+        return self.steps
+
+    def length_of(self, rows: Rows) -> Radius:
+        return in_image_units(self.step)
+
+
+class Bim(_Stepped):
+    """Basic iterative method (Kurakin et al., 2017): PGD from the image itself."""
+
+    kind: Literal["bim"] = "bim"
+
+    @property
+    def default_name(self) -> str:
+        return f"bim{self.steps}"
+
+
+class Pgd(_Stepped):
+    """Projected gradient descent (Madry et al., 2018) from a uniform random start in the ball.
+
+    With the loss `margin` this is the l-infinity form of the attack of Carlini and Wagner.
+    """
+
+    kind: Literal["pgd"] = "pgd"
+
+    @property
+    def default_name(self) -> str:
+        return f"pgd{self.steps}" if self.loss == "cross_entropy" else f"pgd{self.steps}_{self.loss}"
+
+    def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
+        rows["x"] = random_start(rows["clean"], rows["eps"], self.norm, keys)
+
+
+class MiFgsm(_Stepped):
+    """Momentum iterative FGSM (Dong et al., 2018, algorithm 1), from the image itself.
+
+    The gradient, divided by its l1 norm, is added to `decay` times the sum so far; a gradient of zero adds nothing.
+    diversity: the probability with which a query sees the image shrunk to between 90 and 100 % and padded with zeros
+    at a random place (Xie et al., 2019), which transfers better. Such a query does not tell whether the image itself
+    fools the model, so every image then runs its full length.
+    """
+
+    kind: Literal["mi_fgsm"] = "mi_fgsm"
+    steps: Steps = 10
+    decay: Annotated[float, Field(ge=0)] = 1.0
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def default_name(self) -> str:
+        return "mi_fgsm" if not self.diversity else "mi_di_fgsm"
+
+    @property
+    def early(self) -> bool:
+        return not self.diversity
+
+    def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
+        super().begin(rows, keys)
+        rows["momentum"] = torch.zeros_like(rows["clean"])
+        if self.diversity:  # one row of (applied, scale, shift right, shift down) a step
+            draws = [key.generator("diversity").uniform(size=(self.steps, 4)) for key in keys]
+            rows["diversity"] = torch.stack([torch.from_numpy(draw) for draw in draws]).to(rows["clean"])
+
+    def query(self, model: Classifier, rows: Rows) -> Seen:
+        if not self.diversity:
+            return super().query(model, rows)
+        index = rows["t"].clamp(max=self.steps - 1)[:, None, None].expand(-1, 1, 4)
+        draws = rows["diversity"].gather(1, index)[:, 0]  # (N, 4)
+        return super().query(lambda x: model(_diverse(x, draws, self.diversity)), rows)
+
+    def direction(self, rows: Rows, gradient: Tensor) -> Tensor:
+        size = gradient.abs().flatten(1).sum(1)[:, None, None, None]
+        normalised = torch.where((size > 0) & size.isfinite(), gradient / size, 0)
+        rows["momentum"] = self.decay * rows["momentum"] + normalised
+        return steepest(rows["momentum"], self.norm)
+
+
+def _diverse(x: Tensor, draws: Tensor, probability: float) -> Tensor:
+    """Shrink and shift each image, or leave it: (N, C, H, W), draws (N, 4) in [0, 1]."""
+    applied = draws[:, 0] < probability
+    scale = 0.9 + 0.1 * draws[:, 1]
+    shift = (2 * draws[:, 2:] - 1) * (1 - scale)[:, None]  # of the centre, in halves of a side
+    theta = torch.zeros(len(x), 2, 3, dtype=x.dtype, device=x.device)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
+    theta[:, :, 2] = -shift / scale[:, None]
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    moved = F.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
+    return torch.where(applied[:, None, None, None], moved, x)
 
 
 def fgsm(model: Classifier, images: Tensor, labels: Tensor, *, eps: float) -> Tensor:
@@ -44,13 +202,12 @@ def pgd(
     step: float,
     steps: int,
     generator: torch.Generator | None,
-    until_fooled: bool = False,
 ) -> Tensor:
-    """Projected gradient descent in the l-infinity ball (Madry et al., 2018), on the cross-entropy.
+    """Projected gradient descent in the l-infinity ball (Madry et al., 2018), on the cross-entropy, in full length.
 
+    For training; `robnet_zoo.attacks.run` with `Pgd` is the one that measures robustness.
     images: (N, C, H, W) in [0, 1]. labels: (N,). eps, step: in image units, e.g. 8/255 and 2/255.
     generator: of the uniform random start in the ball, which is clamped to [0, 1]; None starts at the images.
-    until_fooled: an image that the model already gets wrong is left as it is, so that no later step can undo it.
     Returns the last iterates, same shape. Raises ValueError if images leave [0, 1].
     """
     _check(images)
@@ -59,28 +216,14 @@ def pgd(
         start = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
         adversarial = project(images + start, images, eps)
     for _ in range(steps):
-        gradient, logits = input_gradient(model, adversarial, labels)
-        moved = project(adversarial + step * gradient.sign(), images, eps)
-        if until_fooled:
-            fooled = (logits.argmax(1) != labels)[:, None, None, None]
-            moved = torch.where(fooled, adversarial, moved)
-        adversarial = moved
+        gradient, _ = input_gradient(model, adversarial, labels)
+        adversarial = project(adversarial + step * gradient.sign(), images, eps)
     return adversarial
 
 
 def input_gradient(model: Classifier, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(gradient of the summed cross-entropy with respect to the images, logits): (N, C, H, W), (N, K)."""
-    images = images.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = model(images)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, images)
-    return gradient, logits.detach()
-
-
-def project(adversarial: Tensor, images: Tensor, eps: float) -> Tensor:
-    """The nearest point of the l-infinity ball of radius eps around the images, inside [0, 1]."""
-    return torch.min(torch.max(adversarial, images - eps), images + eps).clamp_(0, 1)
+    return loss_gradient(model, images, LOSSES["cross_entropy"], labels, torch.full_like(labels, -1))
 
 
 def _check(images: Tensor) -> None:

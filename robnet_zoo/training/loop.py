@@ -25,6 +25,7 @@ from robnet_zoo.data import Images, check_fits
 from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
+from robnet_zoo.progress import bar as progress_bar
 from robnet_zoo.training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 120.0
@@ -106,13 +107,8 @@ def train(
     if checkpoint.exists():
         run.load(checkpoint)
     steps = len(training) // recipe.batch
-    with tqdm(
-        total=recipe.epochs * steps * recipe.batch,
-        initial=((run.epoch - 1) * steps + run.step) * recipe.batch,
-        unit=" images",
-        disable=not progress,
-        mininterval=0.5 if os.isatty(2) else 30,
-    ) as bar:
+    total, done = (epochs * steps * recipe.batch for epochs in (recipe.epochs, run.epoch - 1))
+    with progress_bar(total=total, done=done + run.step * recipe.batch, shown=progress) as bar:
         while run.epoch <= recipe.epochs:
             _epoch(run, training, recipe, bar, checkpoint)
             measured = _validate(run.given, validation, recipe)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
 from pydantic import BaseModel, create_model
 
+from robnet_zoo.cli.benchmark import benchmark, report, robustbench
+from robnet_zoo.cli.parameters import Json, Output, fail
 from robnet_zoo.documents import Document, DocumentError, nearest
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.training.recipe import RECIPES, Recipe
@@ -22,9 +24,9 @@ from robnet_zoo.version import __version__
 app = App(name="robnet-zoo", help=__doc__, version=__version__, help_format="plaintext")
 convert = App(name="convert", help="Outside formats to ours and back.")
 app.command(convert)
-
-Output = Annotated[Path, Parameter(name=["--output", "-o"])]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+app.command(benchmark)
+app.command(report)
+app.command(robustbench)
 
 
 def _partial(model: type[BaseModel]) -> type[BaseModel]:
@@ -101,9 +103,9 @@ def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_jso
     if draw is not None:
         name = genotype.layout[0] if cell is None else cell
         if name not in genotype.cells:
-            _fail(f"--cell: unknown cell {name!r}{nearest(name, genotype.cells)}")
+            fail(f"--cell: unknown cell {name!r}{nearest(name, genotype.cells)}")
         if draw.suffix not in (".svg", ".png"):
-            _fail(f"--draw: expected a file that ends in .svg or .png, got {draw.name!r}")
+            fail(f"--draw: expected a file that ends in .svg or .png, got {draw.name!r}")
         draw_cell(genotype, name, draw)
     if as_json:
         print(json.dumps(summary, indent=1))
@@ -158,7 +160,7 @@ def validate(*specs: Path, as_json: Json = False) -> None:
         JSON files.
     """
     if not specs:
-        _fail("validate: expected one or more files, got none")
+        fail("validate: expected one or more files, got none")
     verdicts: list[dict[str, Any]] = []
     for path in specs:
         try:
@@ -210,61 +212,11 @@ def train(
 
     chosen = RECIPES.get(recipe)
     if chosen is None and not Path(recipe).exists():
-        _fail(f"--recipe: expected a bundled recipe or a file, got {recipe!r}{nearest(recipe, RECIPES)}")
+        fail(f"--recipe: expected a bundled recipe or a file, got {recipe!r}{nearest(recipe, RECIPES)}")
     genotype = load_spec(spec)
     merged = _merged(chosen or Recipe.load(recipe), overrides)
     training.train(genotype, load_images(data, train=True), merged, output)
     print(output / "model.safetensors")
-
-
-@app.command
-def benchmark(
-    model: str,
-    *,
-    data: str,
-    n: Annotated[int | None, Parameter(name=["-n"])] = None,
-    weights: Path | None = None,
-    eps: str = "8/255",
-    seed: int = 0,
-    output: Path | None = None,
-    as_json: Json = False,
-) -> None:
-    """Measure a model: clean, FGSM and PGD-20 on real images.
-
-    Parameters
-    ----------
-    model
-        A timm name (robnet_micro.cifar10), local-dir:FOLDER, or with --weights the path of a spec.
-    data
-        An .npz, a folder of class folders, cifar10-test:FOLDER, or `digits`.
-    n
-        Use the first n images.
-    weights
-        A safetensors file for the model, instead of its bundled weights.
-    eps
-        Radius of the l-infinity ball in image units, as a fraction.
-    seed
-        Of PGD's random starts.
-    output
-        Write the results document into this file.
-    """
-    from robnet_zoo.benchmarks.protocol import WHITE_BOX
-    from robnet_zoo.benchmarks.robustness import evaluate
-    from robnet_zoo.data import load as load_images
-    from robnet_zoo.zoo import load_model
-
-    protocol = WHITE_BOX.model_copy(update={"eps": eps, "seed": seed})
-    images = load_images(data)
-    if n is not None and not 0 < n <= len(images):
-        _fail(f"-n: expected 1 to {len(images)}, got {n}")
-    result = evaluate(load_model(model, weights=weights), images[:n], protocol, name=model)
-    if output is not None:
-        result.save(output)
-    if as_json:
-        print(result.dumps(), end="")
-        return
-    for measurement in result.measurements:
-        print(f"{measurement.attack:8} {measurement.accuracy:8.2%}   {sum(measurement.correct)} of {result.data.n}")
 
 
 @app.command
@@ -359,25 +311,16 @@ def codes(
         write_atomically(output, text.encode())
 
 
-def _fail(message: str) -> NoReturn:
-    print(f"robnet-zoo: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; see `robnet-zoo --help`."""
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
-        _fail(" ".join(str(error).split()))
+        fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         print("robnet-zoo: interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, RuntimeError, OSError) as error:
         if not (type(error).__module__.startswith("robnet_zoo") or isinstance(error, OSError)):
             raise
-        _fail(" ".join(str(error).split()))
-
-
-if __name__ == "__main__":
-    main()
+        fail(" ".join(str(error).split()))

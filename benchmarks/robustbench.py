@@ -1,0 +1,112 @@
+"""A result as RobustBench keeps its own: the JSON of its `model_info/DATASET/THREAT/MODEL.json`.
+
+The keys, their order and their types are those of its leaderboard's generator (robustbench/leaderboard/template.py):
+figures are texts in percent with two decimals, eps a text as the leaderboard spells it.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Literal
+
+from robnet_zoo.attacks.autoattack import AutoAttack
+from robnet_zoo.benchmarks.result import Measurement, Result
+
+Dataset = Literal["cifar10", "cifar100", "imagenet"]
+Threat = Literal["Linf", "L2"]
+
+BUDGETS = MappingProxyType(
+    {
+        ("cifar10", "Linf"): "8/255",
+        ("cifar10", "L2"): "0.5",
+        ("cifar100", "Linf"): "8/255",
+        ("imagenet", "Linf"): "4/255",
+    }
+)
+"""eps of its leaderboards, in its spelling."""
+TEST_IMAGES = MappingProxyType({"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000})  # that it evaluates on
+
+
+class RobustBenchError(ValueError):
+    """A result that is not what RobustBench compares; one line that says what was expected."""
+
+
+def model_info(
+    result: Result,
+    *,
+    link: str,
+    name: str,
+    authors: str,
+    venue: str,
+    dataset: Dataset = "cifar10",
+    threat: Threat = "Linf",
+    architecture: str | None = None,
+    additional_data: bool = False,
+    reported: float | None = None,
+) -> dict[str, str | bool | int]:
+    """RobustBench's entry for a result, ready for `json.dumps(..., indent=2)`.
+
+    link, name, authors, venue: of the paper, whose title `name` is; authors separated by commas. architecture: by
+    default from the model's name, RobNet-free for robnet_free. additional_data: whether more than the data set's
+    training images were used. reported: the robust accuracy that the paper reports, as a share; by default this one.
+    A footnote says which images it is of, where they are not the whole test set, and which flags AutoAttack raised.
+    Raises RobustBenchError unless the result is complete and has the standard AutoAttack in this threat's norm and eps.
+    """
+    attacked = _standard(result, dataset=dataset, threat=threat)
+    robust = _percent(attacked.accuracy)
+    info: dict[str, str | bool | int] = {
+        "link": link,
+        "name": name,
+        "authors": authors,
+        "additional_data": additional_data,
+        "number_forward_passes": 1,
+        "dataset": dataset,
+        "venue": venue,
+        "architecture": _architecture(result.model.name) if architecture is None else architecture,
+        "eps": BUDGETS[dataset, threat],
+        "clean_acc": _percent(result.accuracy("clean")),
+        "reported": robust if reported is None else _percent(reported),
+        "autoattack_acc": robust,
+    }
+    notes = []
+    if result.data.n != TEST_IMAGES[dataset]:
+        notes.append(f"Evaluated on {result.data.n} images ({result.data.name}) instead of {TEST_IMAGES[dataset]}.")
+    if attacked.flags:
+        notes.append(f"AutoAttack raised flags: {', '.join(attacked.flags)}.")
+    return info | ({"footnote": " ".join(notes)} if notes else {})
+
+
+def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measurement:
+    """The measurement that counts."""
+    protocol, model = result.protocol, result.model.name
+    budget = BUDGETS.get((dataset, threat))
+    if budget is None:
+        known = ", ".join("/".join(leaderboard) for leaderboard in BUDGETS)
+        raise RobustBenchError(f"expected a leaderboard of RobustBench's ({known}), got {dataset}/{threat}")
+    if not result.complete or result.shard:
+        share = f"shard {result.shard.index} of {result.shard.count}" if result.shard else "an interrupted run"
+        raise RobustBenchError(f"{model}: expected a complete result, got {share}")
+    if protocol.threat != "white_box":
+        raise RobustBenchError(f"{model}: expected attacks on the model itself, got a transfer")
+    if Fraction(protocol.eps) != Fraction(budget):
+        raise RobustBenchError(f"{model}: expected eps {budget} for {dataset}/{threat}, got {protocol.eps}")
+    wrapped = [attack for attack in protocol.attacks if isinstance(attack, AutoAttack)]
+    standard = [attack for attack in wrapped if attack.version == "standard" and attack.norm == threat.lower()]
+    if not standard:
+        got = ", ".join(f"{attack.version} in {attack.norm}" for attack in wrapped) or "no AutoAttack"
+        raise RobustBenchError(f"{model}: expected the standard AutoAttack in {threat.lower()}, got {got}")
+    try:
+        return result.measurement(standard[0].title)
+    except KeyError as error:
+        raise RobustBenchError(f"{model}: expected a measurement of {standard[0].title}, got none") from error
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _architecture(model: str) -> str:
+    """`robnet_free.cifar10` is RobNet-free in the paper; other names stay."""
+    stem = model.partition(".")[0]
+    return "RobNet" + stem.removeprefix("robnet").replace("_", "-") if stem.startswith("robnet") else model

@@ -1,0 +1,37 @@
+"""How sure a figure is: intervals of shares, and models compared on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+from scipy.stats import binomtest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Interval = Annotated[tuple[Share, Share], Field(strict=False)]
+
+
+def wilson(right: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share of `right` in n (Wilson, 1927)."""
+    interval = binomtest(right, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return (float(interval.low), float(interval.high))
+
+
+class Comparison(NamedTuple):
+    """Two models on the same images. first, second: images that this one alone gets right. p: of a difference as large
+    by chance (McNemar's exact test, two-sided)."""
+
+    first: int
+    second: int
+    p: float
+
+
+def compare(first: Sequence[int], second: Sequence[int]) -> Comparison:
+    """McNemar's exact test on two models' outcomes, 1 for right, on the same images in the same order."""
+    if len(first) != len(second):
+        raise ValueError(f"expected outcomes on the same images, got {len(first)} and {len(second)}")
+    only_first = sum(a > b for a, b in zip(first, second, strict=True))
+    only_second = sum(b > a for a, b in zip(first, second, strict=True))
+    n = only_first + only_second
+    return Comparison(only_first, only_second, float(binomtest(only_first, n).pvalue) if n else 1.0)

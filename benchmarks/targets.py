@@ -1,0 +1,374 @@
+"""Classifiers by what a user calls them: what judges, what proposes, and which function it is."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from robnet_zoo import zoo
+from robnet_zoo.attacks import Attack, AutoAttack, Classifier
+from robnet_zoo.benchmarks.result import ModelIdentity
+from robnet_zoo.compiler import for_inference
+from robnet_zoo.converters.onnx_file import OnnxFile, OnnxFileError
+from robnet_zoo.converters.onnx_operations import UnsupportedError
+from robnet_zoo.documents import DocumentError, nearest, parse_json, read_bytes
+from robnet_zoo.network import Network
+from robnet_zoo.weights import WeightsError
+
+PARITY = 1e-5  # largest difference of a rebuilt graph's logits from its file's, in the largest logit's size or 1
+ELSEWHERE = ("local-dir:", "hf-hub:", "hf_hub:")  # what timm loads models by, besides its names
+TIMM_ERRORS = (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError)
+TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # of a graph that torch refuses
+
+
+class TargetError(RuntimeError):
+    """A model that cannot be found, loaded or judged; one line that names it and says what was expected."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A classifier of images (N, C, H, W) in [0, 1], whatever normalisation happens inside it.
+
+    judge: the original, in float32 and eval mode: what it says counts. proposer: a form of the same function that
+    attacks can differentiate, fast if there is a fast one; None if there is none, and `why_not` says why in one line.
+    input_size: (C, H, W), None where any will do. num_classes: how many logits. device: where images must be. module:
+    what was handed over, in the mode that it was handed over in, as a classifier of float32 images in [0, 1]; None for
+    a file. training_sha256: `Images.sha256` of what it was trained on, where a training run says so.
+    """
+
+    identity: ModelIdentity
+    judge: Classifier
+    proposer: Classifier | None
+    num_classes: int | None = None
+    input_size: tuple[int, int, int] | None = None
+    why_not: str = ""
+    device: torch.device | str = "cpu"
+    module: nn.Module | None = None
+    training_sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return self.identity.name
+
+    def form_for(self, attack: Attack | AutoAttack) -> Classifier:
+        """What an attack looks at: answers alone, the original where it has gradients, or the fast form."""
+        if attack.gradient_free or (attack.precise and self.identity.kind == "torch"):
+            return self.judge
+        assert self.proposer is not None, "gradients are asked for before attacks begin"
+        return self.proposer
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(images - mean) / std, a number a channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Normalised(nn.Module):
+    """A classifier of normalised images as one of images in [0, 1]."""
+
+    def __init__(self, classifier: Classifier, normalisation: Normalisation, *, device: torch.device) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.mean: Tensor
+        self.std: Tensor
+        for name, values in (("mean", normalisation.mean), ("std", normalisation.std)):
+            self.register_buffer(name, torch.tensor(values, device=device)[:, None, None])  # (C, 1, 1)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1] != len(self.mean):  # one channel would be stretched to three without a word
+            raise ValueError(f"expected images of {len(self.mean)} channels, as mean and std, got {images.shape[1]}")
+        return self.classifier((images - self.mean) / self.std)
+
+
+def load_target(
+    name: str,
+    *,
+    weights: Path | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: torch.device | str | None = None,
+) -> Target:
+    """A trained classifier by what a user calls it.
+
+    name: one of
+
+    - an ONNX file, `FILE.onnx`: ONNX Runtime judges; its graph, rebuilt in torch, proposes in float32;
+    - a timm name (`name`, `name.tag`, `local-dir:FOLDER` or `hf-hub:REPOSITORY`) with its own weights, or with
+      `weights`: a model that was not compiled from a spec proposes itself, in float32;
+    - the name or the path of a spec, with `weights`;
+    - a folder with `model.safetensors` and `spec.json`, as training leaves it, or `config.json`, as timm does.
+
+    weights: a safetensors file. dtype: of the arithmetic that proposes, where the model was compiled from a spec.
+    mean, std: a number a channel; images, which are in [0, 1], are normalised with them inside the target. By default
+    those of timm's configuration; models compiled from a spec and ONNX files are taken to want [0, 1] as it is.
+    device: where judge and proposer compute and want their images, by default CUDA where there is one. ONNX Runtime
+    then judges there too if it can; if `device` is given, it must.
+    Raises TargetError.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    given = _normalisation(name, mean, std)
+    try:
+        if name.endswith(".onnx"):
+            if weights is not None:
+                raise TargetError(f"{name}: an ONNX file brings its own weights, expected no others, got {weights}")
+            return _of_file(Path(name), given, place, strict=device is not None)
+        model = _load(name, weights).eval()
+    except (WeightsError, DocumentError, OnnxFileError) as error:
+        raise TargetError(str(error)) from error
+    if given is None and not isinstance(model, Network):
+        given = _own_normalisation(name, model)
+    learned = trained_on(weights or Path(name) / "model.safetensors")
+    return _of_frozen(model.to(place), name, given, dtype=dtype, num_classes=None, training_sha256=learned)
+
+
+def of_module(
+    model: nn.Module,
+    *,
+    name: str,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    num_classes: int | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Target:
+    """Any classifier of images in [0, 1], or, with mean and std, of images normalised with these.
+
+    The target is a deep copy in float32 and eval mode whose parameters want no gradients, on the model's device: the
+    model's own mode and parameters stay untouched, and later training does not change what is measured.
+    num_classes: by default the model's attribute of this name, if it has one. dtype: as in `load_target`.
+    Raises TargetError if the model cannot be copied.
+    """
+    given = _normalisation(name, mean, std)
+    try:
+        frozen = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        raise TargetError(f"{name}: expected a model that can be copied, got: {error}") from error
+    return _of_frozen(frozen, name, given, dtype=dtype, num_classes=num_classes)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """sha256 of a model's state dict: names, shapes and values as float32, whatever file they came from."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        # Training steps, and what modules keep besides tensors, are no part of the function.
+        if isinstance(value, Tensor) and not key.endswith("num_batches_tracked"):
+            digest.update(f"{key} {tuple(value.shape)}".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def trained_on(weights: Path) -> str | None:
+    """`Images.sha256` of what a weights file was trained on, as `run.json` beside it says; None if nothing does.
+
+    Raises DocumentError if that file is no JSON.
+    """
+    path = weights.parent / "run.json"
+    if not path.is_file():
+        return None
+    written = parse_json(read_bytes(path), source=str(path))
+    sha256 = written.get("data") if isinstance(written, dict) else None
+    return sha256 if isinstance(sha256, str) else None
+
+
+def _of_frozen(
+    model: nn.Module,
+    name: str,
+    normalisation: Normalisation | None,
+    *,
+    dtype: torch.dtype,
+    num_classes: int | None,
+    training_sha256: str | None = None,
+) -> Target:
+    """A target around a model that nobody else has: it is changed in place."""
+    handed = copy.deepcopy(model).float() if any(part.training for part in model.modules()) else model
+    judge = model.eval().float().requires_grad_(False)
+    device = next((value.device for value in chain(judge.parameters(), judge.buffers())), torch.device("cpu"))
+    proposer: nn.Module = judge
+    classes = getattr(model, "num_classes", None) if num_classes is None else num_classes
+    spec_hash = None
+    if isinstance(judge, Network):
+        proposer, spec_hash = for_inference(judge, dtype=dtype), judge.spec.hash
+    if classes == 0:
+        raise TargetError(f"{name}: expected a model that gives logits, got one without head")
+    return Target(
+        identity=ModelIdentity(
+            name=name,
+            spec_hash=spec_hash,
+            weights_sha256=weights_sha256(model),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            mean=None if normalisation is None else normalisation.mean,
+            std=None if normalisation is None else normalisation.std,
+        ),
+        judge=_inside(judge, normalisation, device),
+        proposer=_inside(proposer, normalisation, device),
+        num_classes=classes if isinstance(classes, int) else None,
+        input_size=_input_size(model),
+        device=device,
+        module=handed if normalisation is None else Normalised(handed, normalisation, device=device),
+        training_sha256=training_sha256,
+    )
+
+
+def _input_size(model: nn.Module) -> tuple[int, int, int] | None:
+    """(C, H, W) where a model takes no other."""
+    if isinstance(model, Network):
+        return (model.in_chans, *model.spec.network.input_size[1:])
+    configuration = _configuration(model)
+    if configuration.get("fixed_input_size") and configuration.get("input_size"):
+        channels, height, width = configuration["input_size"]
+        return (channels, height, width)
+    return None
+
+
+def _configuration(model: nn.Module) -> Mapping[str, Any]:
+    """timm's, of a model that timm has built."""
+    configuration = getattr(model, "pretrained_cfg", None)
+    return configuration if isinstance(configuration, Mapping) else {}
+
+
+def _load(name: str, weights: Path | None) -> nn.Module:
+    """A model from a spec or from timm, with trained weights. Names come before folders that are called the same."""
+    folder = Path(name)
+    if folder.is_dir() and not timm.is_model(name):
+        if (folder / "spec.json").is_file():
+            return zoo.load_model(str(folder / "spec.json"), weights=weights or folder / "model.safetensors")
+        if not (folder / "config.json").is_file():
+            raise TargetError(f"{name}: expected a folder with model.safetensors and spec.json or config.json")
+        name = f"local-dir:{name}"
+    if folder.suffix == ".json" and weights is None:
+        raise TargetError(f"{name}: expected weights for this spec: give a safetensors file")
+    if weights is not None and (folder.suffix == ".json" or name in zoo.spec_names()):
+        return zoo.load_model(name, weights=weights)
+    if not (timm.is_model(name) or name.startswith(ELSEWHERE)):
+        known = sorted({*zoo.default_cfgs, *zoo.spec_names()})
+        near = nearest(name, [*known, *timm.list_models()])
+        raise TargetError(f"{name}: neither an ONNX file, nor a folder, nor a spec, nor a model of timm{near}")
+    return _from_timm(name, weights)
+
+
+def _from_timm(name: str, weights: Path | None) -> nn.Module:
+    try:
+        if weights is None:
+            return timm.create_model(name, pretrained=True)
+        state = zoo.read_weights(weights)
+        model = timm.create_model(name, pretrained=False, **_head(name, state))
+    except WeightsError:
+        raise
+    except TIMM_ERRORS as error:
+        instead = "" if weights is not None else "; a safetensors file can be given as weights instead"
+        raise TargetError(f"{name}: timm cannot load it: {error}{instead}") from error
+    zoo.load_weights(model, state, source=weights, name=name)
+    return model
+
+
+def _head(name: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """As many classes as the weights are for, where timm says which of them are the head's."""
+    configuration = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    head = state.get(f"{configuration.classifier}.weight") if configuration else None
+    return {} if head is None else {"num_classes": head.shape[0]}
+
+
+def _normalisation(name: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or len(mean) != len(std) or not len(mean):
+        raise TargetError(f"{name}: expected mean and std, a number a channel each, got {mean} and {std}")
+    if not all(map(math.isfinite, mean)) or not all(math.isfinite(value) and value > 0 for value in std):
+        raise TargetError(f"{name}: expected finite means and positive deviations, got {mean} and {std}")
+    return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def _own_normalisation(name: str, model: nn.Module) -> Normalisation:
+    configuration = _configuration(model)
+    mean, std = configuration.get("mean"), configuration.get("std")
+    if not (isinstance(mean, list | tuple) and isinstance(std, list | tuple)):
+        expected = "expected to know how its inputs are normalised, which its configuration does not say"
+        raise TargetError(f"{name}: {expected}: give mean and std, 0 and 1 a channel if it takes [0, 1] as it is")
+    normalisation = _normalisation(name, mean, std)
+    assert normalisation is not None
+    return normalisation
+
+
+def _inside(classifier: Classifier, normalisation: Normalisation | None, device: torch.device) -> Classifier:
+    return classifier if normalisation is None else Normalised(classifier, normalisation, device=device)
+
+
+def _of_file(path: Path, normalisation: Normalisation | None, device: torch.device, *, strict: bool) -> Target:
+    file = OnnxFile(path)
+    channels = file.axes[0]
+    if normalisation is not None and channels not in (None, len(normalisation.mean)):
+        raise TargetError(f"{path}: expected mean and std of {channels} channels, got {len(normalisation.mean)}")
+    proposer, why_not = _rebuilt(file, normalisation)
+    if device.type == "cuda":
+        try:
+            file.to("cuda")
+        except OnnxFileError:
+            if strict:
+                raise
+    return Target(
+        identity=ModelIdentity(
+            name=str(path),
+            kind="onnx",
+            spec_hash=None if file.spec is None else file.spec.hash,
+            weights_sha256=file.sha256,
+            parameters=file.parameters,
+            mean=None if normalisation is None else normalisation.mean,
+            std=None if normalisation is None else normalisation.std,
+        ),
+        judge=_inside(file, normalisation, device),
+        proposer=None if proposer is None else _inside(proposer.to(device), normalisation, device),
+        num_classes=file.num_classes,
+        input_size=file.input_size,
+        why_not=why_not,
+        device=device,
+    )
+
+
+def _rebuilt(file: OnnxFile, normalisation: Normalisation | None) -> tuple[nn.Module | None, str]:
+    """A file's graph in torch, if it gives the file's logits and their gradients; else None and the reason.
+
+    Graphs with a fixed batch often take others too; those that do not run in pieces, as the file does.
+    """
+    cpu = torch.device("cpu")
+    why_not = ""
+    for batch in dict.fromkeys((None, file.batch)):
+        try:
+            module = file.module(batch=batch)
+            images = file.probe.clone().requires_grad_()
+            found = _inside(module, normalisation, cpu)(images)
+        except UnsupportedError as error:
+            return None, str(error)
+        except TORCH_ERRORS as error:
+            why_not = " ".join(f"its graph cannot be rebuilt in torch: {error}".split())
+            continue
+        expected = _inside(file, normalisation, cpu)(file.probe)
+        allowed = PARITY * max(1.0, float(expected.abs().max()))
+        if found.shape != expected.shape:
+            why_not = f"its graph, rebuilt in torch, gives {tuple(found.shape)} instead of {tuple(expected.shape)}"
+        elif not float((found.detach() - expected).abs().max()) <= allowed:  # NaN too
+            away = float((found.detach() - expected).abs().max())
+            why_not = f"its graph, rebuilt in torch, gives logits {away:.2g} away, more than {allowed:.2g}"
+        elif not found.requires_grad:
+            why_not = "its logits do not depend on the images by operations that have gradients"
+        else:
+            return module, ""
+    return None, why_not

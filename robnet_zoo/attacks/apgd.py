@@ -1,0 +1,127 @@
+"""Auto-PGD (Croce and Hein, 2020): PGD with momentum whose step is halved where it no longer helps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.ball import Norm, length, project, steepest
+from robnet_zoo.attacks.keyed import Key, normal, uniform
+from robnet_zoo.attacks.losses import LOSSES, LossName
+
+MOMENTUM = 0.75  # alpha of algorithm 1
+
+
+class Apgd(Attack):
+    """Algorithm 1 of the paper, with its checkpoints (section 3.3) and rho = 0.75.
+
+    target_classes: 0 attacks the label; M attacks, in tries of their own, towards each of the M likeliest wrong classes
+    of the clean image: with the loss dlr and M = 9 this is APGD-T. Any wrong class is a success.
+    """
+
+    kind: Literal["apgd"] = "apgd"
+    norm: Norm = "linf"
+    loss: LossName = "cross_entropy"
+    steps: Annotated[int, Field(ge=2, le=100_000)] = 100
+    rho: Annotated[float, Field(gt=0, le=1)] = 0.75
+    target_classes: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def default_name(self) -> str:
+        short = {"cross_entropy": "ce"}.get(self.loss, self.loss)
+        return f"apgd_{short}" if not self.target_classes else f"apgd_{short}_t"
+
+    def check(self, classes: int) -> None:
+        if self.loss == "dlr" and classes < 4:
+            raise ValueError(f"{self.title}: the loss dlr needs 4 classes, got {classes}")
+
+    def tries(self, classes: int) -> int:
+        return self.restarts * max(1, min(self.target_classes, classes - 1))
+
+    def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
+        clean, eps = rows["clean"], rows["eps"]
+        draw = uniform if self.norm == "linf" else normal
+        start = draw(keys, clean, "start")
+        start = start / length(start, self.norm)[:, None, None, None].clamp(min=1e-12)  # onto the sphere
+        rows["x"] = project(clean + eps * start, clean, eps, self.norm)
+        rows["aim"] = rows["target"]
+        if self.target_classes:
+            wrong = rows["clean_logits"].scatter(1, rows["label"][:, None], -torch.inf)
+            ranking = wrong.argsort(dim=1, descending=True, stable=True)  # (N, K), the label last
+            tries = torch.tensor([key.restart for key in keys], device=clean.device)
+            place = tries % self.tries(wrong.shape[1]) // self.restarts
+            aim = ranking.gather(1, place[:, None])[:, 0]
+            rows["aim"] = torch.where(rows["target"] >= 0, rows["target"], aim)
+        unknown = torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device)
+        rows["step"] = 2 * eps.clone()
+        rows["x_old"] = rows["x"]
+        rows["x_best"], rows["gradient_best"] = rows["x"], torch.zeros_like(clean)
+        rows["best"], rows["best_at_check"], rows["last"] = unknown, unknown, unknown
+        rows["rises"] = torch.zeros_like(rows["t"])  # since the last checkpoint
+        rows["halved"] = torch.ones_like(rows["t"], dtype=torch.bool)  # at the last checkpoint
+
+    def query(self, model: Classifier, rows: Rows) -> Seen:
+        gradient, logits = loss_gradient(model, rows["x"], LOSSES[self.loss], rows["label"], rows["aim"])
+        return Seen(logits, gradient, backwards=1)
+
+    def advance(self, rows: Rows, seen: Seen) -> None:
+        assert seen.gradient is not None
+        x, gradient = rows["x"], seen.gradient
+        value = LOSSES[self.loss](seen.logits, rows["label"], rows["aim"])
+        rows["rises"] = rows["rises"] + ((value > rows["last"]) & (rows["t"] > 0))
+        rows["last"] = value
+        better = value > rows["best"]
+        rows["best"] = torch.where(better, value, rows["best"])
+        rows["x_best"] = torch.where(_wide(better), x, rows["x_best"])
+        rows["gradient_best"] = torch.where(_wide(better), gradient, rows["gradient_best"])
+        rows["best_at_check"] = torch.where(rows["t"] == 0, rows["best"], rows["best_at_check"])
+        x, gradient = self._checkpoint(rows, x, gradient)
+        share = _wide(torch.where(rows["t"] > 0, MOMENTUM, 1.0)).to(x)
+        moved = project(x + rows["step"] * steepest(gradient, self.norm), rows["clean"], rows["eps"], self.norm)
+        moved = x + share * (moved - x) + (1 - share) * (x - rows["x_old"])
+        rows["x_old"] = x  # after a checkpoint, the best point
+        rows["x"] = project(moved, rows["clean"], rows["eps"], self.norm)
+
+    def _checkpoint(self, rows: Rows, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a checkpoint is reached and progress is poor: halve the step, go on from the best point."""
+        windows = torch.tensor([_windows(self.steps).get(t, 0) for t in rows["t"].tolist()], device=x.device)
+        at_check = windows > 0
+        few_rises = rows["rises"] <= self.rho * windows
+        stuck = ~rows["halved"] & (rows["best_at_check"] >= rows["best"])
+        halve = at_check & (few_rises | stuck)
+        rows["step"] = torch.where(_wide(halve), rows["step"] / 2, rows["step"])
+        rows["halved"] = torch.where(at_check, halve, rows["halved"])
+        rows["best_at_check"] = torch.where(at_check, rows["best"], rows["best_at_check"])
+        rows["rises"] = torch.where(at_check, 0, rows["rises"])
+        return (
+            torch.where(_wide(halve), rows["x_best"], x),
+            torch.where(_wide(halve), rows["gradient_best"], gradient),
+        )
+
+    def finished(self, rows: Rows) -> Tensor:
+        return rows["t"] >= self.steps
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None, None]  # (N, 1, 1, 1)
+
+
+@lru_cache(maxsize=16)
+def _windows(steps: int) -> Mapping[int, int]:
+    """The checkpoints after which the step may be halved, each with the number of steps since the one before.
+
+    0.22 of all steps, then 0.03 fewer each time, but at least 0.06 (section 3.3).
+    """
+    window, least, fewer = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
+    found, at = {}, 0
+    while (at := at + window) <= steps:
+        found[at] = window
+        window = max(window - fewer, least)
+    return MappingProxyType(found)

@@ -1,0 +1,348 @@
+"""AutoAttack (Croce and Hein, 2020) as its authors' library runs it: pyautoattack, unmodified, in float32.
+
+The library draws all random numbers of a batch from torch's global generator, which each component seeds anew with the
+same seed. So what an image gets depends on its place in the batch and on which others are left, and a batch is the
+least that can be repeated: the same images in the same order with the same seed end the same. numpy's and Python's
+own generators are not used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self, get_args
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from robnet_zoo.attacks.attack import Classifier
+from robnet_zoo.attacks.ball import Norm, length
+from robnet_zoo.attacks.losses import margin
+from robnet_zoo.attacks.slots import TOLERANCE
+from robnet_zoo.documents import Document, Tuple, problems_error
+
+Component = Literal["apgd-ce", "apgd-t", "apgd-dlr", "fab-t", "fab", "square"]
+STANDARD: tuple[Component, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
+TARGETS = 9  # classes that apgd-t and fab-t aim at, the likeliest wrong ones first
+NORMS = MappingProxyType({"linf": "Linf", "l2": "L2"})  # the library's spelling
+SQUARE_GAIN = 0.002  # of the accuracy: what Square may find beyond the others before the library calls that a flag
+
+FLAGS = MappingProxyType(
+    {
+        "randomised_outputs": "randomized defense",
+        "softmax_outputs": "probability distribution",
+        "zero_gradients": "zero gradient",
+        "dynamic_parameters": "dynamic defense",
+        "few_classes": "classes it is not possible",
+    }
+)
+"""Flags by name, with the words of the library's warning. `square_gains` is told from the outcomes of all batches."""
+
+
+class AutoAttackError(RuntimeError):
+    """AutoAttack cannot run: the package is missing, or the model is not what it needs; one line."""
+
+
+@dataclass(frozen=True)
+class BatchOutcome:
+    """What came of one batch of N images.
+
+    images: (N, C, H, W), adversarial where fooled, else the clean ones. broken_by: what fooled the model first: `clean`
+    where it was wrong as it is, a component, or None where the image withstood. unconfirmed: where the library claimed
+    a success that the model, asked again, did not confirm, or that lies outside ball or box; it counts as none.
+    distances: of `images` from the clean ones, in the norm of the attack. margins: of what the library gave
+    (`losses.margin`). flags: names of `FLAGS`, and in full whatever else was warned of. forwards, backwards: images of
+    this batch that went through the model, each way. seconds: of the wall clock.
+    """
+
+    images: Tensor
+    broken_by: tuple[str | None, ...]
+    unconfirmed: tuple[bool, ...]
+    distances: tuple[float, ...]
+    margins: tuple[float, ...]
+    flags: tuple[str, ...]
+    forwards: int
+    backwards: int
+    seconds: float
+
+    @property
+    def fooled(self) -> tuple[bool, ...]:
+        """Which images the model is wrong on."""
+        return tuple(name is not None for name in self.broken_by)
+
+
+class AutoAttack(Document):
+    """APGD-CE, APGD-T, FAB-T and Square, each on the images that the ones before left.
+
+    version: `standard` is the one that figures are compared by: 100 iterations, 9 target classes, 5000 queries;
+    `custom` runs the components that `attacks` names, in that order, with the parameters that they have in `standard`.
+    It is no attack for slots: `run_batch` attacks one batch and knows nothing of any other.
+    """
+
+    kind: Literal["autoattack"] = "autoattack"
+    name: Annotated[str | None, Field(pattern=r"^[a-z0-9_]+\z", description="in results; by default its kind")] = None
+    norm: Norm = "linf"
+    version: Literal["standard", "custom"] = "standard"
+    attacks: Tuple[Component] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.version == "standard" and self.attacks:
+            raise problems_error([(("attacks",), "expected none with the version standard, which has its own")])
+        if self.version == "custom" and not self.attacks:
+            known = ", ".join(get_args(Component))
+            raise problems_error([(("attacks",), f"expected at least one of {known}, got none")])
+        repeated = [name for name, times in Counter(self.attacks).items() if times > 1]
+        if repeated:
+            raise problems_error([(("attacks",), f"expected each once, got {name} again") for name in repeated])
+        return self
+
+    @property
+    def title(self) -> str:
+        """What results call it."""
+        return self.name or "autoattack"
+
+    @property
+    def ball(self) -> Norm:
+        """The norm that eps is a radius in."""
+        return self.norm
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """What runs, in order."""
+        return STANDARD if self.version == "standard" else self.attacks
+
+    @property
+    def precise(self) -> bool:
+        """Its protocols ask for float32 throughout."""
+        return False
+
+    @property
+    def gradient_free(self) -> bool:
+        """Whether logits are all that it asks for."""
+        return set(self.components) == {"square"}
+
+    def check(self, classes: int) -> None:
+        """Raise ValueError if the attack is not defined for so few classes: the library would stop halfway."""
+        aimed = [name for name in self.components if name in ("apgd-t", "fab-t")]
+        if aimed and classes <= TARGETS:
+            needs = f"{' and '.join(aimed)} aim at {TARGETS} wrong classes"
+            raise ValueError(f"{self.title}: {needs}, expected {TARGETS + 1} classes or more, got {classes}")
+        if "apgd-dlr" in self.components and classes < 3:
+            raise ValueError(f"{self.title}: apgd-dlr needs 3 classes, got {classes}")
+
+    def stock(self, model: Classifier, *, eps: float, seed: int, device: torch.device) -> Any:
+        """The library's own object, with the parameters that it gives the standard version."""
+        try:
+            library = importlib.import_module("pyautoattack")
+        except ImportError as error:
+            expected = "expected the package pyautoattack: pip install 'robnet-zoo[autoattack]'"
+            raise AutoAttackError(f"{self.title}: {expected}") from error
+        # Its check never forgets: without this, one dynamic model would flag every later one.
+        counts = importlib.import_module("pyautoattack.checks").funcs
+        counts.update(dict.fromkeys(counts, 0))
+        return library.AutoAttack(model, norm=NORMS[self.norm], eps=eps, seed=seed, version="standard", device=device)
+
+    def run_batch(
+        self, model: Classifier, images: Tensor, labels: Tensor, *, eps: float, seed: int = 0
+    ) -> BatchOutcome:
+        """Attack one batch.
+
+        model: in eval mode and float32; a module's parameters are frozen meanwhile, other callables are taken as they
+        are. images: (N, C, H, W) in [0, 1], float32. labels: (N,). eps: in image units. Decisions are those of the
+        library's `run_standard_evaluation` on this batch. Torch's global generators, the interpreter's tracer, the
+        library's logger and the model are left as they were.
+        Raises ValueError if images leave [0, 1] or there are too few classes, AutoAttackError if the package is
+        missing or the model is not what the attack needs.
+        """
+        started = time.perf_counter()
+        counted = _Counted(model)
+        said: list[str] = []
+        with _frozen(model, self.title), _undisturbed(seed), _overheard(said):
+            right = self._right(counted, images, labels)
+            library = self.stock(counted, eps=eps, seed=seed, device=images.device)
+            found, claimed = self._run(library, images, labels, right)
+            with torch.no_grad():
+                logits = counted(found)
+        distances = length(found - images, self.norm)
+        inside = (distances <= eps + TOLERANCE) & ((found >= 0) & (found <= 1)).flatten(1).all(1)  # NaN is not
+        confirmed = inside & (logits.argmax(1) != labels) & logits.isfinite().all(1)
+        good = [name is None or yes for name, yes in zip(claimed, confirmed.tolist(), strict=True)]
+        kept = torch.tensor(good, device=images.device)
+        return BatchOutcome(
+            images=torch.where(kept[:, None, None, None], found, images),
+            broken_by=tuple(name if yes else None for name, yes in zip(claimed, good, strict=True)),
+            unconfirmed=tuple(not yes for yes in good),
+            distances=tuple(distances.where(kept, 0).tolist()),
+            margins=tuple(margin(logits, labels, torch.full_like(labels, -1)).tolist()),
+            flags=tuple(sorted({_flag(text) for text in said})),
+            forwards=counted.forwards,
+            backwards=counted.backwards,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _right(self, model: Classifier, images: Tensor, labels: Tensor) -> list[bool]:
+        """Which images the model classifies rightly as they are, once everything is what the attack needs."""
+        if images.dtype != torch.float32:
+            raise AutoAttackError(f"{self.title}: expected images in float32, got {images.dtype}")
+        low, high = images.aminmax()
+        if not (low >= 0 and high <= 1):  # also refuses NaN
+            raise ValueError(f"{self.title}: expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
+        with torch.no_grad():
+            logits = model(images)
+        if logits.dtype != torch.float32:
+            raise AutoAttackError(f"{self.title}: expected logits in float32, got {logits.dtype}")
+        self.check(logits.shape[1])
+        if not (labels.min() >= 0 and labels.max() < logits.shape[1]):
+            raise ValueError(f"{self.title}: expected labels from 0 to {logits.shape[1] - 1}, got others")
+        if not self.gradient_free:
+            with torch.enable_grad():
+                known = model(images[:1].clone().requires_grad_()).requires_grad
+            if not known:
+                hint = 'only the version custom with attacks ["square"] does without'
+                raise AutoAttackError(f"{self.title}: expected a model with gradients, got one without; {hint}")
+        right: list[bool] = (logits.argmax(1) == labels).tolist()
+        return right
+
+    def _run(
+        self, library: Any, images: Tensor, labels: Tensor, right: Sequence[bool]
+    ) -> tuple[Tensor, list[str | None]]:
+        """The images found, and what broke each first. A call of the library a component, which tells who broke what.
+
+        As in the library's one call, a component sees what the ones before left, in order and as one batch.
+        """
+        found = images.clone()
+        claimed: list[str | None] = [None if yes else "clean" for yes in right]
+        for component in self.components:
+            left = [index for index, name in enumerate(claimed) if name is None]
+            if not left:
+                break
+            library.attacks_to_run = [component]
+            adversarial, answers = library.run_standard_evaluation(images[left], labels[left], batch_size=len(left))
+            fooled = (answers != labels[left]).tolist()
+            for row, index in enumerate(left):
+                if fooled[row]:
+                    claimed[index] = component
+                    found[index] = adversarial[row]
+        return found, claimed
+
+    def parts(self, broken_by: Sequence[str | None]) -> dict[str, float]:
+        """The accuracy that each component left in turn, after `clean`. broken_by: of all images, of all batches."""
+        left, accuracies = len(broken_by), {}
+        counts = Counter(broken_by)
+        for name in ("clean", *self.components):
+            left -= counts[name]
+            accuracies[name] = left / len(broken_by)
+        return accuracies
+
+    def flags(self, broken_by: Sequence[str | None], seen: Iterable[str]) -> tuple[str, ...]:
+        """All flags, sorted. broken_by: of all images, of all batches. seen: the flags of the batches.
+
+        `square_gains` by the library's own rule, but of all images: in a batch of 64, one image is 1.6 points.
+        """
+        accuracies = self.parts(broken_by)
+        others = [accuracy for name, accuracy in accuracies.items() if name != "square"]
+        gains = "square" in accuracies and len(accuracies) > 2 and accuracies["square"] < min(others) - SQUARE_GAIN
+        return tuple(sorted({*seen, *(["square_gains"] if gains else [])}))
+
+
+class _Counted:
+    """A model that counts the images that go through it, each way."""
+
+    def __init__(self, model: Classifier) -> None:
+        self.model = model
+        self.forwards = self.backwards = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        self.forwards += len(images)
+        if logits.requires_grad:
+            logits.register_hook(self._count)
+        return logits
+
+    def _count(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)
+
+
+@contextmanager
+def _frozen(model: Classifier, title: str) -> Iterator[None]:
+    """No parameter asks for a gradient: the library would compute them all and use none."""
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    if any(module.training for module in model.modules()):
+        raise AutoAttackError(f"{title}: expected a model in eval mode, got one in training mode")
+    dtypes = {tensor.dtype for tensor in model.state_dict().values() if tensor.is_floating_point()} - {torch.float32}
+    if dtypes:
+        raise AutoAttackError(f"{title}: expected a model in float32, got one in {', '.join(sorted(map(str, dtypes)))}")
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _undisturbed(seed: int) -> Iterator[None]:
+    """The library seeds torch's global generators and leaves the interpreter without its tracer.
+
+    They are seeded here too, so that a model which draws random numbers of its own can be attacked again the same way.
+    """
+    tracer = sys.gettrace()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        sys.settrace(tracer)
+
+
+class _Listener(logging.Handler):
+    """Writes what is said into a list."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@contextmanager
+def _overheard(said: list[str]) -> Iterator[None]:
+    """Take down what is warned of, by the library's logger or by `warnings`, whatever is set to be silent."""
+    logger = logging.getLogger("auto-attack")
+    listener = _Listener(said)
+    before = logger.level, logger.propagate, logger.disabled, logging.root.manager.disable
+    logger.addHandler(listener)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = logger.disabled = False
+    logging.disable(logging.NOTSET)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        said += [str(warning.message) for warning in caught]
+    finally:
+        logger.removeHandler(listener)
+        level, logger.propagate, logger.disabled, silent = before
+        logger.setLevel(level)
+        logging.disable(silent)
+
+
+def _flag(text: str) -> str:
+    """The name of a warning, or the warning itself where it has none."""
+    return next((name for name, words in FLAGS.items() if words in text), text)

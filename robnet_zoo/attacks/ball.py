@@ -1,0 +1,49 @@
+"""The threat: a ball around the image, cut by the box [0, 1]. eps is a number or (N, 1, 1, 1), in image units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robnet_zoo.attacks.keyed import Key, normal, uniform
+
+Norm = Literal["linf", "l2"]
+Radius = float | Tensor
+
+
+def length(delta: Tensor, norm: Norm) -> Tensor:
+    """The norm of each row: (N, C, H, W) -> (N,)."""
+    flat = delta.flatten(1)
+    return flat.abs().amax(1) if norm == "linf" else flat.square().sum(1).sqrt()
+
+
+def project(adversarial: Tensor, images: Tensor, eps: Radius, norm: Norm = "linf") -> Tensor:
+    """The nearest point of the ball, moved into [0, 1]; that leads not out of it, as the images are in [0, 1]."""
+    if norm == "linf":
+        return torch.min(torch.max(adversarial, images - eps), images + eps).clamp_(0, 1)
+    delta = adversarial - images
+    size = length(delta, norm)[:, None, None, None].clamp(min=1e-12)
+    return (images + delta * (eps / size).clamp(max=1)).clamp_(0, 1)
+
+
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+    """The step of length 1 along which the loss grows fastest; zero where the gradient is, or where it is no number."""
+    if norm == "linf":
+        return gradient.sign()
+    peak = length(gradient, "linf")[:, None, None, None]
+    scaled = gradient / peak  # whose square neither vanishes nor overflows, however flat or steep the loss
+    size = length(scaled, norm)[:, None, None, None]
+    return torch.where((peak > 0) & peak.isfinite(), scaled / size, 0)
+
+
+def random_start(images: Tensor, eps: Radius, norm: Norm, keys: Sequence[Key]) -> Tensor:
+    """Uniform in the ball, then clamped to [0, 1]."""
+    if norm == "linf":
+        return project(images + eps * uniform(keys, images, "start"), images, eps)
+    direction = steepest(normal(keys, images, "start"), norm)
+    dimensions = images[0].numel()
+    radius = (uniform(keys, images[:, :1, :1, :1], "radius") * 0.5 + 0.5) ** (1 / dimensions)
+    return project(images + eps * radius * direction, images, eps, norm)

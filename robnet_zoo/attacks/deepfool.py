@@ -1,0 +1,89 @@
+"""DeepFool (Moosavi-Dezfooli et al., 2016): the nearest face of the linearised decision region, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen
+from robnet_zoo.attacks.ball import Norm, project, steepest
+from robnet_zoo.attacks.keyed import Key
+
+
+class DeepFool(Attack):
+    """Steps onto the nearest linearised boundary until the class changes.
+
+    mode: `projected` projects what it finds onto the ball of eps, as in tables of robust accuracy; `minimal` gives it
+    as it is, so that its distance is an upper bound of the distance to the boundary. candidates: how many of the
+    likeliest wrong classes are looked at; each costs a backward pass a step, as does the label.
+    """
+
+    kind: Literal["deepfool"] = "deepfool"
+    norm: Norm = "linf"
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 50
+    overshoot: Annotated[float, Field(ge=0)] = 0.02
+    candidates: Annotated[int, Field(ge=1)] = 9
+    mode: Literal["projected", "minimal"] = "projected"
+    restarts: Literal[1] = 1
+
+    precise: ClassVar[bool] = True
+
+    @property
+    def default_name(self) -> str:
+        return "deepfool" if self.mode == "projected" else "deepfool_minimal"
+
+    @property
+    def early(self) -> bool:
+        return False  # it ends where the class changes, by itself
+
+    @property
+    def minimal(self) -> bool:
+        return self.mode == "minimal"
+
+    def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
+        rows["x"] = rows["clean"]
+        rows["shift"] = torch.zeros_like(rows["clean"])  # without the overshoot
+        rows["crossed"] = torch.zeros_like(rows["label"], dtype=torch.bool)
+        wrong = rows["clean_logits"].scatter(1, rows["label"][:, None], -torch.inf)
+        rows["ranking"] = wrong.argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
+        aimed = (rows["target"] >= 0)[:, None]  # towards a target, that class alone
+        rows["ranking"] = torch.where(aimed, rows["target"][:, None], rows["ranking"][:, : wrong.shape[1] - 1])
+
+    def query(self, model: Classifier, rows: Rows) -> Seen:
+        x = rows["x"].detach().requires_grad_()
+        classes = torch.cat([rows["label"][:, None], rows["ranking"]], dim=1)  # (N, 1 + M)
+        with torch.enable_grad():
+            logits = model(x)
+            chosen = logits.gather(1, classes).sum(0)  # (1 + M,)
+        count = len(chosen)
+        gradients = [torch.autograd.grad(chosen[i], x, retain_graph=i + 1 < count)[0] for i in range(count)]
+        return Seen(logits.detach(), torch.stack(gradients, dim=1), backwards=count)
+
+    def advance(self, rows: Rows, seen: Seen) -> None:
+        assert seen.gradient is not None
+        answers = seen.logits.argmax(1)
+        reached = torch.where(rows["target"] >= 0, answers == rows["target"], answers != rows["label"])
+        rows["crossed"] = rows["crossed"] | reached
+        slopes = seen.gradient[:, 1:] - seen.gradient[:, :1]  # (N, M, C, H, W)
+        gaps = seen.logits.gather(1, rows["ranking"]) - seen.logits.gather(1, rows["label"][:, None])  # (N, M)
+        flat = slopes.flatten(2)
+        dual = flat.abs().sum(2) if self.norm == "linf" else flat.square().sum(2).sqrt()
+        distances = (gaps.abs() + 1e-4) / dual.clamp(min=1e-12)  # past the boundary; the authors add it to the distance
+        distances = torch.where(dual > 0, distances, torch.inf)
+        distance, nearest = distances.min(1)
+        slope = slopes[torch.arange(len(slopes), device=slopes.device), nearest]
+        step = torch.where(distance.isfinite(), distance, 0)[:, None, None, None] * steepest(slope, self.norm)
+        stay = rows["crossed"][:, None, None, None]
+        rows["shift"] = torch.where(stay, rows["shift"], rows["shift"] + step)
+        moved = (rows["clean"] + (1 + self.overshoot) * rows["shift"]).clamp(0, 1)
+        rows["x"] = torch.where(stay, rows["x"], moved)
+
+    def finished(self, rows: Rows) -> Tensor:
+        return rows["crossed"] | (rows["t"] >= self.steps)
+
+    def result(self, rows: Rows, x: Tensor) -> Tensor:
+        return x if self.minimal else project(x, rows["clean"], rows["eps"], self.norm)

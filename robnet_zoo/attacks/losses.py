@@ -1,0 +1,55 @@
+"""What attacks climb: functions of logits (N, K), larger where the classifier is more wrong; each gives (N,)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LossName = Literal["cross_entropy", "margin", "dlr"]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits (N, K), labels (N,), targets (N,) or -1 -> (N,)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """-log p of the label; with a target, log p of the target."""
+    aimed = targets >= 0
+    entropy = F.cross_entropy(logits, torch.where(aimed, targets, labels), reduction="none")
+    return torch.where(aimed, -entropy, entropy)
+
+
+def margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The largest other logit minus the label's (Carlini and Wagner, 2017), positive where the classifier is wrong.
+
+    With a target, the target's logit minus the largest other one.
+    """
+    chosen = torch.where(targets >= 0, targets, labels)
+    difference = largest_other(logits, chosen) - logits.gather(1, chosen[:, None])[:, 0]
+    return torch.where(targets >= 0, -difference, difference)
+
+
+def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce and Hein, 2020, equation 6; with a target, equation 7).
+
+    Needs three classes, with a target four: it is the margin, divided by what does not change when logits are scaled.
+    """
+    ordered = logits.sort(dim=1, descending=True).values
+    label = logits.gather(1, labels[:, None])[:, 0]
+    free = largest_other(logits, labels) - label
+    free = free / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+    if not bool((targets >= 0).any()):
+        return free
+    target = logits.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    aimed = (target - label) / (ordered[:, 0] - 0.5 * (ordered[:, 2] + ordered[:, 3]) + 1e-12)
+    return torch.where(targets >= 0, aimed, free)
+
+
+def largest_other(logits: Tensor, labels: Tensor) -> Tensor:
+    """The largest logit but the label's: (N, K), (N,) -> (N,)."""
+    return logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+
+
+LOSSES: Mapping[str, Loss] = MappingProxyType({"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr})

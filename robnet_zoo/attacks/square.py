@@ -1,0 +1,83 @@
+"""Square (Andriushchenko et al., 2020), the l-infinity form: random search by squares, on answers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen
+from robnet_zoo.attacks.ball import project
+from robnet_zoo.attacks.keyed import Key
+from robnet_zoo.attacks.losses import LOSSES
+
+# Algorithm 1's schedule, of 10,000 queries: the share of pixels halves after each of these.
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+class Square(Attack):
+    """Vertical stripes of +-eps, then squares of a colour +-eps each, kept where they raise the margin.
+
+    share: the share of the pixels that the first square covers (p of the paper). Only logits are asked for.
+    """
+
+    kind: Literal["square"] = "square"
+    queries: Annotated[int, Field(ge=2, le=1_000_000)] = 5000
+    share: Annotated[float, Field(gt=0, le=1)] = 0.8
+
+    gradient_free: ClassVar[bool] = True
+
+    @property
+    def default_name(self) -> str:
+        return "square"
+
+    def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
+        clean = rows["clean"]
+        _, channels, _, width = clean.shape
+        stripes = [key.generator("stripes").choice([-1.0, 1.0], (channels, 1, width)) for key in keys]
+        start = torch.from_numpy(np.stack(stripes)).to(clean)
+        rows["x"] = project(clean + rows["eps"] * start, clean, rows["eps"])
+        rows["kept"] = rows["x"]
+        rows["best"] = torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device)
+        # A Philox stream a query is keyed by these two halves of a key of the sample's own.
+        halves = [key.generator("squares").integers(0, 2**63 - 1, 2) for key in keys]
+        rows["stream"] = torch.from_numpy(np.stack(halves)).to(clean.device)
+
+    @torch.no_grad()
+    def query(self, model: Classifier, rows: Rows) -> Seen:
+        return Seen(model(rows["x"]))
+
+    def advance(self, rows: Rows, seen: Seen) -> None:
+        value = LOSSES["margin"](seen.logits, rows["label"], rows["target"])
+        better = value > rows["best"]
+        rows["best"] = torch.where(better, value, rows["best"])
+        rows["kept"] = torch.where(better[:, None, None, None], rows["x"], rows["kept"])
+        _, channels, height, width = rows["x"].shape
+        windows, signs = [], []
+        for stream, t in zip(rows["stream"].tolist(), rows["t"].tolist(), strict=True):
+            generator = np.random.Generator(np.random.Philox(key=stream, counter=t << 64))
+            side = self._side(t, height, width)
+            top, left = generator.integers(0, (height - side + 1, width - side + 1))
+            window = np.zeros((1, height, width), dtype=bool)
+            window[:, top : top + side, left : left + side] = True
+            windows.append(window)
+            signs.append(generator.choice([-1.0, 1.0], (channels, 1, 1)))
+        inside = torch.from_numpy(np.stack(windows)).to(rows["x"].device)  # (N, 1, H, W)
+        colour = rows["clean"] + rows["eps"] * torch.from_numpy(np.stack(signs)).to(rows["x"])
+        moved = torch.where(inside, colour, rows["kept"])
+        rows["x"] = project(moved, rows["clean"], rows["eps"])
+
+    def _side(self, t: int, height: int, width: int) -> int:
+        """The side of the square that query t + 1 tries, in pixels."""
+        share = self.share / 2 ** sum(t * 10_000 / self.queries > border for border in HALVINGS)
+        return max(1, min(round((share * height * width) ** 0.5), height - 1, width - 1))
+
+    def finished(self, rows: Rows) -> Tensor:
+        return rows["t"] >= self.queries
+
+    def result(self, rows: Rows, x: Tensor) -> Tensor:
+        return rows["kept"]  # what is proposed last is never looked at

@@ -1,0 +1,278 @@
+"""`robnet-zoo benchmark`, `report` and `robustbench`: measure, show, hand on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from robnet_zoo.cli.parameters import Json, Output, fail
+
+if TYPE_CHECKING:
+    from robnet_zoo.benchmarks.protocol import Protocol
+    from robnet_zoo.benchmarks.result import Result, Shard
+    from robnet_zoo.benchmarks.targets import Target
+    from robnet_zoo.data import Images
+
+benchmark = App(name="benchmark", help="Measure models on real images, clean and attacked.")
+
+
+@benchmark.default
+def measure(
+    *target: str,
+    data: str,
+    protocol: str = "quick",
+    n: Annotated[int | None, Parameter(name=["-n"])] = None,
+    weights: Path | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    source: Annotated[list[str] | None, Parameter(negative=())] = None,
+    eps: str | None = None,
+    seed: int | None = None,
+    batch: int | None = None,
+    shard: str | None = None,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure models on real images. What was stopped goes on when the same command is given again.
+
+    Parameters
+    ----------
+    target
+        A timm name (robnet_micro.cifar10, resnet18), a folder that training left, an .onnx file, or with --weights the
+        path of a spec. Several are measured one after the other, or in a transfer against each other.
+    data
+        An .npz, a folder of class folders, cifar10-test:FOLDER, or `digits`.
+    protocol
+        A bundled protocol (quick, white_box, table1, table2, table6, table8, figure10, full, square, autoattack), or
+        the path of one.
+    n
+        Use the first n images.
+    weights
+        A safetensors file for the model, instead of its bundled weights.
+    mean
+        What the model subtracts from its inputs, a channel, if it does not say so itself.
+    std
+        What the model divides its inputs by, a channel.
+    source
+        In a transfer: the model that is attacked, by the same names; by default, each of the targets.
+    eps
+        Radius of the ball in image units, as a fraction, instead of the protocol's.
+    seed
+        Of the random starts, instead of the protocol's.
+    batch
+        Images that are attacked at once, instead of the protocol's.
+    shard
+        INDEX/COUNT: measure a part of the images; `benchmark merge` joins the parts. Under torchrun every process takes
+        its own part.
+    output
+        Write the results document into this file; several go into a folder of this name.
+    """
+    from robnet_zoo.benchmarks.protocol import load_protocol
+    from robnet_zoo.benchmarks.targets import load_target
+    from robnet_zoo.data import load as load_images
+
+    if not target:
+        fail("expected a model to measure, got none")
+    chosen = load_protocol(protocol)
+    given = {"eps": eps, "seed": seed, "batch": batch, "n": n}
+    chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
+    images = load_images(data)
+    import torch
+
+    dtype = getattr(torch, chosen.dtype)
+    targets = [load_target(name, weights=weights, dtype=dtype, mean=mean, std=std) for name in target]
+    sources: list[Target | None] = [None]
+    if chosen.threat == "transfer":
+        names = source or list(target)
+        sources = [targets[target.index(name)] if name in target else load_target(name, dtype=dtype) for name in names]
+    elif source:
+        fail(f"--source: expected none, as {chosen.name} is a white box, got {', '.join(source)}")
+    results = _measured(targets, sources, images, chosen, shard=shard, output=output)
+    for result in results:
+        print(result.dumps() if as_json else _summary(result), end="")
+
+
+def _measured(
+    targets: list[Target],
+    sources: list[Target | None],
+    images: Images,
+    protocol: Protocol,
+    *,
+    shard: str | None,
+    output: Path | None,
+) -> list[Result]:
+    """A document for every pair of source and target; under torchrun, of all processes, on the first."""
+    from robnet_zoo.benchmarks.robustness import evaluate, evaluate_transfer
+    from robnet_zoo.benchmarks.shards import gather
+
+    part = _shard(shard)
+    results: list[Result] = []
+    several = len(targets) * len(sources) > 1
+    for source in sources:
+        paths = [_path(output, target, source, protocol, several=several) for target in targets]
+        mine = [path if path is None or part is None else _part_path(path, part) for path in paths]
+        if source is None:
+            found = [
+                evaluate(target, images, protocol, output=path, shard=part)
+                for target, path in zip(targets, mine, strict=True)
+            ]
+        else:
+            found = evaluate_transfer(targets, source, images, protocol, outputs=mine, shard=part)
+        if _distributed():
+            found = gather(found, paths)
+        results += found
+    return results
+
+
+def _distributed() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _shard(text: str | None) -> Shard | None:
+    from robnet_zoo.benchmarks.result import Shard
+
+    if text is None:
+        if not _distributed():
+            return None
+        return Shard(index=int(os.environ["RANK"]), count=int(os.environ["WORLD_SIZE"]))
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if _distributed() or found is None or not 0 <= int(found[1]) < int(found[2]):
+        fail(f"--shard: expected INDEX/COUNT, from 0/COUNT on, and no torchrun, got {text!r}")
+    return Shard(index=int(found[1]), count=int(found[2]))
+
+
+def _path(
+    output: Path | None, target: Target, source: Target | None, protocol: Protocol, *, several: bool
+) -> Path | None:
+    if output is None or not several:
+        return output
+    name = f"{target.name}.{protocol.name}" + ("" if source is None else f".from-{source.name}")
+    return output / (re.sub(r"[^A-Za-z0-9._-]+", "_", name) + ".json")
+
+
+def _part_path(path: Path, shard: Shard) -> Path:
+    """Where a process of several leaves its part; a shard that was asked for by name is what the user named."""
+    return path.with_name(f"{path.stem}.shard-{shard.index}-of-{shard.count}{path.suffix}") if _distributed() else path
+
+
+def _summary(result: Result) -> str:
+    """A result for a terminal: alarms, then a line an attack."""
+    source = "" if result.source is None else f", attacked through {result.source.name}"
+    lines = [f"{result.model.name}{source}: {result.protocol.name}, eps {result.protocol.eps}, {result.data.name}"]
+    lines += [f"ALARM {alarm.name}: {alarm.text}" for alarm in result.alarms]
+    measurements = [*result.measurements, *([result.worst_case] if result.worst_case else [])]
+    width = max(len(measurement.attack) for measurement in measurements)
+    for measurement in measurements:
+        low, high = measurement.interval
+        lines.append(
+            f"{measurement.attack:{width}} {measurement.accuracy:8.2%}  [{low:.1%}, {high:.1%}]  "
+            f"{sum(measurement.correct)} of {len(measurement.correct)}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+@benchmark.command
+def merge(*documents: Path, output: Output) -> None:
+    """Join the documents of shards into the one that a single process would have written.
+
+    Parameters
+    ----------
+    documents
+        The documents of all shards.
+    output
+        The file to write.
+    """
+    from robnet_zoo.benchmarks.result import Result
+    from robnet_zoo.benchmarks.shards import merge as merge_results
+
+    if not documents:
+        fail("expected the documents of shards, got none")
+    result = merge_results([Result.load(document) for document in documents])
+    result.save(output)
+    print(_summary(result), end="")
+
+
+def report(*results: Path, output: Output) -> None:
+    """Draw results documents as one page, with the paper's figures beside ours.
+
+    Parameters
+    ----------
+    results
+        Results documents, or folders of them.
+    output
+        The file to write: .html, .md or .csv.
+    """
+    from robnet_zoo.benchmarks.report import write
+    from robnet_zoo.benchmarks.result import Result
+
+    files = [file for path in results for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    if not files:
+        fail("expected results documents, got none")
+    write([Result.load(file) for file in files], output)
+    print(output)
+
+
+def robustbench(
+    result: Path,
+    *,
+    link: str,
+    name: str,
+    authors: str,
+    venue: str,
+    output: Output,
+    dataset: Literal["cifar10", "cifar100", "imagenet"] = "cifar10",
+    threat: Literal["Linf", "L2"] = "Linf",
+    architecture: str | None = None,
+    additional_data: bool = False,
+    reported: float | None = None,
+) -> None:
+    """A document of the protocol autoattack as RobustBench's model_info.
+
+    Parameters
+    ----------
+    result
+        The results document.
+    link
+        Of the paper.
+    name
+        The paper's title.
+    authors
+        Separated by commas.
+    venue
+        Where it appeared.
+    output
+        The JSON file to write.
+    dataset
+        Of the leaderboard.
+    threat
+        Of the leaderboard.
+    architecture
+        By default from the model's name.
+    additional_data
+        Whether more than the data set's training images were used.
+    reported
+        The robust accuracy that the paper reports, as a share; by default this one.
+    """
+    from robnet_zoo.benchmarks.result import Result
+    from robnet_zoo.benchmarks.robustbench import model_info
+    from robnet_zoo.documents import write_atomically
+
+    info = model_info(
+        Result.load(result),
+        link=link,
+        name=name,
+        authors=authors,
+        venue=venue,
+        dataset=dataset,
+        threat=threat,
+        architecture=architecture,
+        additional_data=additional_data,
+        reported=reported,
+    )
+    write_atomically(output, (json.dumps(info, indent=2) + "\n").encode())
+    print(output)

@@ -1,0 +1,137 @@
+"""Classifiers whose answers are known, all attacks in one table, and what counts queries."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robnet_zoo.attacks import Apgd, Attack, Bim, CarliniWagner, DeepFool, Fgsm, MiFgsm, Pgd, Square
+
+STEP = "4/255"
+ATTACKS: dict[str, Attack] = {
+    "fgsm": Fgsm(),
+    "fgsm_l2": Fgsm(norm="l2"),
+    "bim": Bim(steps=12, step=STEP),
+    "bim_l2": Bim(steps=12, step="30/255", norm="l2"),
+    "pgd": Pgd(steps=12, step=STEP),
+    "pgd_margin": Pgd(steps=12, step=STEP, loss="margin"),
+    "pgd_dlr": Pgd(steps=12, step=STEP, loss="dlr"),
+    "pgd_restarts": Pgd(steps=6, step=STEP, restarts=2),
+    "pgd_l2": Pgd(steps=12, step="30/255", norm="l2"),
+    "pgd_margin_l2": Pgd(steps=12, step="30/255", norm="l2", loss="margin"),
+    "pgd_dlr_l2": Pgd(steps=12, step="30/255", norm="l2", loss="dlr"),
+    "mi_fgsm": MiFgsm(steps=12, step=STEP),
+    "mi_fgsm_l2": MiFgsm(steps=12, step="30/255", norm="l2"),
+    "mi_di_fgsm": MiFgsm(steps=12, step=STEP, diversity=0.7),
+    "apgd": Apgd(steps=20),
+    "apgd_margin": Apgd(steps=20, loss="margin"),
+    "apgd_dlr": Apgd(steps=20, loss="dlr"),
+    "apgd_dlr_t": Apgd(steps=12, loss="dlr", target_classes=3),
+    "apgd_l2": Apgd(steps=30, norm="l2"),
+    "apgd_dlr_l2": Apgd(steps=30, norm="l2", loss="dlr"),
+    "deepfool": DeepFool(),
+    "deepfool_l2": DeepFool(norm="l2"),
+    "deepfool_minimal": DeepFool(mode="minimal"),
+    "deepfool_minimal_l2": DeepFool(mode="minimal", norm="l2"),
+    "cw": CarliniWagner(searches=3, steps=40, learning_rate=0.03, initial_c=1.0),
+    "square": Square(queries=60),
+}
+LONGER: dict[str, Attack] = {  # what it takes to come to the end of the way on a linear model
+    "apgd_dlr_t": Apgd(steps=20, loss="dlr", target_classes=1),
+    "cw": CarliniWagner(searches=6, steps=60, learning_rate=0.02, initial_c=0.1),
+    "square": Square(queries=1600),
+}
+RANDOM = {name for name in ATTACKS if name.startswith(("pgd", "apgd", "mi_di", "square"))}
+GRADIENT = [name for name, attack in ATTACKS.items() if not attack.gradient_free]
+BALL = [name for name, attack in ATTACKS.items() if not attack.minimal]  # what they give lies in the ball
+
+
+class Opposites(nn.Module):
+    """Four logits (s, -s, -50, -60) with s = w x + b: linear, and for every loss the worst direction is +-w.
+
+    An image leaves its class where it crosses w x + b = 0, at a distance of |s| / |w| in the dual norm.
+    """
+
+    def __init__(self, shape: tuple[int, int, int] = (3, 4, 4), *, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.w = nn.Parameter(torch.randn(shape, generator=generator))
+        self.b = nn.Parameter(-0.5 * self.w.detach().sum())  # grey is on the boundary
+
+    def score(self, x: Tensor) -> Tensor:
+        """s, (N,)."""
+        return (x * self.w).flatten(1).sum(1) + self.b
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.score(x)
+        far = torch.zeros_like(s)
+        return torch.stack([s, -s, far - 50, far - 60], dim=1)
+
+    def labels(self, x: Tensor) -> Tensor:
+        """The classes that the model gives, (N,)."""
+        return (self.score(x) < 0).long()
+
+    def distances(self, x: Tensor, norm: str) -> Tensor:
+        """To the boundary, (N,)."""
+        dual = self.w.abs().sum() if norm == "linf" else self.w.square().sum().sqrt()
+        return (self.score(x).abs() / dual).detach()
+
+    def worst(self, x: Tensor, eps: Tensor, norm: str) -> Tensor:
+        """The image of the ball that is most clearly in the other class, if the box is far: (N, C, H, W)."""
+        direction = self.w.sign() if norm == "linf" else self.w / self.w.square().sum().sqrt()
+        away = -self.score(x).sign()[:, None, None, None]
+        return (x + eps[:, None, None, None] * away * direction).detach()
+
+
+def greys(count: int, shape: tuple[int, int, int] = (3, 4, 4), *, seed: int = 1) -> Tensor:
+    """Images around grey, far from black and white: (N, C, H, W) in [0.35, 0.65]."""
+    return 0.35 + 0.3 * torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def far(model: Opposites, count: int) -> Tensor:
+    """The greys that are furthest from the boundary, of four times as many."""
+    images = greys(4 * count)
+    return images[model.distances(images, "l2").argsort()[-count:]]
+
+
+def small(classes: int = 5, *, seed: int = 0) -> nn.Module:
+    """A network of two convolutions for 8x8 images, in eval mode, with a batch norm and a dropout that modes change."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)]
+        layers += [nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, classes)]
+        model = nn.Sequential(*layers).eval()
+    with torch.no_grad():
+        last = model[-1]
+        last.weight.mul_(8)
+        images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+        last.bias.sub_(model(images).mean(0))  # else one class wins everywhere
+    return model
+
+
+class Counting(nn.Module):
+    """A model that counts its calls, and how often each image was seen, forwards and backwards.
+
+    The images carry their number n as n / 20 in their first value, which attacks with eps < 1 / 40 do not hide.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.calls = self.rows = self.backward_calls = 0
+        self.sizes: list[int] = []
+        self.seen: dict[int, int] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.rows += len(x)
+        self.sizes.append(len(x))
+        for number in (x[:, 0, 0, 0].detach() * 20).round().int().tolist():
+            self.seen[number] = self.seen.get(number, 0) + 1
+        logits = self.model(x)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backward_calls += 1

@@ -1,0 +1,175 @@
+"""Our attacks beside those of foolbox, adv-lib and AutoAttack's authors, on the same images and models.
+
+These libraries are the extra `peers`: pip install 'robnet-zoo[peers]'.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from classifiers import small
+from torch import Tensor
+
+from robnet_zoo.attacks import Apgd, CarliniWagner, DeepFool, Outcome, Pgd, Square, run
+from robnet_zoo.attacks.ball import length, project
+from robnet_zoo.attacks.keyed import Key, normal, uniform
+from robnet_zoo.attacks.losses import LOSSES
+
+EPS = 8 / 255
+
+
+def peer(name: str) -> ModuleType:
+    return pytest.importorskip(name, reason=f"{name} is not installed; it is part of the extra `peers`")
+
+
+@pytest.fixture
+def foolbox() -> ModuleType:
+    return peer("foolbox")
+
+
+@pytest.fixture
+def autopgd() -> ModuleType:
+    return peer("pyautoattack.autopgd_base")
+
+
+def survivors(outcomes: list[Outcome]) -> Tensor:
+    return torch.tensor([not outcome.fooled for outcome in outcomes])
+
+
+# AutoAttack: the same start gives the same way
+
+
+VARIANTS = {
+    "ce": ("linf", "cross_entropy", False),
+    "ce_l2": ("l2", "cross_entropy", False),
+    "dlr": ("linf", "dlr", False),
+    "dlr_l2": ("l2", "dlr", False),
+    "dlr_targeted": ("linf", "dlr", True),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_apgd_takes_the_steps_of_its_authors_code(variant, autopgd):
+    """From one start, in float64: the last images agree, after 60 steps and what checkpoints there are."""
+    norm, loss, targeted = VARIANTS[variant]
+    model = small(seed=2).double()
+    images = torch.rand(8, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = model(images).argmax(1)
+    steps, eps = 60, {"linf": 0.02, "l2": 0.2}[norm]
+    if loss == "dlr":
+        eps /= 8  # far behind the boundary it is 1 up to rounding, which then decides
+    attack = Apgd(norm=norm, loss=loss, steps=steps, target_classes=int(targeted))
+    ours = run(attack, model, images, labels, eps=eps, slots=8, early=False)
+
+    draw = (uniform if norm == "linf" else normal)([Key(0, sample, 0) for sample in range(8)], images, "start")
+    start = project(images + eps * draw / length(draw, norm)[:, None, None, None], images, eps, norm)
+    options = {"n_iter": steps, "norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "device": "cpu"}
+    if targeted:
+        theirs = autopgd.APGDAttack_targeted(model, **options)
+        theirs.y_target = model(images).argsort(1)[:, -2]
+    else:
+        theirs = autopgd.APGDAttack(model, loss={"cross_entropy": "ce"}.get(loss, loss), **options)
+    theirs.init_hyperparam(images)
+    count_rises = theirs.check_oscillation
+
+    def counted_from_the_start(losses: Tensor, at: int, window: int, *rest: object, **options: float) -> Tensor:
+        """Theirs compares the first step with row -1, which is zero until the end; the paper, with the start."""
+        if at - window == -1:
+            target = torch.full_like(labels, -1) if theirs.y_target is None else theirs.y_target
+            losses[-1] = LOSSES[loss](model(start), labels, target)
+        return count_rises(losses, at, window, *rest, **options)
+
+    theirs.check_oscillation = counted_from_the_start
+    seen: list[Tensor] = []
+    theirs.model = lambda x: (seen.append(x.detach().clone()), model(x))[1]
+    theirs.attack_single_run(images, labels, x_init=start)
+    assert len(seen) == steps + 1  # theirs looks at the start and after every step, as ours and its judge do
+    agree = (torch.stack([outcome.image for outcome in ours]) - seen[-1]).flatten(1).abs().amax(1) < 1e-6
+    assert int(agree.sum()) >= 7  # a comparison of two equal losses may fall either way
+
+
+@pytest.mark.slow  # 100 steps each of two libraries on a real network
+def test_apgd_ce_decides_as_its_authors_code_does(trained, autopgd):
+    model, images, labels = (part if index == 0 else part[:24] for index, part in enumerate(trained))
+    outcomes = run(Apgd(), model, images, labels, eps=EPS, slots=24)
+    found = autopgd.APGDAttack(model, n_iter=100, eps=EPS, loss="ce", seed=0).perturb(images, labels)
+    robust = model(found).argmax(1) == labels
+    assert int((robust != survivors(outcomes)).sum()) <= 1
+    assert 0 < int(robust.sum()) < 24
+
+
+@pytest.mark.slow  # nine targets of two libraries on a real network
+def test_targeted_apgd_decides_as_its_authors_code_does(trained, autopgd):
+    model, images, labels = (part if index == 0 else part[:12] for index, part in enumerate(trained))
+    outcomes = run(Apgd(loss="dlr", target_classes=9, steps=20), model, images, labels, eps=EPS, slots=12)
+    theirs = autopgd.APGDAttack_targeted(model, n_iter=20, eps=EPS, seed=0, n_target_classes=9)
+    robust = model(theirs.perturb(images, labels)).argmax(1) == labels
+    assert int((robust != survivors(outcomes)).sum()) <= 1
+
+
+@pytest.mark.slow  # 200 queries each of two libraries on a real network
+def test_square_decides_as_its_authors_code_does(trained):
+    square = peer("pyautoattack.square")
+    model, images, labels = (part if index == 0 else part[:30] for index, part in enumerate(trained))
+    outcomes = run(Square(queries=200), model, images, labels, eps=EPS, slots=15)
+    theirs = square.SquareAttack(model, n_queries=200, eps=EPS, seed=0, resc_schedule=True, device="cpu")
+    robust = model(theirs.perturb(images, labels)).argmax(1) == labels
+    assert int((robust != survivors(outcomes)).sum()) <= 2
+    assert not bool(robust.all())
+
+
+# foolbox and adv-lib
+
+
+@pytest.mark.parametrize("library", ["foolbox", "adv_lib"])
+def test_pgd_leaves_as_many_images_as_another_librarys(library, trained):
+    """Starts differ, so that an image near the border of its ball may fall either way."""
+    model, images, labels = trained
+    if library == "foolbox":
+        foolbox = peer("foolbox")
+        attack = foolbox.attacks.LinfPGD(abs_stepsize=2 / 255, steps=10)
+        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+        torch.manual_seed(0)
+        robust = ~attack(wrapped, images, labels, epsilons=EPS)[2]
+    else:
+        attacks = peer("adv_lib.attacks")
+        torch.manual_seed(0)  # 11 steps, as the last of theirs is not looked at
+        found = attacks.pgd_linf(model, images, labels, EPS, steps=11, absolute_step_size=2 / 255)
+        robust = model(found).argmax(1) == labels
+    ours = survivors(run(Pgd(steps=10), model, images, labels, eps=EPS, slots=40))
+    assert int((ours != robust).sum()) <= 2
+    assert 0 < int(robust.sum()) < 40
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_deepfool_finds_distances_like_foolboxs(norm, trained, foolbox):
+    model, images, labels = (part if index == 0 else part[:12] for index, part in enumerate(trained))
+    attack = {"linf": foolbox.attacks.LinfDeepFoolAttack, "l2": foolbox.attacks.L2DeepFoolAttack}[norm]
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    found = attack(steps=5, candidates=5)(wrapped, images, labels, epsilons=None)[0]
+    theirs = length(found - images, norm)
+    outcomes = run(
+        DeepFool(norm=norm, steps=5, candidates=4, mode="minimal"), model, images, labels, eps=10.0, slots=10
+    )
+    ours = torch.tensor([outcome.distance for outcome in outcomes])
+    assert all(outcome.fooled for outcome in outcomes)
+    assert (ours / theirs).median() == pytest.approx(1, abs=0.05)
+    assert bool((ours < 1.3 * theirs).all())
+
+
+@pytest.mark.slow  # 120 steps each of two libraries on a real network
+def test_carlini_wagner_finds_distances_like_foolboxs(trained, foolbox):
+    model, images, labels = (part if index == 0 else part[:10] for index, part in enumerate(trained))
+    attack = foolbox.attacks.L2CarliniWagnerAttack(
+        binary_search_steps=3, steps=40, stepsize=0.01, initial_const=1.0, abort_early=False
+    )
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    found = attack(wrapped, images, labels, epsilons=None)[0]
+    theirs = length(found - images, "l2")
+    attack = CarliniWagner(searches=3, steps=40, learning_rate=0.01, initial_c=1.0)
+    outcomes = run(attack, model, images, labels, eps=10.0, slots=10)
+    ours = torch.tensor([outcome.distance for outcome in outcomes])
+    assert all(outcome.fooled for outcome in outcomes)
+    assert (ours / theirs).median() == pytest.approx(1, abs=0.05)

@@ -1,0 +1,102 @@
+"""Square, the random search."""
+
+from __future__ import annotations
+
+import torch
+from classifiers import Opposites, far, greys, small
+from torch import Tensor
+
+from robnet_zoo.attacks import Square, run
+
+
+def test_queries_are_forwards_and_nothing_is_differentiated():
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = small()
+    labels = network(images).argmax(1)
+    grad_modes = []
+
+    def model(x: Tensor) -> Tensor:
+        grad_modes.append(torch.is_grad_enabled())
+        return network(x)
+
+    outcomes = run(Square(queries=25), model, images, labels, eps=1e-3, slots=4, judge=network)
+    assert [(outcome.forwards, outcome.backwards) for outcome in outcomes if not outcome.fooled] == [(25, 0)] * 4
+    assert not any(grad_modes)
+
+
+def test_the_first_query_is_stripes_of_eps():
+    seen = []
+
+    def model(x: Tensor) -> Tensor:
+        seen.append(x.detach().clone())
+        return torch.stack([x.flatten(1).sum(1) * 0 + 1, x.flatten(1).sum(1) * 0], 1)
+
+    grey = torch.full((3, 3, 6, 6), 0.5)
+    run(Square(queries=2), model, grey, torch.zeros(3, dtype=torch.long), eps=0.1, slots=3)
+    stripes = seen[1] - 0.5
+    torch.testing.assert_close(stripes.abs(), torch.full_like(stripes, 0.1))
+    assert torch.equal(stripes, stripes[:, :, :1].expand_as(stripes))  # each column of one colour
+    assert not torch.equal(stripes[0], stripes[1])
+
+
+def test_every_query_changes_one_square_of_what_was_kept_and_squares_shrink():
+    """A model that is never impressed keeps the stripes."""
+    seen = []
+
+    def model(x: Tensor) -> Tensor:
+        seen.append(x.detach().clone())
+        return torch.stack([x.flatten(1).sum(1) * 0 + 1, x.flatten(1).sum(1) * 0], 1)
+
+    grey = torch.full((1, 1, 16, 16), 0.5)
+    run(Square(queries=2000), model, grey, torch.zeros(1, dtype=torch.long), eps=0.1, slots=1)
+    sides = []
+    for query in seen[2:2000]:
+        changed = (query - seen[1])[0, 0].abs() > 0.05
+        if changed.any():
+            rows, columns = changed.any(1).nonzero()[:, 0], changed.any(0).nonzero()[:, 0]
+            sides.append(int(max(rows.max() - rows.min(), columns.max() - columns.min())) + 1)
+            assert torch.allclose((query - 0.5).abs(), torch.full_like(query, 0.1))
+    assert max(sides[:3]) > 10
+    assert max(sides[-100:]) == 1
+    assert all(max(sides[i : i + 200]) >= max(sides[i + 200 : i + 400]) for i in range(0, 1000, 200))
+
+
+def test_the_share_of_the_first_square_and_its_halvings_are_the_papers():
+    """p is halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 of 10,000 queries."""
+    attack = Square(queries=10_000)
+    halved = {t: 2.0**-i for i, t in enumerate((0, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001))}
+    for t, share in halved.items():
+        assert attack._side(t, 32, 32) == max(1, round((0.8 * share * 1024) ** 0.5))
+        if t:
+            assert attack._side(t - 1, 32, 32) == max(1, round((0.8 * 2 * share * 1024) ** 0.5))
+
+
+def test_fewer_queries_shrink_squares_as_much_faster():
+    long, short = Square(queries=10_000), Square(queries=100)
+    assert [short._side(t, 32, 32) for t in range(100)] == [long._side(100 * t, 32, 32) for t in range(100)]
+
+
+def test_what_is_kept_only_ever_gets_better():
+    model, images = Opposites(), greys(3)
+    labels, eps = model.labels(images), 1e-3
+    margins = []
+    for queries in (5, 50, 400):
+        # The schedule depends on the number of queries, so the longer search is not the shorter one's continuation.
+        outcomes = run(Square(queries=queries), model, images, labels, eps=eps, slots=3, early=False)
+        margins.append(torch.tensor([outcome.margin for outcome in outcomes]))
+    assert bool((margins[2] > margins[0]).all())
+
+
+def test_the_image_that_comes_out_is_the_best_and_not_the_last_proposal():
+    model = Opposites()
+    images, proposals = far(model, 6), []
+
+    def watched(x: Tensor) -> Tensor:
+        proposals.append(model.score(x).detach().abs())
+        return model(x)
+
+    outcomes = run(Square(queries=80), watched, images, model.labels(images), eps=1e-3, slots=6, judge=model)
+    assert not any(outcome.fooled for outcome in outcomes)
+    best = torch.stack(proposals).amin(0).sort().values  # the score falls towards the boundary
+    found = model.score(torch.stack([outcome.image for outcome in outcomes])).abs()
+    torch.testing.assert_close(found.sort().values, best)

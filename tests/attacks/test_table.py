@@ -1,0 +1,141 @@
+"""Every attack of the table, asked the same questions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from classifiers import ATTACKS, BALL, LONGER, RANDOM, Opposites, greys, small
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from robnet_zoo.attacks import AnyAttack, Attack, run
+from robnet_zoo.attacks.ball import length
+
+EPS = {"linf": 0.03, "l2": 0.25}
+
+
+def images_of(outcomes) -> Tensor:
+    return torch.stack([outcome.image for outcome in outcomes])
+
+
+@pytest.fixture
+def attack(request: pytest.FixtureRequest) -> Attack:
+    return ATTACKS[request.param]
+
+
+every = pytest.mark.parametrize("attack", ATTACKS, indirect=True)
+
+
+@every
+@pytest.mark.parametrize("targeted", [False, True], ids=["untargeted", "targeted"])
+def test_images_stay_in_the_ball_and_in_the_box(attack, targeted, network):
+    corners = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(2)).round()  # black and white
+    labels = network(corners).argmax(1)
+    targets = (labels + 1) % 5 if targeted else None
+    eps = EPS[attack.ball]
+    outcomes = run(attack, network, corners, labels, eps=eps, targets=targets, slots=12)
+    found = images_of(outcomes)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    distances = length(found.double() - corners.double(), attack.ball)
+    inside = torch.tensor([outcome.fooled or not attack.minimal for outcome in outcomes])
+    assert (distances[inside] <= eps + 1e-6).all()
+    assert torch.allclose(torch.tensor([outcome.distance for outcome in outcomes]), distances.float(), atol=1e-6)
+
+
+@every
+def test_every_success_fools_the_model_and_what_withstands_does_not(attack, network):
+    images = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    labels = network(images).argmax(1)
+    outcomes = run(attack, network, images, labels, eps=EPS[attack.ball], slots=24)
+    fooled = torch.tensor([outcome.fooled for outcome in outcomes])
+    answers = network(images_of(outcomes)).argmax(1)
+    assert fooled.any()
+    assert bool((answers != labels)[fooled].all())
+    if not attack.minimal:  # a minimal attack may fool the model outside the ball
+        assert bool((answers == labels)[~fooled].all())
+
+
+@every
+def test_every_targeted_success_is_the_target(attack, network):
+    images = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+    logits = network(images)
+    labels, targets = logits.topk(2).indices.unbind(1)
+    outcomes = run(attack, network, images, labels, eps=2 * EPS[attack.ball], targets=targets, slots=16)
+    fooled = torch.tensor([outcome.fooled for outcome in outcomes])
+    assert fooled.any()
+    assert bool((network(images_of(outcomes)).argmax(1) == targets)[fooled].all())
+
+
+@every
+def test_the_same_seed_gives_the_same_images_and_another_seed_others_where_chance_plays(attack, network, request):
+    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    labels = network(images).argmax(1)
+
+    def attacked(seed: int) -> Tensor:
+        eps = EPS[attack.ball] / 10
+        return images_of(run(attack, network, images, labels, eps=eps, seed=seed, slots=6, early=False))
+
+    name = request.node.callspec.params["attack"]
+    assert torch.equal(attacked(0), attacked(0))
+    assert torch.equal(attacked(0), attacked(1)) == (name not in RANDOM)
+
+
+@pytest.mark.parametrize("name", sorted(set(BALL) - {"deepfool", "deepfool_l2", "mi_di_fgsm"}))
+def test_the_worst_image_of_a_linear_model_is_found(name):
+    """DeepFool goes to the boundary instead, and the gradient of a padded image is not that of the image."""
+    attack, model, images = LONGER.get(name, ATTACKS[name]), Opposites(), greys(24)
+    distances = model.distances(images, attack.ball)
+    far = distances.argsort()[-8:]
+    images, eps = images[far], 0.5 * distances[far]  # not enough, so that every attack runs to its end
+    found = images_of(run(attack, model, images, model.labels(images), eps=eps, slots=8))
+    clean, best = model.score(images), model.score(model.worst(images, eps, attack.ball))
+    reached = (clean - model.score(found)) / (clean - best)  # 1 at the optimum
+    assert reached.min() > 0.99
+    assert reached.max() < 1 + 1e-4
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_linear_model_is_fooled_exactly_where_its_boundary_lies_in_the_ball(name):
+    attack, model, images = LONGER.get(name, ATTACKS[name]), Opposites(), greys(30)
+    distances = model.distances(images, attack.ball)
+    eps = float(distances.median())
+    clear = ((distances / eps) - 1).abs() > 0.06  # an overshoot or a search step more
+    images, distances = images[clear], distances[clear]
+    outcomes = run(attack, model, images, model.labels(images), eps=eps, slots=15)
+    assert [outcome.fooled for outcome in outcomes] == (distances < eps).tolist()
+    assert 5 < int((distances < eps).sum()) < len(images) - 5
+
+
+@every
+def test_a_model_is_left_as_it_was_and_no_parameter_gets_a_gradient(attack):
+    model = small()
+    model[3].train()  # modes may differ within a model
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(6))
+    run(attack, model, images, torch.zeros(4, dtype=torch.long), eps=EPS[attack.ball], slots=4)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+@every
+def test_the_images_given_are_not_changed(attack, network):
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+    before = images.clone()
+    run(attack, network, images, network(images).argmax(1), eps=EPS[attack.ball], slots=4)
+    assert torch.equal(images, before)
+    assert not images.requires_grad
+
+
+@every
+def test_an_attack_is_a_document_that_is_read_as_it_was_written(attack):
+    assert type(attack).loads(attack.dumps()) == attack
+    assert TypeAdapter(AnyAttack).validate_python(attack.model_dump(mode="json")) == attack
+
+
+@every
+def test_an_unknown_parameter_is_refused(attack):
+    with pytest.raises(ValueError, match='unknown key "epss"'):
+        type(attack).parse(attack.model_dump(mode="json") | {"epss": 1})

@@ -1,0 +1,290 @@
+"""The harness: its figures against closed forms, and that neither a kill nor a shard changes a document."""
+
+import multiprocessing
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from robnet_zoo import cli, data
+from robnet_zoo.attacks import Bim, DeepFool, Fgsm, Pgd, Square
+from robnet_zoo.benchmarks import robustness
+from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol
+from robnet_zoo.benchmarks.result import Result, Shard
+from robnet_zoo.benchmarks.robustness import evaluate, evaluate_transfer
+from robnet_zoo.benchmarks.shards import merge
+from robnet_zoo.benchmarks.targets import TargetError, load_target, of_module
+from robnet_zoo.data import DataError
+
+WHITE_BOX = load_protocol("white_box")
+DIGITS = "robnet_micro.digits"
+SHORT = Protocol(
+    name="short",
+    eps="16/255",
+    n=24,
+    batch=8,
+    attacks=(Fgsm(), Pgd(steps=4, step="8/255", restarts=2), DeepFool(steps=3, candidates=2)),
+)
+
+
+class Brightness(nn.Module):
+    """Class 1 if the image is brighter than a half: its robust accuracy is known in closed form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, x):
+        bright = self.scale * (x.mean((1, 2, 3)) - 0.5)
+        return torch.stack([-bright, bright], dim=1)
+
+
+class Darkness(Brightness):
+    """Sees every second column alone, so that its gradients are half of those of Brightness."""
+
+    def forward(self, x):
+        return super().forward(x[:, :, :, ::2])
+
+
+@pytest.fixture
+def grey() -> data.Images:
+    """Even grey from 100 to 155 of 255; the labels are Brightness's own answers but for the first image."""
+    values = torch.arange(100, 156, dtype=torch.uint8)
+    labels = (values > 127).long()
+    labels[0] = 1
+    return data.Images(values[:, None, None, None].expand(-1, 3, 4, 4).contiguous(), labels, "grey")
+
+
+def without_times(result: Result) -> dict:
+    """The document, but for the seconds."""
+    document = result.model_dump(mode="json")
+    for measurement in [*document["measurements"], document["worst_case"]]:
+        measurement.pop("seconds")
+    return document
+
+
+@pytest.mark.parametrize("eps", ["2/255", "8/255", "1/4"])
+def test_accuracies_are_those_of_the_closed_form(grey, eps):
+    protocol = WHITE_BOX.model_copy(update={"eps": eps, "batch": 7})
+    result = evaluate(of_module(Brightness(), name="brightness"), grey, protocol, progress=False)
+    distance = (torch.arange(100, 156) - 127.5).abs()
+    expected = (distance > protocol.eps_value * 255).int()
+    expected[0] = 0
+    assert result.measurement("clean").correct == (0,) + (1,) * 55
+    assert result.measurement("fgsm").correct == tuple(expected.tolist())
+    assert result.measurement("pgd20").correct == tuple(expected.tolist())
+    assert result.accuracy("worst_case") == pytest.approx(expected.float().mean().item())
+
+
+def test_the_ledger_of_a_linear_model_is_known(grey):
+    result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
+    fgsm, pgd = result.measurement("fgsm"), result.measurement("pgd20")
+    assert fgsm.forwards == fgsm.backwards == (0,) + (1,) * 55  # the first image is wrong as it is
+    fooled = [index for index in range(1, 56) if not fgsm.correct[index]]
+    assert all(fgsm.steps[index] == 1 for index in fooled)
+    assert all(fgsm.distances[index] == pytest.approx(8 / 255) for index in fooled)
+    standing = [index for index in range(56) if pgd.correct[index]]
+    assert all(pgd.forwards[index] == pgd.backwards[index] == 20 and pgd.judged[index] == 1 for index in standing)
+    assert all(pgd.steps[index] == -1 and pgd.margins[index] < 0 for index in standing)
+    assert sum(pgd.unconfirmed) == 0
+
+
+def test_the_worst_case_counts_an_image_that_any_attack_fools():
+    class First(nn.Module):
+        def forward(self, x):
+            return torch.stack([x[:, 0, 0, 0], x[:, 0, 0, 1], 0 * x[:, 0, 0, 0]], dim=1)
+
+    pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    pixels[0, 0, 0] = torch.tensor([140, 120, 0, 0])
+    pixels[1, 0, 0] = torch.tensor([130, 120, 0, 0])
+    images = data.Images(pixels, torch.zeros(2, dtype=torch.long), "two")
+    protocol = Protocol(name="two", attacks=(Fgsm(), Bim(steps=1, step="1/255")))
+    result = evaluate(of_module(First(), name="first"), images, protocol, progress=False)
+    assert result.measurement("bim1").correct == (1, 1)
+    assert result.measurement("worst_case").correct == result.measurement("fgsm").correct == (1, 0)
+
+
+def test_a_result_survives_its_file(grey, tmp_path):
+    result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
+    result.save(tmp_path / "result.json")
+    assert Result.load(tmp_path / "result.json") == result
+
+
+def test_a_transfer_is_judged_by_each_target_and_attacks_the_source(grey):
+    protocol = Protocol(name="t", threat="transfer", eps="16/255", attacks=(Fgsm(), Pgd(steps=3, step="16/255")))
+    bright, dark = of_module(Brightness(), name="bright"), of_module(Darkness(), name="dark")
+    through_dark = evaluate_transfer([bright, dark], dark, grey, protocol, progress=False)
+    on_bright, on_dark = through_dark
+    assert on_bright.source == on_dark.source == dark.identity
+    distance = (torch.arange(100, 156) - 127.5).abs()
+    own, half = (distance > 16).int(), (distance > 8).int()  # only every second column changes for Brightness
+    own[0] = half[0] = 0
+    assert on_dark.measurement("fgsm").correct == tuple(own.tolist())
+    assert on_bright.measurement("fgsm").correct == tuple(half.tolist())
+
+
+def test_examples_are_pictures_that_the_attack_fooled_the_model_on():
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    target, images = load_target(DIGITS), data.load("digits")
+    result = evaluate(target, images, SHORT.model_copy(update={"attacks": (Pgd(steps=20),)}), progress=False)
+    measured = result.measurement("pgd20")
+    assert result.examples
+    for example in result.examples:
+        clean, found = (
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in (example.clean, example.adversarial)
+        )
+        assert (clean == images.pixels[example.sample].permute(1, 2, 0).numpy()).all()
+        assert 0 < np.abs(found.astype(int) - clean).max() <= 16
+        assert example.label == example.before == int(images.labels[example.sample])
+        assert not measured.correct[example.sample]
+        pixels = torch.from_numpy(found.copy()).permute(2, 0, 1)[None].float() / 255
+        assert example.after == int(target.judge(pixels).argmax())
+
+
+def test_pixels_are_rounded_to_the_nearest_not_cut_off():
+    from robnet_zoo.benchmarks.examples import rounded
+
+    values = torch.tensor([0.0, 99.4 / 255, 99.6 / 255, 254.9 / 255, 1.0])
+    assert (rounded(values) * 255).round().tolist() == [0, 99, 100, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 57}, "grey: expected 57 images for white_box, got 56"),
+        (
+            {"data": DataRequest(name="others", sha256="0" * 64)},
+            r"expected the images of white_box, others \(sha256 000",
+        ),
+    ],
+)
+def test_images_that_are_not_the_protocols_are_refused(grey, change, message):
+    with pytest.raises(DataError, match=message):
+        evaluate(of_module(Brightness(), name="b"), grey, WHITE_BOX.model_copy(update=change), progress=False)
+
+
+def test_labels_without_a_logit_are_refused(grey):
+    images = replace(grey, labels=grey.labels + 5)
+    with pytest.raises(TargetError, match=r"b: expected logits \(N, K\) with K > 6, the highest label, got \(56, 2\)"):
+        evaluate(of_module(Brightness(), name="b"), images, WHITE_BOX, progress=False)
+
+
+def test_a_target_without_gradients_offers_square_alone(grey):
+    target = replace(of_module(Brightness(), name="b"), proposer=None, why_not="it is a stone")
+    with pytest.raises(TargetError, match="b: expected gradients for fgsm, pgd20, got none: it is a stone; a transfer"):
+        evaluate(target, grey, WHITE_BOX, progress=False)
+    protocol = Protocol(name="square", attacks=(Square(queries=20),))
+    result = evaluate(target, grey, protocol, progress=False)
+    exact = evaluate(of_module(Brightness(), name="b"), grey, WHITE_BOX, progress=False).accuracy("fgsm")
+    assert result.accuracy("clean") > result.accuracy("square") >= exact
+
+
+def test_a_transfer_needs_a_source_and_a_white_box_none(grey):
+    target = of_module(Brightness(), name="b")
+    transfer = WHITE_BOX.model_copy(update={"threat": "transfer"})
+    with pytest.raises(TargetError, match="white_box: expected a source to attack, as this is a transfer, got none"):
+        evaluate(target, grey, transfer, progress=False)
+    with pytest.raises(TargetError, match="white_box: expected no source, as this is a white box, got b"):
+        evaluate_transfer([target], target, grey, WHITE_BOX, progress=False)
+
+
+def test_three_shards_merge_into_the_document_of_one_process(tmp_path):
+    target, images = load_target(DIGITS), data.load("digits")
+    whole = evaluate(target, images, SHORT, progress=False)
+    parts = [evaluate(target, images, SHORT, shard=Shard(index=index, count=3), progress=False) for index in (2, 0, 1)]
+    assert without_times(merge(parts)) == without_times(whole)
+
+
+def test_shards_that_do_not_belong_together_are_refused(grey):
+    target = of_module(Brightness(), name="b")
+    protocol = WHITE_BOX.model_copy(update={"batch": 8})
+    first = evaluate(target, grey, protocol, shard=Shard(index=0, count=2), progress=False)
+    other = evaluate(
+        target, grey, protocol.model_copy(update={"seed": 1}), shard=Shard(index=1, count=2), progress=False
+    )
+    with pytest.raises(DataError, match=r"expected each of the shards 0 to 1 once, got \[0\] of 1"):
+        merge([first])
+    with pytest.raises(DataError, match="expected shards of one run, got documents that differ in `protocol`"):
+        merge([first, other])
+
+
+def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(tmp_path, monkeypatch):
+    target, images = load_target(DIGITS), data.load("digits")
+    undisturbed = evaluate(target, images, SHORT, progress=False)
+    real, calls = robustness.attacks.run, []
+
+    def interrupt(*arguments, on_outcome, **options):
+        def then(outcome):
+            on_outcome(outcome)
+            calls.append(outcome)
+            if len(calls) == 56:
+                raise KeyboardInterrupt
+
+        return real(*arguments, on_outcome=then, **options)
+
+    monkeypatch.setattr(robustness.attacks, "run", interrupt)
+    output = tmp_path / "result.json"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(target, images, SHORT, output=output, progress=False)
+    part = Result.load(output)
+    assert not part.complete
+    assert [len(measurement.correct) for measurement in part.measurements] == [24, 24, 24, 8]
+    assert len(part.measurements[3].samples) == 8
+    monkeypatch.setattr(robustness.attacks, "run", real)
+    assert without_times(evaluate(target, images, SHORT, output=output, progress=False)) == without_times(undisturbed)
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def measure(output: Path, protocol: Path) -> None:
+    """What a process of its own runs."""
+    cli.main(["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
+
+
+@pytest.mark.slow  # twenty processes are started and killed
+def test_twenty_kills_at_random_moments_change_nothing_but_times(tmp_path):
+    protocol = tmp_path / "protocol.json"
+    longer = SHORT.model_copy(update={"attacks": (Fgsm(), Pgd(steps=40), Square(queries=300)), "n": 64})
+    longer.save(protocol)
+    undisturbed = evaluate(load_target(DIGITS), data.load("digits"), longer, progress=False)
+    output, journal = tmp_path / "result.json", tmp_path / "result.json.journal"
+    processes = multiprocessing.get_context("forkserver")  # forked from one that has imported all, so soon at work
+    processes.set_forkserver_preload(["robnet_zoo.benchmarks.robustness", "robnet_zoo.cli"])
+    dice, sizes = random.Random(0), [0]
+    while len(sizes) <= 20:
+        process = processes.Process(target=measure, args=(output, protocol))
+        process.start()
+        while process.is_alive() and (not journal.exists() or journal.stat().st_size <= sizes[-1]):
+            time.sleep(0.005)  # until it has found something that the one before had not
+        time.sleep(dice.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it was through before it could be killed"
+        sizes.append(journal.stat().st_size)
+    measure(output, protocol)
+    assert not journal.exists()
+    assert without_times(Result.load(output)) == without_times(undisturbed)
+
+
+@pytest.mark.slow  # two processes import torch
+def test_two_processes_under_torchrun_give_the_document_of_one(tmp_path):
+    protocol, output = tmp_path / "protocol.json", tmp_path / "result.json"
+    SHORT.save(protocol)
+    arguments = ["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "robnet_zoo.cli"]
+    subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True)
+    whole = evaluate(load_target(DIGITS), data.load("digits"), SHORT, progress=False)
+    merged, alone = without_times(Result.load(output)), without_times(whole)
+    assert merged.pop("device").split(",")[0] == alone.pop("device").split(",")[0]  # the number of threads differs
+    assert merged == alone
