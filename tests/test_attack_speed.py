@@ -7,20 +7,9 @@ import torch
 from torch import nn
 
 from robnet_zoo.attacks import Pgd
-from robnet_zoo.benchmarks import attack_speed
-from robnet_zoo.benchmarks.attack_speed import (
-    Attacked,
-    AttackSpeedResult,
-    Counted,
-    Method,
-    Setup,
-    Turn,
-    compare,
-    measure,
-    other,
-    ours,
-    table,
-)
+from robnet_zoo.benchmarks import attack_speed, methods
+from robnet_zoo.benchmarks.attack_speed import AttackSpeedResult, Turn, compare, measure, table
+from robnet_zoo.benchmarks.methods import Attacked, Counted, Method, Setup, other, ours
 from robnet_zoo.benchmarks.result import DataIdentity, ModelIdentity
 from robnet_zoo.compiler import compile
 from robnet_zoo.data import Images
@@ -266,11 +255,11 @@ def test_the_table_has_no_ratios_without_torchattacks(images, tmp_path):
 
 
 def test_a_library_that_cannot_be_imported_is_left_out_and_a_line_says_so(monkeypatch, capsys):
-    for _, module, _ in attack_speed.OTHERS:
+    for _, module, _ in methods.OTHERS:
         monkeypatch.setitem(sys.modules, module, None)
-    assert attack_speed.installed() == {}
+    assert methods.installed() == {}
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(":")[0] for line in lines] == [f"{name} is left out" for name, _, _ in attack_speed.OTHERS]
+    assert [line.partition(":")[0] for line in lines] == [f"{name} is left out" for name, _, _ in methods.OTHERS]
 
 
 def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by_others(tiny, tmp_path):
@@ -296,7 +285,7 @@ def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by
 
 @pytest.mark.parametrize(
     ("name", "module", "library", "forwards"),
-    [(*known, STEPS + (known[0] == "foolbox")) for known in attack_speed.OTHERS],
+    [(*known, STEPS + (known[0] == "foolbox")) for known in methods.OTHERS],
 )
 def test_an_installed_library_reaches_the_closed_form_in_its_steps(name, module, library, forwards, images):
     pytest.importorskip(module, reason=f"{name} is no dependency: see robnet_zoo/benchmarks/attack_speed.py")

@@ -8,7 +8,7 @@ from robnet_zoo.attacks import Apgd, DeepFool, MiFgsm, Pgd, Square
 from robnet_zoo.benchmarks.protocol import FOLDER, load_protocol, protocol_names
 from robnet_zoo.documents import DocumentError, in_image_units
 
-OURS = ("quick", "white_box", "square", "full")  # of no table
+OURS = ("quick", "white_box", "square", "full", "apgd")  # of no table
 CIFAR = ("table1", "table2", "table8", "figure10")
 
 
@@ -47,6 +47,7 @@ def test_a_bundled_protocol_says_what_it_is_for(name):
         ("white_box", "white_box", ["fgsm", "pgd20"]),
         ("square", "white_box", ["square"]),
         ("autoattack", "white_box", ["autoattack"]),
+        ("apgd", "white_box", ["theirs", "apgd_ce", "apgd_dlr_t"]),
         ("full", "white_box", ["fgsm", "pgd20", "apgd_ce", "apgd_dlr_t", "square"]),
     ],
 )

@@ -111,7 +111,8 @@ def train(
     with progress_bar(total=total, done=done + run.step * recipe.batch, shown=progress) as bar:
         while run.epoch <= recipe.epochs:
             _epoch(run, training, recipe, bar, checkpoint)
-            measured = _validate(run.given, validation, recipe)
+            size = recipe.size_at(run.epoch, training.pixels.shape[-1])
+            measured = _validate(run.given, validation, recipe, size)
             run.history.append({"epoch": run.epoch, "loss": run.loss / steps, **measured})
             write_atomically(folder / "history.json", (json.dumps(run.history, indent=1) + "\n").encode())
             run.epoch, run.step, run.loss = run.epoch + 1, 0, 0.0
@@ -251,8 +252,11 @@ def attack(network: Network, images: Tensor, labels: Tensor, recipe: Recipe, gen
 
 
 @torch.no_grad()
-def _validate(network: Network, validation: Images, recipe: Recipe) -> dict[str, float]:
-    """Clean accuracy on the first validation images, whole, and that under PGD with ten steps of a quarter of eps."""
+def _validate(network: Network, validation: Images, recipe: Recipe, size: int) -> dict[str, float]:
+    """Clean accuracy on the first validation images, and that under PGD with ten steps of a quarter of eps.
+
+    size: pixels a side, as in the epoch before: a network that has seen small images alone is no judge of whole ones.
+    """
     measured = validation[: recipe.validation]
     if not len(measured):
         return {}
@@ -262,6 +266,7 @@ def _validate(network: Network, validation: Images, recipe: Recipe) -> dict[str,
     eps = recipe.attack.eps_value
     clean = robust = 0
     for images, labels in measured.batches(recipe.batch):
+        images = resize(images, size)
         clean += _right(network, images, labels)
         found = pgd(fast, images, labels, eps=eps, step=eps / 4, steps=10, generator=generator)
         robust += _right(network, found, labels)
