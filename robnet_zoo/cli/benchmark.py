@@ -28,8 +28,8 @@ def measure(
     protocol: str = "quick",
     n: Annotated[int | None, Parameter(name=["-n"])] = None,
     weights: Path | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
+    mean: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
+    std: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
     source: Annotated[list[str] | None, Parameter(negative=())] = None,
     eps: str | None = None,
     seed: int | None = None,
@@ -48,8 +48,8 @@ def measure(
     data
         An .npz, a folder of class folders, cifar10-test:FOLDER, or `digits`.
     protocol
-        A bundled protocol (quick, white_box, table1, table2, table6, table8, figure10, full, square, autoattack), or
-        the path of one.
+        A bundled protocol (quick, white_box, table1, table2, table6, table8, figure10, full, square, apgd, autoattack),
+        or the path of one.
     n
         Use the first n images.
     weights
@@ -203,18 +203,28 @@ def report(*results: Path, output: Output) -> None:
     Parameters
     ----------
     results
-        Results documents, or folders of them.
+        Results documents, or folders, in which other JSON files are passed over.
     output
         The file to write: .html, .md or .csv.
     """
     from robnet_zoo.benchmarks.report import write
     from robnet_zoo.benchmarks.result import Result
 
-    files = [file for path in results for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    files = [file for path in results for file in (_results_in(path) if path.is_dir() else [path])]
     if not files:
         fail("expected results documents, got none")
     write([Result.load(file) for file in files], output)
     print(output)
+
+
+def _results_in(folder: Path) -> list[Path]:
+    """The JSON files of a folder that mean to be results documents."""
+    from robnet_zoo.documents import parse_json, read_bytes
+
+    texts = {file: parse_json(read_bytes(file), source=str(file)) for file in sorted(folder.glob("*.json"))}
+    return [
+        file for file, text in texts.items() if isinstance(text, dict) and {"protocol", "measurements"} <= set(text)
+    ]
 
 
 def robustbench(
