@@ -43,6 +43,7 @@ ALARMS: Mapping[str, str] = MappingProxyType(
 
 GAIN = 0.002  # of the images: AutoAttack's 0.2 points, beyond which a weaker attack that wins is a flag
 LOSS_GAIN = 0.1  # the same where only the weaker attack climbs a margin, which alone wins points on honest models
+CHANCE = 0.05  # p of McNemar's test above which one gradient attack has not beaten another
 UNCONFIRMED = 0.05  # of the images that the form that proposes claims
 
 Measured = list[tuple[AnyAttack, Measurement]]
@@ -107,7 +108,8 @@ def _excess(weak: tuple[AnyAttack, Measurement], strong: Measured) -> str | None
     alike = not _climbs_margin(attack) and attack.kind != "square"
     allowed = GAIN if alike or any(_climbs_margin(other) for other, _ in strong) else LOSS_GAIN
     paired = compare(right, found.correct)  # first: images that only the weaker attack fools
-    if paired.first - paired.second <= allowed * len(right):
+    chance = alike and paired.p > CHANCE
+    if paired.first - paired.second <= allowed * len(right) or chance:
         return None
     return (
         f"{attack.title} leaves {found.accuracy:.1%} right, {', '.join(other.title for other, _ in strong)} "

@@ -19,8 +19,10 @@ def software() -> dict[str, str]:
     return {"robnet_zoo": __version__, "python": platform.python_version()} | packages
 
 
-def device() -> str:
-    """The processor and the number of threads that torch uses on it."""
+def device(place: torch.device | str = "cpu") -> str:
+    """What computes: the accelerator by name, or the processor and the number of threads that torch uses on it."""
+    if torch.device(place).type == "cuda":
+        return torch.cuda.get_device_name(place)
     return f"{_processor()}, {torch.get_num_threads()} threads"
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from robnet_zoo.documents import DocumentError
 
@@ -15,32 +15,52 @@ class Journal:
     """Entries, one a line, below a line that says of which run they are.
 
     path: None keeps the entries in memory alone. A last line that was cut off is dropped. Raises DocumentError if the
-    file is another run's.
+    file is another run's, damaged, or in use by another process.
     """
 
     def __init__(self, path: Path | None, key: str) -> None:
         self.path = path
         self.entries: list[dict[str, Any]] = []
-        self._file = None
+        self._file: BinaryIO | None = None
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = 0  # bytes of complete lines
-        if path.exists():
-            for line in _complete_lines(path):
-                whole += len(line)
-                self._read(json.loads(line), key)
         self._file = open(path, "ab")  # noqa: SIM115 - open as long as the journal is
-        self._file.truncate(whole)
-        if not whole:
+        self._lock()
+        lines = path.read_bytes().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            self._file.truncate(sum(map(len, lines[:-1])))
+            lines.pop()
+        if not lines:
             self._write({"run": key})
-
-    def _read(self, entry: dict[str, Any], key: str) -> None:
-        if "run" not in entry:
-            self.entries.append(entry)
-        elif entry["run"] != key:
+            return
+        head, *entries = [self._parsed(number, line) for number, line in enumerate(lines, start=1)]
+        if head.get("run") != key:
             found = "got that of another model, protocol, data or version; finish that one or delete the file"
-            raise DocumentError([f"expected the journal of this run, {found}"], source=str(self.path))
+            raise DocumentError([f"expected the journal of this run, {found}"], source=str(path))
+        self.entries = entries
+
+    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict):
+            raise DocumentError([f"line {number}: expected a JSON object, got something else"], source=str(self.path))
+        return entry
+
+    def _lock(self) -> None:
+        """Keep other processes out, where the system can."""
+        assert self._file is not None
+        try:
+            import fcntl
+        except ImportError:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise DocumentError(["expected no other process at this run, got one"], source=str(self.path)) from error
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Append an entry; it is in the file when this returns."""
@@ -66,16 +86,3 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close(delete=False)
-
-
-def _complete_lines(path: Path) -> Iterator[bytes]:
-    """The lines up to the first that is cut off or is no JSON."""
-    with open(path, "rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            try:
-                json.loads(line)
-            except ValueError:
-                return
-            yield line

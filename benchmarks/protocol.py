@@ -60,6 +60,8 @@ class Protocol(Document):
         if repeated:
             expected = "expected a name of its own for each attack, got"
             raise problems_error([(("attacks",), f"{expected} {name} again") for name in repeated])
+        if self.eps_value > 1 and all(attack.ball == "linf" for attack in self.attacks):
+            raise problems_error([(("eps",), f"expected at most 1, the range of a pixel, got {self.eps}")])
         if self.dtype != "float32" and any(attack.kind == "autoattack" for attack in self.attacks):
             raise problems_error([(("dtype",), f"expected float32 for autoattack, got {self.dtype}")])
         return self

@@ -41,7 +41,7 @@ class DataIdentity(Document):
 
 
 class Shard(Document):
-    """Every `count`-th image, from `index` on."""
+    """Every `count`-th batch of images, from batch `index` on."""
 
     index: Annotated[int, Field(ge=0)]
     count: Count

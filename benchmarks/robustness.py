@@ -53,7 +53,8 @@ def evaluate(
     """Measure a target under the white-box attacks of a protocol, on its first `protocol.n` images.
 
     output: where the document is saved; beside it lies a journal while the run goes on, from which the same call goes
-    on. An interrupted run (Ctrl-C) saves what it has, as a document that is not `complete`. shard: measure a part of
+    on; a document that is complete is not measured again. An interrupted run (Ctrl-C) saves what it has, as a document
+    that is not `complete`. shard: measure a part of
     the images (`robnet_zoo.benchmarks.shards.merge` joins the parts).
     Raises DataError if the images do not fit, TargetError if the attacks need what the target does not offer.
     """
@@ -101,10 +102,13 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.images = _fitting(self.target, self.images, self.protocol)
-        if not self.samples:
-            assert self.shard is not None
-            expected = f"expected at least {self.shard.count} batches of {self.protocol.batch} for as many shards"
+        count = 1 if self.shard is None else self.shard.count
+        if len(self.images) <= (count - 1) * self.protocol.batch:
+            expected = f"expected at least {count} batches of {self.protocol.batch} for as many shards"
             raise DataError(f"{self.images.name}: {expected}, got {len(self.images)} images")
+        place = None if self.output is None else self.output.absolute()
+        if place is not None and (place.is_dir() or any(p.exists() and not p.is_dir() for p in place.parents)):
+            raise DataError(f"{self.output}: expected the path of a file to write, got one that cannot be")
 
     @property
     def samples(self) -> list[int]:
@@ -118,6 +122,18 @@ class _Run:
         images = self.images
         return DataIdentity(name=images.name, sha256=images.sha256, n=len(images), classes=tuple(images.classes))
 
+    def finished(self) -> Result | None:
+        """The document of this very run, if it is there and complete. Raises DataError if there is another."""
+        if self.output is None or not self.output.exists():
+            return None
+        found = Result.load(self.output)
+        source = None if self.source is None else self.source.identity
+        expected = (self.protocol, self.target.identity, source, self.data, self.shard, software())
+        if (found.protocol, found.model, found.source, found.data, found.shard, found.software) != expected:
+            got = "got that of another model, protocol, data or version"
+            raise DataError(f"{self.output}: expected no file or the document of this run, {got}")
+        return found if found.complete else None
+
     def open(self) -> Journal:
         """The journal of this run, which its key names: whatever decides an outcome."""
         parts: tuple[Document | None, ...] = (
@@ -127,7 +143,7 @@ class _Run:
             self.shard,
             self.data,
         )
-        text = [part.dumps() if part else "" for part in parts]
+        text = [device(self.target.device), *(part.dumps() if part else "" for part in parts)]
         key = hashlib.sha256(repr([*text, sorted(software().items())]).encode()).hexdigest()
         path = None if self.output is None else self.output.with_name(f"{self.output.name}.journal")
         self.journal = Journal(path, key)
@@ -146,11 +162,18 @@ class _Run:
     @torch.no_grad()
     def judged(self, images: Tensor) -> Tensor:
         """The target's logits, (N, K), in batches that are always full."""
-        size, logits = self.protocol.batch, []
-        for start in range(0, len(images), size):
+        size, start, logits = self.protocol.batch, 0, []
+        while start < len(images):
             some = images[start : start + size]
             full = torch.cat([some, some[:1].expand(size - len(some), -1, -1, -1)])
-            logits.append(self.target.judge(full)[: len(some)])
+            try:
+                logits.append(self.target.judge(full)[: len(some)])
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size //= 2
+                continue
+            start += len(some)
         return torch.cat(logits)
 
 
@@ -181,29 +204,47 @@ def _check_gradients(looked_at: Target, protocol: Protocol) -> None:
 
 def _evaluate(runs: Sequence[_Run], *, progress: bool) -> list[Result]:
     """Fill the journals of runs that share everything but their targets, and write their documents."""
+    written = [run.finished() for run in runs]
+    missing = [run for run, result in zip(runs, written, strict=True) if result is None]
+    fresh = iter(_fill(missing, progress=progress) if missing else ())
+    return [next(fresh) if result is None else result for result in written]
+
+
+def _fill(runs: Sequence[_Run], *, progress: bool) -> list[Result]:
     with ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.open())
         total = sum(len(run.samples) * (1 + len(run.protocol.attacks)) for run in runs)
         done = sum(len(run.journal.entries) for run in runs)
         for run in runs:  # first, as they take seconds and the attacks hours
-            run.alarms = alarms.from_target(run.target, run.images, seed=run.protocol.seed)
+            run.alarms = _probed(run)
         try:
             with progress_bar(total=total, done=done, shown=progress) as bar:
                 _measure(runs, bar)
+            results = [_document(run, complete=True) for run in runs]
         except KeyboardInterrupt:
             for run in runs:
                 if run.output is not None and run.journal.entries:
                     _document(run, complete=False).save(run.output)
             raise
-        results = []
-        for run in runs:
-            results.append(_document(run, complete=True))
+        for run, result in zip(runs, results, strict=True):
             if run.output is not None:
-                results[-1].save(run.output)
+                result.save(run.output)
         for run in runs:
             run.journal.close(delete=True)
     return results
+
+
+def _probed(run: _Run) -> list[Alarm]:
+    """The alarms of a few queries, of as many images at once as there is memory for."""
+    count = min(64, run.protocol.batch)
+    while True:
+        try:
+            return alarms.from_target(run.target, run.images, seed=run.protocol.seed, count=count)
+        except torch.OutOfMemoryError:
+            if count == 1:
+                raise
+            count //= 2
 
 
 def _measure(runs: Sequence[_Run], bar: tqdm[Any]) -> None:
@@ -264,13 +305,14 @@ def _attack(run: _Run, attack: Attack, samples: Sequence[int], logits: Tensor, b
         return
     images, labels = run.batch(left)
     place = {sample: index for index, sample in enumerate(samples)}
+    right = (logits.argmax(1) == run.batch(samples)[1]).tolist()
     with _adding(run, attack.title, bar) as add:
 
         def found(outcome: attacks.Outcome) -> None:
             add(
                 {
                     "sample": outcome.sample,
-                    "correct": int(not outcome.fooled),
+                    "correct": int(not outcome.fooled and right[place[outcome.sample]]),
                     "step": -1 if outcome.step is None else outcome.step,
                     "margin": _number(outcome.margin),
                     "distance": outcome.distance,
@@ -415,7 +457,7 @@ def _document(run: _Run, *, complete: bool) -> Result:
         shard=run.shard,
         complete=complete,
         software=software(),
-        device=device(),
+        device=device(run.target.device),
         measurements=measurements,
     )
     if not complete:

@@ -54,7 +54,9 @@ def merge(results: Sequence[Result]) -> Result:
             "alarms": (),
         }
     )
-    probed = [alarm for alarm in first.alarms if alarm not in alarms.from_result(first)]
+    probed = dict.fromkeys(
+        alarm for result in ordered for alarm in result.alarms if alarm not in alarms.from_result(result)
+    )
     return merged.model_copy(update={"alarms": (*probed, *alarms.from_result(merged))})
 
 

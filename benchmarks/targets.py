@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -125,7 +126,7 @@ def load_target(
     then judges there too if it can; if `device` is given, it must.
     Raises TargetError.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device or _own_device())
     given = _normalisation(name, mean, std)
     try:
         if name.endswith(".onnx"):
@@ -139,6 +140,13 @@ def load_target(
         given = _own_normalisation(name, model)
     learned = trained_on(weights or Path(name) / "model.safetensors")
     return _of_frozen(model.to(place), name, given, dtype=dtype, num_classes=None, training_sha256=learned)
+
+
+def _own_device() -> str:
+    """The accelerator of this process, where there is one: under torchrun each takes its own."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 def of_module(

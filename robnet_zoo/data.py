@@ -90,7 +90,7 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
     elif os.path.isfile(name):
         images = _npz(Path(name))
     else:
-        expected = f"an .npz file, a folder of class folders, or one of {', '.join(TORCHVISION)}"
+        expected = f"an .npz file, a folder of class folders, or one of {', '.join((*TORCHVISION, 'digits'))}"
         raise DataError(f"{name}: expected {expected}, found nothing there")
     if n is not None and not 0 < n <= len(images):
         raise DataError(f"{name}: expected n from 1 to {len(images)}, got {n}")

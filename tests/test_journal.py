@@ -58,3 +58,24 @@ def test_without_a_path_nothing_is_written(tmp_path, monkeypatch):
         journal.add({"sample": 3})
         assert journal.entries == [{"sample": 3}]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"no json\n", b"17\n"])
+def test_a_damaged_line_is_named_and_nothing_is_thrown_away(tmp_path, damage):
+    path = tmp_path / "run.journal"
+    with Journal(path, "key") as journal:
+        journal.add({"sample": 3})
+    path.write_bytes(path.read_bytes() + damage + b'{"sample": 4}\n')
+    before = path.read_bytes()
+    with pytest.raises(DocumentError, match=r"run.journal: line 3: expected a JSON object"):
+        Journal(path, "key")
+    assert path.read_bytes() == before
+
+
+def test_two_processes_do_not_share_a_journal(tmp_path):
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    with (
+        Journal(tmp_path / "run.journal", "key"),
+        pytest.raises(DocumentError, match="expected no other process at this run, got one"),
+    ):
+        Journal(tmp_path / "run.journal", "key")

@@ -103,3 +103,8 @@ def test_a_path_is_a_protocol_too(tmp_path):
     protocol = load_protocol("quick").model_copy(update={"name": "mine", "n": 7})
     protocol.save(path)
     assert load_protocol(str(path)) == protocol
+
+
+def test_a_radius_beyond_every_pixel_is_refused():
+    with pytest.raises(DocumentError, match="eps: expected at most 1, the range of a pixel, got 16"):
+        load_protocol("table1").model_copy(update={"eps": "16"})

@@ -252,6 +252,78 @@ def measure(output: Path, protocol: Path) -> None:
     cli.main(["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
 
 
+def test_a_document_that_is_complete_is_not_measured_again(grey, tmp_path):
+    class Counting(Brightness):
+        calls = 0
+
+        def forward(self, x):
+            Counting.calls += 1
+            return super().forward(x)
+
+    target, output = of_module(Counting(), name="b"), tmp_path / "result.json"
+    first = evaluate(target, grey, WHITE_BOX, output=output, progress=False)
+    calls, written = Counting.calls, output.read_bytes()
+    assert evaluate(target, grey, WHITE_BOX, output=output, progress=False) == first
+    assert Counting.calls == calls
+    assert output.read_bytes() == written
+
+
+def test_the_document_of_another_run_is_not_overwritten(grey, tmp_path):
+    output = tmp_path / "result.json"
+    target = of_module(Brightness(), name="b")
+    evaluate(target, grey, WHITE_BOX, output=output, progress=False)
+    before = output.read_bytes()
+    with pytest.raises(DataError, match="expected no file or the document of this run, got that of another model"):
+        evaluate(target, grey, WHITE_BOX.model_copy(update={"seed": 1}), output=output, progress=False)
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["", "file/result.json"])
+def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(grey, tmp_path, place):
+    (tmp_path / "file").write_text("here")
+    target = replace(of_module(Brightness(), name="b"), judge=None)  # which is never asked
+    with pytest.raises(DataError, match="expected the path of a file to write, got one that cannot be"):
+        evaluate(target, grey, WHITE_BOX, output=tmp_path / place, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_more_shards_than_batches_are_refused_by_every_shard(grey, index):
+    target, protocol = of_module(Brightness(), name="b"), WHITE_BOX.model_copy(update={"batch": 28})
+    with pytest.raises(DataError, match="grey: expected at least 3 batches of 28 for as many shards, got 56 images"):
+        evaluate(target, grey, protocol, shard=Shard(index=index, count=3), progress=False)
+
+
+def test_answers_that_are_no_numbers_stay_wrong_under_every_attack(grey):
+    class Broken(Brightness):
+        def forward(self, x):
+            return super().forward(x) + torch.where(x.mean((1, 2, 3)) < 110 / 255, torch.nan, 0.0)[:, None]
+
+    result = evaluate(of_module(Broken(), name="broken"), grey, WHITE_BOX, progress=False)
+    for measurement in result.measurements[1:]:
+        pairs = zip(result.measurements[0].correct, measurement.correct, strict=True)
+        assert all(after <= before for before, after in pairs)
+    assert "nan_logits" in {alarm.name for alarm in result.alarms}
+
+
+def test_memory_that_runs_out_while_judging_halves_the_batch(grey):
+    model = Brightness().eval()
+
+    def small(images):
+        if len(images) > 10:
+            raise torch.OutOfMemoryError("too many")
+        return model(images)
+
+    target = of_module(model, name="b")
+    tight = replace(target, judge=small, proposer=small)
+    protocol = WHITE_BOX.model_copy(update={"batch": 32})
+    found = evaluate(tight, grey, protocol, progress=False)
+    assert (
+        without_times(found)["measurements"]
+        == without_times(evaluate(target, grey, protocol, progress=False))["measurements"]
+    )
+
+
 @pytest.mark.slow  # twenty processes are started and killed
 def test_twenty_kills_at_random_moments_change_nothing_but_times(tmp_path):
     protocol = tmp_path / "protocol.json"

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from robnet_zoo.attacks.apgd import Apgd
-from robnet_zoo.attacks.attack import Attack, Classifier
+from robnet_zoo.attacks.attack import Attack, AttackError, Classifier
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.attacks.carlini_wagner import CarliniWagner
 from robnet_zoo.attacks.deepfool import DeepFool
@@ -21,6 +21,7 @@ __all__ = [
     "AnyAttack",
     "Apgd",
     "Attack",
+    "AttackError",
     "AutoAttack",
     "Bim",
     "CarliniWagner",

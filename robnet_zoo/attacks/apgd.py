@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, loss_gradient
 from robnet_zoo.attacks.ball import Norm, length, project, steepest
 from robnet_zoo.attacks.keyed import Key, normal, uniform
 from robnet_zoo.attacks.losses import LOSSES, LossName
@@ -39,8 +39,9 @@ class Apgd(Attack):
         return f"apgd_{short}" if not self.target_classes else f"apgd_{short}_t"
 
     def check(self, classes: int) -> None:
-        if self.loss == "dlr" and classes < 4:
-            raise ValueError(f"{self.title}: the loss dlr needs 4 classes, got {classes}")
+        needed = 4 if self.target_classes else 3
+        if self.loss == "dlr" and classes < needed:
+            raise AttackError(f"{self.title}: the loss dlr needs {needed} classes, got {classes}")
 
     def tries(self, classes: int) -> int:
         return self.restarts * max(1, min(self.target_classes, classes - 1))

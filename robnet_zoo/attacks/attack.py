@@ -35,6 +35,10 @@ class Seen:
     backwards: int = 0
 
 
+class AttackError(ValueError):
+    """Images, labels or parameters that an attack cannot work with; one line that says what was expected."""
+
+
 class Attack(Document):
     """Base of the attacks. A try begins, then queries the model and advances until it is finished.
 
@@ -79,7 +83,7 @@ class Attack(Document):
         return self.restarts
 
     def check(self, classes: int) -> None:
-        """Raise ValueError if the attack is not defined for so few classes."""
+        """Raise AttackError if the attack is not defined for so few classes."""
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         """Put `x` and the attack's own rows beside those of fresh images. keys: one a row."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, loss_gradient
 from robnet_zoo.attacks.ball import Norm, Radius, project, random_start, steepest
 from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import LOSSES, LossName
@@ -36,7 +36,7 @@ class _Iterated(Attack):
 
     def check(self, classes: int) -> None:
         if self.loss == "dlr" and classes < 4:
-            raise ValueError(f"{self.title}: the loss dlr needs 4 classes, got {classes}")
+            raise AttackError(f"{self.title}: the loss dlr needs 4 classes, got {classes}")
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         rows["x"] = rows["clean"]
@@ -173,7 +173,7 @@ def fgsm(model: Classifier, images: Tensor, labels: Tensor, *, eps: float) -> Te
     """Fast gradient sign method (Goodfellow et al., 2015): one step of eps, from the image itself.
 
     images: (N, C, H, W) in [0, 1]. labels: (N,). eps: in image units, e.g. 8/255.
-    Returns the adversarial images, same shape. Raises ValueError if images leave [0, 1].
+    Returns the adversarial images, same shape. Raises AttackError if images leave [0, 1].
     """
     _check(images)
     gradient, _ = input_gradient(model, images, labels)
@@ -208,7 +208,7 @@ def pgd(
     For training; `robnet_zoo.attacks.run` with `Pgd` is the one that measures robustness.
     images: (N, C, H, W) in [0, 1]. labels: (N,). eps, step: in image units, e.g. 8/255 and 2/255.
     generator: of the uniform random start in the ball, which is clamped to [0, 1]; None starts at the images.
-    Returns the last iterates, same shape. Raises ValueError if images leave [0, 1].
+    Returns the last iterates, same shape. Raises AttackError if images leave [0, 1].
     """
     _check(images)
     adversarial = images
@@ -229,4 +229,4 @@ def input_gradient(model: Classifier, images: Tensor, labels: Tensor) -> tuple[T
 def _check(images: Tensor) -> None:
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):  # also refuses NaN
-        raise ValueError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
+        raise AttackError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen
+from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen
 from robnet_zoo.attacks.ball import length
 from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import margin
@@ -89,7 +89,7 @@ def run(
     classes to reach; without them any wrong class is a success. samples: N numbers that key the random numbers, by
     default 0 to N - 1. clean_logits: (N, K), the judge's, if they are known already.
     An image that the judge gets wrong as it is counts as fooled at step 0. When an accelerator is out of memory, the
-    number of slots is halved. Raises ValueError if images leave [0, 1] or labels are out of range.
+    number of slots is halved. Raises AttackError if images leave [0, 1] or labels are out of range.
     """
     return Slots(
         attack,
@@ -192,11 +192,11 @@ class Slots:
 
     def _check(self) -> None:
         if self.slots < 1:
-            raise ValueError(f"expected at least 1 slot, got {self.slots}")
+            raise AttackError(f"expected at least 1 slot, got {self.slots}")
         if len(self.images):
             low, high = self.images.aminmax()
             if not (low >= 0 and high <= 1):  # also refuses NaN
-                raise ValueError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
+                raise AttackError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
         self.targets = torch.full_like(self.labels, -1) if self.targets is None else self.targets
         self.eps = torch.as_tensor(self.eps).to(self.images).expand(len(self.images))
 
@@ -206,7 +206,8 @@ class Slots:
         assert self.targets is not None
         classes = self.clean_logits.shape[1]
         if not (self.labels.min() >= 0 and max(self.labels.max(), self.targets.max()) < classes):
-            raise ValueError(f"expected labels and targets from 0 to {classes - 1}, got others")
+            lowest, highest = int(self.labels.min()), int(max(self.labels.max(), self.targets.max()))
+            raise AttackError(f"expected labels and targets from 0 to {classes - 1}, got {lowest} to {highest}")
         self.attack.check(classes)
         margins = self._margins(self.clean_logits, self.labels, self.targets).tolist()
         fooled = self._fooled(self.clean_logits, self.labels, self.targets).tolist()

@@ -21,7 +21,9 @@ from robnet_zoo.genotype import Genotype
 from robnet_zoo.training.recipe import RECIPES, Recipe
 from robnet_zoo.version import __version__
 
-app = App(name="robnet-zoo", help=__doc__, version=__version__, help_format="plaintext")
+app = App(
+    name="robnet-zoo", help=__doc__, version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False
+)
 convert = App(name="convert", help="Outside formats to ours and back.")
 app.command(convert)
 app.command(benchmark)
@@ -318,7 +320,7 @@ def main(arguments: list[str] | None = None) -> None:
     except cyclopts.CycloptsError as error:
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
-        print("robnet-zoo: interrupted", file=sys.stderr)
+        print("robnet-zoo: interrupted; what was written down is kept, and the same command goes on", file=sys.stderr)
         sys.exit(130)
     except (ValueError, RuntimeError, OSError) as error:
         if not (type(error).__module__.startswith("robnet_zoo") or isinstance(error, OSError)):

@@ -76,8 +76,10 @@ def measure(
     from robnet_zoo.benchmarks.targets import load_target
     from robnet_zoo.data import load as load_images
 
-    if not target:
-        fail("expected a model to measure, got none")
+    if not target or len(set(target)) < len(target):
+        fail(f"expected models to measure, each once, got {', '.join(target) or 'none'}")
+    if len(target) > 1 and (weights or mean or std):
+        fail(f"--weights, --mean, --std: expected one model with them, got {len(target)}")
     chosen = load_protocol(protocol)
     given = {"eps": eps, "seed": seed, "batch": batch, "n": n}
     chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
@@ -93,8 +95,11 @@ def measure(
     elif source:
         fail(f"--source: expected none, as {chosen.name} is a white box, got {', '.join(source)}")
     results = _measured(targets, sources, images, chosen, shard=shard, output=output)
-    for result in results:
-        print(result.dumps() if as_json else _summary(result), end="")
+    if as_json:
+        documents = [result.model_dump(mode="json", exclude_none=True) for result in results]
+        print(json.dumps(documents[0] if len(targets) * len(sources) == 1 else documents))
+        return
+    print("\n".join(_summary(result) for result in results), end="")
 
 
 def _measured(
@@ -113,16 +118,20 @@ def _measured(
     part = _shard(shard)
     results: list[Result] = []
     several = len(targets) * len(sources) > 1
+    names = [_path(output, target, source, protocol, several=several) for source in sources for target in targets]
+    if output is not None and len(set(names)) < len(names):
+        fail(f"--output: expected models whose files have different names, got {', '.join(map(str, names))}")
+    progress = int(os.environ.get("RANK", "0")) == 0
     for source in sources:
         paths = [_path(output, target, source, protocol, several=several) for target in targets]
         mine = [path if path is None or part is None else _part_path(path, part) for path in paths]
         if source is None:
             found = [
-                evaluate(target, images, protocol, output=path, shard=part)
+                evaluate(target, images, protocol, output=path, shard=part, progress=progress)
                 for target, path in zip(targets, mine, strict=True)
             ]
         else:
-            found = evaluate_transfer(targets, source, images, protocol, outputs=mine, shard=part)
+            found = evaluate_transfer(targets, source, images, protocol, outputs=mine, shard=part, progress=progress)
         if _distributed():
             found = gather(found, paths)
         results += found
@@ -141,8 +150,10 @@ def _shard(text: str | None) -> Shard | None:
             return None
         return Shard(index=int(os.environ["RANK"]), count=int(os.environ["WORLD_SIZE"]))
     found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if _distributed() or found is None or not 0 <= int(found[1]) < int(found[2]):
-        fail(f"--shard: expected INDEX/COUNT, from 0/COUNT on, and no torchrun, got {text!r}")
+    if _distributed():
+        fail("--shard: expected none under torchrun, whose processes take their own parts")
+    if found is None or not int(found[1]) < int(found[2]):
+        fail(f"--shard: expected INDEX/COUNT with INDEX from 0 to COUNT - 1, got {text!r}")
     return Shard(index=int(found[1]), count=int(found[2]))
 
 
