@@ -1,10 +1,12 @@
-"""Write the README's tables from the results documents: `python -m robnet_zoo.benchmarks.docs`."""
+"""Write the tables of README and docs from the results documents: `python -m robnet_zoo.benchmarks.docs`."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from robnet_zoo import weights
 from robnet_zoo.benchmarks import speed
@@ -14,7 +16,9 @@ from robnet_zoo.documents import write_atomically
 from robnet_zoo.zoo import load_spec, spec_names
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).resolve().parent.parent / "README.md"
+OURS = ("apgd_ce", "apgd_dlr_t")
+ROOT = Path(__file__).resolve().parent.parent
+README, ROBUSTNESS = ROOT / "README.md", ROOT / "docs" / "robustness.md"
 
 
 def models() -> str:
@@ -47,18 +51,38 @@ def speeds() -> str:
     return speed.table(speed.SpeedResult.load(RESULTS / "speed.json"))
 
 
-def filled(text: str) -> str:
-    """The text with every `<!-- name -->` ... `<!-- /name -->` filled by the table of that name."""
-    for table in (models, accuracies, speeds):
+def agreements() -> str:
+    """Our APGD beside its authors', on the same images."""
+    lines = ["| model | images | eps | clean | theirs | our APGD-CE | our APGD-T | ours together |", "|---" * 8 + "|"]
+    for path in sorted(RESULTS.glob("apgd.*.json")):
+        result = Result.load(path)
+        both = [min(pair) for pair in zip(*(result.measurement(name).correct for name in OURS), strict=True)]
+        figures = [result.accuracy(name) for name in ("clean", "theirs", *OURS)] + [sum(both) / len(both)]
+        images = f"{result.data.name}, n = {result.data.n}"
+        shares = " | ".join(f"{figure:.1%}" for figure in figures)
+        lines.append(f"| `{result.model.name}` | {images} | {result.protocol.eps} | {shares} |")
+    return "\n".join(lines)
+
+
+TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
+    {README: (models, accuracies, speeds), ROBUSTNESS: (agreements,)}
+)
+
+
+def filled(path: Path) -> str:
+    """A file's text with every `<!-- name -->` ... `<!-- /name -->` filled by the table of that name."""
+    text = path.read_text()
+    for table in TABLES[path]:
         name = table.__name__
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         lines = table().replace("\\", r"\\")
         text, times = re.subn(pattern, rf"\g<1>{lines}\n\g<2>", text, flags=re.DOTALL)
         if times != 1:
-            raise ValueError(f"{README.name}: expected one `<!-- {name} -->` ... `<!-- /{name} -->`, got {times}")
+            raise ValueError(f"{path.name}: expected one `<!-- {name} -->` ... `<!-- /{name} -->`, got {times}")
     return text
 
 
 if __name__ == "__main__":
-    write_atomically(README, filled(README.read_text()).encode())
-    print(f"{README.name} is current", file=sys.stderr)
+    for document in TABLES:
+        write_atomically(document, filled(document).encode())
+        print(f"{document.name} is current", file=sys.stderr)

@@ -90,6 +90,15 @@ def test_the_clean_figure_of_the_cifar_weights_is_reproduced():
     assert abs(found.accuracy("clean") - stated.accuracy("clean")) <= 0.001
 
 
-def test_the_readme_is_current():
-    text = docs.README.read_text()
-    assert docs.filled(text) == text, "run `make docs`"
+@pytest.mark.parametrize("document", docs.TABLES, ids=lambda path: path.name)
+def test_the_tables_of_the_documentation_are_current(document):
+    assert docs.filled(document) == document.read_text(), "run `make docs`"
+
+
+@pytest.mark.parametrize("path", sorted(docs.RESULTS.glob("apgd.*.json")), ids=lambda path: path.stem)
+def test_our_apgd_finds_what_its_authors_find(path):
+    result = Result.load(path)
+    assert result.data.n == 500
+    assert result.measurement("theirs").forwards[0] > 0
+    ours = [min(pair) for pair in zip(*(result.measurement(name).correct for name in docs.OURS), strict=True)]
+    assert abs(sum(ours) / len(ours) - result.accuracy("theirs")) <= 0.004
