@@ -1,7 +1,11 @@
 """The trainer: what it learns from, what it leaves alone, and that it goes on where it stopped."""
 
 import json
+import multiprocessing
+import os
+import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +15,10 @@ from robnet_zoo import data, training
 from robnet_zoo.compiler import compile
 from robnet_zoo.data import DataError
 from robnet_zoo.documents import DocumentError
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.network import Network
 from robnet_zoo.training import Attack, Recipe, Stage, TrainingError, loop
+from robnet_zoo.training.distributed import OutOfStepError, World, joined
 
 RECIPE = Recipe(name="test", epochs=3, batch=32, attack=Attack(steps=1), validation=8)
 
@@ -187,7 +194,9 @@ def test_without_crop_and_flip_images_stay():
 
 
 def test_weight_decay_spares_biases_and_norms(tiny):
-    run = loop._start(tiny.model_copy(update={"network": tiny.network.model_copy(update={"affine": True})}), RECIPE)
+    run = loop._start(
+        tiny.model_copy(update={"network": tiny.network.model_copy(update={"affine": True})}), RECIPE, World()
+    )
     decayed, spared = run.optimizer.param_groups
     assert decayed["weight_decay"] == RECIPE.weight_decay
     assert spared["weight_decay"] == 0
@@ -203,3 +212,93 @@ def test_images_that_do_not_fit_are_refused_before_anything_is_written(tiny, ima
     with pytest.raises(DataError, match="expected images of"):
         training.train(tiny, small, RECIPE, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+# Several processes
+
+TOGETHER = RECIPE.model_copy(update={"epochs": 5, "batch": 24, "ema": 0.9, "validation": 12})  # 4 steps an epoch
+
+
+def train_as(rank: int, folder: Path, port: int) -> None:
+    """What one of two processes runs."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    training.train(
+        Genotype.load(folder / "tiny.json"), data.digits()[0][:120], TOGETHER, folder / "run", progress=False
+    )
+
+
+def drift_as(rank: int, folder: Path, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    network = torch.nn.Linear(3, 2)
+    torch.nn.init.constant_(network.weight, 1.0 + rank * 1e-7)
+    torch.nn.init.zeros_(network.bias)
+    with joined() as world:
+        try:
+            world.check_in_step(network)
+        except OutOfStepError as error:
+            (folder / f"{rank}.txt").write_text(str(error))
+
+
+def in_two_processes(work, folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=work, args=(rank, folder, port)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def halves_in_turn(spec, images) -> Network:
+    """One process that takes the two halves of each batch in turn, each with batch norms of its own."""
+    run = loop._start(spec, TOGETHER, World())
+    split = images.split()[0]
+    for epoch in range(1, TOGETHER.epochs + 1):
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(TOGETHER.seed * 100_003 + epoch))
+        for step in range(len(split) // TOGETHER.batch):
+            done = TOGETHER.done(epoch - 1 + step / (len(split) // TOGETHER.batch), 32)
+            before = {key: value.clone() for key, value in run.network.named_buffers()}
+            run.optimizer.zero_grad()
+            after: list[dict[str, torch.Tensor]] = []
+            for rank in range(2):
+                for key, value in run.network.named_buffers():
+                    value.copy_(before[key])
+                batch = order[step * 24 + rank * 12 : step * 24 + (rank + 1) * 12]
+                generator = loop._generator(TOGETHER.seed, run.updates, rank)
+                pixels, labels = split.batch(batch)
+                pixels = loop.augment(pixels, TOGETHER, generator)
+                pixels = loop.attack(run.network, pixels, labels, TOGETHER, generator)
+                loss = torch.nn.functional.cross_entropy(run.network.train()(pixels), labels)
+                (loss / 2).backward()
+                after.append({key: value.clone() for key, value in run.network.named_buffers()})
+            for group in run.optimizer.param_groups:
+                group["lr"] = TOGETHER.lr * loop._schedule(done, TOGETHER.warmup)
+            run.optimizer.step()
+            run.updates += 1
+            for key, value in run.network.named_buffers():
+                value.copy_((after[0][key] + after[1][key]) / 2)
+            loop._average(run.average, run.network, decay=min(0.9, (1 + run.updates) / (10 + run.updates)))
+    return run.average
+
+
+@pytest.mark.slow  # two processes import torch
+def test_two_processes_give_the_weights_of_one_that_takes_the_halves_in_turn(tiny, images, tmp_path):
+    tiny.save(tmp_path / "tiny.json")
+    in_two_processes(train_as, tmp_path)
+    found, expected = load_file(tmp_path / "run" / "model.safetensors"), halves_in_turn(tiny, images).state_dict()
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["updates"] == 20
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5, msg=key)
+
+
+@pytest.mark.slow  # two processes import torch
+def test_processes_that_drift_apart_are_noticed(tmp_path):
+    in_two_processes(drift_as, tmp_path)
+    for rank in range(2):
+        assert (
+            tmp_path / f"{rank}.txt"
+        ).read_text() == "expected the same weights in all processes, got others in [1] than in 0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import json
 import math
@@ -26,9 +27,11 @@ from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.progress import bar as progress_bar
+from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.recipe import Recipe
 
 CHECKPOINT_SECONDS = 120.0
+CHECK_EVERY = 100  # updates
 
 
 class TrainingError(RuntimeError):
@@ -40,8 +43,9 @@ class _Run:
     """Everything that changes while training, and that a checkpoint holds."""
 
     network: Network
+    trained: nn.Module  # the same network, with gradients that are the mean over all processes
     optimizer: torch.optim.SGD
-    generator: torch.Generator  # of the augmentation and the attacks' starts
+    world: World
     average: Network | None  # of the weights, where the recipe asks for one: what is validated and given
     epoch: int = 1
     step: int = 0  # of this epoch: how many are over
@@ -55,10 +59,12 @@ class _Run:
         return self.network if self.average is None else self.average
 
     def save(self, path: Path) -> None:
+        """Write everything; the first process does, and all hold the same."""
+        if not self.world.first:
+            return
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
             "average": None if self.average is None else self.average.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
@@ -75,7 +81,6 @@ class _Run:
             state = torch.load(path, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.generator.set_state(state["generator"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.epoch, self.step = state["epoch"], state["step"]
@@ -100,27 +105,48 @@ def train(
     training, validation = images.split()
     if len(training) < recipe.batch:
         raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(training)}")
-    folder = Path(output)
+    with joined() as world:
+        if recipe.batch % world.size:
+            raise TrainingError(f"expected a batch that {world.size} processes can share, got {recipe.batch} images")
+        return _train(spec, training, validation, recipe, Path(output), world, progress=progress)
+
+
+def _train(
+    spec: Genotype,
+    training: Images,
+    validation: Images,
+    recipe: Recipe,
+    folder: Path,
+    world: World,
+    *,
+    progress: bool,
+) -> Network:
+    if world.first:
+        _claim(folder, spec, recipe, training)
+    world.wait()
     _claim(folder, spec, recipe, training)
-    run = _start(spec, recipe)
+    run = _start(spec, recipe, world)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         run.load(checkpoint)
     steps = len(training) // recipe.batch
     total, done = (epochs * steps * recipe.batch for epochs in (recipe.epochs, run.epoch - 1))
-    with progress_bar(total=total, done=done + run.step * recipe.batch, shown=progress) as bar:
+    with progress_bar(total=total, done=done + run.step * recipe.batch, shown=progress and world.first) as bar:
         while run.epoch <= recipe.epochs:
             _epoch(run, training, recipe, bar, checkpoint)
             size = recipe.size_at(run.epoch, training.pixels.shape[-1])
-            measured = _validate(run.given, validation, recipe, size)
+            measured = _validate(run.given, validation, recipe, size, world)
             run.history.append({"epoch": run.epoch, "loss": run.loss / steps, **measured})
-            write_atomically(folder / "history.json", (json.dumps(run.history, indent=1) + "\n").encode())
+            if world.first:
+                write_atomically(folder / "history.json", (json.dumps(run.history, indent=1) + "\n").encode())
             run.epoch, run.step, run.loss = run.epoch + 1, 0, 0.0
             run.save(checkpoint)
             bar.set_postfix({key: f"{value:.3f}" for key, value in run.history[-1].items() if key != "epoch"})
     network = run.given.eval()
     tensors = {key: value.contiguous() for key, value in network.state_dict().items()}
-    write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors))
+    if world.first:
+        write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors))
+    world.wait()
     return network
 
 
@@ -137,7 +163,7 @@ def _claim(folder: Path, spec: Genotype, recipe: Recipe, training: Images) -> No
     write_atomically(path, (json.dumps(identity, indent=1) + "\n").encode())
 
 
-def _start(spec: Genotype, recipe: Recipe) -> _Run:
+def _start(spec: Genotype, recipe: Recipe, world: World) -> _Run:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
         network = compile(spec).to(memory_format=torch.channels_last)
@@ -150,7 +176,7 @@ def _start(spec: Genotype, recipe: Recipe) -> _Run:
         momentum=recipe.momentum,
         nesterov=recipe.nesterov and recipe.momentum > 0,
     )
-    return _Run(network, optimizer, torch.Generator().manual_seed(recipe.seed), average)
+    return _Run(network, world.wrapped(network), optimizer, world, average)
 
 
 def _epoch(run: _Run, training: Images, recipe: Recipe, bar: tqdm[Any], checkpoint: Path) -> None:
@@ -162,7 +188,8 @@ def _epoch(run: _Run, training: Images, recipe: Recipe, bar: tqdm[Any], checkpoi
         done = recipe.done(run.epoch - 1 + run.step / steps, training.pixels.shape[-1])
         for group in run.optimizer.param_groups:
             group["lr"] = recipe.lr * _schedule(done, recipe.warmup)
-        images, labels = training.batch(order[run.step * recipe.batch : (run.step + 1) * recipe.batch])
+        batch = order[run.step * recipe.batch : (run.step + 1) * recipe.batch]
+        images, labels = training.batch(batch[run.world.share(recipe.batch)])
         loss = _step(run, images, labels, recipe)
         if not math.isfinite(loss):
             raise TrainingError(f"epoch {run.epoch}, step {run.step}: expected a finite loss, got {loss}")
@@ -175,25 +202,39 @@ def _epoch(run: _Run, training: Images, recipe: Recipe, bar: tqdm[Any], checkpoi
 
 
 def _step(run: _Run, images: Tensor, labels: Tensor, recipe: Recipe) -> float:
-    """One step of the optimizer, if the loss is finite; returns the loss."""
-    images = augment(images, recipe, run.generator)
+    """One step of the optimizer, if the loss is finite; returns the loss, which is the mean over all processes.
+
+    Batch norms see the images of their own process; their running statistics are averaged after the step.
+    """
+    generator = _generator(recipe.seed, run.updates, run.world.rank)
+    images = augment(images, recipe, generator)
     images = resize(images, recipe.size_at(run.epoch, images.shape[-1]))
-    images = attack(run.network, images, labels, recipe, run.generator)
-    run.network.train()
+    images = attack(run.network, images, labels, recipe, generator)
+    run.trained.train()
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
-        logits = run.network(images.contiguous(memory_format=torch.channels_last))
+        logits = run.trained(images.contiguous(memory_format=torch.channels_last))
     loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-    if not math.isfinite(loss.item()):
-        return loss.item()
+    mean = run.world.total([loss.item()])[0] / run.world.size
+    if not math.isfinite(mean):
+        return mean
     run.optimizer.zero_grad()
     loss.backward()
     if recipe.clip:
         nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip)
     run.optimizer.step()
+    run.world.mean_([value for value in run.network.buffers() if value.is_floating_point()])
     run.updates += 1
+    if run.updates % CHECK_EVERY == 0:
+        run.world.check_in_step(run.network)
     if run.average is not None:
         _average(run.average, run.network, decay=min(recipe.ema, (1 + run.updates) / (10 + run.updates)))
-    return loss.item()
+    return mean
+
+
+def _generator(seed: int, update: int, rank: int) -> torch.Generator:
+    """The random numbers of one step in one process: of its augmentation and its attack."""
+    digest = hashlib.blake2b(f"{seed} {update} {rank}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 @torch.no_grad()
@@ -252,7 +293,7 @@ def attack(network: Network, images: Tensor, labels: Tensor, recipe: Recipe, gen
 
 
 @torch.no_grad()
-def _validate(network: Network, validation: Images, recipe: Recipe, size: int) -> dict[str, float]:
+def _validate(network: Network, validation: Images, recipe: Recipe, size: int, world: World) -> dict[str, float]:
     """Clean accuracy on the first validation images, and that under PGD with ten steps of a quarter of eps.
 
     size: pixels a side, as in the epoch before: a network that has seen small images alone is no judge of whole ones.
@@ -261,16 +302,17 @@ def _validate(network: Network, validation: Images, recipe: Recipe, size: int) -
     if not len(measured):
         return {}
     network.eval()
-    generator = torch.Generator().manual_seed(recipe.seed)
+    generator = _generator(recipe.seed, -1, world.rank)
     fast = for_inference(network, dtype=getattr(torch, recipe.attack.dtype))
     eps = recipe.attack.eps_value
     clean = robust = 0
-    for images, labels in measured.batches(recipe.batch):
+    for images, labels in measured[world.rank :: world.size].batches(recipe.batch):
         images = resize(images, size)
         clean += _right(network, images, labels)
         found = pgd(fast, images, labels, eps=eps, step=eps / 4, steps=10, generator=generator)
         robust += _right(network, found, labels)
-    return {"clean": clean / len(measured), "robust": robust / len(measured)}
+    totals = world.total([clean, robust])
+    return {"clean": totals[0] / len(measured), "robust": totals[1] / len(measured)}
 
 
 def _right(network: nn.Module, images: Tensor, labels: Tensor) -> int:

@@ -1,0 +1,91 @@
+"""Several processes that train one network: what they share, and the check that they stay in step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class OutOfStepError(RuntimeError):
+    """Processes whose weights differ, although they should be the same."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run; by default this one alone."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and shows."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> slice:
+        """The part of a batch that this process works on."""
+        each = batch // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def wrapped(self, network: nn.Module) -> nn.Module:
+        """The network, whose gradients will be the mean of all processes'."""
+        return network if self.size == 1 else DistributedDataParallel(network, broadcast_buffers=False)
+
+    def mean_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the processes, in one transfer."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.detach().copy_(part.view(tensor.shape))
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Sums over the processes."""
+        if self.size == 1:
+            return list(values)
+        summed = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(summed)
+        return [float(value) for value in summed]
+
+    def check_in_step(self, network: nn.Module) -> None:
+        """Raise OutOfStepError unless parameters and buffers are, bit for bit, the same in all processes."""
+        if self.size == 1:
+            return
+        state = [value.detach().double() for value in network.state_dict().values()]
+        sums = torch.stack([part for value in state for part in (value.sum(), value.square().sum())])
+        others = [torch.empty_like(sums) for _ in range(self.size)]
+        dist.all_gather(others, sums)
+        differing = [rank for rank, other in enumerate(others) if not torch.equal(other, others[0])]
+        if differing:
+            raise OutOfStepError(f"expected the same weights in all processes, got others in {differing} than in 0")
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world that torchrun started this process in, or one of this process alone."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World()
+        return
+    own = not dist.is_initialized()
+    if own:
+        dist.init_process_group("gloo", timeout=timedelta(hours=6))
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        if own:
+            dist.destroy_process_group()
