@@ -7,12 +7,10 @@ processes: neither changes what is found.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +19,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from robnet_zoo import attacks
-from robnet_zoo.attacks import AnyAttack, Attack, AutoAttack
+from robnet_zoo.attacks import Attack, AutoAttack
 from robnet_zoo.attacks.ball import length
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.benchmarks import alarms
-from robnet_zoo.benchmarks.environment import device, software
-from robnet_zoo.benchmarks.examples import examples
-from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.benchmarks.result import LEDGER, Alarm, DataIdentity, Measurement, Result, Shard, measured, worst_case
+from robnet_zoo.benchmarks.result import Alarm, Result, Shard
+from robnet_zoo.benchmarks.run import Run
 from robnet_zoo.benchmarks.targets import Target, TargetError
-from robnet_zoo.data import DataError, Images, check_fits
-from robnet_zoo.documents import Document
+from robnet_zoo.data import Images
 from robnet_zoo.progress import bar as progress_bar
 
 CHUNK = 32  # batches whose float32 images are held in memory at once
-SINGULAR = {"steps": "step", "margins": "margin", "distances": "distance"}  # of a ledger's list, in an entry
-Entry = dict[str, Any]
 Add = Callable[[Mapping[str, Any]], None]
 
 
@@ -61,7 +54,7 @@ def evaluate(
     if protocol.threat != "white_box":
         raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
     _check_gradients(target, protocol)
-    (result,) = _evaluate([_Run(target, images, protocol, None, shard, output)], progress=progress)
+    (result,) = _evaluate([Run(target, images, protocol, None, shard, output)], progress=progress)
     return result
 
 
@@ -83,113 +76,8 @@ def evaluate_transfer(
         raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
     _check_gradients(source, protocol)
     paths = [None] * len(targets) if outputs is None else outputs
-    runs = [_Run(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)]
+    runs = [Run(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)]
     return _evaluate(runs, progress=progress)
-
-
-@dataclass
-class _Run:
-    """One document in the making: a target, and how its outcomes are found."""
-
-    target: Target
-    images: Images
-    protocol: Protocol
-    source: Target | None
-    shard: Shard | None
-    output: Path | None
-    journal: Journal = field(init=False)
-    alarms: list[Alarm] = field(default_factory=list)  # that the probes gave
-
-    def __post_init__(self) -> None:
-        self.images = _fitting(self.target, self.images, self.protocol)
-        count = 1 if self.shard is None else self.shard.count
-        if len(self.images) <= (count - 1) * self.protocol.batch:
-            expected = f"expected at least {count} batches of {self.protocol.batch} for as many shards"
-            raise DataError(f"{self.images.name}: {expected}, got {len(self.images)} images")
-        place = None if self.output is None else self.output.absolute()
-        if place is not None and (place.is_dir() or any(p.exists() and not p.is_dir() for p in place.parents)):
-            raise DataError(f"{self.output}: expected the path of a file to write, got one that cannot be")
-
-    @property
-    def samples(self) -> list[int]:
-        """Which images this process measures: whole batches, so that no batch depends on the shards."""
-        shard, batch = self.shard or Shard(index=0, count=1), self.protocol.batch
-        return [sample for sample in range(len(self.images)) if sample // batch % shard.count == shard.index]
-
-    @property
-    def data(self) -> DataIdentity:
-        """The images, by hash."""
-        images = self.images
-        return DataIdentity(name=images.name, sha256=images.sha256, n=len(images), classes=tuple(images.classes))
-
-    def finished(self) -> Result | None:
-        """The document of this very run, if it is there and complete. Raises DataError if there is another."""
-        if self.output is None or not self.output.exists():
-            return None
-        found = Result.load(self.output)
-        source = None if self.source is None else self.source.identity
-        expected = (self.protocol, self.target.identity, source, self.data, self.shard, software())
-        if (found.protocol, found.model, found.source, found.data, found.shard, found.software) != expected:
-            got = "got that of another model, protocol, data or version"
-            raise DataError(f"{self.output}: expected no file or the document of this run, {got}")
-        return found if found.complete else None
-
-    def open(self) -> Journal:
-        """The journal of this run, which its key names: whatever decides an outcome."""
-        parts: tuple[Document | None, ...] = (
-            self.protocol,
-            self.target.identity,
-            None if self.source is None else self.source.identity,
-            self.shard,
-            self.data,
-        )
-        text = [device(self.target.device), *(part.dumps() if part else "" for part in parts)]
-        key = hashlib.sha256(repr([*text, sorted(software().items())]).encode()).hexdigest()
-        path = None if self.output is None else self.output.with_name(f"{self.output.name}.journal")
-        self.journal = Journal(path, key)
-        return self.journal
-
-    def missing(self, attack: str, samples: Sequence[int]) -> list[int]:
-        """Of these images, those whose outcome under an attack the journal does not hold yet."""
-        done = {entry["sample"] for entry in self.journal.entries if entry["attack"] == attack}
-        return [sample for sample in samples if sample not in done]
-
-    def batch(self, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images (N, C, H, W) and labels (N,), where the target is."""
-        images, labels = self.images.batch(torch.tensor(samples))
-        return images.to(self.target.device), labels.to(self.target.device)
-
-    @torch.no_grad()
-    def judged(self, images: Tensor) -> Tensor:
-        """The target's logits, (N, K), in batches that are always full."""
-        size, start, logits = self.protocol.batch, 0, []
-        while start < len(images):
-            some = images[start : start + size]
-            full = torch.cat([some, some[:1].expand(size - len(some), -1, -1, -1)])
-            try:
-                logits.append(self.target.judge(full)[: len(some)])
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                size //= 2
-                continue
-            start += len(some)
-        return torch.cat(logits)
-
-
-def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:
-    """The images of the protocol, if they can be shown to the target."""
-    if protocol.n is not None:
-        if protocol.n > len(images):
-            raise DataError(f"{images.name}: expected {protocol.n} images for {protocol.name}, got {len(images)}")
-        images = images[: protocol.n]
-    wanted = protocol.data
-    if wanted and wanted.sha256 and images.sha256 != wanted.sha256:
-        expected = f"expected the images of {protocol.name}, {wanted.name} (sha256 {wanted.sha256[:12]})"
-        raise DataError(f"{images.name}: {expected}, got others ({images.sha256[:12]})")
-    if target.input_size is not None and target.num_classes is not None:
-        check_fits(images, input_size=target.input_size, num_classes=target.num_classes)
-    return images
 
 
 def _check_gradients(looked_at: Target, protocol: Protocol) -> None:
@@ -202,7 +90,7 @@ def _check_gradients(looked_at: Target, protocol: Protocol) -> None:
         )
 
 
-def _evaluate(runs: Sequence[_Run], *, progress: bool) -> list[Result]:
+def _evaluate(runs: Sequence[Run], *, progress: bool) -> list[Result]:
     """Fill the journals of runs that share everything but their targets, and write their documents."""
     written = [run.finished() for run in runs]
     missing = [run for run, result in zip(runs, written, strict=True) if result is None]
@@ -210,7 +98,7 @@ def _evaluate(runs: Sequence[_Run], *, progress: bool) -> list[Result]:
     return [next(fresh) if result is None else result for result in written]
 
 
-def _fill(runs: Sequence[_Run], *, progress: bool) -> list[Result]:
+def _fill(runs: Sequence[Run], *, progress: bool) -> list[Result]:
     with ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.open())
@@ -221,11 +109,11 @@ def _fill(runs: Sequence[_Run], *, progress: bool) -> list[Result]:
         try:
             with progress_bar(total=total, done=done, shown=progress) as bar:
                 _measure(runs, bar)
-            results = [_document(run, complete=True) for run in runs]
+            results = [run.document(complete=True) for run in runs]
         except KeyboardInterrupt:
             for run in runs:
                 if run.output is not None and run.journal.entries:
-                    _document(run, complete=False).save(run.output)
+                    run.document(complete=False).save(run.output)
             raise
         for run, result in zip(runs, results, strict=True):
             if run.output is not None:
@@ -235,7 +123,7 @@ def _fill(runs: Sequence[_Run], *, progress: bool) -> list[Result]:
     return results
 
 
-def _probed(run: _Run) -> list[Alarm]:
+def _probed(run: Run) -> list[Alarm]:
     """The alarms of a few queries, of as many images at once as there is memory for."""
     count = min(64, run.protocol.batch)
     while True:
@@ -247,7 +135,7 @@ def _probed(run: _Run) -> list[Alarm]:
             count //= 2
 
 
-def _measure(runs: Sequence[_Run], bar: tqdm[Any]) -> None:
+def _measure(runs: Sequence[Run], bar: tqdm[Any]) -> None:
     """Add what is missing to the journals: clean, then attack by attack."""
     protocol = runs[0].protocol
     size = CHUNK * protocol.batch
@@ -265,7 +153,7 @@ def _measure(runs: Sequence[_Run], bar: tqdm[Any]) -> None:
 
 
 @contextmanager
-def _adding(run: _Run, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
+def _adding(run: Run, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
     """A function that adds an outcome under this attack to the journal, with the seconds since the one before."""
     last = time.perf_counter()
 
@@ -279,7 +167,7 @@ def _adding(run: _Run, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
     yield add
 
 
-def _clean(run: _Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
+def _clean(run: Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
     """Measure without an attack; returns the logits, (N, K)."""
     bar.set_description("clean")
     with _adding(run, "clean", bar) as add:
@@ -298,7 +186,7 @@ def _clean(run: _Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
     return logits
 
 
-def _attack(run: _Run, attack: Attack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
+def _attack(run: Run, attack: Attack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
     """A white-box attack, or one on answers alone, on those images that have no outcome yet."""
     left = run.missing(attack.title, samples)
     if not left:
@@ -340,7 +228,7 @@ def _attack(run: _Run, attack: Attack, samples: Sequence[int], logits: Tensor, b
 
 
 def _transfer(
-    runs: Sequence[_Run], attack: Attack, samples: Sequence[int], logits: Sequence[Tensor], bar: tqdm[Any]
+    runs: Sequence[Run], attack: Attack, samples: Sequence[int], logits: Sequence[Tensor], bar: tqdm[Any]
 ) -> None:
     """An attack on the source, batch by batch, whose images every target judges."""
     source, batch = runs[0].source, runs[0].protocol.batch
@@ -368,7 +256,7 @@ def _transfer(
 
 
 def _judge_transfer(
-    run: _Run,
+    run: Run,
     attack: Attack,
     samples: Sequence[int],
     left: Sequence[int],
@@ -396,7 +284,7 @@ def _judge_transfer(
                 )
 
 
-def _autoattack(run: _Run, attack: AutoAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
+def _autoattack(run: Run, attack: AutoAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
     """The wrapped library, batch by batch: its random numbers belong to a batch, not to an image."""
     batch = run.protocol.batch
     for start in range(0, len(samples), batch):
@@ -435,51 +323,3 @@ def _share(total: int, index: int, count: int) -> int:
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _document(run: _Run, *, complete: bool) -> Result:
-    """The results document of what the journal holds."""
-    titles = ["clean", *(attack.title for attack in run.protocol.attacks)]
-    entries: dict[str, list[Entry]] = {title: [] for title in titles}
-    for entry in run.journal.entries:
-        entries[entry["attack"]].append(entry)
-    attack_of: dict[str, AnyAttack] = {attack.title: attack for attack in run.protocol.attacks}
-    measurements = tuple(
-        _measurement(title, attack_of.get(title), sorted(found, key=lambda entry: entry["sample"]), complete=complete)
-        for title, found in entries.items()
-        if found
-    )
-    result = Result(
-        protocol=run.protocol,
-        model=run.target.identity,
-        source=None if run.source is None else run.source.identity,
-        data=run.data,
-        shard=run.shard,
-        complete=complete,
-        software=software(),
-        device=device(run.target.device),
-        measurements=measurements,
-    )
-    if not complete:
-        return result
-    return result.model_copy(
-        update={
-            "worst_case": worst_case(measurements) if len(measurements) > 1 else None,
-            "examples": () if run.source else examples(run.target, run.images, run.protocol, run.samples, measurements),
-            "alarms": (*run.alarms, *alarms.from_result(result)),
-        }
-    )
-
-
-def _measurement(title: str, attack: AnyAttack | None, entries: Sequence[Entry], *, complete: bool) -> Measurement:
-    correct = [entry["correct"] for entry in entries]
-    ledger: dict[str, Any] = {
-        name: tuple(entry[SINGULAR.get(name, name)] for entry in entries)
-        for name in LEDGER
-        if SINGULAR.get(name, name) in entries[0]
-    }
-    if isinstance(attack, AutoAttack):
-        ledger["flags"] = attack.flags(ledger["broken_by"], {flag for entry in entries for flag in entry["flags"]})
-    if not complete:
-        ledger["samples"] = tuple(entry["sample"] for entry in entries)
-    return measured(title, correct, seconds=sum(entry["seconds"] for entry in entries), **ledger)

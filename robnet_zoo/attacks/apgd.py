@@ -39,9 +39,8 @@ class Apgd(Attack):
         return f"apgd_{short}" if not self.target_classes else f"apgd_{short}_t"
 
     def check(self, classes: int) -> None:
-        needed = 4 if self.target_classes else 3
-        if self.loss == "dlr" and classes < needed:
-            raise AttackError(f"{self.title}: the loss dlr needs {needed} classes, got {classes}")
+        if self.loss == "dlr" and classes < 4:  # with a target, which may be given
+            raise AttackError(f"{self.title}: the loss dlr needs 4 classes, got {classes}")
 
     def tries(self, classes: int) -> int:
         return self.restarts * max(1, min(self.target_classes, classes - 1))

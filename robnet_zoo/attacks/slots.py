@@ -20,31 +20,9 @@ from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, See
 from robnet_zoo.attacks.ball import length
 from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import margin
+from robnet_zoo.attacks.outcome import Outcome
 
 TOLERANCE = 1e-6  # of the ball's radius, in image units: the rounding of float32 near 1
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one image.
-
-    image: (C, H, W), the adversarial image if fooled, else the last one tried. step: how many steps had been taken when
-    it was first fooled. margin: the best one seen (`losses.margin`), positive where the attack succeeded. distance: of
-    `image` from the clean one. forwards, backwards: of the fast form; judged: forwards of the original.
-    unconfirmed: successes that the fast form claimed and the original did not confirm; they count as none.
-    """
-
-    sample: int
-    image: Tensor
-    fooled: bool
-    step: int | None
-    margin: float
-    distance: float
-    tries: int
-    forwards: int
-    backwards: int
-    judged: int
-    unconfirmed: int
 
 
 @dataclass
