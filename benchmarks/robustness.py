@@ -193,7 +193,7 @@ def _attack(run: Run, attack: Attack, samples: Sequence[int], logits: Tensor, ba
         return
     images, labels = run.batch(left)
     place = {sample: index for index, sample in enumerate(samples)}
-    right = (logits.argmax(1) == run.batch(samples)[1]).tolist()
+    right = (logits.argmax(1).cpu() == run.images.labels[torch.tensor(samples)]).tolist()
     with _adding(run, attack.title, bar) as add:
 
         def found(outcome: attacks.Outcome) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, loss_gradient
 from robnet_zoo.attacks.ball import Norm, length, project, steepest
 from robnet_zoo.attacks.keyed import Key, normal, uniform
-from robnet_zoo.attacks.losses import LOSSES, LossName
+from robnet_zoo.attacks.losses import LOSSES, LossName, likeliest_wrong
 
 MOMENTUM = 0.75  # alpha of algorithm 1
 
@@ -53,10 +53,9 @@ class Apgd(Attack):
         rows["x"] = project(clean + eps * start, clean, eps, self.norm)
         rows["aim"] = rows["target"]
         if self.target_classes:
-            wrong = rows["clean_logits"].scatter(1, rows["label"][:, None], -torch.inf)
-            ranking = wrong.argsort(dim=1, descending=True, stable=True)  # (N, K), the label last
+            ranking = likeliest_wrong(rows["clean_logits"], rows["label"])  # (N, K)
             tries = torch.tensor([key.restart for key in keys], device=clean.device)
-            place = tries % self.tries(wrong.shape[1]) // self.restarts
+            place = tries % self.tries(ranking.shape[1]) // self.restarts
             aim = ranking.gather(1, place[:, None])[:, 0]
             rows["aim"] = torch.where(rows["target"] >= 0, rows["target"], aim)
         unknown = torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device)

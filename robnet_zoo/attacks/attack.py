@@ -39,6 +39,13 @@ class AttackError(ValueError):
     """Images, labels or parameters that an attack cannot work with; one line that says what was expected."""
 
 
+def check_box(images: Tensor) -> None:
+    """Raise AttackError unless all images are in [0, 1]; NaN is not."""
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise AttackError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
+
+
 class Attack(Document):
     """Base of the attacks. A try begins, then queries the model and advances until it is finished.
 

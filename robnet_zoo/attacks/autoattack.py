@@ -24,7 +24,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from robnet_zoo.attacks.attack import Classifier
+from robnet_zoo.attacks.attack import AttackError, Classifier, check_box
 from robnet_zoo.attacks.ball import Norm, length
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.attacks.slots import TOLERANCE
@@ -132,13 +132,13 @@ class AutoAttack(Document):
         return set(self.components) == {"square"}
 
     def check(self, classes: int) -> None:
-        """Raise ValueError if the attack is not defined for so few classes: the library would stop halfway."""
+        """Raise AttackError if the attack is not defined for so few classes: the library would stop halfway."""
         aimed = [name for name in self.components if name in ("apgd-t", "fab-t")]
         if aimed and classes <= TARGETS:
             needs = f"{' and '.join(aimed)} aim at {TARGETS} wrong classes"
-            raise ValueError(f"{self.title}: {needs}, expected {TARGETS + 1} classes or more, got {classes}")
+            raise AttackError(f"{self.title}: {needs}, expected {TARGETS + 1} classes or more, got {classes}")
         if "apgd-dlr" in self.components and classes < 3:
-            raise ValueError(f"{self.title}: apgd-dlr needs 3 classes, got {classes}")
+            raise AttackError(f"{self.title}: apgd-dlr needs 3 classes, got {classes}")
 
     def stock(self, model: Classifier, *, eps: float, seed: int, device: torch.device) -> Any:
         """The library's own object, with the parameters that it gives the standard version."""
@@ -161,7 +161,7 @@ class AutoAttack(Document):
         are. images: (N, C, H, W) in [0, 1], float32. labels: (N,). eps: in image units. Decisions are those of the
         library's `run_standard_evaluation` on this batch. Torch's global generators, the interpreter's tracer, the
         library's logger and the model are left as they were.
-        Raises ValueError if images leave [0, 1] or there are too few classes, AutoAttackError if the package is
+        Raises AttackError if images leave [0, 1] or there are too few classes, AutoAttackError if the package is
         missing or the model is not what the attack needs.
         """
         started = time.perf_counter()
@@ -194,16 +194,14 @@ class AutoAttack(Document):
         """Which images the model classifies rightly as they are, once everything is what the attack needs."""
         if images.dtype != torch.float32:
             raise AutoAttackError(f"{self.title}: expected images in float32, got {images.dtype}")
-        low, high = images.aminmax()
-        if not (low >= 0 and high <= 1):  # also refuses NaN
-            raise ValueError(f"{self.title}: expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
+        check_box(images)
         with torch.no_grad():
             logits = model(images)
         if logits.dtype != torch.float32:
             raise AutoAttackError(f"{self.title}: expected logits in float32, got {logits.dtype}")
         self.check(logits.shape[1])
         if not (labels.min() >= 0 and labels.max() < logits.shape[1]):
-            raise ValueError(f"{self.title}: expected labels from 0 to {logits.shape[1] - 1}, got others")
+            raise AttackError(f"{self.title}: expected labels from 0 to {logits.shape[1] - 1}, got others")
         if not self.gradient_free:
             with torch.enable_grad():
                 known = model(images[:1].clone().requires_grad_()).requires_grad

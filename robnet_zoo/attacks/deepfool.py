@@ -12,6 +12,7 @@ from torch import Tensor
 from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, project, steepest
 from robnet_zoo.attacks.keyed import Key
+from robnet_zoo.attacks.losses import likeliest_wrong
 
 
 class DeepFool(Attack):
@@ -48,10 +49,9 @@ class DeepFool(Attack):
         rows["x"] = rows["clean"]
         rows["shift"] = torch.zeros_like(rows["clean"])  # without the overshoot
         rows["crossed"] = torch.zeros_like(rows["label"], dtype=torch.bool)
-        wrong = rows["clean_logits"].scatter(1, rows["label"][:, None], -torch.inf)
-        rows["ranking"] = wrong.argsort(dim=1, descending=True, stable=True)[:, : self.candidates]
+        ranking = likeliest_wrong(rows["clean_logits"], rows["label"])[:, :-1]  # (N, K - 1)
         aimed = (rows["target"] >= 0)[:, None]  # towards a target, that class alone
-        rows["ranking"] = torch.where(aimed, rows["target"][:, None], rows["ranking"][:, : wrong.shape[1] - 1])
+        rows["ranking"] = torch.where(aimed, rows["target"][:, None], ranking[:, : self.candidates])
 
     def query(self, model: Classifier, rows: Rows) -> Seen:
         x = rows["x"].detach().requires_grad_()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, check_box, loss_gradient
 from robnet_zoo.attacks.ball import Norm, Radius, project, random_start, steepest
 from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import LOSSES, LossName
@@ -175,7 +175,7 @@ def fgsm(model: Classifier, images: Tensor, labels: Tensor, *, eps: float) -> Te
     images: (N, C, H, W) in [0, 1]. labels: (N,). eps: in image units, e.g. 8/255.
     Returns the adversarial images, same shape. Raises AttackError if images leave [0, 1].
     """
-    _check(images)
+    check_box(images)
     gradient, _ = input_gradient(model, images, labels)
     return project(images + eps * gradient.sign(), images, eps)
 
@@ -187,7 +187,7 @@ def n_fgsm(
 
     For training alone: the images leave the ball of radius eps, though not [0, 1]. Arguments as in `pgd`.
     """
-    _check(images)
+    check_box(images)
     noisy = images + torch.empty_like(images).uniform_(-2 * eps, 2 * eps, generator=generator)
     gradient, _ = input_gradient(model, noisy, labels)
     return (noisy + step * gradient.sign()).clamp_(0, 1)
@@ -210,7 +210,7 @@ def pgd(
     generator: of the uniform random start in the ball, which is clamped to [0, 1]; None starts at the images.
     Returns the last iterates, same shape. Raises AttackError if images leave [0, 1].
     """
-    _check(images)
+    check_box(images)
     adversarial = images
     if generator is not None:
         start = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
@@ -224,9 +224,3 @@ def pgd(
 def input_gradient(model: Classifier, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(gradient of the summed cross-entropy with respect to the images, logits): (N, C, H, W), (N, K)."""
     return loss_gradient(model, images, LOSSES["cross_entropy"], labels, torch.full_like(labels, -1))
-
-
-def _check(images: Tensor) -> None:
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):  # also refuses NaN
-        raise AttackError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")

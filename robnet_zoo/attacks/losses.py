@@ -52,4 +52,10 @@ def largest_other(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, labels[:, None], -torch.inf).amax(1)
 
 
+def likeliest_wrong(logits: Tensor, labels: Tensor) -> Tensor:
+    """All classes, the likeliest wrong one first and the label last: (N, K), (N,) -> (N, K)."""
+    wrong = logits.scatter(1, labels[:, None], -torch.inf)
+    return wrong.argsort(dim=1, descending=True, stable=True)
+
+
 LOSSES: Mapping[str, Loss] = MappingProxyType({"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr})

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen
+from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, check_box
 from robnet_zoo.attacks.ball import length
 from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import margin
@@ -172,9 +172,7 @@ class Slots:
         if self.slots < 1:
             raise AttackError(f"expected at least 1 slot, got {self.slots}")
         if len(self.images):
-            low, high = self.images.aminmax()
-            if not (low >= 0 and high <= 1):  # also refuses NaN
-                raise AttackError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
+            check_box(self.images)
         self.targets = torch.full_like(self.labels, -1) if self.targets is None else self.targets
         self.eps = torch.as_tensor(self.eps).to(self.images).expand(len(self.images))
 
