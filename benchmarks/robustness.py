@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -233,10 +233,10 @@ def _transfer(
     """An attack on the source, batch by batch, whose images every target judges."""
     source, batch = runs[0].source, runs[0].protocol.batch
     assert source is not None
+    missing = [set(run.missing(attack.title, samples)) for run in runs]
     for start in range(0, len(samples), batch):
         some = samples[start : start + batch]
-        missing = [run.missing(attack.title, some) for run in runs]
-        if not any(missing):
+        if all(left.isdisjoint(some) for left in missing):
             continue
         images, labels = runs[0].batch(some)
         eps, seed = runs[0].protocol.eps_value, runs[0].protocol.seed
@@ -259,7 +259,7 @@ def _judge_transfer(
     run: Run,
     attack: Attack,
     samples: Sequence[int],
-    left: Sequence[int],
+    left: Set[int],
     found: Tensor,
     right: Tensor,
     bar: tqdm[Any],
@@ -287,10 +287,10 @@ def _judge_transfer(
 def _autoattack(run: Run, attack: AutoAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
     """The wrapped library, batch by batch: its random numbers belong to a batch, not to an image."""
     batch = run.protocol.batch
+    left = set(run.missing(attack.title, samples))
     for start in range(0, len(samples), batch):
         some = samples[start : start + batch]
-        left = set(run.missing(attack.title, some))
-        if not left:
+        if left.isdisjoint(some):
             continue
         images, labels = run.batch(some)
         with _adding(run, attack.title, bar) as add:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robnet_zoo.attacks import AnyAttack, AutoAttack
+from robnet_zoo.attacks.slots import in_full_batch
 from robnet_zoo.benchmarks import alarms
 from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.examples import examples
@@ -99,15 +100,13 @@ class Run:
         images, labels = self.images.batch(torch.tensor(samples))
         return images.to(self.target.device), labels.to(self.target.device)
 
-    @torch.no_grad()
     def judged(self, images: Tensor) -> Tensor:
         """The target's logits, (N, K), in batches that are always full."""
         size, start, logits = self.protocol.batch, 0, []
         while start < len(images):
             some = images[start : start + size]
-            full = torch.cat([some, some[:1].expand(size - len(some), -1, -1, -1)])
             try:
-                logits.append(self.target.judge(full)[: len(some)])
+                logits.append(in_full_batch(self.target.judge, some, size))
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise

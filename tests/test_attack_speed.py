@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from brightness import Brightness
 from torch import nn
 
 from robnet_zoo.attacks import Pgd
@@ -16,18 +17,6 @@ from robnet_zoo.data import Images
 from robnet_zoo.documents import DocumentError
 
 N, STEPS, CHUNK = 7, 8, 3  # 8 steps of 2 lead from one end of the ball to the other
-
-
-class Brightness(nn.Module):
-    """Class 1 if the image is brighter than a half: what an attack can reach is known in closed form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(10.0))
-
-    def forward(self, x):
-        bright = self.scale * (x.mean((1, 2, 3)) - 0.5)
-        return torch.stack([-bright, bright], dim=1)
 
 
 @pytest.fixture

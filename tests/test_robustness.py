@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from brightness import Brightness
 from torch import nn
 
 from robnet_zoo import cli, data
@@ -32,18 +33,6 @@ SHORT = Protocol(
     batch=8,
     attacks=(Fgsm(), Pgd(steps=4, step="8/255", restarts=2), DeepFool(steps=3, candidates=2)),
 )
-
-
-class Brightness(nn.Module):
-    """Class 1 if the image is brighter than a half: its robust accuracy is known in closed form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(10.0))
-
-    def forward(self, x):
-        bright = self.scale * (x.mean((1, 2, 3)) - 0.5)
-        return torch.stack([-bright, bright], dim=1)
 
 
 class Darkness(Brightness):
@@ -249,6 +238,7 @@ def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(tmp_path, monkeyp
 
 def measure(output: Path, protocol: Path) -> None:
     """What a process of its own runs."""
+    torch.set_num_threads(1)  # as in the tests' own process: the number of threads is part of what a run is
     cli.main(["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
 
 

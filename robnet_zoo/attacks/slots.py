@@ -308,13 +308,8 @@ class Slots:
         rows = {key: value[None] for key, value in job.rows.items()}
         return self.attack.result(rows, rows["x"])[0]
 
-    @torch.no_grad()
     def _judged(self, images: Tensor) -> Tensor:
-        """The judge's logits; the batch is filled up, so that its shape does not depend on how many wait."""
-        count = len(images)
-        if count < self.slots:
-            images = torch.cat([images, images[:1].expand(self.slots - count, -1, -1, -1)])
-        return (self.model if self.judge is None else self.judge)(images)[:count]
+        return in_full_batch(self.model if self.judge is None else self.judge, images, self.slots)
 
     def _confirm(self) -> None:
         """Judge what waits."""
@@ -414,6 +409,15 @@ class Slots:
             self.queue.appendleft(job)
         self.slots //= 2
         self.jobs, self.rows = [None] * self.slots, {}
+
+
+@torch.no_grad()
+def in_full_batch(model: Classifier, images: Tensor, size: int) -> Tensor:
+    """Logits, (N, K), of N <= size images in a batch of `size`, so that its shape does not depend on how many come."""
+    count = len(images)
+    if count < size:
+        images = torch.cat([images, images[:1].expand(size - count, -1, -1, -1)])
+    return model(images)[:count]
 
 
 def _tiled(slots: Sequence[int], width: int) -> list[int]:
