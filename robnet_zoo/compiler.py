@@ -1,4 +1,4 @@
-"""From a spec to a network: `compile`; from a network to its fast form: `for_inference`."""
+"""From a spec to a network: `compile`; from a network to its fast forms: `for_inference` and `for_training`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from robnet_zoo.genotype import Genotype
 from robnet_zoo.inference import InferenceNetwork
 from robnet_zoo.network import Network
 from robnet_zoo.passes import COMPILER_PASSES, apply
+from robnet_zoo.training_form import TrainingForm
 
 
 def compile(
@@ -40,3 +41,13 @@ def for_inference(
         raise TypeError(f"expected a robnet_zoo Network, got {type(model).__name__}")
     with torch.no_grad():
         return InferenceNetwork(model, dtype=dtype, channels_last=channels_last)
+
+
+def for_training(network: Network, *, dtype: torch.dtype = torch.float32) -> TrainingForm:
+    """A network in its training form: its own parameters and batch norms, arranged for speed.
+
+    dtype: of the cells' arithmetic. Logits, gradients and running statistics are the network's own, in float64 to 1e-9.
+    """
+    if not isinstance(network, Network):
+        raise TypeError(f"expected a robnet_zoo Network, got {type(network).__name__}")
+    return TrainingForm(network, dtype=dtype)

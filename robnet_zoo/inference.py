@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ class Value:
     def halves(self) -> tuple[Tensor, Tensor]:
         """The rectified pixels with even, and those with odd, coordinates: two of (N, C, H/2, W/2)."""
         if self._halves is None:
-            self._halves = (_dense(self.relu[:, :, ::2, ::2]), _dense(self.relu[:, :, 1::2, 1::2]))
+            self._halves = (every_second(self.relu), every_second(self.relu, start=1))
         return self._halves
 
 
@@ -69,14 +70,13 @@ class Pointwise(nn.Module):
             y = F.conv2d(x, self.weight[:, :, None, None], self.bias)
             y = y if total is None else total + y
             return F.relu(y) if self.relu else y
-        pixels = _pixels(x)  # (N * H * W, in)
         if total is None:
-            sums = F.linear(pixels, self.weight, self.bias)  # (N * H * W, out)
+            sums = F.linear(pixels(x), self.weight, self.bias)  # (N * H * W, out)
         else:
-            sums = _pixels(total).addmm_(pixels, self.weight.t())
+            sums = pixels(total).addmm_(pixels(x), self.weight.t())
             sums = sums if self.bias is None else sums.add_(self.bias)
         sums = F.relu_(sums) if self.relu else sums  # before the view, so that autograd sees no write to a view
-        return sums.view(x.shape[0], x.shape[2], x.shape[3], -1).permute(0, 3, 1, 2)
+        return as_image(sums, x)
 
 
 class Affine(nn.Module):
@@ -99,7 +99,7 @@ class Subsampled(nn.Module):
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        return _dense(self.conv(x)[:, :, ::2, ::2])  # (N, C, H/2, W/2)
+        return every_second(self.conv(x))  # (N, C, H/2, W/2)
 
 
 class Mix(nn.Module):
@@ -277,7 +277,7 @@ class InferenceNetwork(nn.Module):
         before, last = stages[:1], stages[-1:]  # one and the same for a stem of one stage
         for cell in self.cells:
             before, last = last, cell(before, last)
-        return torch.cat([value.x for value in last], dim=1)
+        return keep_layout(torch.cat([value.x for value in last], dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.global_pool(self.forward_features(x).to(torch.promote_types(self.dtype, torch.float32)))
@@ -352,11 +352,51 @@ def _gather_biases(adders: Sequence[Pointwise]) -> None:
         adders[0].bias = nn.Parameter(torch.stack(biases).sum(0))
 
 
-def _pixels(x: Tensor) -> Tensor:
+def pixels(x: Tensor) -> Tensor:
     """(N, C, H, W) in channels-last layout -> (N * H * W, C), without a copy."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def _dense(x: Tensor) -> Tensor:
-    """x with its memory in the order of its channels-last or default layout, without gaps."""
-    return x.contiguous(memory_format=torch.channels_last if x.stride(1) == 1 else torch.contiguous_format)
+def as_image(rows: Tensor, like: Tensor) -> Tensor:
+    """(N * H * W, C) -> (N, C, H, W) in channels-last layout, with N, H and W of `like`, without a copy."""
+    return rows.view(like.shape[0], like.shape[2], like.shape[3], -1).permute(0, 3, 1, 2)
+
+
+def every_second(x: Tensor, *, start: int = 0) -> Tensor:
+    """Every second pixel from (start, start) on: (N, C, H, W) -> (N, C, H/2, W/2), dense, in the layout of x."""
+    return _EverySecond.apply(x, start)
+
+
+def keep_layout(x: Tensor) -> Tensor:
+    """x; its gradient gets x's layout. What follows a mean over pixels has none, and all layers below would be slow."""
+    return _KeepLayout.apply(x)
+
+
+class _EverySecond(torch.autograd.Function):
+    """A strided slice whose gradient has the layout of its input: autograd's own is always in the default one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, start: int) -> Tensor:
+        ctx.shape, ctx.start, ctx.layout = x.shape, start, _layout(x)
+        return x[:, :, start::2, start::2].contiguous(memory_format=ctx.layout)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        whole = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.layout).zero_()
+        whole[:, :, ctx.start :: 2, ctx.start :: 2] = gradient
+        return whole, None
+
+
+class _KeepLayout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.layout = _layout(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=ctx.layout)
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.stride(1) == 1 else torch.contiguous_format

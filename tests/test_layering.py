@@ -22,7 +22,7 @@ LAYERS = (
     {"passes", "blueprint"},
     {"operations"},
     {"network"},
-    {"inference", "compiler"},
+    {"inference", "training_form", "compiler"},
     {"weights", "baselines"},
     {"zoo"},
     {"__init__"},

@@ -49,12 +49,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tiny, images, tmp_pa
     calls = 0
     real = loop.attack
 
-    def stop_in_the_second_epoch(*arguments):
+    def stop_in_the_second_epoch(*arguments, **strength):
         nonlocal calls
         calls += 1
         if calls == 6:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **strength)
 
     monkeypatch.setattr(loop, "attack", stop_in_the_second_epoch)
     with pytest.raises(KeyboardInterrupt):
@@ -71,11 +71,11 @@ def test_a_run_that_was_stopped_within_an_epoch_goes_on_to_the_same_weights(tiny
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     real, steps = loop._step, []
 
-    def stop_at_the_fifth(*arguments):
+    def stop_at_the_fifth(*arguments, **strength):
         steps.append(1)
         if len(steps) == 5:  # of 3 an epoch
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **strength)
 
     monkeypatch.setattr(loop, "_step", stop_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
@@ -153,8 +153,8 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, images, tmp_pat
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(tiny, images, tmp_path, monkeypatch):
     real = loop.attack
 
-    def poison(network, batch, labels, recipe, generator):
-        found = real(network, batch, labels, recipe, generator)
+    def poison(*arguments, **strength):
+        found = real(*arguments, **strength)
         return found * float("nan") if (tmp_path / "checkpoint.pt").exists() else found
 
     monkeypatch.setattr(loop, "attack", poison)
@@ -272,7 +272,7 @@ def halves_in_turn(spec, images) -> Network:
                 pixels, labels = split.batch(batch)
                 pixels = loop.augment(pixels, TOGETHER, generator)
                 pixels = loop.attack(run.network, pixels, labels, TOGETHER, generator)
-                loss = torch.nn.functional.cross_entropy(run.network.train()(pixels), labels)
+                loss = torch.nn.functional.cross_entropy(run.trained.train()(pixels), labels)
                 (loss / 2).backward()
                 after.append({key: value.clone() for key, value in run.network.named_buffers()})
             for group in run.optimizer.param_groups:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from robnet_zoo.attacks import n_fgsm, pgd
-from robnet_zoo.compiler import compile, for_inference
+from robnet_zoo.compiler import compile, for_inference, for_training
 from robnet_zoo.data import Images, check_fits
 from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.genotype import Genotype
@@ -43,7 +43,7 @@ class _Run:
     """Everything that changes while training, and that a checkpoint holds."""
 
     network: Network
-    trained: nn.Module  # the same network, with gradients that are the mean over all processes
+    trained: nn.Module  # the same network in its training form, with gradients that are the mean over all processes
     optimizer: torch.optim.SGD
     world: World
     average: Network | None  # of the weights, where the recipe asks for one: what is validated and given
@@ -176,7 +176,8 @@ def _start(spec: Genotype, recipe: Recipe, world: World) -> _Run:
         momentum=recipe.momentum,
         nesterov=recipe.nesterov and recipe.momentum > 0,
     )
-    return _Run(network, world.wrapped(network), optimizer, world, average)
+    form = for_training(network, dtype=getattr(torch, recipe.dtype))
+    return _Run(network, world.wrapped(form), optimizer, world, average)
 
 
 def _epoch(run: _Run, training: Images, recipe: Recipe, bar: tqdm[Any], checkpoint: Path) -> None:
@@ -190,7 +191,7 @@ def _epoch(run: _Run, training: Images, recipe: Recipe, bar: tqdm[Any], checkpoi
             group["lr"] = recipe.lr * _schedule(done, recipe.warmup)
         batch = order[run.step * recipe.batch : (run.step + 1) * recipe.batch]
         images, labels = training.batch(batch[run.world.share(recipe.batch)])
-        loss = _step(run, images, labels, recipe)
+        loss = _step(run, images, labels, recipe, done)
         if not math.isfinite(loss):
             raise TrainingError(f"epoch {run.epoch}, step {run.step}: expected a finite loss, got {loss}")
         run.step, run.loss = run.step + 1, run.loss + loss
@@ -201,19 +202,18 @@ def _epoch(run: _Run, training: Images, recipe: Recipe, bar: tqdm[Any], checkpoi
             saved = time.monotonic()
 
 
-def _step(run: _Run, images: Tensor, labels: Tensor, recipe: Recipe) -> float:
+def _step(run: _Run, images: Tensor, labels: Tensor, recipe: Recipe, done: float) -> float:
     """One step of the optimizer, if the loss is finite; returns the loss, which is the mean over all processes.
 
-    Batch norms see the images of their own process; their running statistics are averaged after the step.
+    done: the share of the run that is over. Batch norms see the images of their own process; their running statistics
+    are averaged after the step.
     """
     generator = _generator(recipe.seed, run.updates, run.world.rank)
     images = augment(images, recipe, generator)
     images = resize(images, recipe.size_at(run.epoch, images.shape[-1]))
-    images = attack(run.network, images, labels, recipe, generator)
+    images = attack(run.network, images, labels, recipe, generator, strength=recipe.strength(done))
     run.trained.train()
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
-        logits = run.trained(images.contiguous(memory_format=torch.channels_last))
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+    loss = F.cross_entropy(run.trained(images), labels, label_smoothing=recipe.label_smoothing)
     mean = run.world.total([loss.item()])[0] / run.world.size
     if not math.isfinite(mean):
         return mean
@@ -240,11 +240,11 @@ def _generator(seed: int, update: int, rank: int) -> torch.Generator:
 @torch.no_grad()
 def _average(average: Network, network: Network, *, decay: float) -> None:
     """Move the averaged weights and batch-norm statistics towards the network's."""
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
+    means, values = average.state_dict(), network.state_dict()
+    floating = [key for key, mean in means.items() if mean.is_floating_point()]
+    torch._foreach_lerp_([means[key] for key in floating], [values[key] for key in floating], 1 - decay)
+    for key in means.keys() - set(floating):
+        means[key].copy_(values[key])
 
 
 def _schedule(done: float, warmup: float) -> float:
@@ -280,13 +280,24 @@ def resize(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp_(0, 1)
 
 
-def attack(network: Network, images: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Adversarial images for the network as it would answer in eval mode; the network itself is not touched."""
+def attack(
+    network: Network,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    strength: float = 1.0,
+) -> Tensor:
+    """Adversarial images for the network as it would answer in eval mode; the network itself is not touched.
+
+    strength: what eps and step are multiplied with.
+    """
     chosen = recipe.attack
     if not chosen.steps:
         return images
     fast = for_inference(network, dtype=getattr(torch, chosen.dtype))
-    eps, step = chosen.eps_value, chosen.step_value
+    eps, step = strength * chosen.eps_value, strength * chosen.step_value
     if chosen.kind == "n_fgsm":
         return n_fgsm(fast, images, labels, eps=eps, step=step, generator=generator)
     return pgd(fast, images, labels, eps=eps, step=step, steps=chosen.steps, generator=generator)

@@ -70,11 +70,14 @@ class Recipe(Document):
     crop: Annotated[int, Field(ge=0, description="zero padding in pixels before a random crop")] = 4
     flip: bool = True
     attack: Attack = Attack()
+    eps_warmup: Annotated[
+        float, Field(ge=0, lt=1, description="share of the run over which eps and step grow from 0 to the attack's")
+    ] = 0.0
     stages: Annotated[
         Tuple[Stage], Field(description="smaller images first; the epochs that are left see them whole")
     ] = ()
     dtype: Annotated[
-        Literal["bfloat16", "float32"], Field(description="of the training step: bfloat16 is autocast")
+        Literal["bfloat16", "float32"], Field(description="of the training step's arithmetic; weights are float32")
     ] = "float32"
     clip: Annotated[float, Field(ge=0, description="largest norm of the gradient; 0 does not clip")] = 0.0
     ema: Annotated[
@@ -105,6 +108,10 @@ class Recipe(Document):
         over = sum(pixels[:whole]) + (epochs - whole) * (pixels[whole] if whole < self.epochs else 0)
         return over / sum(pixels)
 
+    def strength(self, done: float) -> float:
+        """What eps and step are multiplied with when the share `done` of the run is over."""
+        return min(1.0, done / self.eps_warmup) if self.eps_warmup else 1.0
+
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
@@ -133,16 +140,15 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             # robnet_free.fast_cifar10 on two CPU cores: most epochs at a quarter of the pixels.
             Recipe(
                 name="fast_cifar10",
-                epochs=12,
-                stages=(Stage(size=16, epochs=8), Stage(size=24, epochs=2)),
+                epochs=8,
+                stages=(Stage(size=16, epochs=5), Stage(size=24, epochs=1)),
                 lr=0.1,
                 warmup=0.05,
                 attack=Attack(kind="n_fgsm", step="8/255", steps=1),
+                eps_warmup=0.1,
                 dtype="bfloat16",
-                clip=5.0,
-                ema=0.99,
+                ema=0.995,
                 label_smoothing=0.05,
-                validation=250,
             ),
         )
     }

@@ -1,0 +1,61 @@
+"""Small networks that hold every kind of block that a spec can ask for."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from robnet_zoo.compiler import compile
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.network import Network
+from robnet_zoo.vocabulary import OPERATIONS
+
+
+def genotype(cells: Mapping[str, Mapping[str, list[str]]], layout: str, **network: object) -> Genotype:
+    """Cells of two nodes by one-letter name, each its operations by edge; a layout `aba` names three of them."""
+    edges, names = ["0->2", "1->2", "0->3", "1->3", "2->3"], list(OPERATIONS)
+    config = {"stem": "cifar", "channels": 4, "depth": len(layout), "reductions": [1], "num_classes": 5}
+    return Genotype.parse(
+        {
+            "schema_version": 1,
+            "name": "small",
+            "operations": names,
+            "cells": {
+                letter: {
+                    "alpha": [[int(name in carried.get(edge, [])) for name in names] for edge in edges],
+                    "concat": [node for node in (2, 3) if any(edge.endswith(str(node)) for edge in carried)],
+                }
+                for letter, carried in cells.items()
+            },
+            "layout": list(layout),
+            "network": config | {"input_size": [3, 8, 8], "affine": True} | network,
+        }
+    )
+
+
+EVERYTHING = {"0->2": list(OPERATIONS), "1->3": list(OPERATIONS), "2->3": list(OPERATIONS)}
+SEPARABLE = {"0->2": ["sep_conv_3x3"], "1->2": ["identity", "sep_conv_3x3"], "2->3": ["sep_conv_3x3", "identity"]}
+IDENTITIES = {"0->2": ["identity"], "1->2": ["identity"], "1->3": ["identity"], "2->3": ["identity"]}
+FIRST_INPUT, SECOND_INPUT = {"0->2": ["sep_conv_3x3", "identity"]}, {"1->2": ["identity", "max_pool_3x3"]}
+SPECS = {
+    "every operation": genotype({"a": EVERYTHING}, "aaa"),
+    "every operation, norms without scale": genotype({"a": EVERYTHING}, "aaa", affine=False),
+    "identities alone": genotype({"a": IDENTITIES}, "aaa"),
+    "cells that read one input": genotype({"a": SEPARABLE, "b": FIRST_INPUT, "c": SECOND_INPUT}, "abaca"),
+    "two reductions in a row, the first at once": genotype({"a": SEPARABLE}, "aaaa", reductions=[0, 1]),
+    "imagenet stem": genotype({"a": SEPARABLE}, "aaa", stem="imagenet", input_size=[3, 32, 32]),
+}
+
+
+def network_of(spec: Genotype, *, seed: int = 0, **options: object) -> Network:
+    """Compiled in float64, its norms' statistics, scales and shifts random as if trained."""
+    torch.manual_seed(seed)
+    network = compile(spec, **options).double().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.2, 2.0)
+            if module.affine:
+                nn.init.uniform_(module.weight, -1.5, 1.5)  # a negative scale turns the order of values around
+                nn.init.uniform_(module.bias, -0.5, 0.5)
+    return network
