@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from robnet_zoo import weights
-from robnet_zoo.benchmarks import speed
+from robnet_zoo.benchmarks import speed, training_speed
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.documents import write_atomically
@@ -18,7 +18,7 @@ from robnet_zoo.zoo import load_spec, spec_names
 RESULTS = Path(__file__).parent / "results"
 OURS = ("apgd_ce", "apgd_dlr_t")
 ROOT = Path(__file__).resolve().parent.parent
-README, ROBUSTNESS = ROOT / "README.md", ROOT / "docs" / "robustness.md"
+README, ROBUSTNESS, TRAINING = ROOT / "README.md", ROOT / "docs" / "robustness.md", ROOT / "docs" / "training.md"
 
 
 def models() -> str:
@@ -51,6 +51,11 @@ def speeds() -> str:
     return speed.table(speed.SpeedResult.load(RESULTS / "speed.json"))
 
 
+def training_speeds() -> str:
+    """Images a second of adversarial training, beside a plain loop, from one run."""
+    return training_speed.table(training_speed.TrainingSpeedResult.load(RESULTS / "training_speed.json"))
+
+
 def agreements() -> str:
     """Our APGD beside its authors', on the same images."""
     lines = ["| model | images | eps | clean | theirs | our APGD-CE | our APGD-T | ours together |", "|---" * 8 + "|"]
@@ -65,7 +70,7 @@ def agreements() -> str:
 
 
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
-    {README: (models, accuracies, speeds), ROBUSTNESS: (agreements,)}
+    {README: (models, accuracies, speeds), ROBUSTNESS: (agreements,), TRAINING: (training_speeds,)}
 )
 
 

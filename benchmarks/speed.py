@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.naive import naive
-from robnet_zoo.compiler import compile, for_inference
+from robnet_zoo.compiler import compile, for_inference, for_training
 from robnet_zoo.documents import Document, Tuple, exactly
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
@@ -32,6 +32,7 @@ from robnet_zoo.zoo import load_spec
 
 Work = Literal["forward", "gradient", "training"]
 Case = tuple[str, Work]  # (form, work)
+WORKS: tuple[Work, ...] = get_args(Work)
 
 
 class Row(Document):
@@ -60,7 +61,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
-    """Time the naive, compiled and inference forms of a spec on this machine's CPU."""
+    """Time the naive, compiled, inference and training forms of a spec on this machine's CPU."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, *spec.network.input_size, generator=generator)
     labels = torch.randint(0, spec.network.num_classes, (batch,), generator=generator)
@@ -93,7 +94,7 @@ def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
 
 
 def _cases(spec: Genotype, images: Tensor, labels: Tensor) -> dict[Case, Callable[[], object]]:
-    network = _with_statistics(compile(spec), images)
+    network = with_statistics(compile(spec), images)
     cases: dict[Case, Callable[[], object]] = {}
     for dtype in DTYPES:
         kind = str(dtype).removeprefix("torch.")
@@ -107,10 +108,12 @@ def _cases(spec: Genotype, images: Tensor, labels: Tensor) -> dict[Case, Callabl
             cases[name, "gradient"] = partial(input_gradient, form, images, labels)
         for name in (f"naive {kind}", f"compiled {kind}"):
             cases[name, "training"] = partial(_training_step, forms[name], images, labels)
+        form = for_training(copy.deepcopy(network), dtype=dtype)
+        cases[f"training {kind}", "training"] = partial(_training_step, form, images, labels)
     return cases
 
 
-def _with_statistics(network: Network, images: Tensor) -> Network:
+def with_statistics(network: Network, images: Tensor) -> Network:
     """Let the batch norms see the images once, so that activations have the size of a trained network's.
 
     With the initial statistics they shrink from cell to cell into denormal numbers, which processors compute slowly.
@@ -163,10 +166,7 @@ def table(result: SpeedResult) -> str:
         "| form | forward | input gradient | training step |",
         "|---|---|---|---|",
     ]
-    lines += [
-        f"| {form} | {cells[form, 'forward']} | {cells[form, 'gradient']} | {cells.get((form, 'training'), '')} |"
-        for form in forms
-    ]
+    lines += [f"| {form} | " + " | ".join(cells.get((form, work), "") for work in WORKS) + " |" for form in forms]
     return "\n".join(lines)
 
 

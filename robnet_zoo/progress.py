@@ -8,8 +8,11 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True) -> tqdm[Any]:
-    """A tqdm bar on stderr; a log file gets a line every half minute."""
+def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, own_eta: bool = False) -> tqdm[Any]:
+    """A tqdm bar on stderr; a log file gets a line every half minute.
+
+    own_eta: the caller says in the postfix what time is left, as units of work differ in cost.
+    """
     terminal = os.isatty(2)
     return tqdm(
         total=total,
@@ -18,4 +21,5 @@ def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True) 
         disable=not shown,
         mininterval=0.5 if terminal else 30,
         ascii=not terminal,
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_noinv_fmt}{postfix}]" if own_eta else None,
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robnet_zoo import data, weights
-from robnet_zoo.benchmarks import docs
+from robnet_zoo.benchmarks import docs, training_speed
 from robnet_zoo.benchmarks import speed as speed_benchmark
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
@@ -45,6 +45,14 @@ def test_the_naive_form_is_the_same_function(name):
     torch.testing.assert_close(naive(network, spec)(images), expected)
 
 
+def test_training_speed_is_measured_for_both_loops_and_written(tiny, tmp_path):
+    result = training_speed.measure(tiny, steps=1, batch=2, rounds=1)
+    result.save(tmp_path / "speed.json")
+    assert training_speed.TrainingSpeedResult.load(tmp_path / "speed.json") == result
+    plain, ours = result.loops
+    assert (plain.ratio, ours.ratio) == (1.0, pytest.approx(plain.seconds[0] / ours.seconds[0], abs=0.01))
+
+
 def test_speed_is_measured_for_every_form_and_written(tiny, tmp_path):
     result = speed_benchmark.measure(tiny, batch=2, rounds=1)
     result.save(tmp_path / "speed.json")
@@ -52,7 +60,7 @@ def test_speed_is_measured_for_every_form_and_written(tiny, tmp_path):
     works = {(row.form, row.work) for row in result.rows}
     assert ("inference bfloat16", "gradient") in works
     assert ("naive float32", "training") in works
-    assert speed_benchmark.table(result).count("\n|") == 8
+    assert speed_benchmark.table(result).count("\n|") == 10
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.model}.{entry.tag}")

@@ -1,9 +1,15 @@
 """Images from files, folders and scikit-learn; what is wrong with them is one line."""
 
+import hashlib
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from PIL import Image
+from torchvision import datasets
 
 from robnet_zoo import data
 from robnet_zoo.data import DataError
@@ -128,3 +134,141 @@ def test_images_that_do_not_fit_a_model_are_refused(npz):
         data.check_fits(images, input_size=(3, 32, 32), num_classes=3)
     with pytest.raises(DataError, match="expected labels from 0 to 1, got 2"):
         data.check_fits(images, input_size=(3, 5, 4), num_classes=2)
+
+
+# Known data sets, each as a tiny copy of its real layout
+
+
+def pickled(path: Path, content: dict) -> str:
+    """Write a pickle as CIFAR's files are, and give its md5."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content))
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """CIFAR-10 and CIFAR-100 of 20 + 10 images, with the checksums that torchvision wants to see."""
+    dice = np.random.default_rng(0)
+    made = {}
+    for kind, key, files, meta in (
+        (datasets.CIFAR10, "labels", ("data_batch_1", "data_batch_2", "test_batch"), "batches.meta"),
+        (datasets.CIFAR100, "fine_labels", ("train", "test"), "meta"),
+    ):
+        lists = {"train_list": [], "test_list": []}
+        for name in files:
+            count = 10 if "test" in name or kind is datasets.CIFAR10 else 20
+            rows = dice.integers(0, 256, (count, 3072), dtype=np.uint8)
+            labels = [int(label) for label in dice.integers(0, 10, count)]
+            content = {"data": rows, key: labels}
+            digest = pickled(tmp_path / kind.base_folder / name, content)
+            lists["test_list" if "test" in name else "train_list"].append([name, digest])
+            made[kind.__name__, name] = (rows, labels)
+        names = {"label_names": list("abcdefghij"), "fine_label_names": list("abcdefghij")}
+        digest = pickled(tmp_path / kind.base_folder / meta, names)
+        monkeypatch.setattr(kind, "meta", kind.meta | {"filename": meta, "md5": digest})
+        for name, value in lists.items():
+            monkeypatch.setattr(kind, name, value)
+    return tmp_path, made
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "files"),
+    [
+        ("cifar10-train", "CIFAR10", ("data_batch_1", "data_batch_2")),
+        ("cifar10-test", "CIFAR10", ("test_batch",)),
+        ("cifar100-train", "CIFAR100", ("train",)),
+        ("cifar100-test", "CIFAR100", ("test",)),
+    ],
+)
+def test_cifar_gives_the_pixels_of_its_files_in_order(cifar, source, kind, files):
+    folder, made = cifar
+    images = data.load(f"{source}:{folder}")
+    rows = np.concatenate([made[kind, name][0] for name in files])
+    assert torch.equal(images.pixels, torch.from_numpy(rows.reshape(-1, 3, 32, 32)))
+    assert images.labels.tolist() == [label for name in files for label in made[kind, name][1]]
+    assert images.classes == tuple("abcdefghij")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_svhn_gives_its_pixels_and_calls_the_digit_0_class_0(tmp_path, monkeypatch, part):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 12), dtype=np.uint8)
+    path = tmp_path / f"{part}_32x32.mat"
+    scipy.io.savemat(path, {"X": pixels, "y": np.arange(1, 13)[:, None] % 11})
+    digest = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(datasets.SVHN.split_list, part, ["", path.name, digest])
+    images = data.load(f"svhn-{part}:{tmp_path}")
+    assert torch.equal(images.pixels, torch.from_numpy(pixels.transpose(3, 2, 0, 1).copy()))
+    assert images.labels.tolist() == [label % 11 % 10 for label in range(1, 13)]
+
+
+@pytest.fixture
+def tiny_imagenet(tmp_path):
+    """Two classes in the layout of tiny-imagenet-200; the red of a picture tells its class."""
+    (tmp_path / "wnids.txt").write_text("n02\nn01\n")
+    lines = []
+    for label, name in enumerate(("n01", "n02")):
+        folder = tmp_path / "train" / name / "images"
+        folder.mkdir(parents=True)
+        (tmp_path / "val" / "images").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / name / f"{name}_boxes.txt").write_text("")
+        for index in range(10):
+            Image.new("RGB", (64, 64), (200 * label, index, 0)).save(folder / f"{name}_{index}.JPEG", quality=100)
+        Image.new("RGB", (64, 64), (200 * label, 0, 0)).save(tmp_path / "val" / "images" / f"val_{label}.JPEG")
+        lines.append(f"val_{label}.JPEG\t{name}\t0\t0\t62\t62\n")
+    (tmp_path / "val" / "val_annotations.txt").write_text("".join(lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("part", "count"), [("train", 20), ("val", 2)])
+def test_tiny_imagenet_gives_each_picture_its_class(tiny_imagenet, part, count):
+    images = data.load(f"tiny-imagenet-{part}:{tiny_imagenet}")
+    assert images.shape == (3, 64, 64)
+    assert len(images) == count
+    assert ((images.pixels[:, 0].float().mean((1, 2)) > 100).long() == images.labels).all()
+    assert images.classes == ("n01", "n02")
+
+
+def test_tiny_imagenets_pictures_of_another_size_and_class_are_refused(tiny_imagenet):
+    listing = tiny_imagenet / "val" / "val_annotations.txt"
+    listing.write_text(listing.read_text().replace("n01", "n99"))
+    with pytest.raises(DataError, match=r"val_annotations\.txt: expected lines of file, tab, class"):
+        data.load(f"tiny-imagenet-val:{tiny_imagenet}")
+    Image.new("RGB", (64, 63)).save(tiny_imagenet / "train" / "n01" / "images" / "n01_0.JPEG")
+    with pytest.raises(DataError, match=r"n01_0\.JPEG: expected 64x64 pixels, got 63x64"):
+        data.load(f"tiny-imagenet-train:{tiny_imagenet}")
+
+
+def test_a_class_without_pictures_and_a_missing_part_are_refused(tmp_path):
+    with pytest.raises(DataError, match="train: expected a folder of pictures for each class"):
+        data.load(f"imagenet-train:{tmp_path}", train=True)
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "train" / "a" / "x.png")
+    (tmp_path / "train" / "b" / "notes.txt").write_text("no picture")
+    with pytest.raises(DataError, match="expected pictures of the class b, got none"):
+        data.load(f"imagenet-train:{tmp_path}", train=True)
+
+
+@pytest.mark.parametrize("source", ["cifar10-test", "cifar100-test", "svhn-test", "tiny-imagenet-val", "imagenet-val"])
+def test_test_images_are_refused_where_training_images_are_asked_for(source, tmp_path):
+    name = source.rpartition("-")[0]
+    with pytest.raises(DataError, match=f"expected images to train on, {name}-train:..., got others"):
+        data.load(f"{source}:{tmp_path}", train=True)
+
+
+def test_picture_files_split_and_index_like_pixels_in_memory(tmp_path):
+    for index in range(20):
+        folder = tmp_path / "val" / f"{index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20), (10 * index, 0, 0)).save(folder / f"{index:02}.png")
+    images = data.load(f"imagenet-val:{tmp_path}")
+    training, validation = images.split()
+    assert (len(training), len(validation), images.shape) == (18, 2, (3, 224, 224))
+    reds = [int(pixels[0].float().mean()) for pixels in images.pixels]
+    assert sorted(reds) == [10 * index for index in range(20)]
+    assert [red // 10 % 2 for red in reds] == images.labels.tolist()
+    assert (255 * validation.batch(slice(None))[0][:, 0].mean((1, 2))).round().int().tolist() == reds[18:]
+    before = images.sha256
+    Image.new("RGB", (30, 20), (1, 2, 3)).resize((90, 60)).save(tmp_path / "val" / "0" / "00.png")
+    assert data.load(f"imagenet-val:{tmp_path}").sha256 != before

@@ -18,7 +18,8 @@ from robnet_zoo.cli.benchmark import benchmark, report, robustbench
 from robnet_zoo.cli.parameters import Json, Output, fail
 from robnet_zoo.documents import Document, DocumentError, nearest
 from robnet_zoo.genotype import Genotype
-from robnet_zoo.training.recipe import RECIPES, Recipe
+from robnet_zoo.training.checkpoints import Keeping
+from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 from robnet_zoo.version import __version__
 
 app = App(
@@ -192,7 +193,10 @@ def train(
     *,
     data: str,
     output: Path,
-    recipe: str = "pgd7",
+    recipe: str = DEFAULT,
+    checkpoint_seconds: float = Keeping.seconds,
+    checkpoint_updates: int | None = Keeping.updates,
+    checkpoints: int = Keeping.count,
     overrides: Annotated[RecipeOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
 ) -> None:
     """Train an architecture adversarially; run it again to go on after an interruption.
@@ -202,23 +206,45 @@ def train(
     spec
         A bundled name or the path of a spec.
     data
-        An .npz, a folder of class folders, cifar10-train:FOLDER, or `digits`.
+        Training images: an .npz, a folder of class folders, cifar10-train:FOLDER, or `digits`.
     output
         A folder for checkpoints, history and weights.
     recipe
-        A bundled recipe or the path of one; the flags below override its fields.
+        A bundled recipe or the path of one; the flags of a recipe's fields override them.
+    checkpoint_seconds
+        Write a checkpoint when the last one is so old; after every epoch in any case.
+    checkpoint_updates
+        Write one also every so many updates.
+    checkpoints
+        Keep so many.
     """
     from robnet_zoo import training
     from robnet_zoo.data import load as load_images
     from robnet_zoo.zoo import load_spec
 
-    chosen = RECIPES.get(recipe)
-    if chosen is None and not Path(recipe).exists():
-        fail(f"--recipe: expected a bundled recipe or a file, got {recipe!r}{nearest(recipe, RECIPES)}")
     genotype = load_spec(spec)
-    merged = _merged(chosen or Recipe.load(recipe), overrides)
-    training.train(genotype, load_images(data, train=True), merged, output)
+    merged = _merged(load_recipe(recipe), overrides)
+    keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
+    training.train(genotype, load_images(data, train=True), merged, output, keeping=keeping)
     print(output / "model.safetensors")
+
+
+@app.command
+def recipes(name: str | None = None) -> None:
+    """The bundled training recipes, or one of them as JSON, to begin a recipe of one's own with.
+
+    Parameters
+    ----------
+    name
+        A bundled recipe or the path of one.
+    """
+    from robnet_zoo.training.recipe import recipe_names
+
+    if name is not None:
+        print(load_recipe(name).dumps(), end="")
+        return
+    for known in recipe_names():
+        print(f"{known:20} {load_recipe(known).description}")
 
 
 @app.command

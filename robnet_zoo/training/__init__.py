@@ -1,6 +1,19 @@
 """Adversarial training: a recipe, the loop that follows it, checkpoints that it goes on from."""
 
-from robnet_zoo.training.loop import TrainingError, train
-from robnet_zoo.training.recipe import RECIPES, Attack, Recipe, Stage
+from robnet_zoo.training.checkpoints import Keeping, TrainingError
+from robnet_zoo.training.loop import train
+from robnet_zoo.training.recipe import Attack, Guard, Objective, Recipe, Schedule, Stage, load_recipe, recipe_names
 
-__all__ = ["RECIPES", "Attack", "Recipe", "Stage", "TrainingError", "train"]
+__all__ = [
+    "Attack",
+    "Guard",
+    "Keeping",
+    "Objective",
+    "Recipe",
+    "Schedule",
+    "Stage",
+    "TrainingError",
+    "load_recipe",
+    "recipe_names",
+    "train",
+]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
 
     @property
     def first(self) -> bool:
@@ -37,7 +39,10 @@ class World:
 
     def wrapped(self, network: nn.Module) -> nn.Module:
         """The network, whose gradients will be the mean of all processes'."""
-        return network if self.size == 1 else DistributedDataParallel(network, broadcast_buffers=False)
+        if self.size == 1:
+            return network
+        own = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=own, broadcast_buffers=False)
 
     def mean_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the processes, in one transfer."""
@@ -53,7 +58,7 @@ class World:
         """Sums over the processes."""
         if self.size == 1:
             return list(values)
-        summed = torch.tensor(values, dtype=torch.float64)
+        summed = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(summed)
         return [float(value) for value in summed]
 
@@ -69,6 +74,14 @@ class World:
         if differing:
             raise OutOfStepError(f"expected the same weights in all processes, got others in {differing} than in 0")
 
+    def agree(self, value: bool) -> bool:
+        """What the first process says."""
+        if self.size == 1:
+            return value
+        said = torch.tensor([float(value)], device=self.device)
+        dist.broadcast(said, 0)
+        return bool(said.item())
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
@@ -77,15 +90,19 @@ class World:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world that torchrun started this process in, or one of this process alone."""
+    """The world that torchrun started this process in, or one of this process alone; on GPUs where there are any."""
+    gpus = torch.cuda.device_count()
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield World()
+        yield World(device=torch.device("cuda") if gpus else torch.device("cpu"))
         return
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus) if gpus else torch.device("cpu")
+    if gpus:
+        torch.cuda.set_device(device)
     own = not dist.is_initialized()
     if own:
-        dist.init_process_group("gloo", timeout=timedelta(hours=6))
+        dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(hours=6))
     try:
-        yield World(dist.get_rank(), dist.get_world_size())
+        yield World(dist.get_rank(), dist.get_world_size(), device)
     finally:
         if own:
             dist.destroy_process_group()

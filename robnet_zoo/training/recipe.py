@@ -1,16 +1,30 @@
-"""What a training run does, as a document."""
+"""What a training run does, as a document; the bundled ones are `recipes/*.json`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+import math
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from timm.optim import list_optimizers
 
-from robnet_zoo.documents import Document, Pixels, Tuple, in_image_units, problems_error
+from robnet_zoo.documents import (
+    Document,
+    DocumentError,
+    Pixels,
+    Tuple,
+    exactly,
+    in_image_units,
+    nearest,
+    problems_error,
+)
 
+FOLDER = Path(__file__).parent / "recipes"
+DEFAULT = "paper"
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Dtype = Literal["bfloat16", "float32"]
 
 
 class Attack(Document):
@@ -18,20 +32,26 @@ class Attack(Document):
 
     `pgd` (Madry et al., 2018) starts at random in the ball and stays in it. `n_fgsm` (de Jorge et al., 2022) is one
     step of `step` from uniform noise of twice eps, not projected: so single-step training does not overfit to it.
+    `free` (Shafahi et al., 2019) trains on every batch `steps` times and takes the images' gradient from the same
+    backward pass: one step of the perturbation, of length `step`, each time; perturbations stay for the next batch.
+    loss: what `pgd` climbs; `kl` is the divergence from the answer to the clean image (TRADES).
     """
 
-    kind: Literal["pgd", "n_fgsm"] = "pgd"
+    kind: Literal["pgd", "n_fgsm", "free"] = "pgd"
     eps: Pixels = "8/255"
     step: Pixels = "2/255"
     steps: Annotated[int, Field(ge=0, description="0 trains on clean images")] = 7
-    dtype: Annotated[
-        Literal["bfloat16", "float32"], Field(description="of the attack's arithmetic; training is in float32")
-    ] = "bfloat16"
+    loss: Literal["cross_entropy", "kl"] = "cross_entropy"
+    dtype: Annotated[Dtype, Field(description="of the attack's arithmetic")] = "bfloat16"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.kind == "n_fgsm" and self.steps != 1:
             raise problems_error([(("steps",), f"expected 1 for n_fgsm, got {self.steps}")])
+        if self.kind == "free" and self.steps < 1:
+            raise problems_error([(("steps",), f"expected at least 1 for free, got {self.steps}")])
+        if self.kind != "pgd" and self.loss != "cross_entropy":
+            raise problems_error([(("loss",), f"expected cross_entropy for {self.kind}, got {self.loss}")])
         return self
 
     @property
@@ -45,6 +65,42 @@ class Attack(Document):
         return in_image_units(self.step)
 
 
+class Objective(Document):
+    """The loss of the weights.
+
+    `adversarial`: the cross-entropy on adversarial images (paper, equation 1). `trades`: the cross-entropy on clean
+    images plus `beta` times the divergence KL(clean answer || adversarial answer) (Zhang et al., 2019, equation 5).
+    """
+
+    kind: Literal["adversarial", "trades"] = "adversarial"
+    beta: Positive = 6.0
+    label_smoothing: Share = 0.0
+
+
+class Schedule(Document):
+    """The factor of the learning rate: a linear warm-up, then a fall from 1.
+
+    `cosine` and `linear` fall to `final` at the end of the run; `steps` multiplies by `factor` after each of the
+    `milestones`, which count epochs. Time is the share of the pixels that the run has seen, so that epochs of smaller
+    images move it less.
+    """
+
+    kind: Literal["cosine", "linear", "steps"] = "cosine"
+    warmup: Annotated[Share, Field(description="share of the run")] = 0.0
+    start: Annotated[float, Field(ge=0, le=1, description="the factor at the beginning of the warm-up")] = 0.0
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    milestones: Tuple[Annotated[float, Field(ge=0)]] = ()
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class Augmentation(Document):
+    """Random changes to training images; picture files get a random resized crop instead of `crop`."""
+
+    crop: Annotated[int, Field(ge=0, description="zero padding in pixels before a random crop")] = 4
+    flip: bool = True
+    cutout: Annotated[int, Field(ge=0, description="side of the square set to zero (DeVries and Taylor, 2017)")] = 0
+
+
 class Stage(Document):
     """Epochs at the start of a run that see smaller images."""
 
@@ -52,45 +108,71 @@ class Stage(Document):
     epochs: Annotated[int, Field(ge=1)]
 
 
-class Recipe(Document):
-    """SGD with momentum on adversarial images; the learning rate warms up linearly, then falls along a cosine to 0.
+class Guard(Document):
+    """A check for catastrophic overfitting: single-step training that no longer withstands PGD (Wong et al., 2020).
 
-    Its clock is the share of the pixels that the run has seen, so that smaller images move it less.
+    Every so many updates, PGD attacks the first validation images; if the robust accuracy is below `share` of the best
+    one so far at this image size, the run trains on PGD with the guard's steps until the check is passed again (Li et
+    al., 2020).
     """
 
+    updates: Annotated[int, Field(ge=1)] = 100
+    images: Annotated[int, Field(ge=1)] = 128
+    steps: Annotated[int, Field(ge=1)] = 10
+    share: Share = 0.5
+
+
+class Recipe(Document):
+    """One training run, but for its architecture and its data."""
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+    description: str = ""
     epochs: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=2, description="images a step")] = 128
+    batch: Annotated[int, Field(ge=2, description="images a step, of all processes together")] = 128
+    optimizer: Annotated[str, Field(description="timm's name; sgd is with Nesterov's momentum, momentum without")] = (
+        "sgd"
+    )
     lr: Positive = 0.1
-    warmup: Annotated[float, Field(ge=0, lt=1, description="share of all steps")] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = True
+    momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0, description="not on biases and batch norms")] = 5e-4
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    crop: Annotated[int, Field(ge=0, description="zero padding in pixels before a random crop")] = 4
-    flip: bool = True
+    clip: Annotated[float, Field(ge=0, description="largest norm of the gradient; 0 does not clip")] = 0.0
+    schedule: Schedule = Schedule()
+    objective: Objective = Objective()
     attack: Attack = Attack()
-    eps_warmup: Annotated[
-        float, Field(ge=0, lt=1, description="share of the run over which eps and step grow from 0 to the attack's")
-    ] = 0.0
+    eps_warmup: Annotated[Share, Field(description="of the run, over which eps and step grow from 0")] = 0.0
+    augmentation: Augmentation = Augmentation()
     stages: Annotated[
         Tuple[Stage], Field(description="smaller images first; the epochs that are left see them whole")
     ] = ()
-    dtype: Annotated[
-        Literal["bfloat16", "float32"], Field(description="of the training step's arithmetic; weights are float32")
-    ] = "float32"
-    clip: Annotated[float, Field(ge=0, description="largest norm of the gradient; 0 does not clip")] = 0.0
-    ema: Annotated[
-        float,
-        Field(ge=0, lt=1, description="decay a step of the averaged weights, which the run gives; 0: the last"),
-    ] = 0.0
+    guard: Guard | None = None
+    dtype: Annotated[Dtype, Field(description="of the training step's arithmetic; weights are float32")] = "float32"
+    sync_bn: Annotated[bool, Field(description="batch norms see the images of all processes; needs GPUs")] = False
+    ema: Annotated[Share, Field(description="decay a step of the averaged weights, which the run gives; 0: none")] = 0.0
     validation: Annotated[int, Field(ge=0, description="validation images measured after each epoch")] = 500
-    seed: int = 0
+    select: Annotated[
+        Literal["best", "last"], Field(description="which epoch's weights: by robust accuracy on validation images")
+    ] = "last"
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        problems: list[tuple[tuple[str | int, ...], str]] = []
         if sum(stage.epochs for stage in self.stages) > self.epochs:
-            raise problems_error([(("stages",), f"expected no more than the run's {self.epochs} epochs")])
+            problems.append((("stages",), f"expected no more than the run's {self.epochs} epochs"))
+        known = [str(name) for name in list_optimizers()]
+        if self.optimizer not in known:
+            problems.append((("optimizer",), f"unknown optimizer {self.optimizer!r}{nearest(self.optimizer, known)}"))
+        if any(milestone > self.epochs for milestone in self.schedule.milestones):
+            problems.append((("schedule", "milestones"), f"expected epochs of the run's {self.epochs}"))
+        if self.objective.kind == "trades" and self.attack.kind != "pgd":
+            problems.append((("attack", "kind"), f"expected pgd for trades, got {self.attack.kind}"))
+        if self.attack.loss == "kl" and self.objective.kind != "trades":
+            problems.append((("attack", "loss"), "expected cross_entropy but for trades, got kl"))
+        if self.select == "best" and not self.validation:
+            problems.append((("select",), "expected last, as no validation images are measured, got best"))
+        if problems:
+            raise problems_error(problems)
         return self
 
     def size_at(self, epoch: int, native: int) -> int:
@@ -108,48 +190,33 @@ class Recipe(Document):
         over = sum(pixels[:whole]) + (epochs - whole) * (pixels[whole] if whole < self.epochs else 0)
         return over / sum(pixels)
 
-    def strength(self, done: float) -> float:
-        """What eps and step are multiplied with when the share `done` of the run is over."""
-        return min(1.0, done / self.eps_warmup) if self.eps_warmup else 1.0
+    def lr_at(self, epochs: float, native: int) -> float:
+        """The learning rate when `epochs` epochs are over."""
+        schedule, done = self.schedule, self.done(epochs, native)
+        if done < schedule.warmup:
+            return self.lr * (schedule.start + (1 - schedule.start) * done / schedule.warmup)
+        left = 1 - (done - schedule.warmup) / (1 - schedule.warmup)
+        if schedule.kind == "steps":
+            return self.lr * schedule.factor ** sum(epochs >= milestone for milestone in schedule.milestones)
+        falling = left if schedule.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+        return self.lr * (schedule.final + (1 - schedule.final) * falling)
+
+    def strength(self, epochs: float, native: int) -> float:
+        """What eps and step are multiplied with when `epochs` epochs are over."""
+        return min(1.0, self.done(epochs, native) / self.eps_warmup) if self.eps_warmup else 1.0
 
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        recipe.name: recipe
-        for recipe in (
-            # robnet_micro.cifar10: a network this small underfits, so epochs buy more than attack steps.
-            Recipe(
-                name="micro_cifar10",
-                epochs=9,
-                batch=256,
-                lr=0.2,
-                weight_decay=2e-4,
-                attack=Attack(steps=3, step="4/255"),
-            ),
-            # robnet_micro.digits: 1,168 scans; a digit must not be flipped, and eps is larger than on photographs.
-            Recipe(
-                name="micro_digits",
-                epochs=24,
-                batch=64,
-                lr=0.1,
-                crop=2,
-                flip=False,
-                attack=Attack(eps="16/255", step="4/255", steps=7),
-            ),
-            Recipe(name="pgd7", epochs=200, lr=0.1),
-            # robnet_free.fast_cifar10 on two CPU cores: most epochs at a quarter of the pixels.
-            Recipe(
-                name="fast_cifar10",
-                epochs=8,
-                stages=(Stage(size=16, epochs=5), Stage(size=24, epochs=1)),
-                lr=0.1,
-                warmup=0.05,
-                attack=Attack(kind="n_fgsm", step="8/255", steps=1),
-                eps_warmup=0.1,
-                dtype="bfloat16",
-                ema=0.995,
-                label_smoothing=0.05,
-            ),
-        )
-    }
-)
+def recipe_names() -> list[str]:
+    """The bundled recipes, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe by bundled name or by path. Raises DocumentError."""
+    if name in recipe_names():
+        return Recipe.load(FOLDER / f"{name}.json")
+    path = Path(name)
+    if not path.exists() and path.suffix != ".json":
+        near = nearest(name, recipe_names())
+        raise DocumentError([f"neither a bundled recipe nor the path of a JSON file{near}"], source=name)
+    return Recipe.load(path)

@@ -1,0 +1,84 @@
+"""Labelled images.
+
+Splitting is by a fixed rule, so that two runs never disagree about which images were held out: the last tenth is
+validation, as in the 45,000 / 5,000 split of CIFAR-10's training images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from robnet_zoo.data.pictures import DataError, PictureFiles
+
+VALIDATION_SHARE = 10  # one in so many
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """n labelled images; they stay bytes, or files, until they are used.
+
+    pixels: (N, C, H, W), uint8. labels: (N,), int64. name: where they come from. classes: their names, if known.
+    """
+
+    pixels: Tensor | PictureFiles
+    labels: Tensor
+    name: str
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, part: slice) -> Images:
+        return replace(self, pixels=self.pixels[part], labels=self.labels[part])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of each."""
+        _, channels, height, width = self.pixels.shape
+        return channels, height, width
+
+    def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """((N, C, H, W) in [0, 1], (N,)) of some of the images."""
+        numbers = torch.arange(len(self))[indices] if isinstance(indices, slice) else indices
+        pixels = self.pixels[numbers]
+        assert isinstance(pixels, Tensor)
+        return pixels.float().div_(255), self.labels[numbers]
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size))
+
+    def split(self) -> tuple[Images, Images]:
+        """(training, validation): the last tenth is validation."""
+        held_out = len(self) // VALIDATION_SHARE
+        if not held_out:
+            raise DataError(f"{self.name}: expected at least {VALIDATION_SHARE} images to split, got {len(self)}")
+        return self[: len(self) - held_out], self[len(self) - held_out :]
+
+    @cached_property
+    def sha256(self) -> str:
+        """sha256 of shape, pixels (NCHW) and labels, whatever file they were read from; of files, of their listing."""
+        digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
+        if isinstance(self.pixels, PictureFiles):
+            digest.update(self.pixels.digest().encode())
+        else:
+            digest.update(self.pixels.contiguous().numpy().tobytes())
+        digest.update(self.labels.numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def check_fits(images: Images, *, input_size: tuple[int, int, int], num_classes: int) -> None:
+    """Raise DataError unless a model of this input size and number of classes can be run on the images."""
+    if images.shape != tuple(input_size):
+        raise DataError(
+            f"{images.name}: expected images of (channels, height, width) {tuple(input_size)}, got {images.shape}"
+        )
+    if int(images.labels.max()) >= num_classes:
+        raise DataError(f"{images.name}: expected labels from 0 to {num_classes - 1}, got {int(images.labels.max())}")

@@ -1,0 +1,103 @@
+"""Picture files as pixels: listed at once, decoded when they are wanted, for sets that do not fit into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+MARGIN = 256 / 224  # the shorter side before a centre crop of 1: ImageNet's convention
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop (Szegedy et al., 2015)
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+class DataError(ValueError):
+    """Data that is missing, unreadable or not labelled images; one line that names the file and what was expected."""
+
+
+def decode(file: Path) -> Image.Image:
+    """A picture in RGB. Raises DataError if it is none, or damaged."""
+    try:
+        with Image.open(file) as picture:
+            return picture.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file}: expected a picture, got one that cannot be read") from error
+
+
+@dataclass(frozen=True, eq=False)
+class PictureFiles:
+    """The pixels of picture files, (N, 3, side, side) uint8: indexed like a tensor, by slice or by numbers.
+
+    A slice is again files; numbers, (n,) int64, give a tensor: each picture resized so that its shorter side is
+    `side` times 256/224, and cropped at the centre. Decoding uses a few threads.
+    """
+
+    root: Path
+    files: tuple[str, ...]  # below root
+    side: int
+    threads: int = field(default=8, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self.files), 3, self.side, self.side)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, part: slice | Tensor) -> PictureFiles | Tensor:
+        if isinstance(part, slice):
+            return replace(self, files=self.files[part])
+        return self._decoded(part.tolist(), [None] * len(part))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for index in range(len(self)):
+            yield self._decoded([index], [None])[0]
+
+    def random_crops(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """(n, 3, side, side), uint8: of each picture a random part (8 to 100 % of its area), resized."""
+        draws = torch.rand(len(indices), 4, generator=generator).tolist()
+        return self._decoded(indices.tolist(), draws)
+
+    def digest(self) -> str:
+        """sha256 of names and sizes in bytes: what a listing can tell without decoding a million pictures."""
+        digest = hashlib.sha256(repr(self.side).encode())
+        for file in self.files:
+            digest.update(f"{file}\0{(self.root / file).stat().st_size}\0".encode())
+        return digest.hexdigest()
+
+    def _decoded(self, indices: Sequence[int], draws: Sequence[Sequence[float] | None]) -> Tensor:
+        with ThreadPoolExecutor(self.threads) as pool:
+            pictures = list(pool.map(self._picture, indices, draws))
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # (n, 3, side, side), channels innermost
+
+    def _picture(self, index: int, draw: Sequence[float] | None) -> np.ndarray:
+        picture = decode(self.root / self.files[index])
+        box = _centre(picture.size) if draw is None else _random_part(picture.size, draw)
+        small = picture.resize((self.side, self.side), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+        return np.asarray(small)
+
+
+def _centre(size: tuple[int, int]) -> Box:
+    """The square in the middle whose side is 224/256 of the shorter one."""
+    width, height = size
+    side = min(width, height) / MARGIN
+    left, top = (width - side) / 2, (height - side) / 2
+    return (left, top, left + side, top + side)
+
+
+def _random_part(size: tuple[int, int], draw: Sequence[float]) -> Box:
+    """A part of 8 to 100 % of the area with sides like 3:4 to 4:3, cut down to what fits; draw: four of [0, 1)."""
+    width, height = size
+    area = width * height * (AREA[0] + (AREA[1] - AREA[0]) * draw[0])
+    ratio = math.exp(math.log(RATIO[0]) + math.log(RATIO[1] / RATIO[0]) * draw[1])
+    part_width, part_height = min(math.sqrt(area * ratio), width), min(math.sqrt(area / ratio), height)
+    left, top = draw[2] * (width - part_width), draw[3] * (height - part_height)
+    return (left, top, left + part_width, top + part_height)

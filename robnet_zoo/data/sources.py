@@ -1,0 +1,205 @@
+"""Where images come from, by what a user calls it: a file, a folder, a known data set in its folder, or `digits`."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from robnet_zoo.data.images import Images
+from robnet_zoo.data.pictures import DataError, PictureFiles, decode
+
+IMAGENET_SIDE = 224
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
+
+
+def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = False) -> Images:
+    """Labelled images, the first n of them if n is given.
+
+    source: an .npz with `images` (N, H, W, C) uint8 and `labels` (N,) integers; a folder with a subfolder of pictures
+    for each class, which is read in a fixed random order; a known data set and its folder, such as
+    `cifar10-test:FOLDER` (`data_sets()` lists them; torchvision downloads CIFAR and SVHN if they are not there yet);
+    `digits`, whose training scans `train` asks for instead of the test ones. With `train`, the test part of a known
+    data set is refused. Raises DataError.
+    """
+    name = os.fspath(source)
+    kind, _, folder = name.partition(":")
+    if name == "digits":
+        images = digits()[0 if train else 1]
+    elif kind in SETS:
+        if train and not kind.endswith("-train"):
+            raise DataError(f"{name}: expected images to train on, {kind.rpartition('-')[0]}-train:..., got others")
+        images = SETS[kind](Path(folder or "data"))
+    elif os.path.isdir(name):
+        images = _folder(Path(name))
+    elif os.path.isfile(name):
+        images = _npz(Path(name))
+    else:
+        expected = f"an .npz file, a folder of class folders, or one of {', '.join((*SETS, 'digits'))}"
+        raise DataError(f"{name}: expected {expected}, found nothing there")
+    if n is not None and not 0 < n <= len(images):
+        raise DataError(f"{name}: expected n from 1 to {len(images)}, got {n}")
+    return images if n is None else images[:n]
+
+
+def data_sets() -> tuple[str, ...]:
+    """The known data sets, each as `NAME:FOLDER` for `load`."""
+    return tuple(SETS)
+
+
+def digits() -> tuple[Images, Images]:
+    """scikit-learn's handwritten digits as (training, test) 32x32 RGB images: 1,297 and 500 real scans.
+
+    The 8x8 scans are enlarged fourfold, bilinearly, and repeated over the three channels.
+    """
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    small = torch.from_numpy(data.images).float()[:, None] / 16  # (1797, 1, 8, 8)
+    large = torch.nn.functional.interpolate(small, size=32, mode="bilinear", align_corners=False)
+    pixels = large.mul(255).round().clamp(0, 255).byte().expand(-1, 3, -1, -1).contiguous()
+    images = Images(pixels, torch.from_numpy(data.target).long(), "scikit-learn digits", tuple("0123456789"))
+    return images[:1297], replace(images[1297:], name="scikit-learn digits, last 500")
+
+
+def _npz(path: Path) -> Images:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = {"images", "labels"} - set(archive.files)
+            if missing:
+                found = ", ".join(archive.files) or "nothing"
+                raise DataError(f"{path}: expected arrays `images` and `labels`, got {found}")
+            images, labels = archive["images"], archive["labels"]
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: expected an .npz archive of plain arrays, got one that cannot be read") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
+        raise DataError(f"{path}: expected `images` (N, H, W, 3) of uint8, got {images.shape} of {images.dtype}")
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise DataError(
+            f"{path}: expected `labels` ({len(images)},) of integers from 0, got {labels.shape} of {labels.dtype}"
+        )
+    return _in_memory(images.transpose(0, 3, 1, 2), labels, path.name)
+
+
+def _folder(path: Path) -> Images:
+    files, labels, classes = _listed(path)
+    pictures: list[np.ndarray] = []
+    for file in files:
+        pictures.append(np.asarray(decode(path / file)))
+        if pictures[-1].shape != pictures[0].shape:
+            first, this = pictures[0].shape[:2], pictures[-1].shape[:2]
+            raise DataError(f"{path / file}: expected {first} pixels as in the first picture, got {this}")
+    return _in_memory(np.stack(pictures).transpose(0, 3, 1, 2), labels, path.name, classes)
+
+
+def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tuple[str, ...]]:
+    """(files below `path`, their labels, the classes): a class a folder, the pictures in its subfolder `inside`.
+
+    A folder lists class after class; in a fixed random order, the first n and the last tenth hold every class.
+    """
+    classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir()) if path.is_dir() else []
+    found: list[tuple[str, int]] = []
+    for label, name in enumerate(classes):
+        folder = Path(name, inside)
+        pictures = sorted((path / folder).glob("*")) if (path / folder).is_dir() else []
+        kept = [str(folder / file.name) for file in pictures if file.suffix.lower() in PICTURES]
+        if not kept:
+            raise DataError(f"{path / folder}: expected pictures of the class {name}, got none")
+        found += [(file, label) for file in kept]
+    if not found:
+        raise DataError(f"{path}: expected a folder of pictures for each class, got none or an empty one")
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
+    return [found[i][0] for i in order], np.array([found[i][1] for i in order]), tuple(classes)
+
+
+def _in_memory(pixels: np.ndarray, labels: Any, name: str, classes: tuple[str, ...] = ()) -> Images:
+    """Pixels (N, C, H, W) and labels (N,)."""
+    whole = torch.from_numpy(np.ascontiguousarray(pixels))
+    return Images(whole, torch.from_numpy(np.asarray(labels).astype(np.int64)), name, classes)
+
+
+def _cifar(folder: Path, *, kind: str, title: str, train: bool) -> Images:
+    from torchvision import datasets
+
+    data = _fetched(lambda: getattr(datasets, kind)(folder, train=train, download=True), folder, title)
+    name = f"{title} {'training' if train else 'test'} images"
+    return _in_memory(data.data.transpose(0, 3, 1, 2), data.targets, name, tuple(data.classes))
+
+
+def _svhn(folder: Path, *, train: bool) -> Images:
+    from torchvision import datasets
+
+    part = "train" if train else "test"
+    data = _fetched(lambda: datasets.SVHN(str(folder), split=part, download=True), folder, "SVHN")
+    return _in_memory(data.data, data.labels, f"SVHN {'training' if train else 'test'} images", tuple("0123456789"))
+
+
+def _fetched(fetch: Callable[[], Any], folder: Path, title: str) -> Any:
+    try:
+        return fetch()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{folder}: expected {title} there or a network to fetch it, got: {error}") from error
+
+
+def _tiny_imagenet(folder: Path, *, train: bool) -> Images:
+    """The layout of tiny-imagenet-200: train/CLASS/images/*.JPEG; val/images/*.JPEG and val/val_annotations.txt."""
+    name = f"Tiny-ImageNet {'training' if train else 'validation'} images"
+    if train:
+        files, labels, classes = _listed(folder / "train", inside="images")
+        return _stacked(folder / "train", files, labels, name, classes)
+    listing = folder / "val" / "val_annotations.txt"
+    try:
+        rows = [line.split("\t") for line in listing.read_text().splitlines()]
+        classes = tuple((folder / "wnids.txt").read_text().split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{folder}: expected val/val_annotations.txt and wnids.txt, got: {error}") from error
+    number = {name: label for label, name in enumerate(sorted(classes))}
+    if not rows or any(len(row) < 2 or row[1] not in number for row in rows):
+        raise DataError(f"{listing}: expected lines of file, tab, class of wnids.txt, got others")
+    labels = np.array([number[row[1]] for row in rows])
+    return _stacked(folder / "val" / "images", [row[0] for row in rows], labels, name, tuple(sorted(classes)))
+
+
+def _stacked(root: Path, files: list[str], labels: np.ndarray, name: str, classes: tuple[str, ...]) -> Images:
+    """Pictures of 64x64 in memory: 100,000 of them are 1.2 GB."""
+    pictures = []
+    for file in files:
+        picture = np.asarray(decode(root / file))
+        if picture.shape != (64, 64, 3):
+            raise DataError(f"{root / file}: expected 64x64 pixels, got {picture.shape[0]}x{picture.shape[1]}")
+        pictures.append(picture)
+    return _in_memory(np.stack(pictures).transpose(0, 3, 1, 2), labels, name, classes)
+
+
+def _imagenet(folder: Path, *, train: bool) -> Images:
+    """Folders of ImageNet as torchvision and timm want them: train/CLASS/*.JPEG and val/CLASS/*.JPEG."""
+    part = folder / ("train" if train else "val")
+    files, labels, classes = _listed(part)
+    name = f"ImageNet {'training' if train else 'validation'} images"
+    return Images(PictureFiles(part, tuple(files), IMAGENET_SIDE), torch.from_numpy(labels).long(), name, classes)
+
+
+SETS: Mapping[str, Callable[[Path], Images]] = MappingProxyType(
+    {
+        f"{name}-{part}": partial(reader, train=part == "train")
+        for name, rest, reader in (
+            ("cifar10", "test", partial(_cifar, kind="CIFAR10", title="CIFAR-10")),
+            ("cifar100", "test", partial(_cifar, kind="CIFAR100", title="CIFAR-100")),
+            ("svhn", "test", _svhn),
+            ("tiny-imagenet", "val", _tiny_imagenet),
+            ("imagenet", "val", _imagenet),
+        )
+        for part in ("train", rest)
+    }
+)

@@ -1,0 +1,97 @@
+"""Adversarial images for training, and the loss on them. What the attack looks at is never changed by it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robnet_zoo.attacks import n_fgsm, pgd
+from robnet_zoo.attacks.ball import project
+from robnet_zoo.compiler import for_inference
+from robnet_zoo.network import Network
+from robnet_zoo.training.recipe import Attack, Objective, Recipe
+from robnet_zoo.training.state import State
+
+
+def rescue(recipe: Recipe) -> Attack:
+    """The attack that a failed guard puts in the place of the recipe's: PGD of its eps, in a quarter of it a step."""
+    assert recipe.guard is not None
+    step = f"{recipe.attack.eps.partition('/')[0]}/{4 * int(recipe.attack.eps.partition('/')[2] or 1)}"
+    return Attack(eps=recipe.attack.eps, step=step, steps=recipe.guard.steps, dtype=recipe.attack.dtype)
+
+
+def attacked(
+    network: Network,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    generator: torch.Generator,
+    *,
+    strength: float = 1.0,
+) -> Tensor:
+    """Adversarial images for the network as it answers in eval mode, (N, C, H, W), by its inference form.
+
+    images: (N, C, H, W) in [0, 1]. labels: (N,). strength: what eps and step are multiplied with.
+    """
+    if not attack.steps:
+        return images
+    fast = for_inference(network, dtype=getattr(torch, attack.dtype))
+    eps, step = strength * attack.eps_value, strength * attack.step_value
+    if attack.kind == "n_fgsm":
+        return n_fgsm(fast, images, labels, eps=eps, step=step, generator=generator)
+    if attack.loss == "kl":
+        return _divergent(fast, images, attack, generator, strength=strength)
+    return pgd(fast, images, labels, eps=eps, step=step, steps=attack.steps, generator=generator)
+
+
+def _divergent(
+    model: torch.nn.Module, images: Tensor, attack: Attack, generator: torch.Generator, *, strength: float
+) -> Tensor:
+    """PGD on KL(clean answer || adversarial answer), from Gaussian noise of 0.001, as TRADES starts."""
+    eps, step = strength * attack.eps_value, strength * attack.step_value
+    with torch.no_grad():
+        answers = F.log_softmax(model(images), dim=1)
+    noise = torch.empty_like(images).normal_(0, 0.001, generator=generator)
+    adversarial = project(images + noise, images, eps)
+    for _ in range(attack.steps):
+        adversarial.requires_grad_()
+        divergence = F.kl_div(F.log_softmax(model(adversarial), dim=1), answers, reduction="sum", log_target=True)
+        (gradient,) = torch.autograd.grad(divergence, adversarial)
+        adversarial = project(adversarial.detach() + step * gradient.sign(), images, eps)
+    return adversarial
+
+
+def loss_of(model: torch.nn.Module, clean: Tensor, adversarial: Tensor, labels: Tensor, objective: Objective) -> Tensor:
+    """The mean loss of the weights on a batch; see `recipe.Objective`."""
+    if objective.kind == "adversarial":
+        return F.cross_entropy(model(adversarial), labels, label_smoothing=objective.label_smoothing)
+    answers, others = model(clean), model(adversarial)
+    natural = F.cross_entropy(answers, labels, label_smoothing=objective.label_smoothing)
+    divergence = F.kl_div(
+        F.log_softmax(others, dim=1), F.log_softmax(answers, dim=1), reduction="batchmean", log_target=True
+    )
+    return natural + objective.beta * divergence
+
+
+class Replay:
+    """One batch of free training (Shafahi et al., 2019, algorithm 1): a perturbation that every replay moves on."""
+
+    def __init__(self, state: State, images: Tensor, attack: Attack, *, strength: float) -> None:
+        self.eps, self.step = strength * attack.eps_value, strength * attack.step_value
+        self.images = images
+        before = state.perturbation
+        kept = before is not None and before.shape == images.shape
+        self.perturbation = before.to(images.device) if before is not None and kept else torch.zeros_like(images)
+
+    def start(self) -> Tensor:
+        """The images of this replay, (N, C, H, W); their gradient is wanted."""
+        self.adversarial = project(self.images + self.perturbation, self.images, self.eps).requires_grad_()
+        return self.adversarial
+
+    def advance(self) -> Tensor:
+        """The perturbation after a step along the gradient that the backward pass left, (N, C, H, W)."""
+        assert self.adversarial.grad is not None
+        moved = self.perturbation + self.step * self.adversarial.grad.sign()
+        self.perturbation = moved.clamp_(-self.eps, self.eps)
+        return self.perturbation

@@ -1,0 +1,82 @@
+"""Checkpoints of a run: written atomically, by time and by number of updates, kept to a number."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robnet_zoo.documents import write_atomically
+
+READ_ERRORS = (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError, OSError)
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; one line that says why. The last checkpoint is left as it is."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """When checkpoints are written, besides after each epoch, and how many stay.
+
+    seconds: since the last one. updates: every so many, if given.
+    """
+
+    seconds: float = 120.0
+    updates: int | None = None
+    count: int = 2
+
+    def __post_init__(self) -> None:
+        if self.seconds < 0 or self.count < 1 or (self.updates is not None and self.updates < 1):
+            raise TrainingError(f"expected seconds >= 0, updates >= 1 and a count >= 1 of checkpoints, got {self}")
+
+
+@dataclass
+class Checkpoints:
+    """The files `UPDATES.pt` of a folder."""
+
+    folder: Path
+    keeping: Keeping
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def files(self) -> list[Path]:
+        """All of them, the newest last."""
+        return sorted(self.folder.glob("[0-9]*.pt"))
+
+    def due(self, updates: int) -> bool:
+        """Whether one should be written after so many updates."""
+        regular = self.keeping.updates is not None and updates % self.keeping.updates == 0
+        return regular or time.monotonic() - self.saved_at >= self.keeping.seconds
+
+    def save(self, updates: int, state: Mapping[str, Any]) -> None:
+        """Write one, and then delete what is too many. Raises TrainingError where there is no room for it."""
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        path = self.folder / f"{updates:010}.pt"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, buffer.getvalue())
+        except OSError as error:
+            raise TrainingError(f"{path}: cannot be written, and the one before it is left: {error}") from error
+        for old in self.files()[: -self.keeping.count]:
+            old.unlink(missing_ok=True)
+        self.saved_at = time.monotonic()
+
+    def load_newest(self, restore: Callable[[Any], None]) -> bool:
+        """Give the newest state to `restore`, if there is one. Raises TrainingError if it cannot be read."""
+        files = self.files()
+        if not files:
+            return False
+        try:
+            restore(torch.load(files[-1], weights_only=True, map_location="cpu"))
+        except READ_ERRORS as error:
+            expected = "expected a checkpoint of this run, got one that cannot be read; delete it to go on from"
+            before = files[-2].name if len(files) > 1 else "the beginning"
+            raise TrainingError(f"{files[-1]}: {expected} {before}") from error
+        return True

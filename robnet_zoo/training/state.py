@@ -1,0 +1,82 @@
+"""Everything that changes while training, and that a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from robnet_zoo.compiler import compile, for_training
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.network import Network
+from robnet_zoo.training.distributed import World
+from robnet_zoo.training.recipe import Recipe
+
+Row = dict[str, float]
+
+
+@dataclass
+class State:
+    """A run at a moment between two updates of its weights."""
+
+    network: Network
+    trained: nn.Module  # the same network in its training form, with gradients that are the mean over all processes
+    optimizer: torch.optim.Optimizer
+    average: ModelEmaV3 | None  # of the weights, where the recipe asks for one: what is validated and given
+    epoch: int = 1
+    step: int = 0  # of this epoch: how many are over
+    loss: float = 0.0  # their summed losses
+    updates: int = 0  # of the weights, in all
+    seconds: float = 0.0  # of work so far, in all sessions
+    perturbation: Tensor | None = None  # of free training, (N, C, H, W): it stays from batch to batch
+    guarded: dict[str, float] = field(default_factory=dict)  # the guard's best robust accuracy, by image size
+    rescued: bool = False  # whether the guard has PGD take the place of the recipe's attack
+    history: list[Row] = field(default_factory=list)
+
+    @property
+    def given(self) -> Network:
+        """The network that the run is for: the averaged one if there is one."""
+        if self.average is None:
+            return self.network
+        averaged: Network = self.average.module
+        return averaged
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs, of plain values and tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+        } | {name: getattr(self, name) for name in PLAIN}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become another state of the same run. Raises KeyError and what torch raises if it is of another one."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        for name in PLAIN:
+            setattr(self, name, state[name])
+
+
+PLAIN = ("epoch", "step", "loss", "updates", "seconds", "perturbation", "guarded", "rescued", "history")
+
+
+def initial_state(spec: Genotype, recipe: Recipe, world: World) -> State:
+    """A network initialised from the recipe's seed, alike in every process, and what trains it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
+        network = compile(spec)
+    network = network.to(world.device)
+    if recipe.sync_bn and world.size > 1:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    average = ModelEmaV3(network, decay=recipe.ema, use_warmup=True, warmup_gamma=10, warmup_power=1)
+    optimizer = create_optimizer_v2(
+        network, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+    )
+    form = for_training(network, dtype=getattr(torch, recipe.dtype))
+    return State(network, world.wrapped(form), optimizer, average.requires_grad_(False) if recipe.ema else None)

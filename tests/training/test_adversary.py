@@ -1,0 +1,104 @@
+"""The images that training sees, and the losses on them, against their papers' formulas written out."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from robnet_zoo.compiler import compile
+from robnet_zoo.training import Attack, Guard, Objective, Recipe
+from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
+from robnet_zoo.training.distributed import World
+from robnet_zoo.training.state import initial_state
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("attack", [Attack(steps=2), Attack(kind="n_fgsm", steps=1), Attack(steps=2, loss="kl")])
+def test_the_inner_attack_leaves_the_network_as_it_was(tiny, attack, mode):
+    network = compile(tiny).train(mode)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    found = attacked(network, torch.rand(4, 3, 32, 32), torch.zeros(4, dtype=torch.long), attack, seeded())
+    assert not found.requires_grad
+    assert all(module.training == mode for module in network.modules())
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("attack", [Attack(steps=3), Attack(steps=3, loss="kl")])
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+def test_images_stay_in_the_ball_and_in_the_box(tiny, attack, strength):
+    images = torch.rand(6, 3, 32, 32, generator=seeded()).round()  # black and white, at the edges of the box
+    found = attacked(compile(tiny), images, torch.arange(6), attack, seeded(), strength=strength)
+    assert (found - images).abs().max() <= strength * 8 / 255 + 1e-6
+    assert (found.min(), found.max()) >= (0, 0)
+    assert found.max() <= 1
+
+
+def test_the_divergence_is_climbed(tiny):
+    network = compile(tiny).eval()
+    with torch.no_grad():
+        network.train()(torch.rand(64, 3, 32, 32, generator=seeded()))  # statistics as of a trained network
+    network.eval()
+    images, labels = torch.rand(16, 3, 32, 32, generator=seeded()), torch.zeros(16, dtype=torch.long)
+    strong, weak = (Attack(steps=steps, loss="kl", dtype="float32") for steps in (10, 1))
+    answers = F.log_softmax(network(images), dim=1)
+
+    def divergence(attack):
+        others = F.log_softmax(network(attacked(network, images, labels, attack, seeded())), dim=1)
+        return F.kl_div(others, answers, reduction="batchmean", log_target=True).item()
+
+    assert divergence(strong) > divergence(weak) > 0
+
+
+def test_the_trades_loss_is_its_equation(tiny):
+    network = compile(tiny).eval().double()
+    clean, adversarial = torch.rand(2, 5, 3, 32, 32, dtype=torch.float64, generator=seeded())
+    labels = torch.arange(5)
+    found = loss_of(network, clean, adversarial, labels, Objective(kind="trades", beta=6.0))
+    p, q = network(clean).softmax(1), network(adversarial).softmax(1)
+    expected = -p[torch.arange(5), labels].log().mean() + 6 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_adversarial_loss_sees_the_adversarial_images_alone(tiny):
+    network = compile(tiny).eval().double()
+    adversarial, labels = torch.rand(5, 3, 32, 32, dtype=torch.float64, generator=seeded()), torch.arange(5)
+    found = loss_of(network, torch.full_like(adversarial, torch.nan), adversarial, labels, Objective())
+    torch.testing.assert_close(found, -network(adversarial).log_softmax(1)[torch.arange(5), labels].mean())
+
+
+def test_free_training_is_the_algorithm_of_its_paper(tiny):
+    """Shafahi et al., 2019, algorithm 1, written out on a copy of the network: two batches of three replays."""
+    recipe = Recipe(name="free", epochs=1, attack=Attack(kind="free", steps=3, eps="8/255", step="4/255"))
+    state = initial_state(tiny, recipe, World())
+    network = copy.deepcopy(state.network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    ours = torch.optim.SGD(state.network.parameters(), lr=0.01)
+    delta, eps, step, labels = torch.zeros(4, 3, 32, 32), 8 / 255, 4 / 255, torch.arange(4)
+    for batch in torch.rand(2, 4, 3, 32, 32, generator=seeded()):
+        replay = Replay(state, batch, recipe.attack, strength=1.0)
+        for _ in range(3):
+            ours.zero_grad()
+            loss_of(state.network, batch, replay.start(), labels, recipe.objective).backward()
+            ours.step()
+            state.perturbation = replay.advance()
+            x = (batch + delta).clamp(0, 1).requires_grad_()
+            optimizer.zero_grad()
+            F.cross_entropy(network(x), labels).backward()
+            optimizer.step()
+            delta = (delta + step * x.grad.sign()).clamp(-eps, eps)
+            torch.testing.assert_close(state.perturbation, delta)
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(state.network.state_dict()[key], value)
+
+
+@pytest.mark.parametrize(("eps", "step"), [("8/255", 2 / 255), ("1/8", 1 / 32), ("1", 1 / 4)])
+def test_the_guards_attack_steps_a_quarter_of_eps(eps, step):
+    attack = rescue(Recipe(name="r", epochs=1, attack=Attack(kind="n_fgsm", eps=eps, steps=1), guard=Guard(steps=4)))
+    assert (attack.kind, attack.steps, attack.eps) == ("pgd", 4, eps)
+    assert attack.step_value == pytest.approx(step)

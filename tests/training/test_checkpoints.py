@@ -1,0 +1,64 @@
+"""Checkpoints: when they are written, how many stay, and what happens when one cannot be."""
+
+import errno
+
+import pytest
+import torch
+
+from robnet_zoo import documents
+from robnet_zoo.training import Keeping, TrainingError, checkpoints
+from robnet_zoo.training.checkpoints import Checkpoints
+
+
+def test_the_newest_ones_stay_and_the_newest_is_loaded(tmp_path):
+    kept = Checkpoints(tmp_path, Keeping(count=3))
+    for updates in range(12):
+        kept.save(updates, {"updates": updates})
+    assert [int(path.stem) for path in kept.files()] == [9, 10, 11]
+    loaded = []
+    assert kept.load_newest(loaded.append)
+    assert loaded == [{"updates": 11}]
+
+
+def test_an_empty_folder_has_none(tmp_path):
+    assert not Checkpoints(tmp_path / "none", Keeping()).load_newest(lambda state: None)
+
+
+def test_one_is_due_by_updates_and_by_time(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    kept = Checkpoints(tmp_path, Keeping(seconds=60, updates=10), saved_at=now)
+    assert [kept.due(updates) for updates in (9, 10, 11)] == [False, True, False]
+    now += 60
+    assert kept.due(11)
+    kept.save(11, {})
+    assert not kept.due(12)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_one_before(tmp_path, monkeypatch):
+    kept = Checkpoints(tmp_path, Keeping(count=1))
+    kept.save(1, {"updates": 1})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(documents.os, "fsync", full)
+    with pytest.raises(TrainingError, match=r"02\.pt: cannot be written, and the one before it is left: .*space"):
+        kept.save(2, {"updates": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["0000000001.pt"]
+    assert torch.load(tmp_path / "0000000001.pt", weights_only=True) == {"updates": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 but no archive", b"\x80\x04cposix\nsystem\n(S'true'\ntR."])
+def test_a_damaged_one_is_one_line_that_names_the_one_before(tmp_path, content):
+    kept = Checkpoints(tmp_path, Keeping())
+    kept.save(1, {"updates": 1})
+    (tmp_path / "0000000002.pt").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"02\.pt: expected a checkpoint.*delete it to go on from 0000000001"):
+        kept.load_newest(lambda state: None)
+
+
+@pytest.mark.parametrize("keeping", [{"count": 0}, {"seconds": -1.0}, {"updates": 0}])
+def test_keeping_that_makes_no_sense_is_refused(keeping):
+    with pytest.raises(TrainingError, match="expected seconds >= 0, updates >= 1 and a count >= 1"):
+        Keeping(**keeping)

@@ -1,0 +1,112 @@
+"""Several processes: the weights of one that takes the parts in turn, and a check that they stay in step."""
+
+import multiprocessing
+import os
+import socket
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from robnet_zoo import data, training
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.network import Network
+from robnet_zoo.training import Attack, Recipe, TrainingError
+from robnet_zoo.training.adversary import attacked, loss_of
+from robnet_zoo.training.augmentation import augmented
+from robnet_zoo.training.distributed import OutOfStepError, World, joined
+from robnet_zoo.training.loop import generator
+from robnet_zoo.training.state import initial_state
+
+TOGETHER = Recipe(name="two", epochs=5, batch=24, attack=Attack(steps=1), ema=0.9, validation=12)  # 4 steps an epoch
+
+
+def train_as(rank: int, folder: Path, port: int) -> None:
+    """What one of two processes runs."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    images = data.digits()[0][:120]
+    training.train(Genotype.load(folder / "tiny.json"), images, TOGETHER, folder / "run", progress=False)
+
+
+def drift_as(rank: int, folder: Path, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    network = torch.nn.Linear(3, 2)
+    torch.nn.init.constant_(network.weight, 1.0 + rank * 1e-7)
+    torch.nn.init.zeros_(network.bias)
+    with joined() as world:
+        try:
+            world.check_in_step(network)
+        except OutOfStepError as error:
+            (folder / f"{rank}.txt").write_text(str(error))
+
+
+def in_two_processes(work, folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=work, args=(rank, folder, port)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def halves_in_turn(spec, images) -> Network:
+    """One process that takes the two halves of each batch in turn, each with batch norms of its own."""
+    state, split = initial_state(spec, TOGETHER, World()), images.split()[0]
+    steps = len(split) // TOGETHER.batch
+    for epoch in range(1, TOGETHER.epochs + 1):
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(TOGETHER.seed * 100_003 + epoch))
+        for step in range(steps):
+            before = {key: value.clone() for key, value in state.network.named_buffers()}
+            state.optimizer.zero_grad()
+            after: list[dict[str, torch.Tensor]] = []
+            for rank in range(2):
+                for key, value in state.network.named_buffers():
+                    value.copy_(before[key])
+                part = order[step * 24 + rank * 12 : step * 24 + (rank + 1) * 12]
+                draws = [generator(TOGETHER.seed, state.updates, rank, purpose) for purpose in ("images", "attack")]
+                clean, labels = augmented(split, part, TOGETHER.augmentation, draws[0])
+                adversarial = attacked(state.network, clean, labels, TOGETHER.attack, draws[1])
+                loss = loss_of(state.trained.train(), clean, adversarial, labels, TOGETHER.objective)
+                (loss / 2).backward()
+                after.append({key: value.clone() for key, value in state.network.named_buffers()})
+            for group in state.optimizer.param_groups:
+                group["lr"] = TOGETHER.lr_at(epoch - 1 + step / steps, 32)
+            state.optimizer.step()
+            state.updates += 1
+            for key, value in state.network.named_buffers():
+                value.copy_((after[0][key] + after[1][key]) / 2)
+            state.average.update(state.network, step=state.updates)
+    return state.given
+
+
+@pytest.mark.slow  # two processes import torch
+def test_two_processes_give_the_weights_of_one_that_takes_the_halves_in_turn(tiny, images, tmp_path):
+    tiny.save(tmp_path / "tiny.json")
+    in_two_processes(train_as, tmp_path)
+    found, expected = load_file(tmp_path / "run" / "model.safetensors"), halves_in_turn(tiny, images).state_dict()
+    newest = max((tmp_path / "run" / "checkpoints").glob("*.pt"))
+    assert torch.load(newest, weights_only=True)["updates"] == 20
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5, msg=key)
+
+
+@pytest.mark.slow  # two processes import torch
+def test_processes_that_drift_apart_are_noticed(tmp_path):
+    in_two_processes(drift_as, tmp_path)
+    for rank in range(2):
+        said = (tmp_path / f"{rank}.txt").read_text()
+        assert said == "expected the same weights in all processes, got others in [1] than in 0"
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tiny, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.loop, "joined", lambda: nullcontext(World(rank=0, size=5)))
+    with pytest.raises(TrainingError, match="expected a batch that 5 processes can share, got 24 images"):
+        training.train(tiny, images, TOGETHER, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,319 @@
+"""The training loop: what it learns from, what it leaves alone, and that it goes on where it stopped."""
+
+import csv
+import json
+import multiprocessing
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from robnet_zoo import data, training
+from robnet_zoo.data import DataError
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.network import Network
+from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, TrainingError, loop
+from robnet_zoo.training.distributed import World
+from robnet_zoo.training.state import initial_state
+
+
+def changed(recipe: Recipe, **changes) -> Recipe:
+    return Recipe.model_validate(recipe.model_dump() | changes)
+
+
+def assert_same_weights(first: Network, second: Network) -> None:
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+def last_state(folder: Path) -> dict:
+    return torch.load(max((folder / "checkpoints").glob("*.pt")), weights_only=True)
+
+
+def test_a_run_leaves_the_weights_that_it_returns_and_its_records(tiny, images, recipe, tmp_path):
+    network = training.train(tiny, images, recipe, tmp_path, progress=False)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(value, saved[key]) for key, value in network.state_dict().items())
+    rows = history(tmp_path)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert all(0 <= float(row["robust"]) <= float(row["clean"]) <= 1 for row in rows)
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert Image.open(tmp_path / "curves.png").size[0] > 400
+    card = (tmp_path / "README.md").read_text()
+    assert tiny.hash[:12] in card
+    assert "the first 108 images of scikit-learn digits" in card
+    assert Recipe.load(tmp_path / "recipe.json") == recipe
+    assert Genotype.load(tmp_path / "spec.json") == tiny
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attack": Attack(steps=0)},
+        {"attack": Attack(kind="n_fgsm", steps=1, step="8/255"), "dtype": "bfloat16", "epochs": 25},
+        {"attack": Attack(kind="free", steps=2, step="8/255"), "epochs": 8},
+        {"attack": Attack(steps=2, loss="kl"), "objective": Objective(kind="trades", beta=1.0)},
+        {"optimizer": "adamw", "lr": 0.01},
+        {"ema": 0.9, "clip": 5.0, "schedule": Schedule(kind="linear", warmup=0.1)},
+    ],
+    ids=["clean", "n_fgsm in bfloat16", "free", "trades", "adamw", "averaged"],
+)
+def test_a_network_learns_by_every_kind_of_recipe(tiny, images, recipe, tmp_path, changes):
+    longer = changed(recipe, **({"epochs": 15, "lr": 0.2, "validation": 0} | changes))
+    training.train(tiny, images, longer, tmp_path, progress=False)
+    rows = history(tmp_path)
+    assert float(rows[-1]["loss"]) < 0.85 * float(rows[0]["loss"])
+
+
+EVERYTHING = {
+    "ema": 0.9,
+    "dtype": "bfloat16",
+    "clip": 1.0,
+    "stages": (Stage(size=16, epochs=1),),
+    "guard": Guard(updates=2, images=8, steps=2, share=0.9),
+    "select": "best",
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, EVERYTHING, {"attack": Attack(kind="free", steps=2, step="8/255")}],
+    ids=["plain", "everything", "free"],
+)
+@pytest.mark.parametrize("after", [1, 4, 5, 9])
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    tiny, images, recipe, tmp_path, monkeypatch, changes, after
+):
+    recipe, real, steps = changed(recipe, **changes), loop.Run._step, []
+    undisturbed = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
+
+    def stop(*arguments):
+        steps.append(1)
+        if len(steps) == after:  # of 3 an epoch
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop.Run, "_step", stop)
+    keeping = Keeping(seconds=0)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tiny, images, recipe, tmp_path / "b", keeping=keeping, progress=False)
+    resumed = training.train(tiny, images, recipe, tmp_path / "b", keeping=keeping, progress=False)
+    assert len(steps) == 10  # 9 updates, one of which was begun twice
+    assert_same_weights(undisturbed, resumed)
+    without_times = [
+        [{key: value for key, value in row.items() if key != "hours"} for row in history(tmp_path / name)]
+        for name in "ab"
+    ]
+    assert without_times[0] == without_times[1]
+
+
+def test_averaged_weights_are_what_a_run_with_averaging_gives(tiny, images, recipe, tmp_path):
+    plain = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
+    averaged = training.train(tiny, images, changed(recipe, ema=0.9), tmp_path / "b", progress=False)
+    assert not torch.equal(plain.classifier.weight, averaged.classifier.weight)
+    state = last_state(tmp_path / "b")
+    assert torch.equal(state["network"]["classifier.weight"], plain.classifier.weight)
+    assert torch.equal(state["average"]["classifier.weight"], averaged.classifier.weight)
+
+
+def test_the_best_epochs_weights_are_given_where_the_recipe_wants_them(tiny, images, recipe, tmp_path, monkeypatch):
+    said, weights = iter([0.2, 0.5, 0.4]), []
+
+    def validate(network, *_, **__):
+        weights.append(network.classifier.weight.detach().clone())
+        return {"clean": 0.5, "robust": next(said)}
+
+    monkeypatch.setattr(loop, "validate", validate)
+    best = training.train(tiny, images, changed(recipe, select="best"), tmp_path, progress=False)
+    assert torch.equal(best.classifier.weight, weights[1])
+    assert not torch.equal(weights[1], weights[2])
+
+
+def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, monkeypatch):
+    said, seen = iter([0.5, 0.1, 0.45]), []
+    real = loop.attacked
+    guard = Guard(updates=1, images=8, steps=3, share=0.5)
+    recipe = changed(recipe, epochs=1, guard=guard, attack=Attack(kind="n_fgsm", steps=1, step="8/255"), validation=8)
+
+    def validate(network, images, recipe, world, *, size, steps=10, generator):
+        return {"clean": 0.5, "robust": next(said) if steps == 3 else 0.5}
+
+    def attacked(network, images, labels, attack, *arguments, **strength):
+        seen.append((attack.kind, attack.steps, attack.eps, attack.step))
+        return real(network, images, labels, attack, *arguments, **strength)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(loop, "attacked", attacked)
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    own = ("n_fgsm", 1, "8/255", "8/255")
+    assert seen == [own, own, ("pgd", 3, "8/255", "8/1020")]  # the second check fails, the third passes again
+    assert not last_state(tmp_path)["rescued"]
+
+
+def test_validation_images_do_not_change_the_weights(tiny, images, recipe, tmp_path):
+    other = images.pixels.clone()
+    other[108:] = 255 - other[108:]  # the held-out tenth
+    first = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
+    second = training.train(tiny, replace(images, pixels=other), recipe, tmp_path / "b", progress=False)
+    assert_same_weights(first, second)
+
+
+def test_another_seed_gives_other_weights(tiny, images, recipe, tmp_path):
+    first = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
+    second = training.train(tiny, images, changed(recipe, seed=1), tmp_path / "b", progress=False)
+    assert not torch.equal(first.classifier.weight, second.classifier.weight)
+
+
+def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, images, recipe, tmp_path):
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="another spec, recipe or data"):
+        training.train(tiny, images, changed(recipe, lr=0.5), tmp_path, progress=False)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
+    tiny, images, recipe, tmp_path, monkeypatch
+):
+    real = loop.attacked
+
+    def poison(*arguments, **strength):
+        found = real(*arguments, **strength)
+        return found * float("nan") if list((tmp_path / "checkpoints").glob("*.pt")) else found
+
+    monkeypatch.setattr(loop, "attacked", poison)
+    with pytest.raises(TrainingError, match="epoch 2, step 0: expected a finite loss, got nan"):
+        training.train(tiny, images, recipe, tmp_path, progress=False)
+    state = last_state(tmp_path)
+    assert (state["epoch"], state["step"]) == (2, 0)
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """20 pictures of two classes in ImageNet's layout, and a validation part that no training may open."""
+    dice = np.random.default_rng(0)
+    for part, count in (("train", 10), ("val", 2)):
+        for name in ("a", "b"):
+            folder = tmp_path / "imagenet" / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = dice.integers(0, 256, (24, 30, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{name}{index}.png")
+    return tmp_path / "imagenet"
+
+
+@pytest.fixture
+def large(tiny):
+    """`tiny` for pictures of 224x224."""
+    network = tiny.network.model_copy(update={"input_size": (3, 224, 224), "num_classes": 2})
+    return tiny.model_copy(update={"network": network})
+
+
+def test_data_that_vanishes_is_one_line_and_the_run_goes_on_when_it_is_back(large, recipe, imagenet, tmp_path):
+    recipe = changed(recipe, batch=6, epochs=2)
+    pictures = data.load(f"imagenet-train:{imagenet}", train=True)
+    away = tmp_path / "away"
+
+    run, real = tmp_path / "run", loop.Run._end_of_epoch
+
+    def vanish(self, records):
+        real(self, records)
+        (imagenet / "train").rename(away)
+
+    loop.Run._end_of_epoch = vanish
+    try:
+        with pytest.raises(DataError, match="expected a picture, got one that cannot be read"):
+            training.train(large, pictures, recipe, run, progress=False)
+    finally:
+        loop.Run._end_of_epoch = real
+    assert last_state(run)["epoch"] == 2
+    away.rename(imagenet / "train")
+    training.train(large, pictures, recipe, run, progress=False)
+    assert (run / "model.safetensors").exists()
+
+
+def test_a_training_run_never_opens_a_file_of_the_test_part(large, recipe, imagenet, tmp_path):
+    changed(recipe, batch=6, epochs=1).save(tmp_path / "recipe.json")
+    large.save(tmp_path / "large.json")
+    script = (
+        "import sys, json\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == 'open' else None)\n"
+        "from robnet_zoo import cli\n"
+        "cli.main(sys.argv[2:])\n"
+        "json.dump(opened, open(sys.argv[1], 'w'))\n"
+    )
+    arguments = ["train", str(tmp_path / "large.json"), "--data", f"imagenet-train:{imagenet}"]
+    arguments += ["--output", str(tmp_path / "run"), "--recipe", str(tmp_path / "recipe.json")]
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "opened.json"), *arguments], check=True, timeout=120)
+    opened = [name for name in json.loads((tmp_path / "opened.json").read_text()) if name.startswith(str(imagenet))]
+    assert {Path(name).parts[-3] for name in opened} == {"train"}
+    assert len({name for name in opened if name.endswith(".png")}) == 20
+
+
+def test_weight_decay_spares_biases_and_norms(tiny, recipe):
+    affine = tiny.model_copy(update={"network": tiny.network.model_copy(update={"affine": True})})
+    state = initial_state(affine, recipe, World())
+    decays = {id(p): group["weight_decay"] for group in state.optimizer.param_groups for p in group["params"]}
+    norms = {f"{name}.weight" for name, module in state.network.named_modules() if "BatchNorm" in type(module).__name__}
+    assert norms
+    for name, parameter in state.network.named_parameters():
+        spared = name.endswith("bias") or name in norms
+        assert decays[id(parameter)] == (0 if spared else recipe.weight_decay), name
+
+
+def test_images_that_do_not_fit_are_refused_before_anything_is_written(tiny, images, recipe, tmp_path):
+    small = replace(images, pixels=images.pixels[:, :, :16, :16])
+    with pytest.raises(DataError, match="expected images of"):
+        training.train(tiny, small, recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def keep_training(folder: Path) -> None:
+    """What a process runs until it is killed."""
+    torch.set_num_threads(1)
+    spec, recipe = Genotype.load(folder / "tiny.json"), Recipe.load(folder / "recipe.json")
+    training.train(spec, data.digits()[0][:120], recipe, folder / "run", keeping=Keeping(seconds=0), progress=False)
+
+
+@pytest.mark.slow  # twenty processes are started and killed
+def test_twenty_kills_at_random_moments_change_no_bit_of_the_weights(tiny, images, recipe, tmp_path):
+    recipe = changed(recipe, **(EVERYTHING | {"epochs": 40}))
+    tiny.save(tmp_path / "tiny.json")
+    recipe.save(tmp_path / "recipe.json")
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["robnet_zoo.training", "robnet_zoo.data"])
+    dice, seen = random.Random(0), [""]
+    newest = tmp_path / "run" / "checkpoints"
+    for _ in range(20):
+        process = processes.Process(target=keep_training, args=(tmp_path,))
+        process.start()
+        while process.is_alive() and max((path.name for path in newest.glob("*.pt")), default="") <= seen[-1]:
+            time.sleep(0.002)  # until it has come further than the one before
+        time.sleep(dice.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it was through before it could be killed"
+        seen.append(max(path.name for path in newest.glob("*.pt")))
+    last = processes.Process(target=keep_training, args=(tmp_path,))
+    last.start()
+    last.join()
+    assert last.exitcode == 0
+    undisturbed = training.train(tiny, images, recipe, tmp_path / "whole", progress=False)
+    found = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(value, found[key]) for key, value in undisturbed.state_dict().items())
+    assert not list((tmp_path / "run").rglob("*.part"))

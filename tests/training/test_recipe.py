@@ -1,0 +1,88 @@
+"""Recipes: the bundled ones are what their sources say, and what cannot be is refused with its place."""
+
+import pytest
+
+from robnet_zoo.documents import DocumentError
+from robnet_zoo.training import Recipe, Stage, load_recipe, recipe_names
+
+SHORT = {"name": "short", "epochs": 4}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_bundled_recipes_carry_their_name_and_say_what_they_are_for(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "lr"),  # table 5 of the paper: the learning rate falls tenfold at two epochs
+    [
+        ("paper", 200, [(0, 0.1), (99.9, 0.1), (100, 0.01), (149.9, 0.01), (150, 0.001), (199.9, 0.001)]),
+        ("paper_svhn", 200, [(0, 0.01), (99.9, 0.01), (100, 0.001), (150, 0.0001)]),
+        ("paper_tiny_imagenet", 90, [(0, 0.1), (29.9, 0.1), (30, 0.01), (60, 0.001)]),
+    ],
+)
+def test_the_papers_recipes_are_those_of_its_table(name, epochs, lr):
+    recipe = load_recipe(name)
+    assert (recipe.epochs, recipe.momentum, recipe.optimizer) == (epochs, 0.9, "momentum")
+    assert (recipe.attack.kind, recipe.attack.steps) == ("pgd", 7)
+    assert recipe.attack.eps_value == 8 / 255
+    assert recipe.attack.step_value == 2 / 255
+    for epoch, expected in lr:
+        assert recipe.lr_at(epoch, 32) == pytest.approx(expected)
+
+
+def test_the_originals_schedule_warms_up_for_20_epochs_and_ends_at_a_thousandth():
+    recipe = load_recipe("original")
+    assert (recipe.epochs, recipe.batch, recipe.weight_decay) == (170, 1536, 1e-4)
+    assert recipe.lr_at(0, 32) == pytest.approx(0.02, rel=1e-4)
+    assert recipe.lr_at(10, 32) == pytest.approx(0.61, rel=1e-3)  # half way from 0.02 to 1.2
+    assert recipe.lr_at(20, 32) == pytest.approx(1.2, rel=1e-4)
+    assert recipe.lr_at(95, 32) == pytest.approx((1.2 + 0.001) / 2, rel=1e-3)  # half way down a cosine
+    assert recipe.lr_at(170, 32) == pytest.approx(0.001, rel=1e-4)
+
+
+def test_free_training_on_imagenet_has_four_replays_of_4_255():
+    attack = load_recipe("free_imagenet").attack
+    assert (attack.kind, attack.steps, attack.eps, attack.step) == ("free", 4, "4/255", "4/255")
+
+
+def test_stages_give_the_sizes_and_the_clock_counts_pixels():
+    recipe = Recipe(name="s", epochs=4, stages=(Stage(size=16, epochs=2), Stage(size=24, epochs=1)))
+    assert [recipe.size_at(epoch, 32) for epoch in (1, 2, 3, 4)] == [16, 16, 24, 32]
+    pixels = 2 * 16**2 + 24**2 + 32**2
+    assert recipe.done(1.5, 32) == pytest.approx(1.5 * 16**2 / pixels)
+    assert recipe.done(3.25, 32) == pytest.approx((2 * 16**2 + 24**2 + 0.25 * 32**2) / pixels)
+    assert recipe.done(4, 32) == 1
+
+
+def test_eps_grows_over_its_share_of_the_run():
+    recipe = Recipe.parse(SHORT | {"eps_warmup": 0.5})
+    assert [recipe.strength(epochs, 32) for epochs in (0, 1, 2, 3)] == [0, 0.5, 1, 1]
+    assert Recipe.parse(SHORT).strength(0, 32) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": [{"size": 16, "epochs": 5}]}, "stages: expected no more than the run's 4 epochs"),
+        ({"optimizer": "sdg"}, "optimizer: unknown optimizer 'sdg'.*sgd"),
+        ({"schedule": {"kind": "steps", "milestones": [9]}}, "schedule.milestones: expected epochs of the run's 4"),
+        ({"attack": {"kind": "n_fgsm", "steps": 2}}, "attack.steps: expected 1 for n_fgsm, got 2"),
+        ({"attack": {"kind": "free", "steps": 0}}, "attack.steps: expected at least 1 for free, got 0"),
+        ({"attack": {"loss": "kl"}}, "attack.loss: expected cross_entropy but for trades, got kl"),
+        ({"objective": {"kind": "trades"}, "attack": {"kind": "free"}}, "attack.kind: expected pgd for trades"),
+        ({"select": "best", "validation": 0}, "select: expected last, as no validation images are measured"),
+        ({"attack": {"eps": "0.03"}}, "attack.eps: "),
+        ({"epoch": 3}, 'unknown key "epoch", did you mean .epochs.'),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_place(changes, message):
+    with pytest.raises(DocumentError, match=message):
+        Recipe.parse(SHORT | changes)
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    with pytest.raises(DocumentError, match=r"papr: neither a bundled recipe nor the path of a JSON file.*paper"):
+        load_recipe("papr")
