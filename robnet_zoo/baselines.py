@@ -1,6 +1,7 @@
 """The paper's comparison networks (tables 1, 3, 4 and 7) as timm models for 32x32 images in [0, 1].
 
     timm.create_model("resnet18_cifar", num_classes=100)
+    timm.create_model("resnet18_cifar", denoise="embedded_gaussian")  # a denoising block behind each of its stages
 
 They are timm's own, with stem and strides changed as usual for CIFAR: the first convolution keeps the size and nothing
 is pooled before the first stage. The paper does not say which form it compares with; its parameter counts are those of
@@ -29,6 +30,9 @@ from timm.models.resnetv2 import ResNetV2
 from timm.models.vgg import VGG, cfgs
 from torch import Tensor, nn
 
+from robnet_zoo.documents import nearest, shown
+from robnet_zoo.operations import Denoising
+from robnet_zoo.vocabulary import DENOISE_FORMS, DenoiseForm, denoising
 from robnet_zoo.weights import WeightsError
 
 
@@ -37,13 +41,15 @@ class Baseline:
     """A comparison network.
 
     build: timm's keywords (num_classes, in_chans, ...) -> the network. first_conv, classifier: modules, by path.
-    features: how many feature maps it offers. paper: where the architecture is from.
+    features: how many feature maps it offers. stages: of each stage, the last module, by path, and its channels.
+    paper: where the architecture is from.
     """
 
     build: Callable[..., nn.Module]
     first_conv: str
     classifier: str
     features: int
+    stages: Mapping[str, int]
     paper: str
 
 
@@ -167,55 +173,97 @@ def _divide_reductions(model: Any, *, stages: int) -> None:
         feature["reduction"] //= min(feature["reduction"], stages)
 
 
+def _denoise(model: Any, stages: Mapping[str, int], form: DenoiseForm) -> None:
+    """Put a denoising block behind each stage, as Xie et al. (2019) do with ResNets."""
+    like = next(model.parameters())
+    for number, (path, channels) in enumerate(stages.items()):
+        parent_path, _, last = path.rpartition(".")
+        parent, name = model.get_submodule(parent_path), f"denoise_{number}"
+        children = dict(parent.named_children())
+        for key in children:
+            delattr(parent, key)
+        for key, child in children.items():
+            parent.add_module(key, child)
+            if key == last:
+                parent.add_module(name, Denoising(denoising(channels, form)).to(like.device, like.dtype))
+        for feature in model.feature_info:
+            if feature["module"] == path:
+                feature["module"] = f"{parent_path}.{name}"
+    if hasattr(model, "feature_ends"):  # positions of the features in `model.features`
+        names = [name for name, _ in model.features.named_children()]
+        model.feature_ends = [names.index(feature["module"].partition(".")[2]) for feature in model.feature_info]
+
+
+_RESNET = "Deep Residual Learning for Image Recognition (arXiv:1512.03385)"
 BASELINES: Mapping[str, Baseline] = MappingProxyType(
     {
         "resnet18_cifar": Baseline(
-            lambda **kwargs: _resnet(block=BasicBlock, layers=(2, 2, 2, 2), **kwargs),
-            "conv1",
-            "fc",
-            5,
-            "Deep Residual Learning for Image Recognition (arXiv:1512.03385)",
+            build=lambda **kwargs: _resnet(block=BasicBlock, layers=(2, 2, 2, 2), **kwargs),
+            first_conv="conv1",
+            classifier="fc",
+            features=5,
+            stages={"layer1.1": 64, "layer2.1": 128, "layer3.1": 256, "layer4.1": 512},
+            paper=_RESNET,
         ),
         "resnet50_cifar": Baseline(
-            lambda **kwargs: _resnet(block=Bottleneck, layers=(3, 4, 6, 3), **kwargs),
-            "conv1",
-            "fc",
-            5,
-            "Deep Residual Learning for Image Recognition (arXiv:1512.03385)",
+            build=lambda **kwargs: _resnet(block=Bottleneck, layers=(3, 4, 6, 3), **kwargs),
+            first_conv="conv1",
+            classifier="fc",
+            features=5,
+            stages={"layer1.2": 256, "layer2.3": 512, "layer3.5": 1024, "layer4.2": 2048},
+            paper=_RESNET,
         ),
         "wide_resnet28_10_cifar": Baseline(
-            _wide_resnet, "stem.conv", "head.fc", 4, "Wide Residual Networks (arXiv:1605.07146)"
+            build=_wide_resnet,
+            first_conv="stem.conv",
+            classifier="head.fc",
+            features=4,
+            stages={"stages.0.blocks.3": 160, "stages.1.blocks.3": 320, "stages.2.blocks.3": 640},
+            paper="Wide Residual Networks (arXiv:1605.07146)",
         ),
         "densenet121_cifar": Baseline(
-            _densenet,
-            "features.conv0",
-            "classifier",
-            5,
-            "Densely Connected Convolutional Networks (arXiv:1608.06993)",
+            build=_densenet,
+            first_conv="features.conv0",
+            classifier="classifier",
+            features=5,
+            stages={f"features.denseblock{i}": width for i, width in enumerate((256, 512, 1024, 1024), start=1)},
+            paper="Densely Connected Convolutional Networks (arXiv:1608.06993)",
         ),
         "vgg16_cifar": Baseline(
-            _vgg,
-            "features.0",
-            "head.fc",
-            6,
-            "Very Deep Convolutional Networks for Large-Scale Image Recognition (arXiv:1409.1556)",
+            build=_vgg,
+            first_conv="features.0",
+            classifier="head.fc",
+            features=6,
+            stages={"features.5": 64, "features.12": 128, "features.22": 256, "features.32": 512, "features.42": 512},
+            paper="Very Deep Convolutional Networks for Large-Scale Image Recognition (arXiv:1409.1556)",
         ),
         "mobilenetv2_cifar": Baseline(
-            _mobilenet,
-            "conv_stem",
-            "classifier",
-            4,
-            "MobileNetV2: Inverted Residuals and Linear Bottlenecks (arXiv:1801.04381)",
+            build=_mobilenet,
+            first_conv="conv_stem",
+            classifier="classifier",
+            features=4,
+            stages={"blocks.1.1": 24, "blocks.2.2": 32, "blocks.4.2": 96, "blocks.6.0": 320},
+            paper="MobileNetV2: Inverted Residuals and Linear Bottlenecks (arXiv:1801.04381)",
         ),
         "resnext29_2x64d_cifar": Baseline(
-            _resnext,
-            "conv1",
-            "fc",
-            4,
-            "Aggregated Residual Transformations for Deep Neural Networks (arXiv:1611.05431)",
+            build=_resnext,
+            first_conv="conv1",
+            classifier="fc",
+            features=4,
+            stages={"layer1.2": 256, "layer2.2": 512, "layer3.2": 1024},
+            paper="Aggregated Residual Transformations for Deep Neural Networks (arXiv:1611.05431)",
         ),
     }
 )
+
+
+def _build(baseline: Baseline, *, denoise: DenoiseForm | None = None, **kwargs: Any) -> nn.Module:
+    if denoise is not None and denoise not in DENOISE_FORMS:
+        raise ValueError(f"denoise: unknown form {shown(denoise)}{nearest(denoise, DENOISE_FORMS)}")
+    model = baseline.build(**kwargs)
+    if denoise is not None:
+        _denoise(model, baseline.stages, denoise)
+    return model
 
 
 def _default_cfg(baseline: Baseline) -> dict[str, Any]:
@@ -243,7 +291,7 @@ def _entry_point(name: str, baseline: Baseline) -> Callable[..., nn.Module]:
         if pretrained and not (cfg.has_weights or cfg.state_dict):
             raise WeightsError(f"no weights of {name} are bundled: train it, and give its safetensors file as weights")
         features = {"feature_cls": "hook", "no_rewrite": True, "out_indices": tuple(range(baseline.features))}
-        return build_model_with_cfg(baseline.build, name, pretrained, feature_cfg=features, **kwargs)
+        return build_model_with_cfg(_build, name, pretrained, baseline=baseline, feature_cfg=features, **kwargs)
 
     entry.__name__ = entry.__qualname__ = name
     entry.__doc__ = f"{baseline.paper}, for 32x32 images in [0, 1]."

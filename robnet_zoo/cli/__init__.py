@@ -17,7 +17,7 @@ from pydantic import BaseModel, create_model
 from robnet_zoo.cli.benchmark import benchmark, report, robustbench
 from robnet_zoo.cli.parameters import Json, Output, fail
 from robnet_zoo.documents import Document, DocumentError, nearest
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.genotype import Denoise, Genotype
 from robnet_zoo.training.recipe import RECIPES, Recipe
 from robnet_zoo.version import __version__
 
@@ -129,6 +129,7 @@ def _summary(spec: Genotype) -> dict[str, Any]:
         "layout": _runs(spec.layout),
         "reductions": ", ".join(map(str, network.reductions)),
         "stem": network.stem,
+        **({"denoise": _denoise(network.denoise)} if network.denoise else {}),
         "channels": network.channels,
         "input_size": "x".join(map(str, network.input_size)),
         "classes": network.num_classes,
@@ -139,6 +140,10 @@ def _summary(spec: Genotype) -> dict[str, Any]:
         "parameters": parameters(spec),
         "multiply_adds": multiply_adds(spec),
     }
+
+
+def _denoise(denoise: Denoise) -> str:
+    return f"{denoise.form} after {', '.join(map(str, denoise.after))}"
 
 
 def _runs(names: tuple[str, ...]) -> str:
