@@ -21,8 +21,9 @@ from robnet_zoo.blueprint import CellBlueprint, blueprint
 from robnet_zoo.documents import write_atomically
 from robnet_zoo.inference import Affine, fold
 from robnet_zoo.network import Cell, Network
-from robnet_zoo.operations import FactorizedConv2d
+from robnet_zoo.operations import DotProduct2d, EmbeddedGaussian2d, FactorizedConv2d, Median2d
 from robnet_zoo.version import __version__
+from robnet_zoo.vocabulary import MEDIAN_OF_NINE, Size
 
 OPSET = 20
 PARITY = 1e-4  # largest difference of logits to torch's, both in float32
@@ -98,7 +99,17 @@ def _cell(graph: _Graph, plan: CellBlueprint, cell: Cell, before: str, last: str
         for name, block in blocks.items():
             output = graph.chain(fold(block, cell.get_submodule(f"edges.{edge}.{name}")), nodes[edge[0]])
             nodes[edge[1]] = graph.node("Add", [nodes[edge[1]], output]) if edge[1] in nodes else output
-    return graph.node("Concat", [nodes[node] for node in plan.concat], axis=1)
+    output = graph.node("Concat", [nodes[node] for node in plan.concat], axis=1)
+    return output if cell.denoise is None else _denoised(graph, plan, cell.denoise, output)
+
+
+def _denoised(graph: _Graph, plan: CellBlueprint, block: nn.Module, x: str) -> str:
+    filter, *rest = fold(plan.denoise, block)
+    if isinstance(filter, DotProduct2d | EmbeddedGaussian2d):
+        filtered = graph.non_local(filter, x, plan.output.channels, plan.output.size)
+    else:
+        filtered = graph.median(x, plan.output.size) if isinstance(filter, Median2d) else graph.chain([filter], x)
+    return graph.node("Add", [x, graph.chain(rest, filtered)])
 
 
 class _Graph:
@@ -157,6 +168,40 @@ class _Graph:
                 kernel, stride, padding = step.kernel_size, step.stride, step.padding
                 return self.node(kind, [x], kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4)
         raise TypeError(f"expected a layer of the vocabulary, got {type(step).__name__}")
+
+    def non_local(self, step: DotProduct2d | EmbeddedGaussian2d, x: str, channels: int, size: Size) -> str:
+        """Every pixel as a weighted sum of all pixels of an image of (H, W) = size."""
+        flat = self.node("Reshape", [x, self.constant([0, channels, -1])])  # (N, C, HW)
+        pixels = self.node("Transpose", [flat], perm=[0, 2, 1])  # (N, HW, C)
+        if isinstance(step, EmbeddedGaussian2d):
+            theta, phi = (self.constant(conv.weight.flatten(1).t()) for conv in (step.theta, step.phi))  # (C, d)
+            keys = self.node("Transpose", [self.node("MatMul", [pixels, phi])], perm=[0, 2, 1])
+            queries = self.node(
+                "Mul", [self.node("MatMul", [pixels, theta]), self.constant(torch.tensor([step.scale]))]
+            )
+            weights = self.node("Softmax", [self.node("MatMul", [queries, keys])], axis=2)
+            mixed = self.node("MatMul", [weights, pixels])
+        else:
+            mixed = self.node("MatMul", [pixels, self.node("MatMul", [flat, pixels])])
+            mixed = self.node("Mul", [mixed, self.constant(torch.tensor([1 / (size[0] * size[1])]))])
+        turned = self.node("Transpose", [mixed], perm=[0, 2, 1])
+        return self.node("Reshape", [turned, self.constant([0, channels, *size])])
+
+    def median(self, x: str, size: Size) -> str:
+        """The median of each channel's 3x3 pixels; the image, of (H, W) = size, has its edge repeated around it."""
+        for axis in (2, 3):
+            length = size[axis - 2]
+            ends = [self._slice(x, axis, 0, 1), self._slice(x, axis, length - 1, length)]
+            x = self.node("Concat", [ends[0], x, ends[1]], axis=axis)
+        rows = [self._slice(x, 2, i, i + size[0]) for i in range(3)]
+        values = [self._slice(row, 3, j, j + size[1]) for row in rows for j in range(3)]
+        for first, second in MEDIAN_OF_NINE:
+            pair = [values[first], values[second]]
+            values[first], values[second] = self.node("Min", pair), self.node("Max", pair)
+        return values[4]
+
+    def _slice(self, x: str, axis: int, start: int, end: int) -> str:
+        return self.node("Slice", [x, *(self.constant([number]) for number in (start, end, axis))])
 
     def head(self, classifier: nn.Module, x: str) -> str:
         """Global average pooling and the linear layer, if there is one."""

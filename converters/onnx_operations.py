@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
 from math import ceil, prod
 from types import MappingProxyType
@@ -305,7 +305,9 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "Log": _unary(torch.log),
         "LogSoftmax": partial(_softmax, function=torch.log_softmax),
         "MatMul": _binary(torch.matmul),
+        "Max": lambda node, inputs: reduce(torch.maximum, inputs),
         "MaxPool": _max_pool,
+        "Min": lambda node, inputs: reduce(torch.minimum, inputs),
         "Mul": _binary(torch.mul),
         "Neg": _unary(torch.neg),
         "PRelu": _binary(lambda x, slope: torch.where(x >= 0, x, slope * x)),

@@ -1,6 +1,10 @@
-"""Robust architectures as JSON genotypes. Importing this package registers the models of `specs/` with timm."""
+"""Robust architectures as JSON genotypes. Importing this package registers the models of `specs/` with timm.
 
-from robnet_zoo import zoo as _zoo  # noqa: F401  (registration is what the import is for)
+So it does the paper's comparison networks, `robnet_zoo.baselines`.
+"""
+
+from robnet_zoo import baselines as _baselines  # noqa: F401  (registration is what the import is for)
+from robnet_zoo import zoo as _zoo  # noqa: F401
 from robnet_zoo.compiler import compile, for_inference
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.version import __version__

@@ -29,6 +29,7 @@ class CellBlueprint:
     preprocess: for each input that the cell reads (0, 1), the block that brings it to `channels` and to one size.
     edges: for each edge that carries something, its operations' blocks by name; ordered by target, then source.
     concat: the nodes of the output.  inner: nodes 0 and 1 behind their preprocessing.  output: the concatenation.
+    denoise: what is computed of the concatenation and added to it, if anything is.
     """
 
     inputs: tuple[Feature, Feature]
@@ -38,6 +39,7 @@ class CellBlueprint:
     inner: Feature
     output: Feature
     reduction: bool
+    denoise: Block = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,9 @@ def _cell(
         if any(edge[0] == source for edge in carried)
     }
     output = Feature(len(cell.concat) * channels, (inner.size[0] // stride, inner.size[1] // stride))
-    return CellBlueprint(inputs, preprocess, carried, cell.concat, inner, output, reduction)
+    denoise = spec.network.denoise
+    added = vocabulary.denoising(output.channels, denoise.form) if denoise and depth in denoise.after else ()
+    return CellBlueprint(inputs, preprocess, carried, cell.concat, inner, output, reduction, added)
 
 
 def _blocks(plan: Blueprint) -> Iterator[tuple[Block, Size]]:
@@ -144,6 +148,7 @@ def _blocks(plan: Blueprint) -> Iterator[tuple[Block, Size]]:
         for edge, blocks in cell.edges.items():
             for block in blocks.values():
                 yield block, cell.inner.size if edge[0] < 2 else cell.output.size
+        yield cell.denoise, cell.output.size
 
 
 def _out_channels(block: Block) -> int:

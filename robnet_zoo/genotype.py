@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from robnet_zoo.documents import Document, Place, Problem, Tuple, exactly, nearest, problems_error, shown
-from robnet_zoo.vocabulary import OPERATIONS
+from robnet_zoo.vocabulary import OPERATIONS, DenoiseForm
 
 SCHEMA_VERSION = 1
 MAX_NODES = 32  # intermediate nodes of a cell
@@ -135,6 +135,16 @@ class Cell(Document):
                 yield from ((edge, name) for name, bit in zip(operations, row, strict=True) if bit)
 
 
+class Denoise(Document):
+    """Denoising blocks between cells (Xie et al., 2019); what follows such a cell reads its denoised output."""
+
+    after: Annotated[
+        Tuple[Annotated[int, Field(ge=0)]],
+        Field(min_length=1, max_length=MAX_DEPTH, description="0-based depths of the denoised cells, ascending"),
+    ]
+    form: Annotated[DenoiseForm, Field(description="how a pixel is made of the others")]
+
+
 class NetworkConfig(Document):
     """What surrounds the cells."""
 
@@ -156,6 +166,7 @@ class NetworkConfig(Document):
         tuple[Count, Count, Count], Field(strict=False, description="(channels, H, W) of an image in [0, 1]")
     ]
     affine: Annotated[bool, Field(description="whether the cells' batch norms learn a scale and shift")]
+    denoise: Annotated[Denoise | None, Field(description="feature denoising; by default none")] = None
 
 
 class Provenance(Document):
@@ -233,12 +244,16 @@ class Genotype(Document):
         for index, name in enumerate(self.layout):
             if name not in self.cells:
                 yield ("layout", index), f"unknown cell {shown(name)}{nearest(name, self.cells)}"
-        if any(a >= b for a, b in pairwise(network.reductions)):
-            yield ("network", "reductions"), f"expected depths in ascending order, got {shown(network.reductions)}"
-        for index, depth in enumerate(network.reductions):
-            if depth >= network.depth:
-                text = f"expected a depth from 0 to {network.depth - 1}, got {shown(depth)}"
-                yield ("network", "reductions", index), text
+        yield from self._depth_problems(network.reductions, ("network", "reductions"))
+        if network.denoise is not None:
+            yield from self._depth_problems(network.denoise.after, ("network", "denoise", "after"))
+
+    def _depth_problems(self, depths: tuple[int, ...], place: Place) -> Iterator[Problem]:
+        if any(a >= b for a, b in pairwise(depths)):
+            yield place, f"expected depths in ascending order, got {shown(depths)}"
+        for index, depth in enumerate(depths):
+            if depth >= self.network.depth:
+                yield (*place, index), f"expected a depth from 0 to {self.network.depth - 1}, got {shown(depth)}"
 
     def _size_problems(self) -> Iterator[Problem]:
         """Sizes that a factorized reduction or the stem cannot halve. Reduced channels are even: they were doubled."""
@@ -270,7 +285,7 @@ class Genotype(Document):
         """
         described = {name: self._described(cell) for name, cell in self.cells.items()}
         function = {
-            "network": self.network.model_dump(mode="json"),
+            "network": self.network.model_dump(mode="json", exclude_none=True),
             "cells": [described[name] for name in self.layout],
         }
         text = json.dumps(function, sort_keys=True, separators=(",", ":"))

@@ -205,8 +205,23 @@ class Node(nn.Module):
         return total
 
 
+class InferenceDenoising(nn.Module):
+    """A denoising block; its filter sees all channels at once, so the nodes are concatenated here."""
+
+    def __init__(self, block: Block, module: nn.Module, *, channels_last: bool) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(_lower(fold(block, module), channels_last=channels_last))
+
+    def forward(self, values: Sequence[Value]) -> Value:
+        x = keep_layout(torch.cat([value.x for value in values], dim=1))  # (N, C, H, W)
+        added = x
+        for step in self.steps:
+            added = step(added)
+        return Value(x + added)
+
+
 class InferenceCell(nn.Module):
-    """A cell on nodes that are kept apart: two lists of values in, the values of `concat` out."""
+    """A cell on nodes that are kept apart: two lists of values in, the values of `concat` out, or one if denoised."""
 
     def __init__(self, plan: CellBlueprint, cell: Cell, parts: tuple[int, int], *, channels_last: bool) -> None:
         super().__init__()
@@ -230,13 +245,18 @@ class InferenceCell(nn.Module):
                         operations.append((position[edge[0]], operation))
             self.nodes.append(Node(operations))
         self.concat = [position[node] for node in plan.concat]
+        self.denoise: InferenceDenoising | None = None
+        if cell.denoise is not None:
+            self.denoise = InferenceDenoising(plan.denoise, cell.denoise, channels_last=channels_last)
+        self.parts = len(self.concat) if self.denoise is None else 1
 
     def forward(self, before: Sequence[Value], last: Sequence[Value]) -> list[Value]:
         inputs = (before, last)
         values = [Value(block(inputs[source])) for source, block in zip(self.sources, self.preprocess, strict=True)]
         for node in self.nodes:
             values.append(Value(node(values)))
-        return [values[index] for index in self.concat]
+        outputs = [values[index] for index in self.concat]
+        return outputs if self.denoise is None else [self.denoise(outputs)]
 
 
 class InferenceNetwork(nn.Module):
@@ -258,8 +278,9 @@ class InferenceNetwork(nn.Module):
         parts = (1, 1)
         for cell_plan, cell in zip(plan.cells, network.cells, strict=True):
             assert isinstance(cell, Cell)
-            self.cells.append(InferenceCell(cell_plan, cell, parts, channels_last=channels_last))
-            parts = (parts[1], len(cell_plan.concat))
+            form = InferenceCell(cell_plan, cell, parts, channels_last=channels_last)
+            self.cells.append(form)
+            parts = (parts[1], form.parts)
         self.global_pool = copy.deepcopy(network.global_pool)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.to(dtype).to(memory_format=layout)

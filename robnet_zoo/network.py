@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from robnet_zoo.blueprint import Blueprint, CellBlueprint, blueprint
 from robnet_zoo.genotype import Genotype
-from robnet_zoo.operations import build
+from robnet_zoo.operations import Denoising, build
 
 
 class EdgeModule(nn.ModuleDict):
@@ -49,6 +49,7 @@ class Cell(nn.Module):
         self.wiring = [(position[source], position[target]) for source, target in plan.edges]
         self.concat = [position[node] for node in plan.concat]
         self.reads_before, self.reads_last = 0 in plan.preprocess, 1 in plan.preprocess
+        self.denoise = Denoising(plan.denoise) if plan.denoise else None
 
     def forward(self, before: Tensor, last: Tensor) -> Tensor:
         inputs: list[Tensor] = []
@@ -66,7 +67,8 @@ class Cell(nn.Module):
                 nodes.append(output)
             else:
                 nodes[target] = nodes[target] + output
-        return torch.cat([nodes[index] for index in self.concat], dim=1)  # (N, len(concat) * C, H, W)
+        output = torch.cat([nodes[index] for index in self.concat], dim=1)  # (N, len(concat) * C, H, W)
+        return output if self.denoise is None else self.denoise(output)
 
 
 class Network(nn.Module):

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from robnet_zoo.inference import Value, as_image, every_second, keep_layout, pixels
 from robnet_zoo.network import Cell, Network
-from robnet_zoo.operations import FactorizedConv2d
+from robnet_zoo.operations import Denoising, FactorizedConv2d
 
 
 class TrainingForm(nn.Module):
@@ -51,7 +51,7 @@ class TrainingForm(nn.Module):
 
 
 def _cell(cell: Cell, before: Sequence[Value], last: Sequence[Value]) -> list[Value]:
-    """Two lists of nodes in, the nodes of `concat` out."""
+    """Two lists of nodes in, the nodes of `concat` out, or their denoised concatenation."""
     inputs = {"0": before, "1": last}
     values = [Value(_mixed(block, inputs[source])) for source, block in cell.preprocess.items()]
     operations: dict[int, list[tuple[int, nn.Module]]] = {}  # of each target: (source, operation)
@@ -66,7 +66,16 @@ def _cell(cell: Cell, before: Sequence[Value], last: Sequence[Value]) -> list[Va
             total = _operation(operation, values[source], total)
         assert total is not None
         values.append(Value(total))
-    return [values[index] for index in cell.concat]
+    outputs = [values[index] for index in cell.concat]
+    return outputs if cell.denoise is None else [_denoised(cell.denoise, outputs)]
+
+
+def _denoised(block: Denoising, values: Sequence[Value]) -> Value:
+    x = keep_layout(torch.cat([value.x for value in values], dim=1))  # (N, C, H, W)
+    added = x
+    for layer in block:
+        added = _layer(layer, added)
+    return Value(x + added)
 
 
 def _operation(block: nn.Module, value: Value, total: Tensor | None) -> Tensor:

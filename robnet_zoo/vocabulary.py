@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
+DenoiseForm = Literal["dot_product", "embedded_gaussian", "mean", "median"]
+DENOISE_FORMS: tuple[DenoiseForm, ...] = get_args(DenoiseForm)
 Size = tuple[int, int]  # (H, W) in pixels
 
 
@@ -113,7 +115,56 @@ class Pool:
         return 0
 
 
-Layer = Relu | Norm | Conv | FactorizedConv | Pool
+@dataclass(frozen=True)
+class NonLocal:
+    """Every pixel becomes a sum over all pixels, each weighted by its likeness to it (Xie et al., 2019, equation 2).
+
+    dot_product: x_i . x_j / (H * W). embedded_gaussian: the softmax over j of theta(x_i) . phi(x_j) / sqrt(d), where
+    theta and phi are 1x1 convolutions without bias to d = C / 2 channels, rounded down but at least one.
+    """
+
+    channels: int
+    kind: Literal["dot_product", "embedded_gaussian"]
+
+    @property
+    def embedding(self) -> int:
+        """d, 0 where pixels are compared as they are."""
+        return max(1, self.channels // 2) if self.kind == "embedded_gaussian" else 0
+
+    def output_size(self, size: Size) -> Size:
+        return size
+
+    def parameters(self) -> int:
+        return 2 * self.channels * self.embedding
+
+    def multiply_adds(self, size: Size) -> int:
+        pixels = size[0] * size[1]
+        if self.embedding:
+            return pixels * self.parameters() + pixels * pixels * (self.embedding + self.channels)
+        return 2 * pixels * self.channels * min(pixels, self.channels)  # in the cheaper order of the two products
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median of each channel's 3x3 pixels; the image's edge is repeated around it."""
+
+    def output_size(self, size: Size) -> Size:
+        return size
+
+    def parameters(self) -> int:
+        return 0
+
+    def multiply_adds(self, size: Size) -> int:
+        return 0
+
+
+# Exchanges, each of which puts the smaller value first, after which the fifth of nine values is their median.
+MEDIAN_OF_NINE = (
+    *((1, 2), (4, 5), (7, 8), (0, 1), (3, 4), (6, 7), (1, 2), (4, 5), (7, 8)),  # rows
+    *((0, 3), (5, 8), (4, 7), (3, 6), (1, 4), (2, 5), (4, 7), (4, 2), (6, 4), (4, 2)),
+)
+
+Layer = Relu | Norm | Conv | FactorizedConv | Pool | NonLocal | Median
 Block = tuple[Layer, ...]
 
 
@@ -146,6 +197,19 @@ def pointwise(in_channels: int, out_channels: int, *, affine: bool) -> Block:
 def factorized_reduction(in_channels: int, out_channels: int, *, affine: bool) -> Block:
     """ReLU, factorized convolution, batch norm: halves the size."""
     return (Relu(), FactorizedConv(in_channels, out_channels), Norm(out_channels, affine))
+
+
+def denoising(channels: int, form: DenoiseForm) -> Block:
+    """What a denoising block adds to its input (Xie et al., 2019, figure 4): a filter, 1x1 convolution, batch norm."""
+    filter: Layer
+    match form:
+        case "mean":
+            filter = Pool("avg", 3, 1)
+        case "median":
+            filter = Median()
+        case _:
+            filter = NonLocal(channels, form)
+    return (filter, Conv(channels, channels), Norm(channels, affine=True))
 
 
 def _identity(channels: int, stride: int, affine: bool) -> Block:

@@ -8,7 +8,8 @@ from torch import nn
 from robnet_zoo.compiler import compile
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
-from robnet_zoo.vocabulary import OPERATIONS
+from robnet_zoo.operations import EmbeddedGaussian2d
+from robnet_zoo.vocabulary import DENOISE_FORMS, OPERATIONS
 
 
 def genotype(cells: Mapping[str, Mapping[str, list[str]]], layout: str, **network: object) -> Genotype:
@@ -43,6 +44,13 @@ SPECS = {
     "identities alone": genotype({"a": IDENTITIES}, "aaa"),
     "cells that read one input": genotype({"a": SEPARABLE, "b": FIRST_INPUT, "c": SECOND_INPUT}, "abaca"),
     "two reductions in a row, the first at once": genotype({"a": SEPARABLE}, "aaaa", reductions=[0, 1]),
+    **{
+        f"denoised, {form}": genotype({"a": SEPARABLE}, "aaa", denoise={"after": [0, 2], "form": form})
+        for form in DENOISE_FORMS
+    },
+    "denoised, fewer pixels than channels": genotype(
+        {"a": SEPARABLE}, "aa", reductions=[0, 1], denoise={"after": [0, 1], "form": "dot_product"}
+    ),
     "imagenet stem": genotype({"a": SEPARABLE}, "aaa", stem="imagenet", input_size=[3, 32, 32]),
 }
 
@@ -58,4 +66,7 @@ def network_of(spec: Genotype, *, seed: int = 0, **options: object) -> Network:
             if module.affine:
                 nn.init.uniform_(module.weight, -1.5, 1.5)  # a negative scale turns the order of values around
                 nn.init.uniform_(module.bias, -0.5, 0.5)
+        if isinstance(module, EmbeddedGaussian2d):  # weights that tell the pixels apart
+            nn.init.normal_(module.theta.weight)
+            nn.init.normal_(module.phi.weight)
     return network

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.documents import DocumentError
 from robnet_zoo.genotype import STEM_STRIDES, Genotype, edges
-from robnet_zoo.vocabulary import OPERATIONS
+from robnet_zoo.vocabulary import DENOISE_FORMS, OPERATIONS
 
 NAMES = ("cell_0", "cell_1", "normal", "reduce")  # the first two are the names that `merge_equal_cells` gives
 
@@ -64,6 +64,9 @@ def specs(draw: st.DrawFn, *, channels: tuple[int, ...] = (2, 4)) -> Genotype:
             "affine": draw(st.booleans()),
         },
     }
+    if draw(st.integers(0, 3)) == 0:
+        after = sorted(draw(st.sets(st.integers(0, depth - 1), min_size=1)))
+        data["network"]["denoise"] = {"after": after, "form": draw(st.sampled_from(DENOISE_FORMS))}
     try:
         return Genotype.parse(data)
     except DocumentError as error:
@@ -127,7 +130,9 @@ def changed(draw: st.DrawFn, spec: Genotype) -> Genotype:
     data = spec.model_dump(mode="json")
     network, name = data["network"], draw(st.sampled_from(spec.layout))
     cell = spec.cells[name]
-    match draw(st.sampled_from(["bit", "bit", "bit", "concat", "channels", "classes", "images", "affine", "stem"])):
+    match draw(
+        st.sampled_from(["bit", "bit", "bit", "concat", "channels", "classes", "images", "affine", "stem", "denoise"])
+    ):
         case "bit":
             live = [index for index, edge in enumerate(cell.edges) if edge[1] in cell.live_nodes]
             index, k = draw(st.sampled_from(live)), draw(st.integers(0, len(spec.operations) - 1))
@@ -143,6 +148,11 @@ def changed(draw: st.DrawFn, spec: Genotype) -> Genotype:
             network["input_size"][0] += 1
         case "affine":
             network["affine"] = not network["affine"]
+        case "denoise":
+            form = draw(st.sampled_from([*DENOISE_FORMS, None]))
+            chosen = None if form is None else {"after": [draw(st.integers(0, len(spec.layout) - 1))], "form": form}
+            assume(chosen != network.get("denoise"))
+            network["denoise"] = chosen
         case "stem":
             network["stem"] = {"cifar": "imagenet", "imagenet": "cifar"}[network["stem"]]
             network["input_size"][1:] = [64, 64]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -17,7 +17,7 @@ from pydantic import BaseModel, create_model
 from robnet_zoo.cli.benchmark import benchmark, report, robustbench
 from robnet_zoo.cli.parameters import Json, Output, fail
 from robnet_zoo.documents import Document, DocumentError, nearest
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.genotype import Denoise, Genotype
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 from robnet_zoo.version import __version__
@@ -130,6 +130,7 @@ def _summary(spec: Genotype) -> dict[str, Any]:
         "layout": _runs(spec.layout),
         "reductions": ", ".join(map(str, network.reductions)),
         "stem": network.stem,
+        **({"denoise": _denoise(network.denoise)} if network.denoise else {}),
         "channels": network.channels,
         "input_size": "x".join(map(str, network.input_size)),
         "classes": network.num_classes,
@@ -140,6 +141,10 @@ def _summary(spec: Genotype) -> dict[str, Any]:
         "parameters": parameters(spec),
         "multiply_adds": multiply_adds(spec),
     }
+
+
+def _denoise(denoise: Denoise) -> str:
+    return f"{denoise.form} after {', '.join(map(str, denoise.after))}"
 
 
 def _runs(names: tuple[str, ...]) -> str:
@@ -330,7 +335,53 @@ def codes(
     """
     from robnet_zoo.converters.codes import convert_codes
 
-    text = convert_codes(file, name=name)
+    _give(convert_codes(file, name=name), output)
+
+
+@convert.command
+def darts(
+    genotype: str,
+    *,
+    pick: str | None = None,
+    name: str | None = None,
+    channels: int = 36,
+    depth: int = 20,
+    num_classes: int = 10,
+    stem: Literal["cifar", "imagenet"] = "cifar",
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+) -> None:
+    """A DARTS-style genotype to the spec of the network that DARTS evaluates with it. Never runs the text.
+
+    Parameters
+    ----------
+    genotype
+        darts_v1, darts_v2, pdarts, pc_darts, pc_darts_imagenet, advrush, racl; a .json or Python file; or the text
+        itself, such as "Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))".
+    pick
+        Which of several genotypes in the file, by name.
+    name
+        The spec's name.
+    channels
+        Channels of a node in the first cell.
+    depth
+        Number of cells.
+    num_classes
+        Logits.
+    stem
+        cifar for 32x32 images, imagenet for 224x224.
+    output
+        The file to write; by default, standard output.
+    """
+    from robnet_zoo.converters.darts import convert_darts
+
+    spec = convert_darts(
+        genotype, pick=pick, name=name, channels=channels, depth=depth, num_classes=num_classes, stem=stem
+    )
+    _give(spec.dumps(), output)
+
+
+def _give(text: str, output: Path | None) -> None:
+    """Print a text, or write it to a file."""
     if output is None:
         print(text, end="")
     else:

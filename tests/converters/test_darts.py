@@ -1,0 +1,294 @@
+"""DARTS-style genotypes: the published counts, the function, what is read, and what is refused with its reason."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robnet_zoo import cli
+from robnet_zoo.blueprint import parameters
+from robnet_zoo.compiler import compile
+from robnet_zoo.converters.darts import GENOTYPES, convert_darts, from_darts, genotypes_of
+from robnet_zoo.documents import DocumentError
+from robnet_zoo.genotype import Genotype
+
+# Millions of parameters, C = 36, 20 cells, 10 classes, without the auxiliary head, as the literature's tables print
+# them; for DARTS_V1, which they do not tell from DARTS_V2, the count by hand below stands alone.
+PUBLISHED = {"darts_v2": 3.3, "pdarts": 3.4, "pc_darts": 3.6, "advrush": 4.2, "racl": 3.6}
+PUBLISHED_IMAGENET = {"darts_v2": 4.7, "pdarts": 4.9, "pc_darts_imagenet": 5.3}  # C = 48, 14 cells, 1000 classes
+SMALL = {  # two nodes, every kind of entry
+    "normal": [("sep_conv_3x3", 0), ("skip_connect", 1), ("dil_conv_5x5", 2), ("none", 0)],
+    "normal_concat": [2, 3],
+    "reduce": [("max_pool_3x3", 1), ("skip_connect", 0), ("avg_pool_3x3", 0), ("sep_conv_5x5", 2)],
+    "reduce_concat": [3],
+}
+TEXT = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_5x5', 2), ('none', 0)], "
+    "normal_concat=range(2, 4), "
+    "reduce=[('max_pool_3x3', 1), ('skip_connect', 0), ('avg_pool_3x3', 0), ('sep_conv_5x5', 2)], reduce_concat=[3])"
+)
+
+
+# Counts
+
+
+def convolution(kernel: int, c: int) -> int:
+    """Depthwise, 1x1 and a norm with scale and shift."""
+    return kernel * kernel * c + c * c + 2 * c
+
+
+def darts_by_hand(normal: int, reduce: int) -> int:
+    """Parameters for C = 36 and 20 cells, given the 3x3 convolutions of each cell at C channels, as multiples.
+
+    `normal`, `reduce`: how many (depthwise, 1x1, norm) a cell has; a separable convolution is two, a dilated one one.
+    """
+    total = 3 * 9 * 108 + 2 * 108  # the stem, 3 -> 108
+    # Channels of the cell before the last, of the last, and of a node here; reductions are at depths 6 and 13.
+    cells = [(108, 108, 36), (108, 144, 36), *[(144, 144, 36)] * 4]
+    cells += [(144, 144, 72), (144, 288, 72), *[(288, 288, 72)] * 5]
+    cells += [(288, 288, 144), (288, 576, 144), *[(576, 576, 144)] * 5]
+    for depth, (before, last, c) in enumerate(cells):
+        total += before * c + 2 * c + last * c + 2 * c  # 1x1 or factorized, and a norm
+        total += (reduce if depth in (6, 13) else normal) * convolution(3, c)
+    return total + 576 * 10 + 10
+
+
+def test_parameters_of_darts_v2_are_those_counted_by_hand() -> None:
+    # Normal: five separable convolutions and one dilated; reduce: pools, and identities at stride 1.
+    assert parameters(convert_darts("darts_v2")) == darts_by_hand(normal=11, reduce=0) == 3_349_342
+
+
+def test_parameters_of_darts_v1_are_those_counted_by_hand() -> None:
+    # Normal: five separable convolutions; reduce: as above.
+    assert parameters(convert_darts("darts_v1")) == darts_by_hand(normal=10, reduce=0) == 3_169_414
+
+
+@pytest.mark.parametrize(("name", "millions"), PUBLISHED.items())
+def test_parameters_round_to_the_published_count(name: str, millions: float) -> None:
+    spec = convert_darts(name)
+    assert round(parameters(spec) / 1e6, 1) == millions
+    with torch.device("meta"):
+        assert sum(weights.numel() for weights in compile(spec).parameters()) == parameters(spec)
+
+
+@pytest.mark.parametrize(("name", "millions"), PUBLISHED_IMAGENET.items())
+def test_parameters_on_imagenet_round_to_the_published_count(name: str, millions: float) -> None:
+    spec = convert_darts(name, channels=48, depth=14, num_classes=1000, stem="imagenet")
+    assert round(parameters(spec) / 1e6, 1) == millions
+
+
+def test_every_bundled_genotype_names_its_paper() -> None:
+    for name in GENOTYPES:
+        spec = convert_darts(name)
+        assert spec.name == name
+        assert "arXiv:" in spec.provenance.paper
+
+
+# The function, against DARTS' network written down once more
+
+
+def norm(x: Tensor, weights: Mapping[str, Tensor], key: str) -> Tensor:
+    mean, variance = weights[f"{key}.running_mean"], weights[f"{key}.running_var"]
+    return F.batch_norm(x, mean, variance, weights[f"{key}.weight"], weights[f"{key}.bias"])
+
+
+def halved(x: Tensor, weights: Mapping[str, Tensor], key: str) -> Tensor:
+    x = F.relu(x)
+    even = F.conv2d(x, weights[f"{key}.1.conv_1.weight"], stride=2)
+    odd = F.conv2d(x[:, :, 1:, 1:], weights[f"{key}.1.conv_2.weight"], stride=2)
+    return norm(torch.cat([even, odd], 1), weights, f"{key}.2")
+
+
+def operation(name: str, x: Tensor, stride: int, weights: Mapping[str, Tensor], key: str) -> Tensor:
+    if name == "max_pool_3x3":
+        return F.max_pool2d(x, 3, stride, 1)
+    if name == "avg_pool_3x3":
+        return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+    if name == "skip_connect":
+        return x if stride == 1 else halved(x, weights, key)
+    c, size = x.shape[1], int(name[-1])
+    dilation = 2 if name.startswith("dil") else 1
+    x = F.conv2d(F.relu(x), weights[f"{key}.1.weight"], None, stride, dilation * (size - 1) // 2, dilation, c)
+    x = norm(F.conv2d(x, weights[f"{key}.2.weight"]), weights, f"{key}.3")
+    if dilation == 1:  # separable convolutions are applied twice
+        x = F.conv2d(F.relu(x), weights[f"{key}.5.weight"], None, 1, (size - 1) // 2, 1, c)
+        x = norm(F.conv2d(x, weights[f"{key}.6.weight"]), weights, f"{key}.7")
+    return x
+
+
+def darts(genotype: Mapping[str, list], depth: int, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """The logits of the network that DARTS evaluates, in eval mode."""
+    before = last = norm(F.conv2d(images, weights["stem.0.0.weight"], padding=1), weights, "stem.0.1")
+    reduced = False  # whether the last cell was a reduction
+    for at in range(depth):
+        reduction = at in (depth // 3, 2 * depth // 3)
+        entries, concat = (genotype[f"{'reduce' if reduction else 'normal'}{end}"] for end in ("", "_concat"))
+        key = f"cells.{at}.preprocess.0"
+        first = F.conv2d(F.relu(before), weights[f"{key}.1.weight"]) if not reduced else None
+        nodes = [halved(before, weights, key) if first is None else norm(first, weights, f"{key}.2")]
+        key = f"cells.{at}.preprocess.1"
+        nodes.append(norm(F.conv2d(F.relu(last), weights[f"{key}.1.weight"]), weights, f"{key}.2"))
+        for node in range(2, 2 + len(entries) // 2):
+            total = torch.zeros(())
+            for name, source in entries[2 * node - 4 : 2 * node - 2]:
+                if name != "none":
+                    ours = "identity" if name == "skip_connect" else name
+                    stride = 2 if reduction and source < 2 else 1
+                    key = f"cells.{at}.edges.{source}->{node}.{ours}"
+                    total = total + operation(name, nodes[source], stride, weights, key)
+            nodes.append(total)
+        before, last, reduced = last, torch.cat([nodes[node] for node in concat], 1), reduction
+    return F.linear(last.mean((2, 3)), weights["classifier.weight"], weights["classifier.bias"])
+
+
+@pytest.mark.parametrize("name", [*GENOTYPES, "small"])
+def test_logits_are_those_of_the_network_of_darts(name: str) -> None:
+    genotype = SMALL if name == "small" else GENOTYPES[name].genotype
+    torch.manual_seed(0)
+    model = compile(from_darts(genotype, name="x", channels=4, depth=5)).double().eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.2, 2.0)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        expected = darts(genotype, 5, model.state_dict(), images)
+        torch.testing.assert_close(model(images), expected, rtol=1e-9, atol=1e-9)
+    assert expected.std() > 1e-3
+
+
+# What is read
+
+
+SMALL_HASH = from_darts(SMALL, name="x", channels=8, depth=4).hash
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "options"),
+    [
+        ("one.txt", TEXT, {}),
+        ("one.py", f"from collections import namedtuple\nPRIMITIVES = ['none']\nMINE = {TEXT}\n", {}),
+        ("two.py", f"A = Genotype([], [], [], [])\nMINE = {TEXT}\nB = MINE\n", {"pick": "B"}),
+        ("call.py", f"MINE = genotypes.{TEXT}\n", {}),
+        ("mapping.txt", repr(SMALL), {}),
+        ("one.json", json.dumps(SMALL), {}),
+        ("two.json", json.dumps({"A": {}, "B": SMALL}), {"pick": "B"}),
+    ],
+)
+def test_files_of_every_form_give_the_same_spec(tmp_path, file, content, options) -> None:
+    (tmp_path / file).write_text(content)
+    assert convert_darts(str(tmp_path / file), channels=8, depth=4, **options).hash == SMALL_HASH
+
+
+@pytest.mark.parametrize("text", [TEXT, repr(SMALL), json.dumps(SMALL)])
+def test_text_itself_gives_the_same_spec(text: str) -> None:
+    assert convert_darts(text, channels=8, depth=4).hash == SMALL_HASH
+
+
+def test_fields_by_position_are_those_by_name() -> None:
+    (fields,) = genotypes_of("Genotype([('none', 0)], range(2, 4), (), [1])").values()
+    assert fields == {"normal": [["none", 0]], "normal_concat": [2, 3], "reduce": [], "reduce_concat": [1]}
+
+
+def test_command_writes_the_spec(capsys, tmp_path) -> None:
+    cli.main(["convert", "darts", "darts_v2", "--num-classes", "100", "-o", str(tmp_path / "spec.json")])
+    spec = Genotype.load(tmp_path / "spec.json")
+    assert parameters(spec) == 3_349_342 + 90 * 577
+    cli.main(["convert", "darts", TEXT, "--channels", "8", "--depth", "4", "--name", "mine"])
+    assert Genotype.loads(capsys.readouterr().out).hash == SMALL_HASH
+
+
+# What is refused
+
+
+def changed(**fields: object) -> str:
+    return repr(SMALL | fields)
+
+
+NASNET = [  # node 5 of its normal cell is the average pool of node 0 twice
+    *[("sep_conv_5x5", 1), ("sep_conv_3x3", 0), ("sep_conv_5x5", 0), ("sep_conv_3x3", 0), ("avg_pool_3x3", 1)],
+    *[("skip_connect", 0), ("avg_pool_3x3", 0), ("avg_pool_3x3", 0), ("sep_conv_3x3", 1), ("skip_connect", 1)],
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            changed(normal=NASNET),
+            'normal[7]: expected another operation or source, got "avg_pool_3x3" of node 0 a second time: '
+            "an edge of a spec carries an operation once",
+        ),
+        (changed(reduce=SMALL["reduce"][:3]), "reduce: expected two entries a node, got 3"),
+        (changed(normal=[]), "normal: expected two entries a node, got 0"),
+        (
+            changed(normal=[("sep_conv_3x3", 0), ("skip_conect", 1)]),
+            "normal[1][0]: unknown operation \"skip_conect\", did you mean 'skip_connect'?",
+        ),
+        (changed(normal=[("sep_conv_3x3", 0), ("skip_connect", 2)]), "normal[1][1]: expected a node before 2, got 2"),
+        (changed(normal=[("sep_conv_3x3", -1), ("skip_connect", 0)]), "line 1: expected texts, integers"),
+        (changed(normal_concat=[3, 2]), "normal_concat: expected nodes from 2 to 3 in ascending order, got [3, 2]"),
+        (changed(normal_concat=[1, 2]), "normal_concat: expected nodes from 2 to 3 in ascending order, got [1, 2]"),
+        (changed(reduce_concat=[2, 4]), "reduce_concat: expected nodes from 2 to 3 in ascending order, got [2, 4]"),
+        (changed(normal=[("none", 0), ("none", 1)] * 2), "no input reaches node 2"),
+        (changed(normal=[("sep_conv_3x3", 0.5)] * 4), "line 1: expected texts, integers"),
+        (changed(normal=[("sep_conv_3x3", True)] * 4), "normal[0][1]: expected an integer, got true"),
+        (changed(extra=[]), 'unknown key "extra"'),
+        ("Genotype(normal=[])", "normal_concat: missing"),
+        ("Genotype(normal=range(0, 9, 0))", "line 1: expected texts, integers, lists, tuples and range(...), got Call"),
+        ("Genotype(normal=[x for x in (1,)])", "got ListComp, which is not executed"),
+        ("Genotype(normal=", "not Python: '(' was never closed at line 1"),
+        ("f(1)", "expected Genotype(normal=[...], ...) or a mapping of its fields, got none"),
+        (f"A = {TEXT}\nB = {TEXT}", "expected one of several genotypes, by name, expected one of A, B"),
+        ("darts_v3", "neither a bundled genotype nor a file nor its text, did you mean 'darts_v"),
+        ("nowhere.py", "nowhere.py: cannot be read"),
+    ],
+)
+def test_what_cannot_be_expressed_is_refused_with_the_reason(text: str, message: str) -> None:
+    with pytest.raises(DocumentError) as raised:
+        convert_darts(text)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_mistake_is_one_line_and_exit_code_2(capsys) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["convert", "darts", "pdart"])
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == (
+        "robnet-zoo: \"pdart\": neither a bundled genotype nor a file nor its text, did you mean 'pdarts'?\n"
+    )
+
+
+def test_nothing_in_a_text_is_executed(tmp_path) -> None:
+    ran = tmp_path / "ran"
+    run = f"open({str(ran)!r}, 'w')"
+    (tmp_path / "text.py").write_text(f"{run}\nMINE = {TEXT}")
+    assert convert_darts(str(tmp_path / "text.py"), channels=8, depth=4).hash == SMALL_HASH
+    for text in (f"Genotype(normal=[{run}])", f"Genotype({run}, [], [], [])"):
+        with pytest.raises(DocumentError, match="got Call, which is not executed"):
+            convert_darts(text)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1" + "+1" * 60_000 + "#(",
+        "-" * 100_000 + "1#(",
+        "f" + "()" * 50_000,
+        "[" * 5_000 + "(",
+        "Genotype(\0)",
+        "(" * 2**18,
+        "Genotype(normal=range(0, 1000000000000000000), normal_concat=[], reduce=[], reduce_concat=[])",
+    ],
+)
+def test_hostile_text_is_an_error_of_one_line(text: str) -> None:
+    with pytest.raises(DocumentError) as raised:
+        convert_darts(text)
+    assert len(str(raised.value)) < 300
