@@ -6,8 +6,12 @@ entry to `robnet_zoo/weights`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
 
 from robnet_zoo import data, weights
 from robnet_zoo.benchmarks.docs import RESULTS
@@ -16,10 +20,10 @@ from robnet_zoo.benchmarks.robustness import evaluate
 from robnet_zoo.benchmarks.targets import load_target
 from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.training import Recipe
-from robnet_zoo.zoo import load_spec
+from robnet_zoo.zoo import load_spec, read_weights
 
 
-def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255") -> None:
+def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255", half: bool = False) -> None:
     """Measure the weights that a training run left, and bundle them as `model.tag`.
 
     Parameters
@@ -34,9 +38,12 @@ def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255") 
         Test images, as `robnet-zoo benchmark --data` takes them; never those of the training.
     eps
         The attacks' radius.
+    half
+        Store kernels in float16, and measure them so; statistics and biases stay in float32.
     """
     spec = load_spec(model)
-    source = run / "model.safetensors"
+    source = run / "bundled.safetensors"
+    write_atomically(source, safetensors.torch.save(stored(read_weights(run / "model.safetensors"), half=half)))
     tests = data.load(images)
     protocol = load_protocol("white_box").model_copy(update={"eps": eps})
     recipe = Recipe.parse(parse_json(read_bytes(run / "run.json"), source=str(run))["recipe"])
@@ -67,6 +74,11 @@ def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255") 
     others = [other for other in weights.manifest().entries if (other.model, other.tag) != (model, tag)]
     ordered = sorted([*others, entry], key=lambda entry: (entry.model, entry.tag))
     weights.Manifest(entries=tuple(ordered)).save(weights.FOLDER / "manifest.json")
+
+
+def stored(state: Mapping[str, Tensor], *, half: bool) -> dict[str, Tensor]:
+    """A state dict as it goes into the package: with `half`, kernels in float16."""
+    return {key: value.half() if half and value.ndim > 1 else value for key, value in state.items()}
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from robnet_zoo import data, weights
-from robnet_zoo.benchmarks import docs, training_speed
+from robnet_zoo.benchmarks import bundle, docs, training_speed
 from robnet_zoo.benchmarks import speed as speed_benchmark
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
@@ -110,3 +111,17 @@ def test_our_apgd_finds_what_its_authors_find(path):
     assert result.measurement("theirs").forwards[0] > 0
     ours = [min(pair) for pair in zip(*(result.measurement(name).correct for name in docs.OURS), strict=True)]
     assert abs(sum(ours) / len(ours) - result.accuracy("theirs")) <= 0.004
+
+
+def test_half_precision_is_of_kernels_alone_and_loads_into_float32(tiny, tmp_path):
+    network = compile(tiny)
+    state = bundle.stored(network.state_dict(), half=True)
+    halves = {key for key, value in state.items() if value.dtype == torch.float16}
+    assert halves == {name for name, parameter in network.named_parameters() if parameter.ndim > 1}
+    safetensors.torch.save_file(state, tmp_path / "half.safetensors")
+    tiny.save(tmp_path / "tiny.json")
+    loaded = load_model(str(tmp_path / "tiny.json"), weights=tmp_path / "half.safetensors")
+    for key, value in network.state_dict().items():
+        found = loaded.state_dict()[key]
+        assert found.dtype == value.dtype
+        torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-6)
