@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+
+class _Log(tqdm):  # type: ignore[misc]  # tqdm has no types
+    """A line each time, where a terminal would show the same line again."""
+
+    @staticmethod
+    def status_printer(file: TextIO) -> Callable[[str], None]:
+        def write(line: str) -> None:
+            file.write(f"{line}\n")
+            file.flush()
+
+        return write
 
 
 def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True) -> tqdm[Any]:
     """A tqdm bar on stderr; a log file gets a line every half minute."""
     terminal = os.isatty(2)
-    return tqdm(
+    kind = tqdm if terminal else _Log
+    return kind(
         total=total,
         initial=done,
         unit=f" {unit}",
