@@ -62,8 +62,11 @@ class Protocol(Document):
             raise problems_error([(("attacks",), f"{expected} {name} again") for name in repeated])
         if self.eps_value > 1 and all(attack.ball == "linf" for attack in self.attacks):
             raise problems_error([(("eps",), f"expected at most 1, the range of a pixel, got {self.eps}")])
-        if self.dtype != "float32" and any(attack.kind == "autoattack" for attack in self.attacks):
-            raise problems_error([(("dtype",), f"expected float32 for autoattack, got {self.dtype}")])
+        if any(attack.kind == "autoattack" for attack in self.attacks):
+            if self.dtype != "float32":
+                raise problems_error([(("dtype",), f"expected float32 for autoattack, got {self.dtype}")])
+            if self.threat == "transfer":  # it stops where the model that it looks at is fooled
+                raise problems_error([(("threat",), "expected white_box for autoattack, got transfer")])
         return self
 
     @property

@@ -112,9 +112,9 @@ class Example(Document):
 class Result(Document):
     """A results document: protocol, models, data, software, device, and every image's outcome.
 
-    source: of a transfer, the model that the attacks looked at. complete: False while images are missing, as in a
-    document that an interrupted run leaves. worst_case: an image counts as right only if every attack left it right.
-    examples: images that the last attack fooled the model on.
+    source: of a transfer, the model that the attacks looked at. provenance: where the model comes from, in words.
+    complete: False while images are missing, as in a document that an interrupted run leaves. worst_case: an image
+    counts as right only if every attack left it right. examples: images that the last attack fooled the model on.
     """
 
     max_bytes: ClassVar[int] = 64 * 2**20
@@ -123,6 +123,7 @@ class Result(Document):
     protocol: Protocol
     model: ModelIdentity
     source: ModelIdentity | None = None
+    provenance: str | None = None
     data: DataIdentity
     shard: Shard | None = None
     complete: bool = True

@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from robnet_zoo import attacks
 from robnet_zoo.attacks import Attack, AutoAttack
+from robnet_zoo.attacks.autoattack import BatchOutcome
 from robnet_zoo.attacks.ball import length
 from robnet_zoo.attacks.losses import margin
+from robnet_zoo.attacks.slots import TOLERANCE
 from robnet_zoo.benchmarks import alarms
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Alarm, Result, Shard
@@ -47,8 +49,7 @@ def evaluate(
 
     output: where the document is saved; beside it lies a journal while the run goes on, from which the same call goes
     on; a document that is complete is not measured again. An interrupted run (Ctrl-C) saves what it has, as a document
-    that is not `complete`. shard: measure a part of
-    the images (`robnet_zoo.benchmarks.shards.merge` joins the parts).
+    that is not `complete`. shard: measure a part of the images (`robnet_zoo.benchmarks.shards.merge` joins the parts).
     Raises DataError if the images do not fit, TargetError if the attacks need what the target does not offer.
     """
     if protocol.threat != "white_box":
@@ -264,13 +265,17 @@ def _judge_transfer(
     right: Tensor,
     bar: tqdm[Any],
 ) -> None:
-    """What a target makes of the images that were found on the source; one that it had wrong before stays wrong."""
+    """What a target makes of the images that were found on the source; one that it had wrong before stays wrong.
+
+    An image outside the ball, as attacks that look for the smallest distance may give, fools nobody.
+    """
     images, labels = run.batch(samples)
     with _adding(run, attack.title, bar) as add:
         logits = run.judged(found)
-        correct = ((logits.argmax(1) == labels) & right).tolist()
+        distances = length(found - images, attack.ball)
+        outside = distances > run.protocol.eps_value + TOLERANCE
+        correct = (((logits.argmax(1) == labels) | outside) & right).tolist()
         margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
-        distances = length(found - images, attack.ball).tolist()
         for index, sample in enumerate(samples):
             if sample in left:
                 add(
@@ -278,42 +283,58 @@ def _judge_transfer(
                         "sample": sample,
                         "correct": int(correct[index]),
                         "margin": _number(margins[index]),
-                        "distance": distances[index],
+                        "distance": float(distances[index]),
                         "judged": 1,
                     }
                 )
 
 
 def _autoattack(run: Run, attack: AutoAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
-    """The wrapped library, batch by batch: its random numbers belong to a batch, not to an image."""
-    batch = run.protocol.batch
-    left = set(run.missing(attack.title, samples))
-    for start in range(0, len(samples), batch):
-        some = samples[start : start + batch]
-        if left.isdisjoint(some):
-            continue
-        images, labels = run.batch(some)
-        with _adding(run, attack.title, bar) as add:
-            model, eps = run.target.form_for(attack), run.protocol.eps_value
-            found = attack.run_batch(model, images, labels, eps=eps, seed=run.protocol.seed)
-            confirmed = (run.judged(found.images).argmax(1) != labels).tolist()
-            for index, sample in enumerate(some):
-                fooled = found.fooled[index] and confirmed[index]
-                if sample in left:
-                    add(
-                        {
-                            "sample": sample,
-                            "correct": int(not fooled),
-                            "margin": _number(found.margins[index]),
-                            "distance": found.distances[index],
-                            "forwards": _share(found.forwards, index, len(some)),
-                            "backwards": _share(found.backwards, index, len(some)),
-                            "judged": 1,
-                            "unconfirmed": int(found.unconfirmed[index] or found.fooled[index] != fooled),
-                            "broken_by": found.broken_by[index] if fooled else None,
-                            "flags": found.flags,
-                        }
-                    )
+    """The wrapped library, batch by batch: its random numbers belong to a batch, not to an image.
+
+    Out of memory, a batch is attacked in halves. That changes what its images get, so the document says it.
+    """
+    whole = size = run.protocol.batch
+    left, start = set(run.missing(attack.title, samples)), 0
+    with _adding(run, attack.title, bar) as add:
+        while start < len(samples):
+            end = min(start + size, (start // whole + 1) * whole)
+            some = samples[start:end]
+            if not left.isdisjoint(some):
+                images, labels = run.batch(some)
+                model, eps = run.target.form_for(attack), run.protocol.eps_value
+                try:
+                    found = attack.run_batch(model, images, labels, eps=eps, seed=run.protocol.seed)
+                except torch.OutOfMemoryError:
+                    if size == 1:
+                        raise
+                    size //= 2
+                    start -= start % whole  # the same parts after an interruption, which leaves some of them done
+                    continue
+                flags = found.flags
+                if size < whole:
+                    flags += (f"out of memory: attacked in batches of {size} instead of {whole}",)
+                confirmed = (run.judged(found.images).argmax(1) != labels).tolist()
+                for sample, entry in zip(some, _of_batch(found, confirmed), strict=True):
+                    if sample in left:
+                        add({"sample": sample, **entry, "flags": flags})
+                left.difference_update(some)
+            start = end
+
+
+def _of_batch(found: BatchOutcome, confirmed: Sequence[bool]) -> Iterator[dict[str, Any]]:
+    """An entry an image. confirmed: whether the target, asked again, is wrong on it."""
+    for index, (fooled, wrong) in enumerate(zip(found.fooled, confirmed, strict=True)):
+        yield {
+            "correct": int(not (fooled and wrong)),
+            "margin": _number(found.margins[index]),
+            "distance": found.distances[index],
+            "forwards": _share(found.forwards, index, len(confirmed)),
+            "backwards": _share(found.backwards, index, len(confirmed)),
+            "judged": 1,
+            "unconfirmed": int(found.unconfirmed[index] or (fooled and not wrong)),
+            "broken_by": found.broken_by[index] if fooled and wrong else None,
+        }
 
 
 def _share(total: int, index: int, count: int) -> int:

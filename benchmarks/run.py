@@ -131,6 +131,7 @@ class Run:
             protocol=self.protocol,
             model=self.target.identity,
             source=None if self.source is None else self.source.identity,
+            provenance=self.target.provenance,
             data=self.data,
             shard=self.shard,
             complete=complete,

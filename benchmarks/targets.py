@@ -48,7 +48,8 @@ class Target:
     attacks can differentiate, fast if there is a fast one; None if there is none, and `why_not` says why in one line.
     input_size: (C, H, W), None where any will do. num_classes: how many logits. device: where images must be. module:
     what was handed over, in the mode that it was handed over in, as a classifier of float32 images in [0, 1]; None for
-    a file. training_sha256: `Images.sha256` of what it was trained on, where a training run says so.
+    a file. training_sha256: `Images.sha256` of what it was trained on, where a training run says so. provenance: where
+    its architecture comes from, in words, as a spec says it.
     """
 
     identity: ModelIdentity
@@ -60,6 +61,7 @@ class Target:
     device: torch.device | str = "cpu"
     module: nn.Module | None = None
     training_sha256: str | None = None
+    provenance: str | None = None
 
     @property
     def name(self) -> str:
@@ -212,9 +214,10 @@ def _of_frozen(
     device = next((value.device for value in chain(judge.parameters(), judge.buffers())), torch.device("cpu"))
     proposer: nn.Module = judge
     classes = getattr(model, "num_classes", None) if num_classes is None else num_classes
-    spec_hash = None
+    spec_hash = provenance = None
     if isinstance(judge, Network):
         proposer, spec_hash = for_inference(judge, dtype=dtype), judge.spec.hash
+        provenance = judge.spec.provenance.source
     if classes == 0:
         raise TargetError(f"{name}: expected a model that gives logits, got one without head")
     return Target(
@@ -233,6 +236,7 @@ def _of_frozen(
         device=device,
         module=handed if normalisation is None else Normalised(handed, normalisation, device=device),
         training_sha256=training_sha256,
+        provenance=provenance,
     )
 
 

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TextIO
 
 from tqdm import tqdm
+
+
+class _Log(tqdm):  # type: ignore[misc]  # tqdm has no types
+    """A line each time, where a terminal would show the same line again."""
+
+    @staticmethod
+    def status_printer(file: TextIO) -> Callable[[str], None]:
+        def write(line: str) -> None:
+            file.write(f"{line}\n")
+            file.flush()
+
+        return write
 
 
 def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, own_eta: bool = False) -> tqdm[Any]:
@@ -14,7 +27,8 @@ def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, 
     own_eta: the caller says in the postfix what time is left, as units of work differ in cost.
     """
     terminal = os.isatty(2)
-    return tqdm(
+    kind = tqdm if terminal else _Log
+    return kind(
         total=total,
         initial=done,
         unit=f" {unit}",

@@ -104,6 +104,11 @@ def test_the_tables_of_the_documentation_are_current(document):
     assert docs.filled(document) == document.read_text(), "run `make docs`"
 
 
+def test_our_apgd_stands_beside_its_authors_on_three_models():
+    hashes = {Result.load(path).model.weights_sha256 for path in docs.RESULTS.glob("apgd.*.json")}
+    assert len(hashes) >= 3
+
+
 @pytest.mark.parametrize("path", sorted(docs.RESULTS.glob("apgd.*.json")), ids=lambda path: path.stem)
 def test_our_apgd_finds_what_its_authors_find(path):
     result = Result.load(path)

@@ -149,6 +149,7 @@ def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, officia
         (["benchmark", "a", "b", "--data", "digits", "--mean", "0.5", "--std", "1"], "expected one model with them"),
         (["benchmark", "robnet_micro.digits", "--data", "digits", "--shard", "3/3"], "INDEX from 0 to COUNT - 1"),
         (["benchmark", "robnet_micro.digits", "--data", "digits", "--protocol", "table8", "--eps", "16"], "at most 1"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "--protocol", "table2"], "the model to attack"),
         (["benchmark", "robnet_micro.nope", "--data", "digits"], "nope"),
         (["train", "robnet_micro", "--data", "digits", "--output", "x", "--recipe", "micro_cifar"], "did you mean"),
         (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "0"], "epochs: expected"),

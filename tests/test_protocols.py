@@ -108,3 +108,8 @@ def test_a_path_is_a_protocol_too(tmp_path):
 def test_a_radius_beyond_every_pixel_is_refused():
     with pytest.raises(DocumentError, match="eps: expected at most 1, the range of a pixel, got 16"):
         load_protocol("table1").model_copy(update={"eps": "16"})
+
+
+def test_autoattack_is_no_attack_through_a_source():
+    with pytest.raises(DocumentError, match="threat: expected white_box for autoattack, got transfer"):
+        load_protocol("autoattack").model_copy(update={"threat": "transfer"})

@@ -15,7 +15,7 @@ from brightness import Brightness
 from torch import nn
 
 from robnet_zoo import cli, data
-from robnet_zoo.attacks import Bim, DeepFool, Fgsm, Pgd, Square
+from robnet_zoo.attacks import AutoAttack, Bim, CarliniWagner, DeepFool, Fgsm, Pgd, Square
 from robnet_zoo.benchmarks import robustness
 from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol
 from robnet_zoo.benchmarks.result import Result, Shard
@@ -117,6 +117,19 @@ def test_a_transfer_is_judged_by_each_target_and_attacks_the_source(grey):
     own[0] = half[0] = 0
     assert on_dark.measurement("fgsm").correct == tuple(own.tolist())
     assert on_bright.measurement("fgsm").correct == tuple(half.tolist())
+
+
+@pytest.mark.parametrize("attack", [DeepFool(mode="minimal"), CarliniWagner(steps=20, searches=4, initial_c=1.0)])
+def test_an_image_that_a_source_leads_out_of_the_ball_fools_no_target(attack, grey):
+    """Each found image lies just behind the boundary: as far away as the clean one is from 127.5."""
+    protocol = Protocol(name="t", threat="transfer", eps="8/255", attacks=(attack,))
+    bright, dark = of_module(Brightness(), name="bright"), of_module(Brightness(), name="dark")
+    (result,) = evaluate_transfer([bright], dark, grey, protocol, progress=False)
+    found, clean = result.measurement(attack.title), result.measurement("clean")
+    inside = [distance <= 8 / 255 for distance in found.distances]
+    assert any(distance > 0.05 for distance in found.distances)
+    assert any(clean.correct[i] and not found.correct[i] for i in range(len(grey))) == any(inside[1:])
+    assert all(found.correct[i] for i in range(len(grey)) if clean.correct[i] and not inside[i])
 
 
 def test_examples_are_pictures_that_the_attack_fooled_the_model_on():
@@ -312,6 +325,36 @@ def test_memory_that_runs_out_while_judging_halves_the_batch(grey):
         without_times(found)["measurements"]
         == without_times(evaluate(target, grey, protocol, progress=False))["measurements"]
     )
+
+
+def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_document_says_so(tmp_path, monkeypatch):
+    """The parts are those of a run with the smaller batch, also when it was interrupted between them."""
+    pytest.importorskip("pyautoattack", reason="it is part of the extra `autoattack`")
+    images, target = data.load("digits", n=24), load_target(DIGITS, dtype=torch.float32)
+    attack = AutoAttack(version="custom", attacks=("apgd-ce",))
+    protocol = Protocol(name="a", eps="40/255", batch=16, dtype="float32", attacks=(attack,))
+    real, sizes = AutoAttack.run_batch, []
+
+    def tight(self, model, images, labels, **options):
+        sizes.append(len(images))
+        if len(images) > 5:
+            raise torch.OutOfMemoryError("too many")
+        if len(sizes) == 7:
+            raise KeyboardInterrupt
+        return real(self, model, images, labels, **options)
+
+    monkeypatch.setattr(AutoAttack, "run_batch", tight)
+    output = tmp_path / "result.json"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(target, images, protocol, output=output, progress=False)
+    assert sizes == [16, 8, 4, 4, 4, 4, 4]
+    found = evaluate(target, images, protocol, output=output, progress=False).measurement("autoattack")
+    assert sizes[7:] == [8, 8, 4, 4]  # of the last batch, which has 8 images
+    monkeypatch.setattr(AutoAttack, "run_batch", real)
+    small = evaluate(target, images, protocol.model_copy(update={"batch": 4}), progress=False).measurement("autoattack")
+    assert found.flags == ("out of memory: attacked in batches of 4 instead of 16",)
+    assert (found.correct, found.distances, found.margins) == (small.correct, small.distances, small.margins)
+    assert 0 < sum(found.correct) < 24
 
 
 @pytest.mark.slow  # twenty processes are started and killed

@@ -368,3 +368,8 @@ def test_folder_without_a_model_is_refused(tmp_path):
     load_spec("robnet_micro").save(tmp_path / "spec.json")
     with pytest.raises(TargetError, match=r"model\.safetensors: expected a safetensors file, got: No such file"):
         load_target(str(tmp_path))
+
+
+def test_result_says_where_the_model_of_a_spec_comes_from():
+    assert load_target("robnet_micro.cifar10").provenance == load_spec("robnet_micro").provenance.source
+    assert of_module(nn.Flatten(), name="f").provenance is None

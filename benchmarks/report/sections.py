@@ -87,6 +87,8 @@ def record(entry: Entry) -> Record:
     """Everything that says how a document came about."""
     result, protocol = entry.result, entry.result.protocol
     fields: list[tuple[str, str, bool]] = [*_identity("model", result.model)]
+    if result.provenance is not None:
+        fields.append(("provenance", result.provenance, False))
     if result.source is not None:
         fields += _identity("source", result.source)
     fields += [

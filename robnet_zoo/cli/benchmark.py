@@ -59,7 +59,7 @@ def measure(
     std
         What the model divides its inputs by, a channel.
     source
-        In a transfer: the model that is attacked, by the same names; by default, each of the targets.
+        In a transfer: the model that is attacked, by the same names; by default, each of several targets.
     eps
         Radius of the ball in image units, as a fraction, instead of the protocol's.
     seed
@@ -90,6 +90,8 @@ def measure(
     targets = [load_target(name, weights=weights, dtype=dtype, mean=mean, std=std) for name in target]
     sources: list[Target | None] = [None]
     if chosen.threat == "transfer":
+        if not source and len(target) == 1:
+            fail(f"--source: expected the model to attack, as {chosen.name} is a transfer, got none")
         names = source or list(target)
         sources = [targets[target.index(name)] if name in target else load_target(name, dtype=dtype) for name in names]
     elif source:
