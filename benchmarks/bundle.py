@@ -50,6 +50,7 @@ def bundle(model: str, tag: str, *, run: Path, images: str, eps: str = "8/255", 
     target = load_target(model, weights=source)
     named = replace(target, identity=target.identity.model_copy(update={"name": f"{model}.{tag}"}))
     result = evaluate(named, tests, protocol)
+    result = result.model_copy(update={"examples": ()})  # no picture of a data set goes into the package
     entry = weights.Entry(
         model=model,
         tag=tag,
