@@ -110,7 +110,7 @@ def test_footnote_says_which_images_and_which_flags() -> None:
         (result(complete=False), "expected a complete result, got an interrupted run"),
         (result(shard=Shard(index=1, count=4)), "expected a complete result, got shard 1 of 4"),
         (
-            result(protocol=result().protocol.model_copy(update={"threat": "transfer"})),
+            result(protocol=Protocol(name="test", threat="transfer", attacks=(Pgd(steps=20),))),
             "expected attacks on the model itself, got a transfer",
         ),
     ],
