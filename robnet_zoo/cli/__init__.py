@@ -48,7 +48,7 @@ def _merged(document: Document, overrides: BaseModel | None) -> Any:
 
     def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         return base | {
-            key: merge(base[key], value) if isinstance(value, dict) else value for key, value in changes.items()
+            key: merge(base[key] or {}, value) if isinstance(value, dict) else value for key, value in changes.items()
         }
 
     return type(document).parse(merge(document.model_dump(), given))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 MARGIN = 256 / 224  # the shorter side before a centre crop of 1: ImageNet's convention
@@ -28,8 +28,8 @@ def decode(file: Path) -> Image.Image:
     try:
         with Image.open(file) as picture:
             return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file}: expected a picture, got one that cannot be read") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's ways to refuse one
+        raise DataError(f"{file}: expected a picture that can be read, got: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

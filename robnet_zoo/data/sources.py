@@ -132,7 +132,9 @@ def _in_memory(pixels: np.ndarray, labels: Any, name: str, classes: tuple[str, .
 def _cifar(folder: Path, *, kind: str, title: str, train: bool) -> Images:
     from torchvision import datasets
 
-    data = _fetched(lambda: getattr(datasets, kind)(folder, train=train, download=True), folder, title)
+    other = "test_list" if train else "train_list"  # whose files torchvision would open too, to check them
+    reader = type(kind, (getattr(datasets, kind),), {other: []})
+    data = _fetched(lambda: reader(folder, train=train, download=True), folder, title)
     name = f"{title} {'training' if train else 'test'} images"
     return _in_memory(data.data.transpose(0, 3, 1, 2), data.targets, name, tuple(data.classes))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,8 +19,8 @@ from robnet_zoo.training.state import State
 def rescue(recipe: Recipe) -> Attack:
     """The attack that a failed guard puts in the place of the recipe's: PGD of its eps, in a quarter of it a step."""
     assert recipe.guard is not None
-    step = f"{recipe.attack.eps.partition('/')[0]}/{4 * int(recipe.attack.eps.partition('/')[2] or 1)}"
-    return Attack(eps=recipe.attack.eps, step=step, steps=recipe.guard.steps, dtype=recipe.attack.dtype)
+    step = Fraction(recipe.attack.eps) / 4
+    return Attack(eps=recipe.attack.eps, step=str(step), steps=recipe.guard.steps, dtype=recipe.attack.dtype)
 
 
 def attacked(

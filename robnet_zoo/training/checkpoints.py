@@ -49,9 +49,10 @@ class Checkpoints:
         """All of them, the newest last."""
         return sorted(self.folder.glob("[0-9]*.pt"))
 
-    def due(self, updates: int) -> bool:
-        """Whether one should be written after so many updates."""
-        regular = self.keeping.updates is not None and updates % self.keeping.updates == 0
+    def due(self, before: int, updates: int) -> bool:
+        """Whether one should be written after so many updates, of which there were `before` a moment ago."""
+        every = self.keeping.updates
+        regular = every is not None and updates // every > before // every
         return regular or time.monotonic() - self.saved_at >= self.keeping.seconds
 
     def save(self, updates: int, state: Mapping[str, Any]) -> None:
@@ -76,7 +77,8 @@ class Checkpoints:
         try:
             restore(torch.load(files[-1], weights_only=True, map_location="cpu"))
         except READ_ERRORS as error:
-            expected = "expected a checkpoint of this run, got one that cannot be read; delete it to go on from"
             before = files[-2].name if len(files) > 1 else "the beginning"
-            raise TrainingError(f"{files[-1]}: {expected} {before}") from error
+            advice = f"if the file is damaged, delete it to go on from {before}"
+            reason = str(error) or type(error).__name__
+            raise TrainingError(f"{files[-1]}: expected a checkpoint of this run; {advice}: {reason}") from error
         return True

@@ -74,6 +74,14 @@ class World:
         if differing:
             raise OutOfStepError(f"expected the same weights in all processes, got others in {differing} than in 0")
 
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """The tensors of all processes, which have one shape: (...) -> (processes, ...)."""
+        if self.size == 1:
+            return tensor[None]
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.stack(parts)
+
     def agree(self, value: bool) -> bool:
         """What the first process says."""
         if self.size == 1:

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.data import Images, check_fits
+from robnet_zoo.data import DataError, Images, check_fits
 from robnet_zoo.documents import parse_json, read_bytes, write_atomically
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
@@ -54,12 +54,19 @@ def train(
     training, validation = images.split()
     if len(training) < recipe.batch:
         raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(training)}")
+    if images.classes and len(images.classes) != spec.network.num_classes:
+        raise DataError(f"{images.name}: expected {spec.network.num_classes} classes, got {len(images.classes)}")
     with joined() as world:
+        if recipe.sync_bn and world.size > 1 and world.device.type != "cuda":
+            raise TrainingError("sync_bn: expected GPUs, got processes on CPUs")
         if recipe.batch % world.size:
             raise TrainingError(f"expected a batch that {world.size} processes can share, got {recipe.batch} images")
         folder = Path(output)
         if world.first:
             _claim(folder, spec, recipe, training)
+            for place in (folder, folder / "checkpoints"):
+                for leftover in place.glob(".*.part"):  # of a process that was killed while it wrote
+                    leftover.unlink(missing_ok=True)
         world.wait()
         _claim(folder, spec, recipe, training)
         checkpoints = Checkpoints(folder / "checkpoints", Keeping() if keeping is None else keeping)
@@ -70,8 +77,6 @@ def train(
 def _claim(folder: Path, spec: Genotype, recipe: Recipe, training: Images) -> None:
     """Write down what runs in this folder, or check that it is this very run."""
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.rglob(".*.part"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
     identity = {"spec": spec.hash, "recipe": recipe.model_dump(mode="json"), "data": training.sha256}
     path = folder / "run.json"
     if path.exists():
@@ -104,7 +109,14 @@ class Run:
 
     def to_the_end(self, *, progress: bool) -> Network:
         """Whatever is left of the run, from the newest checkpoint on."""
-        self.checkpoints.load_newest(self.state.load_state_dict)
+        try:
+            self.checkpoints.load_newest(self._restore)
+            self._check_all_are_here()
+            return self._trained(progress=progress)
+        except OSError as error:
+            raise TrainingError(f"{self.folder}: cannot be written; the last checkpoint is left: {error}") from error
+
+    def _trained(self, *, progress: bool) -> Network:
         state, world = self.state, self.world
         records = Records(
             self.folder,
@@ -119,10 +131,11 @@ class Run:
             while state.epoch <= self.recipe.epochs:
                 self._epoch(records)
                 self._end_of_epoch(records)
+        world.wait()  # until the first has written what is selected
         network = self._selected()
         if world.first:
             _save_weights(network, self.folder / MODEL)
-            records.finish(state, self.spec, self.training, device=world.device)
+            records.finish(state, self.spec, self.training, validated=len(self.validation), device=world.device)
         world.wait()
         return network.eval()
 
@@ -132,28 +145,29 @@ class Run:
         seed = recipe.seed * 100_003 + state.epoch
         order = torch.randperm(len(self.training), generator=torch.Generator().manual_seed(seed))
         while state.step < self.steps:
-            started = time.perf_counter()
+            started, before = time.perf_counter(), state.updates
             batch = order[state.step * recipe.batch : (state.step + 1) * recipe.batch]
             loss = self._step(batch[self.world.share(recipe.batch)])
             if not math.isfinite(loss):
                 raise TrainingError(f"epoch {state.epoch}, step {state.step}: expected a finite loss, got {loss}")
             state.step, state.loss = state.step + 1, state.loss + loss
-            if recipe.guard is not None and state.updates % recipe.guard.updates == 0:
+            if recipe.guard and state.updates // recipe.guard.updates > before // recipe.guard.updates:
                 self._guard()
             state.seconds += time.perf_counter() - started
             records.step(state, loss, done=self._done)
-            if self.world.agree(self.checkpoints.due(state.updates)):
+            if self.world.agree(self.checkpoints.due(before, state.updates)):
                 self._save()
 
     def _end_of_epoch(self, records: Records) -> None:
         """Measure, remember the best, write down."""
-        state = self.state
+        state, started = self.state, time.perf_counter()
         row: dict[str, float] = {"epoch": state.epoch, "size": self._size, "loss": state.loss / self.steps}
         if len(self.validation):
             row |= self._validated(state.given, self.validation, key="epoch")
         before = [old for old in state.history if old["size"] == self._size]
         if self.recipe.select == "best" and all(row["robust"] > old["robust"] for old in before) and self.world.first:
             _save_weights(state.given, self.folder / BEST)
+        state.seconds += time.perf_counter() - started
         state.history.append(row | {"hours": state.seconds / 3600})
         state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
         if self.world.first:
@@ -168,9 +182,29 @@ class Run:
         return network
 
     def _save(self) -> None:
-        """Write a checkpoint; the first process does, and all hold the same."""
+        """Write a checkpoint; the first process does, and all hold the same but for perturbations."""
+        state = self.state.state_dict()
+        if self.state.perturbation is not None:
+            state["perturbation"] = self.world.gathered(self.state.perturbation)  # (processes, N, C, H, W)
         if self.world.first:
-            self.checkpoints.save(self.state.updates, self.state.state_dict())
+            self.checkpoints.save(self.state.updates, state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint of `_save`."""
+        if state["perturbation"] is not None:
+            began = len(state["perturbation"])
+            if began != self.world.size:
+                raise TrainingError(f"expected the {began} processes that free training began with")
+            state["perturbation"] = state["perturbation"][self.world.rank].to(self.world.device)
+        self.state.load_state_dict(state)
+
+    def _check_all_are_here(self) -> None:
+        """Raise TrainingError unless every process goes on from the same checkpoint."""
+        state = self.state
+        place = torch.tensor([state.updates, state.epoch, state.step], device=self.world.device)
+        if (self.world.gathered(place) != place).any():
+            raise TrainingError(f"{self.folder}: expected all processes at one checkpoint; do all see this folder?")
+        self.world.check_in_step(state.network)
 
     @property
     def _size(self) -> int:
@@ -229,8 +263,12 @@ class Run:
             return mean
         state.optimizer.zero_grad()
         loss.backward()
+        parameters = list(state.network.parameters())
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if not bool(norm.isfinite()):
+            return math.nan
         if recipe.clip:
-            nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
+            nn.utils.clip_grads_with_norm_(parameters, recipe.clip, norm)
         state.optimizer.step()
         world.mean_([value for value in state.network.buffers() if value.is_floating_point()])
         state.updates += 1
@@ -255,7 +293,9 @@ class Run:
         return validate(network, images, self.recipe, self.world, size=self._size, steps=steps, generator=draw)
 
 
-def generator(seed: int, update: int, rank: int, purpose: str, *, device: torch.device | None = None) -> Any:
+def generator(
+    seed: int, update: int, rank: int, purpose: str, *, device: torch.device | None = None
+) -> torch.Generator:
     """The random numbers of one purpose at one update in one process, so that resuming finds the same ones."""
     digest = hashlib.blake2b(f"{seed} {update} {rank} {purpose}".encode(), digest_size=8).digest()
     return torch.Generator(device or "cpu").manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -169,6 +169,8 @@ class Recipe(Document):
             problems.append((("attack", "kind"), f"expected pgd for trades, got {self.attack.kind}"))
         if self.attack.loss == "kl" and self.objective.kind != "trades":
             problems.append((("attack", "loss"), "expected cross_entropy but for trades, got kl"))
+        if self.guard is not None and self.validation < self.guard.images:
+            problems.append((("guard", "images"), f"expected at most the {self.validation} validation images"))
         if self.select == "best" and not self.validation:
             problems.append((("select",), "expected last, as no validation images are measured, got best"))
         if problems:

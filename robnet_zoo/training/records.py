@@ -19,11 +19,11 @@ from robnet_zoo.data import Images
 from robnet_zoo.documents import write_atomically
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.progress import bar as progress_bar
-from robnet_zoo.training.recipe import Recipe
+from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
 from robnet_zoo.training.state import Row, State
 from robnet_zoo.version import __version__
 
-EVENTS_EVERY = 20  # updates, between TensorBoard's points of the loss
+EVENTS_EVERY = 20  # steps, between TensorBoard's points of the loss
 COLUMNS = ("epoch", "size", "loss", "clean", "robust", "hours")
 
 
@@ -37,7 +37,7 @@ class Records:
         self, folder: Path, recipe: Recipe, state: State, *, steps: int, begun: float, shown: bool, writes: bool
     ) -> None:
         self.folder, self.recipe, self.begun = folder, recipe, begun
-        self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=state.updates) if writes else None
+        self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=state.updates + 1) if writes else None
         done = (state.epoch - 1) * steps + state.step
         self.bar = progress_bar(
             total=recipe.epochs * steps * recipe.batch, done=done * recipe.batch, shown=shown and writes, own_eta=True
@@ -59,7 +59,7 @@ class Records:
         self.bar.update(self.recipe.batch)
         left = (time.monotonic() - self.started) * (1 - done) / (done - self.begun)
         self.bar.set_postfix_str(self._line(state, left), refresh=False)
-        if self.events is not None and state.updates % EVENTS_EVERY == 0:
+        if self.events is not None and state.step % EVENTS_EVERY == 0:
             self.events.add_scalar("training/loss", loss, state.updates)
             self.events.add_scalar("training/lr", state.optimizer.param_groups[0]["lr"], state.updates)
 
@@ -80,10 +80,10 @@ class Records:
                 self.events.add_scalar(f"epoch/{name}", value, state.updates)
         self.events.flush()
 
-    def finish(self, state: State, spec: Genotype, training: Images, *, device: torch.device) -> None:
+    def finish(self, state: State, spec: Genotype, training: Images, *, validated: int, device: torch.device) -> None:
         """The run is over: draw its curves and write its model card."""
         draw_curves(state.history, self.folder / "curves.png", title=f"{spec.name}, {self.recipe.name}")
-        card = model_card(spec, self.recipe, training, state.history, device=device)
+        card = model_card(spec, self.recipe, training, state.history, validated=validated, device=device)
         write_atomically(self.folder / "README.md", card.encode())
 
 
@@ -126,14 +126,23 @@ def draw_curves(history: list[Row], path: Path, *, title: str) -> None:
     write_atomically(path, picture.getvalue())
 
 
-def model_card(spec: Genotype, recipe: Recipe, training: Images, history: list[Row], *, device: torch.device) -> str:
-    """What was trained, on what, how, for how long, and what the held-out images say, in Markdown."""
+def model_card(
+    spec: Genotype, recipe: Recipe, training: Images, history: list[Row], *, validated: int, device: torch.device
+) -> str:
+    """What was trained, on what, how, for how long, and what the held-out images say, in Markdown.
+
+    validated: how many images were held out to be measured.
+    """
     last = history[-1]
+    chosen = last
+    if recipe.select == "best":
+        chosen = max((row for row in history if row["size"] == last["size"]), key=lambda row: row["robust"])
+    bundled = recipe.name in recipe_names() and load_recipe(recipe.name) == recipe
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     lines = [
-        f"# {spec.name}, trained by the recipe `{recipe.name}`",
+        f"# {spec.name}, trained by the recipe `{recipe.name}`" + ("" if bundled else " as `recipe.json` has it"),
         "",
-        recipe.description,
+        recipe.description if bundled else "The recipe is none of those that the package brings.",
         "",
         f"- architecture: `{spec.name}`, hash `{spec.hash[:12]}`, {parameters(spec):,} parameters, "
         f"{multiply_adds(spec) / 1e6:,.1f} M multiply-adds an image",
@@ -144,10 +153,10 @@ def model_card(spec: Genotype, recipe: Recipe, training: Images, history: list[R
         f"- {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}; {last['hours']:.2f} hours on {place}, "
         f"{os.environ.get('WORLD_SIZE', '1')} processes, torch {torch.__version__}, robnet_zoo {__version__}",
     ]
-    if "clean" in last:
+    if "clean" in chosen:
         lines.append(
-            f"- held-out images after the last epoch, {recipe.validation} of them: {last['clean']:.1%} clean, "
-            f"{last['robust']:.1%} under PGD-10 at {recipe.attack.eps}"
+            f"- {validated} held-out images after epoch {chosen['epoch']:.0f}, whose weights these are: "
+            f"{chosen['clean']:.1%} clean, {chosen['robust']:.1%} under PGD-10 at {recipe.attack.eps}"
         )
     lines += [
         "",

@@ -74,9 +74,12 @@ def initial_state(spec: Genotype, recipe: Recipe, world: World) -> State:
     network = network.to(world.device)
     if recipe.sync_bn and world.size > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    average = ModelEmaV3(network, decay=recipe.ema, use_warmup=True, warmup_gamma=10, warmup_power=1)
+    average = None
+    if recipe.ema:
+        average = ModelEmaV3(network, decay=recipe.ema, use_warmup=True, warmup_gamma=10, warmup_power=1)
+        average.requires_grad_(False)
     optimizer = create_optimizer_v2(
         network, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
     )
     form = for_training(network, dtype=getattr(torch, recipe.dtype))
-    return State(network, world.wrapped(form), optimizer, average.requires_grad_(False) if recipe.ema else None)
+    return State(network, world.wrapped(form), optimizer, average)

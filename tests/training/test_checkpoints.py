@@ -28,11 +28,12 @@ def test_one_is_due_by_updates_and_by_time(tmp_path, monkeypatch):
     now = 100.0
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
     kept = Checkpoints(tmp_path, Keeping(seconds=60, updates=10), saved_at=now)
-    assert [kept.due(updates) for updates in (9, 10, 11)] == [False, True, False]
+    steps = [(8, 9), (9, 10), (10, 11), (8, 12), (12, 16)]
+    assert [kept.due(*step) for step in steps] == [False, True, False, True, False]
     now += 60
-    assert kept.due(11)
+    assert kept.due(10, 11)
     kept.save(11, {})
-    assert not kept.due(12)
+    assert not kept.due(11, 12)
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_one_before(tmp_path, monkeypatch):
@@ -54,7 +55,9 @@ def test_a_damaged_one_is_one_line_that_names_the_one_before(tmp_path, content):
     kept = Checkpoints(tmp_path, Keeping())
     kept.save(1, {"updates": 1})
     (tmp_path / "0000000002.pt").write_bytes(content)
-    with pytest.raises(TrainingError, match=r"02\.pt: expected a checkpoint.*delete it to go on from 0000000001"):
+    with pytest.raises(
+        TrainingError, match=r"02\.pt: expected a checkpoint.*delete it to go on from 0000000001\.pt: .+"
+    ):
         kept.load_newest(lambda state: None)
 
 

@@ -1,5 +1,6 @@
 """Several processes: the weights of one that takes the parts in turn, and a check that they stay in step."""
 
+import json
 import multiprocessing
 import os
 import socket
@@ -41,6 +42,15 @@ def drift_as(rank: int, folder: Path, port: int) -> None:
             world.check_in_step(network)
         except OutOfStepError as error:
             (folder / f"{rank}.txt").write_text(str(error))
+
+
+def gather_as(rank: int, folder: Path, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with joined() as world:
+        parts = world.gathered(torch.full((2, 3), float(rank)))
+        agreed = world.agree(rank == 0)
+        total = world.total([1.0 + rank])
+        (folder / f"{rank}.json").write_text(json.dumps([parts.tolist(), agreed, total]))
 
 
 def in_two_processes(work, folder: Path) -> None:
@@ -95,6 +105,13 @@ def test_two_processes_give_the_weights_of_one_that_takes_the_halves_in_turn(tin
     assert torch.load(newest, weights_only=True)["updates"] == 20
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5, msg=key)
+
+
+@pytest.mark.slow  # two processes import torch
+def test_what_processes_tell_each_other_is_the_same_in_both(tmp_path):
+    in_two_processes(gather_as, tmp_path)
+    said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert said[0] == said[1] == [[[[0.0] * 3] * 2, [[1.0] * 3] * 2], True, [3.0]]
 
 
 @pytest.mark.slow  # two processes import torch

@@ -1,6 +1,7 @@
 """The training loop: what it learns from, what it leaves alone, and that it goes on where it stopped."""
 
 import csv
+import errno
 import json
 import multiprocessing
 import random
@@ -16,12 +17,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robnet_zoo import data, training
 from robnet_zoo.data import DataError
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
-from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, TrainingError, loop
+from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, TrainingError, loop, records
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
 
@@ -50,7 +52,10 @@ def test_a_run_leaves_the_weights_that_it_returns_and_its_records(tiny, images, 
     rows = history(tmp_path)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert all(0 <= float(row["robust"]) <= float(row["clean"]) <= 1 for row in rows)
-    assert list((tmp_path / "tensorboard").iterdir())
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name in ("loss", "clean", "robust"):
+        written = [event.value for event in events.Scalars(f"epoch/{name}")]
+        assert written == pytest.approx([float(row[name]) for row in rows])
     assert Image.open(tmp_path / "curves.png").size[0] > 400
     card = (tmp_path / "README.md").read_text()
     assert tiny.hash[:12] in card
@@ -159,7 +164,7 @@ def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, mo
     monkeypatch.setattr(loop, "attacked", attacked)
     training.train(tiny, images, recipe, tmp_path, progress=False)
     own = ("n_fgsm", 1, "8/255", "8/255")
-    assert seen == [own, own, ("pgd", 3, "8/255", "8/1020")]  # the second check fails, the third passes again
+    assert seen == [own, own, ("pgd", 3, "8/255", "2/255")]  # the second check fails, the third passes again
     assert not last_state(tmp_path)["rescued"]
 
 
@@ -202,6 +207,43 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
     assert all(value.isfinite().all() for value in state["network"].values())
 
 
+def test_gradients_that_are_no_numbers_stop_the_run_before_they_reach_the_weights(
+    tiny, images, recipe, tmp_path, monkeypatch
+):
+    real, steps = loop.loss_of, []
+
+    def steep(model, *arguments):
+        steps.append(1)
+        loss = real(model, *arguments)
+        return loss if len(steps) < 5 else loss + 0 * (loss - loss.detach()).abs().sqrt()  # finite, its slope is not
+
+    monkeypatch.setattr(loop, "loss_of", steep)
+    with pytest.raises(TrainingError, match="epoch 2, step 1: expected a finite loss, got nan"):
+        training.train(tiny, images, recipe, tmp_path, keeping=Keeping(seconds=0), progress=False)
+    assert all(value.isfinite().all() for value in last_state(tmp_path)["network"].values())
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny, images, recipe, tmp_path, monkeypatch):
+    real = records.write_csv
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records, "write_csv", full)
+    with pytest.raises(TrainingError, match=r"cannot be written; the last checkpoint is left: .*No space left"):
+        training.train(tiny, images, recipe, tmp_path / "a", keeping=Keeping(seconds=0), progress=False)
+    monkeypatch.setattr(records, "write_csv", real)
+    resumed = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
+    assert_same_weights(training.train(tiny, images, recipe, tmp_path / "b", progress=False), resumed)
+
+
+def test_another_number_of_classes_is_refused(tiny, images, recipe, tmp_path):
+    network = tiny.network.model_copy(update={"num_classes": 12})
+    with pytest.raises(DataError, match="scikit-learn digits: expected 12 classes, got 10"):
+        training.train(tiny.model_copy(update={"network": network}), images, recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def imagenet(tmp_path):
     """20 pictures of two classes in ImageNet's layout, and a validation part that no training may open."""
@@ -236,7 +278,7 @@ def test_data_that_vanishes_is_one_line_and_the_run_goes_on_when_it_is_back(larg
 
     loop.Run._end_of_epoch = vanish
     try:
-        with pytest.raises(DataError, match="expected a picture, got one that cannot be read"):
+        with pytest.raises(DataError, match=r"expected a picture that can be read, got: .*No such file"):
             training.train(large, pictures, recipe, run, progress=False)
     finally:
         loop.Run._end_of_epoch = real
