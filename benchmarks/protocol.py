@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.documents import (
     Document,
-    DocumentError,
     Pixels,
     Tuple,
+    bundled_names,
+    bundled_or_path,
     exactly,
     in_image_units,
-    nearest,
     problems_error,
 )
 
@@ -77,15 +77,9 @@ class Protocol(Document):
 
 def protocol_names() -> list[str]:
     """The bundled protocols, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
+    return bundled_names(FOLDER)
 
 
 def load_protocol(name: str) -> Protocol:
     """A protocol by bundled name or by path. Raises DocumentError."""
-    if name in protocol_names():
-        return Protocol.load(FOLDER / f"{name}.json")
-    path = Path(name)
-    if not path.exists() and path.suffix != ".json":
-        near = nearest(name, protocol_names())
-        raise DocumentError([f"neither a bundled protocol nor the path of a JSON file{near}"], source=name)
-    return Protocol.load(path)
+    return Protocol.load(bundled_or_path(name, FOLDER, protocol_names(), kind="protocol", source=name))

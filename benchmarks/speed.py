@@ -10,10 +10,10 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ from robnet_zoo.zoo import load_spec
 
 Work = Literal["forward", "gradient", "training"]
 Case = tuple[str, Work]  # (form, work)
+Name = TypeVar("Name", bound=Hashable)
 WORKS: tuple[Work, ...] = get_args(Work)
 
 
@@ -62,17 +63,9 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
     """Time the naive, compiled, inference and training forms of a spec on this machine's CPU."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch, *spec.network.input_size, generator=generator)
-    labels = torch.randint(0, spec.network.num_classes, (batch,), generator=generator)
+    images, labels = random_batch(spec, batch, torch.Generator().manual_seed(0))
     cases = _cases(spec, images, labels)
-    times: dict[Case, list[float]] = {case: [] for case in cases}
-    for turn in tqdm(range(rounds + 1), unit=" rounds"):
-        for case, work in cases.items():
-            started = time.perf_counter()
-            work()
-            if turn:  # the first one warms up
-                times[case].append(time.perf_counter() - started)
+    times = in_turns(cases, rounds=rounds)
     speeds = {case: batch / statistics.median(seconds) for case, seconds in times.items()}
     return SpeedResult(
         spec=spec.name,
@@ -91,6 +84,24 @@ def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
             for (form, work), speed in speeds.items()
         ),
     )
+
+
+def in_turns(work: Mapping[Name, Callable[[], object]], *, rounds: int) -> dict[Name, list[float]]:
+    """Let each do its work once a round, after a round that warms up; returns the seconds of every round."""
+    seconds: dict[Name, list[float]] = {name: [] for name in work}
+    for turn in tqdm(range(rounds + 1), unit=" rounds"):
+        for name, do in work.items():
+            started = time.perf_counter()
+            do()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def random_batch(spec: Genotype, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noise of the size of a spec's images, (N, C, H, W), with labels, (N,)."""
+    images = torch.rand(batch, *spec.network.input_size, generator=generator)
+    return images, torch.randint(0, spec.network.num_classes, (batch,), generator=generator)
 
 
 def _cases(spec: Genotype, images: Tensor, labels: Tensor) -> dict[Case, Callable[[], object]]:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.naive import naive
-from robnet_zoo.benchmarks.speed import with_statistics
+from robnet_zoo.benchmarks.speed import in_turns, random_batch, with_statistics
 from robnet_zoo.compiler import compile
 from robnet_zoo.documents import Document, Tuple, exactly
 from robnet_zoo.genotype import Genotype
@@ -60,8 +58,7 @@ class TrainingSpeedResult(Document):
 def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5) -> TrainingSpeedResult:
     """Time both loops on this machine's CPU."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch, *spec.network.input_size, generator=generator)
-    labels = torch.randint(0, spec.network.num_classes, (batch,), generator=generator)
+    images, labels = random_batch(spec, batch, generator)
     recipe = Recipe(name="speed", epochs=1, batch=batch, attack=Attack(steps=steps), dtype="bfloat16")
     network = with_statistics(compile(spec), images)
     plain = naive(copy.deepcopy(network), spec)
@@ -77,13 +74,7 @@ def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5)
         state.optimizer.step()
 
     work = {PLAIN: lambda: _plain_step(plain, optimizer, images, labels, recipe.attack, generator), OURS: ours}
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for turn in tqdm(range(rounds + 1), unit=" rounds"):
-        for name, step in work.items():
-            started = time.perf_counter()
-            step()
-            if turn:  # the first one warms up
-                seconds[name].append(round(time.perf_counter() - started, 4))
+    seconds = in_turns(work, rounds=rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return TrainingSpeedResult(
         spec=spec.name,
@@ -96,7 +87,7 @@ def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5)
         loops=tuple(
             LoopSpeed(
                 loop=name,
-                seconds=tuple(values),
+                seconds=tuple(round(value, 4) for value in values),
                 images_per_second=round(batch / medians[name], 2),
                 ratio=round(medians[PLAIN] / medians[name], 2),
             )

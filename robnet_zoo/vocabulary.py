@@ -18,9 +18,8 @@ DENOISE_FORMS: tuple[DenoiseForm, ...] = get_args(DenoiseForm)
 Size = tuple[int, int]  # (H, W) in pixels
 
 
-@dataclass(frozen=True)
-class Relu:
-    """max(x, 0)."""
+class _Free:
+    """A layer that keeps the size, learns nothing and multiplies nothing."""
 
     def output_size(self, size: Size) -> Size:
         return size
@@ -30,6 +29,11 @@ class Relu:
 
     def multiply_adds(self, size: Size) -> int:
         return 0
+
+
+@dataclass(frozen=True)
+class Relu(_Free):
+    """max(x, 0)."""
 
 
 @dataclass(frozen=True)
@@ -145,17 +149,8 @@ class NonLocal:
 
 
 @dataclass(frozen=True)
-class Median:
+class Median(_Free):
     """The median of each channel's 3x3 pixels; the image's edge is repeated around it."""
-
-    def output_size(self, size: Size) -> Size:
-        return size
-
-    def parameters(self) -> int:
-        return 0
-
-    def multiply_adds(self, size: Size) -> int:
-        return 0
 
 
 # Exchanges, each of which puts the smaller value first, after which the fifth of nine values is their median.

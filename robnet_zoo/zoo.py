@@ -27,7 +27,7 @@ from torch import nn
 
 from robnet_zoo import weights
 from robnet_zoo.compiler import compile
-from robnet_zoo.documents import DocumentError, nearest, shown
+from robnet_zoo.documents import bundled_names, bundled_or_path, shown
 from robnet_zoo.genotype import STEM_STRIDES, Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.weights import WeightsError
@@ -41,7 +41,7 @@ SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
 
 def spec_names() -> list[str]:
     """The names of the bundled specs, sorted."""
-    return sorted(path.stem for path in SPECS.glob("*.json") if path != SCHEMA)
+    return [name for name in bundled_names(SPECS) if name != SCHEMA.stem]
 
 
 def load_spec(spec: SpecLike) -> Genotype:
@@ -50,13 +50,7 @@ def load_spec(spec: SpecLike) -> Genotype:
         return spec
     if isinstance(spec, Mapping):
         return Genotype.parse(spec)
-    if isinstance(spec, str) and spec in spec_names():
-        return Genotype.load(SPECS / f"{spec}.json")
-    path = Path(spec)
-    if not path.exists() and path.suffix != ".json":
-        near = nearest(spec, spec_names())
-        raise DocumentError([f"neither a bundled spec nor the path of a JSON file{near}"], source=shown(str(spec)))
-    return Genotype.load(path)
+    return Genotype.load(bundled_or_path(spec, SPECS, spec_names(), kind="spec", source=shown(str(spec))))
 
 
 def aliases() -> dict[str, weights.Entry]:

@@ -45,10 +45,11 @@ class Images:
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """((N, C, H, W) in [0, 1], (N,)) of some of the images."""
-        numbers = torch.arange(len(self))[indices] if isinstance(indices, slice) else indices
-        pixels = self.pixels[numbers]
+        if isinstance(self.pixels, PictureFiles) and isinstance(indices, slice):
+            indices = torch.arange(len(self))[indices]  # a slice of files would be files again
+        pixels = self.pixels[indices]
         assert isinstance(pixels, Tensor)
-        return pixels.float().div_(255), self.labels[numbers]
+        return pixels.float().div_(255), self.labels[indices]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, at most `size` at a time."""

@@ -83,8 +83,9 @@ class Replay:
         self.eps, self.step = strength * attack.eps_value, strength * attack.step_value
         self.images = images
         before = state.perturbation
-        kept = before is not None and before.shape == images.shape
-        self.perturbation = before.to(images.device) if before is not None and kept else torch.zeros_like(images)
+        if before is None or before.shape != images.shape:  # the first batch, or one of another size
+            before = torch.zeros_like(images)
+        self.perturbation = before.to(images.device)
 
     def start(self) -> Tensor:
         """The images of this replay, (N, C, H, W); their gradient is wanted."""

@@ -25,7 +25,7 @@ from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.records import Records
 from robnet_zoo.training.state import initial_state
-from robnet_zoo.training.validation import validate
+from robnet_zoo.training.validation import STEPS, validate
 
 CHECK_EVERY = 100  # updates, between checks that all processes hold the same weights
 MODEL, BEST = "model.safetensors", "best.safetensors"
@@ -288,7 +288,7 @@ class Run:
         state.rescued = robust < guard.share * best
         state.guarded[size] = max(best, robust)
 
-    def _validated(self, network: Network, images: Images, *, key: str, steps: int = 10) -> dict[str, float]:
+    def _validated(self, network: Network, images: Images, *, key: str, steps: int = STEPS) -> dict[str, float]:
         draw = generator(self.recipe.seed, self.state.updates, self.world.rank, key, device=self.world.device)
         return validate(network, images, self.recipe, self.world, size=self._size, steps=steps, generator=draw)
 

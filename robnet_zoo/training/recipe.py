@@ -11,9 +11,10 @@ from timm.optim import list_optimizers
 
 from robnet_zoo.documents import (
     Document,
-    DocumentError,
     Pixels,
     Tuple,
+    bundled_names,
+    bundled_or_path,
     exactly,
     in_image_units,
     nearest,
@@ -210,15 +211,9 @@ class Recipe(Document):
 
 def recipe_names() -> list[str]:
     """The bundled recipes, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
+    return bundled_names(FOLDER)
 
 
 def load_recipe(name: str) -> Recipe:
     """A recipe by bundled name or by path. Raises DocumentError."""
-    if name in recipe_names():
-        return Recipe.load(FOLDER / f"{name}.json")
-    path = Path(name)
-    if not path.exists() and path.suffix != ".json":
-        near = nearest(name, recipe_names())
-        raise DocumentError([f"neither a bundled recipe nor the path of a JSON file{near}"], source=name)
-    return Recipe.load(path)
+    return Recipe.load(bundled_or_path(name, FOLDER, recipe_names(), kind="recipe", source=name))

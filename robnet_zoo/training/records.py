@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.data import Images
@@ -36,6 +35,8 @@ class Records:
     def __init__(
         self, folder: Path, recipe: Recipe, state: State, *, steps: int, begun: float, shown: bool, writes: bool
     ) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # only here: every command would wait for it
+
         self.folder, self.recipe, self.begun = folder, recipe, begun
         self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=state.updates + 1) if writes else None
         done = (state.epoch - 1) * steps + state.step
