@@ -291,7 +291,16 @@ def table(result: AttackSpeedResult) -> str:
             f"| {method.backwards:.1f} | {method.accuracy:.1%} [{low:.1%}, {high:.1%}] | {difference} |"
         )
     runs = " and ".join(f"{turn.seconds:.1f} s" for turn in result.methods[0].turns)
-    return "\n".join([*lines, "", f"{OURS} ran before and after the others: {runs}."])
+    notes = [f"{OURS} ran before and after the others: {runs}."]
+    if reference is not None and reference is not result.methods[0]:
+        notes.append(_disagreements(result.methods[0], reference))
+    return "\n".join([*lines, "", " ".join(notes)])
+
+
+def _disagreements(ours: MethodResult, reference: MethodResult) -> str:
+    pairs = list(zip(ours.correct, reference.correct, strict=False))
+    only, theirs = pairs.count((0, 1)), pairs.count((1, 0))
+    return f"Of {len(pairs)} images, {only} withstand {REFERENCE} alone and {theirs} withstand {OURS} alone."
 
 
 def _points(method: MethodResult, reference: MethodResult) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from robnet_zoo import weights
-from robnet_zoo.benchmarks import speed, training_speed
+from robnet_zoo.benchmarks import attack_speed, speed, training_speed
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.documents import write_atomically
@@ -69,8 +69,13 @@ def agreements() -> str:
     return "\n".join(lines)
 
 
+def attack_speeds() -> str:
+    """PGD-100 on RobNet-free by this package and by others."""
+    return attack_speed.table(attack_speed.AttackSpeedResult.load(RESULTS / "attack_speed.robnet_free.json"))
+
+
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
-    {README: (models, accuracies, speeds), ROBUSTNESS: (agreements,), TRAINING: (training_speeds,)}
+    {README: (models, accuracies, speeds), ROBUSTNESS: (agreements, attack_speeds), TRAINING: (training_speeds,)}
 )
 
 
