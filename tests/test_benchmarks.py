@@ -13,9 +13,10 @@ from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.robustness import evaluate
-from robnet_zoo.benchmarks.targets import load_target, weights_sha256
+from robnet_zoo.benchmarks.targets import load_target
 from robnet_zoo.compiler import compile
 from robnet_zoo.documents import DocumentError
+from robnet_zoo.weights import weights_sha256
 from robnet_zoo.zoo import load_model, load_spec, spec_names
 
 WHITE_BOX = load_protocol("white_box")

@@ -15,10 +15,10 @@ from torch import nn
 
 from robnet_zoo import data
 from robnet_zoo.attacks import Pgd, run
-from robnet_zoo.benchmarks.targets import TargetError, load_target, of_module, weights_sha256
+from robnet_zoo.benchmarks.targets import TargetError, load_target, of_module
 from robnet_zoo.converters import onnx as exporter
 from robnet_zoo.converters import onnx_reader
-from robnet_zoo.weights import FOLDER
+from robnet_zoo.weights import FOLDER, weights_sha256
 from robnet_zoo.zoo import load_model, load_spec
 
 NAME, DIGITS = "robnet_micro.cifar10", "robnet_micro.digits"
