@@ -93,7 +93,7 @@ def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
 
 
 def _cases(spec: Genotype, images: Tensor, labels: Tensor) -> dict[Case, Callable[[], object]]:
-    network = _with_statistics(compile(spec), images)
+    network = with_statistics(compile(spec), images)
     cases: dict[Case, Callable[[], object]] = {}
     for dtype in DTYPES:
         kind = str(dtype).removeprefix("torch.")
@@ -110,7 +110,7 @@ def _cases(spec: Genotype, images: Tensor, labels: Tensor) -> dict[Case, Callabl
     return cases
 
 
-def _with_statistics(network: Network, images: Tensor) -> Network:
+def with_statistics(network: Network, images: Tensor) -> Network:
     """Let the batch norms see the images once, so that activations have the size of a trained network's.
 
     With the initial statistics they shrink from cell to cell into denormal numbers, which processors compute slowly.

@@ -267,7 +267,7 @@ class OnnxClassifier:
             torch.cuda.current_stream().synchronize()  # what made x; the session has a stream of its own
         try:
             self.session.run_with_iobinding(binding)
-        except RUNTIME_ERRORS as error:
+        except (*RUNTIME_ERRORS, RuntimeError) as error:  # the latter is what a bound run raises
             if "Failed to allocate memory" in str(error):
                 raise torch.OutOfMemoryError(str(self._error(str(error)))) from error
             raise self._error(f"expected logits of images of {tuple(images.shape)}, got: {error}") from error

@@ -1,6 +1,7 @@
 """An ONNX file as a classifier: whatever its conventions, NCHW images in and logits out, or one clear line."""
 
 import hashlib
+import os
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from robnet_zoo.converters import onnx as exporter
+from robnet_zoo.converters import onnx_classifier
 from robnet_zoo.converters.onnx_classifier import OnnxClassifier, OnnxFileError
 from robnet_zoo.zoo import load_model
 
@@ -224,6 +226,214 @@ def test_file_that_is_no_classifier_of_images_is_refused_in_one_line(write, mess
         OnnxClassifier(tmp_path / "m.onnx")
     assert str(caught.value).startswith(str(tmp_path / "m.onnx"))
     assert str(caught.value).isprintable()
+
+
+def named(path, **sizes):
+    """A file whose weight says of itself what `sizes` says."""
+    linear(path)
+    model = onnx.load(path)
+    for key, value in sizes.items():
+        if key == "dims":
+            del model.graph.initializer[0].dims[:]
+            model.graph.initializer[0].dims.extend(value)
+    path.write_bytes(model.SerializeToString())
+
+
+def large(path):
+    linear(path)
+    with open(path, "r+b") as file:
+        file.truncate(2**30)  # a hole: it takes no space
+
+
+def beside(path, *, offset=0, length=192, size=192):
+    """A file whose weight lies, as it says, at a place in another."""
+    linear(path)
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "m.data"), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+    path.write_bytes(model.SerializeToString())
+    with open(path.with_name("m.data"), "wb") as file:
+        file.truncate(size)
+
+
+def pipe(path):
+    beside(path)
+    path.with_name("m.data").unlink()
+    os.mkfifo(path.with_name("m.data"))
+
+
+def explosive(path):
+    """A few bytes that ask for 40 GB."""
+    shape = numpy_helper.from_array(np.array([10**5, 10**5], np.int64), "shape")
+    extra = [NODE("Constant", [], ["s"], value=shape), NODE("ConstantOfShape", ["s"], ["zeros"])]
+    extra += [NODE("ReduceSum", ["zeros"], ["sum"], keepdims=0), NODE("Add", ["y", "sum"], ["z"])]
+    linear(path, extra=extra, outputs=["z"])
+
+
+def huge_image(path):
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 10**5, 10**5])
+    given_back = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([NODE("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)], "g", [given], [given_back])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def outside_in_a_branch(path):
+    """Weights outside the folder, in a graph inside a node."""
+    tensor = numpy_helper.from_array(WEIGHT, "inner")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    branches = [
+        helper.make_graph(
+            [NODE("Identity", ["inner"], [f"{name}_out"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)],
+            [tensor],
+        )
+        for name in ("then", "else")
+    ]
+    condition = NODE("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True), "c"))
+    branch = NODE("If", ["c"], ["unread"], then_branch=branches[0], else_branch=branches[1])
+    linear(path, extra=[condition, branch])
+    path.parent.with_name("secret").write_bytes(b"0" * 192)
+
+
+HOSTILE = {
+    "a gigabyte": (large, "expected m.onnx of at most 536,870,912 bytes, got 1,073,741,824"),
+    "a folder": (lambda path: path.mkdir(), "expected m.onnx to be a plain file"),
+    "more numbers than data": (
+        lambda path: named(path, dims=[2**40, 4]),
+        "expected 4,398,046,511,104 numbers in weight",
+    ),
+    "a negative size": (lambda path: named(path, dims=[-12, -4]), r"expected weight of a size, got \[-12, -4\]"),
+    "weights behind the end": (
+        lambda path: beside(path, offset=64),
+        "expected weight within m.data, of 192 bytes, got",
+    ),
+    "a length below nothing": (lambda path: beside(path, length=-5), "External data length must be non-negative"),
+    "seventeen gigabytes beside it": (
+        lambda path: beside(path, size=17 * 2**30),
+        "expected m.data of at most 17,179,869,184 bytes",
+    ),
+    "a pipe beside it": (pipe, "expected m.data to be a plain file"),
+    "a graph of 40 GB": (explosive, "expected tensors of at most 1,073,741,824 numbers, got zeros"),
+    "an image of 120 GB": (huge_image, "expected tensors of at most 1,073,741,824 numbers, got x"),
+    "weights outside, in a branch": (outside_in_a_branch, "expected its weights in its own folder, got '../secret'"),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_file_is_refused_in_one_line_before_it_costs_anything(write, message, tmp_path):
+    (tmp_path / "inner").mkdir()
+    write(tmp_path / "inner" / "m.onnx")
+    with pytest.raises(OnnxFileError, match=message) as caught:
+        OnnxClassifier(tmp_path / "inner" / "m.onnx")
+    assert str(caught.value).startswith(str(tmp_path / "inner" / "m.onnx"))
+    assert str(caught.value).isprintable()
+
+
+def test_graph_that_never_ends_is_ended(tmp_path, monkeypatch):
+    """A loop of 2**62 rounds around the logits."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [NODE("Identity", ["going"], ["go"]), NODE("Add", ["state", "state"], ["next"])],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("going", TensorProto.BOOL, []),
+            value("state", TensorProto.FLOAT, None),
+        ],
+        [value("go", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, None)],
+    )
+    extra = [
+        NODE("Constant", [], ["rounds"], value=numpy_helper.from_array(np.array(2**62), "rounds")),
+        NODE("Loop", ["rounds", "", "y"], ["z"], body=body),
+    ]
+    monkeypatch.setattr(onnx_classifier, "PROBE_SECONDS", 0.5)
+    with pytest.raises(OnnxFileError, match=r"expected logits of 5 random images, got: .*terminate"):
+        OnnxClassifier(linear(tmp_path / "m.onnx", extra=extra, outputs=["z"]))
+
+
+@pytest.mark.parametrize("opset", range(9, 22))
+@pytest.mark.parametrize("batch", [1, "n"])
+def test_foreign_file_of_any_opset_is_read(opset, batch, tmp_path):
+    kernel = np.random.default_rng(0).standard_normal((4, 3, 2, 2)).astype(np.float32)
+    nodes = [
+        NODE("Conv", ["data", "kernel"], ["a"], kernel_shape=[2, 2]),
+        NODE("Relu", ["a"], ["b"]),
+        NODE("GlobalAveragePool", ["b"], ["c"]),
+        NODE("Flatten", ["c"], ["scores"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [value("data", TensorProto.FLOAT, [batch, 3, 2, 2])],
+        [value("scores", TensorProto.FLOAT, [batch, 4])],
+        [numpy_helper.from_array(kernel, "kernel")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=4), tmp_path / "m.onnx"
+    )
+    expected = torch.nn.functional.conv2d(IMAGES, torch.from_numpy(kernel)).relu().flatten(1)
+    file = OnnxClassifier(tmp_path / "m.onnx")
+    torch.testing.assert_close(file(IMAGES), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(file.module(batch=file.batch)(IMAGES), expected, rtol=1e-5, atol=1e-6)
+    assert (file.metadata, file.spec, file.precision) == ({}, None, None)
+
+
+def test_open_batch_is_run_in_pieces_of_the_size_asked_for(tmp_path, monkeypatch):
+    seen = []
+    bound = OnnxClassifier._bound
+
+    def noted(self, images):
+        seen.append(len(images))
+        return bound(self, images)
+
+    monkeypatch.setattr(OnnxClassifier, "_bound", noted)
+    file = OnnxClassifier(linear(tmp_path / "m.onnx"), batch=3)
+    seen.clear()
+    torch.testing.assert_close(file(IMAGES), product(IMAGES), rtol=1e-5, atol=1e-6)
+    assert seen == [3, 3, 3]
+    with pytest.raises(OnnxFileError, match="expected a batch of 4, got 3"):
+        OnnxClassifier(linear(tmp_path / "fixed.onnx", batch=4), batch=3)
+
+
+def test_no_images_give_no_logits_and_images_of_another_size_are_refused(tmp_path):
+    file = OnnxClassifier(linear(tmp_path / "m.onnx"))
+    assert file(IMAGES[:0]).shape == (0, 4)
+    with pytest.raises(OnnxFileError, match=r"expected logits of images of \(7, 3, 4, 4\), got: "):
+        file(torch.rand(7, 3, 4, 4))
+
+
+def test_logits_are_of_the_images_dtype_and_images_need_not_be_contiguous(tmp_path):
+    file = OnnxClassifier(linear(tmp_path / "m.onnx"))
+    images = IMAGES.double().contiguous(memory_format=torch.channels_last)
+    logits = file(images)
+    assert logits.dtype == torch.float64
+    torch.testing.assert_close(logits, product(IMAGES).double(), rtol=1e-5, atol=1e-6)
+
+
+def test_session_has_the_threads_asked_for_and_runs_on_what_is_there(tmp_path):
+    file = OnnxClassifier(linear(tmp_path / "m.onnx"), threads=3)
+    assert file.session.get_session_options().intra_op_num_threads == 3
+    assert file.provider == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(
+        OnnxFileError, match="expected a provider of cuda, tensorrt, openvino, cpu, did you mean 'cuda'"
+    ):
+        OnnxClassifier(tmp_path / "m.onnx", provider="cud")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_tensors_are_bound_where_they_lie(tmp_path):
+    file = OnnxClassifier(linear(tmp_path / "m.onnx"), provider="cuda")
+    logits = file(IMAGES.cuda())
+    assert logits.device.type == "cuda"
+    torch.testing.assert_close(logits.cpu(), product(IMAGES), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for CUDA where there is none")
