@@ -9,7 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from robnet_zoo import weights
-from robnet_zoo.benchmarks import speed
+from robnet_zoo.benchmarks import onnx_speed, speed
+from robnet_zoo.benchmarks.report.entries import read
+from robnet_zoo.benchmarks.report.precisions import precisions as precision_tables
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.documents import write_atomically
@@ -18,7 +20,7 @@ from robnet_zoo.zoo import load_spec, spec_names
 RESULTS = Path(__file__).parent / "results"
 OURS = ("apgd_ce", "apgd_dlr_t")
 ROOT = Path(__file__).resolve().parent.parent
-README, ROBUSTNESS = ROOT / "README.md", ROOT / "docs" / "robustness.md"
+README, ROBUSTNESS, ONNX = ROOT / "README.md", ROOT / "docs" / "robustness.md", ROOT / "docs" / "onnx.md"
 
 
 def models() -> str:
@@ -64,8 +66,27 @@ def agreements() -> str:
     return "\n".join(lines)
 
 
+def precisions() -> str:
+    """What each precision of an exported file loses, of every model that was measured so."""
+    entries = read([Result.load(path) for path in sorted(RESULTS.glob("onnx.*.json"))])
+    blocks = []
+    for table in precision_tables(entries):
+        lines = [table.title, "", f"| {' | '.join(column.label for column in table.columns)} |"]
+        lines.append("|---" * len(table.columns) + "|")
+        for row in table.rows:
+            cells = (f"{cell.text} ({cell.detail})" if cell.detail else cell.text for cell in row.cells)
+            lines.append(f"| {' | '.join(cells)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def onnx_speeds() -> str:
+    """Images a second in ONNX Runtime and in torch, from one run."""
+    return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(RESULTS / "onnx_speed.json"))
+
+
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
-    {README: (models, accuracies, speeds), ROBUSTNESS: (agreements,)}
+    {README: (models, accuracies, speeds), ROBUSTNESS: (agreements,), ONNX: (precisions, onnx_speeds)}
 )
 
 

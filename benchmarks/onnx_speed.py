@@ -2,8 +2,8 @@
 
 The forms take turns, round after round, so that a drift of the machine's speed reaches them all; a figure is the
 median of the rounds. torch runs the naive and the inference form of a spec in float32, eagerly; ONNX Runtime the files
-that `robnet_zoo.converters.onnx` exports, with as many threads. All compute logits without gradients. int8 is
-calibrated on random images: it computes as fast as on others.
+that `robnet_zoo.converters.onnx` exports, through its OnnxClassifier, with as many threads. All compute logits without
+gradients. int8 is calibrated on random images: it computes as fast as on others.
 """
 
 from __future__ import annotations
@@ -150,8 +150,10 @@ def table(result: OnnxSpeedResult) -> str:
         f"| form | {' | '.join(f'batch {batch}' for batch in batches)} |",
         "|---" * (1 + len(batches)) + "|",
     ]
-    for form in dict.fromkeys(row.form for row in result.rows):
-        lines.append(f"| {form} | {' | '.join(cells[form, batch] for batch in batches)} |")
+    lines += [
+        f"| {form} | {' | '.join(cells[form, batch] for batch in batches)} |"
+        for form in dict.fromkeys(row.form for row in result.rows)
+    ]
     int8 = ", ".join(f"{row.to_fp32:.2f}x at batch {row.batch}" for row in result.rows if row.form == INT8)
     files = ", ".join(
         f"{file.precision} {file.bytes / 1e6:.1f} MB in {file.seconds:.1f} s{'' if file.proved else ' (not proved)'}"

@@ -399,6 +399,12 @@ def test_open_batch_is_run_in_pieces_of_the_size_asked_for(tmp_path, monkeypatch
     seen.clear()
     torch.testing.assert_close(file(IMAGES), product(IMAGES), rtol=1e-5, atol=1e-6)
     assert seen == [3, 3, 3]
+    seen.clear()
+    many = IMAGES.repeat(3, 1, 1, 1)
+    file = OnnxClassifier(tmp_path / "m.onnx", provider="cpu")
+    seen.clear()
+    torch.testing.assert_close(file(many), product(many), rtol=1e-5, atol=1e-6)
+    assert seen == [8, 8, 5]
     with pytest.raises(OnnxFileError, match="expected a batch of 4, got 3"):
         OnnxClassifier(linear(tmp_path / "fixed.onnx", batch=4), batch=3)
 
