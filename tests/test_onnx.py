@@ -33,7 +33,9 @@ def narrow(spec: Genotype) -> Genotype:
 
 
 def short(spec: Genotype) -> Genotype:
-    """Of every size two cells, so that the quantiser, whose time grows with the square of the nodes, takes seconds."""
+    """Of a deep network two cells of a size, so that the quantiser, whose time grows with the square of the nodes, takes seconds."""
+    if spec.network.depth < 10:
+        return spec
     first, second = spec.network.reductions
     kept = [0, first, first + 1, second, second + 1]
     network = spec.network.model_copy(update={"depth": len(kept), "reductions": (1, 3)})
