@@ -33,7 +33,7 @@ def narrow(spec: Genotype) -> Genotype:
 
 
 def short(spec: Genotype) -> Genotype:
-    """Of a deep network two cells of a size, so that the quantiser, whose time grows with the square of the nodes, takes seconds."""
+    """Of a deep network two cells of a size: the quantiser's time grows with the square of the nodes."""
     if spec.network.depth < 10:
         return spec
     first, second = spec.network.reductions

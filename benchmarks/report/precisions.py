@@ -46,7 +46,8 @@ def _table(rows: Sequence[tuple[str, Entry]]) -> Table:
     for name, entry in rows:
         figures = [_cell(entry, reference, column, is_reference=name == first) for column in names]
         lines.append(Row((Cell(name), Cell(entry.model), *figures)))
-    title = f"{reference.conditions}, n = {reference.n:,}: accuracy in percent, and points gained (+) or lost (−) against {first}"
+    conditions = f"{reference.conditions}, n = {reference.n:,}"
+    title = f"{conditions}: accuracy in percent, and points gained (+) or lost (−) against {first}"
     if reference.source:
         title = f"Attacked through {reference.source}, {title}"
     note = f"{WORST}: an image counts as right only if every attack of its row left it right. "
