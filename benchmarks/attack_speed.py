@@ -56,13 +56,12 @@ from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.protocol import Count
 from robnet_zoo.benchmarks.result import Bit, DataIdentity, ModelIdentity
 from robnet_zoo.benchmarks.statistics import Interval, wilson
-from robnet_zoo.benchmarks.targets import weights_sha256
 from robnet_zoo.compiler import for_inference
 from robnet_zoo.data import DataError, Images, check_fits, load
 from robnet_zoo.documents import Document, DocumentError, Tuple, exactly
 from robnet_zoo.network import Network
 from robnet_zoo.progress import bar as progress_bar
-from robnet_zoo.weights import WeightsError
+from robnet_zoo.weights import WeightsError, weights_sha256
 from robnet_zoo.zoo import load_model
 
 REFERENCE = "torchattacks"

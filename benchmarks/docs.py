@@ -9,7 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from robnet_zoo import weights
-from robnet_zoo.benchmarks import attack_speed, speed, training_speed
+from robnet_zoo.benchmarks import attack_speed, onnx_speed, speed, training_speed
+from robnet_zoo.benchmarks.report.entries import read
+from robnet_zoo.benchmarks.report.precisions import precisions as precision_tables
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.documents import write_atomically
@@ -18,7 +20,8 @@ from robnet_zoo.zoo import load_spec, spec_names
 RESULTS = Path(__file__).parent / "results"
 OURS = ("apgd_ce", "apgd_dlr_t")
 ROOT = Path(__file__).resolve().parent.parent
-README, ROBUSTNESS, TRAINING = ROOT / "README.md", ROOT / "docs" / "robustness.md", ROOT / "docs" / "training.md"
+README = ROOT / "README.md"
+ROBUSTNESS, TRAINING, ONNX = (ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx"))
 
 
 def models() -> str:
@@ -74,8 +77,32 @@ def attack_speeds() -> str:
     return attack_speed.table(attack_speed.AttackSpeedResult.load(RESULTS / "attack_speed.robnet_free.json"))
 
 
+def precisions() -> str:
+    """What each precision of an exported file loses, of every model that was measured so."""
+    entries = read([Result.load(path) for path in sorted(RESULTS.glob("onnx.*.json"))])
+    blocks = []
+    for table in precision_tables(entries):
+        lines = [table.title, "", f"| {' | '.join(column.label for column in table.columns)} |"]
+        lines.append("|---" * len(table.columns) + "|")
+        for row in table.rows:
+            cells = (f"{cell.text} ({cell.detail})" if cell.detail else cell.text for cell in row.cells)
+            lines.append(f"| {' | '.join(cells)} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def onnx_speeds() -> str:
+    """Images a second in ONNX Runtime and in torch, from one run."""
+    return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(RESULTS / "onnx_speed.json"))
+
+
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
-    {README: (models, accuracies, speeds), ROBUSTNESS: (agreements, attack_speeds), TRAINING: (training_speeds,)}
+    {
+        README: (models, accuracies, speeds),
+        ROBUSTNESS: (agreements, attack_speeds),
+        TRAINING: (training_speeds,),
+        ONNX: (precisions, onnx_speeds),
+    }
 )
 
 

@@ -19,7 +19,8 @@ class ModelIdentity(Document):
     """Which function was measured.
 
     weights_sha256: of its state dict (`targets.weights_sha256`), for an ONNX file of the file. parameters: how many.
-    mean, std: what the inputs, which are in [0, 1], were normalised with on their way into the model.
+    mean, std: what the inputs, which are in [0, 1], were normalised with on their way into the model. precision,
+    exported_from: of an ONNX file of ours, its arithmetic and the weights that it says it was exported from.
     """
 
     name: str
@@ -27,6 +28,8 @@ class ModelIdentity(Document):
     spec_hash: str | None = None
     weights_sha256: Sha256
     parameters: int | None = None
+    precision: Literal["fp32", "fp16", "int8"] | None = None
+    exported_from: Sha256 | None = None
     mean: Tuple[float] | None = None
     std: Tuple[float] | None = None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import timm
@@ -21,13 +21,17 @@ from robnet_zoo import zoo
 from robnet_zoo.attacks import Attack, AutoAttack, Classifier
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.compiler import for_inference
-from robnet_zoo.converters.onnx_file import OnnxFile, OnnxFileError
+from robnet_zoo.converters.onnx_classifier import OnnxClassifier
+from robnet_zoo.converters.onnx_load import rebuild
+from robnet_zoo.converters.onnx_open import OnnxFileError
 from robnet_zoo.converters.onnx_operations import UnsupportedError
 from robnet_zoo.documents import DocumentError, nearest, parse_json, read_bytes
 from robnet_zoo.network import Network
-from robnet_zoo.weights import WeightsError
+from robnet_zoo.weights import WeightsError, weights_sha256
 
 PARITY = 1e-5  # largest difference of a rebuilt graph's logits from its file's, in the largest logit's size or 1
+# The same of a file of ours, whose graph and weights are checked as such: the rounding of its own precision.
+OUR_PARITY: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "fp16": 0.05, "int8": 0.5})
 ELSEWHERE = ("local-dir:", "hf-hub:", "hf_hub:")  # what timm loads models by, besides its names
 TIMM_ERRORS = (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError)
 TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # of a graph that torch refuses
@@ -115,7 +119,8 @@ def load_target(
 
     name: one of
 
-    - an ONNX file, `FILE.onnx`: ONNX Runtime judges; its graph, rebuilt in torch, proposes in float32;
+    - an ONNX file, `FILE.onnx`: ONNX Runtime judges; what proposes is in float32: of a file of ours the model that
+      its metadata and weights give, for fp16 and int8 the twin in float32; of others the graph, rebuilt in torch;
     - a timm name (`name`, `name.tag`, `local-dir:FOLDER` or `hf-hub:REPOSITORY`) with its own weights, or with
       `weights`: a model that was not compiled from a spec proposes itself, in float32;
     - the name or the path of a spec, with `weights`;
@@ -173,17 +178,6 @@ def of_module(
     except (RuntimeError, TypeError) as error:
         raise TargetError(f"{name}: expected a model that can be copied, got: {error}") from error
     return _of_frozen(frozen, name, given, dtype=dtype, num_classes=num_classes)
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """sha256 of a model's state dict: names, shapes and values as float32, whatever file they came from."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        # Training steps, and what modules keep besides tensors, are no part of the function.
-        if isinstance(value, Tensor) and not key.endswith("num_batches_tracked"):
-            digest.update(f"{key} {tuple(value.shape)}".encode())
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def trained_on(weights: Path) -> str | None:
@@ -325,11 +319,13 @@ def _inside(classifier: Classifier, normalisation: Normalisation | None, device:
 
 
 def _of_file(path: Path, normalisation: Normalisation | None, device: torch.device, *, strict: bool) -> Target:
-    file = OnnxFile(path)
+    file = OnnxClassifier(path, provider="cpu")
     channels = file.axes[0]
     if normalisation is not None and channels not in (None, len(normalisation.mean)):
         raise TargetError(f"{path}: expected mean and std of {channels} channels, got {len(normalisation.mean)}")
-    proposer, why_not = _rebuilt(file, normalisation)
+    network, proposer, why_not = _own(file, normalisation)
+    if proposer is None:
+        proposer, why_not = _rebuilt(file, normalisation, refused=why_not)
     if device.type == "cuda":
         try:
             file.to("cuda")
@@ -342,7 +338,9 @@ def _of_file(path: Path, normalisation: Normalisation | None, device: torch.devi
             kind="onnx",
             spec_hash=None if file.spec is None else file.spec.hash,
             weights_sha256=file.sha256,
-            parameters=file.parameters,
+            parameters=file.parameters if network is None else sum(value.numel() for value in network.parameters()),
+            precision=file.precision if network is not None else None,
+            exported_from=file.metadata.get("weights_sha256") if network is not None else None,
             mean=None if normalisation is None else normalisation.mean,
             std=None if normalisation is None else normalisation.std,
         ),
@@ -355,32 +353,59 @@ def _of_file(path: Path, normalisation: Normalisation | None, device: torch.devi
     )
 
 
-def _rebuilt(file: OnnxFile, normalisation: Normalisation | None) -> tuple[nn.Module | None, str]:
+def _own(file: OnnxClassifier, normalisation: Normalisation | None) -> tuple[Network | None, nn.Module | None, str]:
+    """The network in a file of ours, and its inference form in float32; None, and the reason, where it has none."""
+    if not file.opened.ours:
+        return None, None, ""
+    try:
+        network = rebuild(file.opened)
+    except OnnxFileError as error:
+        return None, None, str(error)
+    proposer = for_inference(network, dtype=torch.float32)
+    with torch.no_grad():
+        found = _inside(proposer, normalisation, torch.device("cpu"))(file.probe)
+    if far := _too_far(found, _expected(file, normalisation), OUR_PARITY[file.precision or "fp32"]):
+        return None, None, f"its network, rebuilt in torch, gives {far}"
+    return network, proposer, ""
+
+
+def _rebuilt(
+    file: OnnxClassifier, normalisation: Normalisation | None, *, refused: str
+) -> tuple[nn.Module | None, str]:
     """A file's graph in torch, if it gives the file's logits and their gradients; else None and the reason.
 
-    Graphs with a fixed batch often take others too; those that do not run in pieces, as the file does.
+    Graphs with a fixed batch often take others too; those that do not run in pieces, as the file does. refused: why a
+    file that says it is ours is not taken as such.
     """
     cpu = torch.device("cpu")
-    why_not = ""
+    why_not = refused
     for batch in dict.fromkeys((None, file.batch)):
         try:
             module = file.module(batch=batch)
             images = file.probe.clone().requires_grad_()
             found = _inside(module, normalisation, cpu)(images)
         except UnsupportedError as error:
-            return None, str(error)
+            return None, refused or str(error)
         except TORCH_ERRORS as error:
             why_not = " ".join(f"its graph cannot be rebuilt in torch: {error}".split())
             continue
-        expected = _inside(file, normalisation, cpu)(file.probe)
-        allowed = PARITY * max(1.0, float(expected.abs().max()))
-        if found.shape != expected.shape:
-            why_not = f"its graph, rebuilt in torch, gives {tuple(found.shape)} instead of {tuple(expected.shape)}"
-        elif not float((found.detach() - expected).abs().max()) <= allowed:  # NaN too
-            away = float((found.detach() - expected).abs().max())
-            why_not = f"its graph, rebuilt in torch, gives logits {away:.2g} away, more than {allowed:.2g}"
+        if far := _too_far(found.detach(), _expected(file, normalisation), PARITY):
+            why_not = f"its graph, rebuilt in torch, gives {far}"
         elif not found.requires_grad:
             why_not = "its logits do not depend on the images by operations that have gradients"
         else:
             return module, ""
     return None, why_not
+
+
+def _expected(file: OnnxClassifier, normalisation: Normalisation | None) -> Tensor:
+    """The file's logits of its probe, (N, K)."""
+    return _inside(file, normalisation, torch.device("cpu"))(file.probe)
+
+
+def _too_far(found: Tensor, expected: Tensor, parity: float) -> str:
+    """How logits differ, if by more than `parity` of the largest or of 1; empty if they do not."""
+    if found.shape != expected.shape:
+        return f"{tuple(found.shape)} instead of {tuple(expected.shape)}"
+    away, allowed = float((found - expected).abs().max()), parity * max(1.0, float(expected.abs().max()))
+    return "" if away <= allowed else f"logits {away:.2g} away, more than {allowed:.2g}"  # NaN too

@@ -1,235 +1,247 @@
-"""A model as an ONNX file: `images`, (N, C, H, W) in [0, 1], in; `logits`, (N, K), out; N is free.
+"""Models as ONNX files: `export` writes and proves them, `load` makes torch models of them, `OnnxClassifier` runs them.
 
-The graph is emitted from the blueprint, the compiler's other target: batch norms folded, every node rectified once.
+`images`, (N, C, H, W) in [0, 1], in; `logits`, (N, K), out. The parts: `onnx_graph` emits the graph,
+`onnx_quantization` brings it to eight bits, `onnx_proof` compares it with torch; `onnx_open`, `onnx_load`,
+`onnx_reader` and `onnx_classifier` read files.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from robnet_zoo.blueprint import CellBlueprint, blueprint
-from robnet_zoo.documents import write_atomically
-from robnet_zoo.inference import Affine, fold
-from robnet_zoo.network import Cell, Network
-from robnet_zoo.operations import DotProduct2d, EmbeddedGaussian2d, FactorizedConv2d, Median2d
+from robnet_zoo import data
+from robnet_zoo.converters.onnx_classifier import OnnxClassifier
+from robnet_zoo.converters.onnx_graph import Graph
+from robnet_zoo.converters.onnx_load import DTYPES, load
+from robnet_zoo.converters.onnx_open import OnnxFileError
+from robnet_zoo.converters.onnx_options import ExportOptions, Precision
+from robnet_zoo.converters.onnx_proof import BATCHES, Comparison, Latency, ProofError, compare, latencies, prove
+from robnet_zoo.converters.onnx_quantization import quantised
+from robnet_zoo.data import Images
+from robnet_zoo.documents import Document, Tuple, write_atomically
+from robnet_zoo.genotype import STEM_STRIDES
+from robnet_zoo.network import Network
 from robnet_zoo.version import __version__
-from robnet_zoo.vocabulary import MEDIAN_OF_NINE, Size
+from robnet_zoo.weights import weights_sha256
 
-OPSET = 20
-PARITY = 1e-4  # largest difference of logits to torch's, both in float32
+__all__ = ["ExportError", "ExportOptions", "ExportReport", "OnnxClassifier", "OnnxFileError", "export", "load"]
+
+IR_VERSION = 10  # at least; later opsets ask for later ones
+COMPARED = 256  # real images on which the predictions of fp16 and int8 are compared with torch's
 
 
 class ExportError(RuntimeError):
     """An export that cannot be, or that does not give the model's logits; nothing was written."""
 
 
-def export(model: nn.Module, path: str | os.PathLike[str], *, opset: int = OPSET) -> float:
-    """Write a model as ONNX, prove it, and return the largest difference of its logits to torch's.
+class ExportReport(Document):
+    """What an export gave.
 
-    The file's metadata carries the spec, its hash and the input range. The proof runs the file in ONNX Runtime on
-    random images at batches 1 and 7. Raises ExportError, and writes nothing, if the logits differ by more than 1e-4 or
-    the model was not compiled from a spec.
+    batch: None where it is free. bytes, sha256: of the file. spec_hash, weights_sha256: of the model. calibration:
+    sha256 of the images that int8 was calibrated on. comparisons: none where the proof was left out. rounding: the
+    distance of torch's own float32 logits from its float64 ones, where that was asked for, because the file's were
+    more than 1e-5 from torch's. latencies: on the CPU.
     """
-    if not isinstance(model, Network):
-        raise ExportError(f"{path}: expected a model compiled from a spec, got {type(model).__name__}")
-    proto = to_onnx(model, opset=opset)
-    onnx.checker.check_model(proto, full_check=True)
+
+    precision: Precision
+    opset: int
+    batch: int | None = None
+    input_size: Tuple[int]
+    bytes: int
+    sha256: str
+    spec_hash: str
+    weights_sha256: str
+    calibration: str | None = None
+    comparisons: Tuple[Comparison] = ()
+    rounding: float | None = None
+    latencies: Tuple[Latency] = ()
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of a logit from torch's; NaN where nothing was compared."""
+        return max((comparison.difference for comparison in self.comparisons), default=float("nan"))
+
+    @property
+    def agreement(self) -> float:
+        """The share of the real images that get torch's class; NaN where nothing was compared."""
+        last = [comparison.agreement for comparison in self.comparisons if comparison.images == "real"]
+        return last[-1] if last else float("nan")
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{one.milliseconds:.1f} ms at batch {one.batch}" for one in self.latencies)
+        proof = "not compared with torch"
+        if self.comparisons:
+            proof = f"logits within {self.difference:.1e} of torch's, the same class on {self.agreement:.1%}"
+        return f"{self.precision}, {self.bytes / 1e6:.2f} MB; {proof}" + (f"; {times}" if times else "")
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """What a file is compared and calibrated on, each (N, C, H, W) in [0, 1]."""
+
+    real: Tensor
+    calibration: Tensor
+    calibration_sha256: str | None
+
+
+def export(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    options: ExportOptions | None = None,
+    *,
+    images: Images | None = None,
+) -> ExportReport:
+    """Write a model as ONNX, prove it, and report what came out.
+
+    The graph is emitted from the blueprint. The metadata carry the spec, its hash, the sha256 of the weights, the range
+    of the input, the precision and the version. ONNX's checker and full shape inference must pass. The proof runs the
+    file in ONNX Runtime on random and on real images, at batches 1, 7 and 64 where the batch is free: in fp32 logits
+    must be torch's to 1e-5 of the largest of them (of 1, if they are smaller), or, where torch's own float32 logits are
+    further than that from its float64 ones, to a few times that distance. In fp16 and int8 they must be numbers; how
+    far they are is for the report to say.
+    images: real ones, of the model's size; without them, scikit-learn's digits, scaled. int8 must have them: the first
+    `calibration` give the ranges of activations, and the comparison is on others, if there are more.
+    Raises ExportError, and writes nothing; DataError if the images do not fit.
+    """
+    options = ExportOptions() if options is None else options
+    if Path(path).is_dir():
+        raise ExportError(f"{path}: expected the path of a file to write, got a folder")
+    network = _copied(model, path)
+    size = _input_size(network, options, path)
+    pictures = _pictures(options, images, size, path)
+    proto = to_onnx(network, options)
+    if options.precision == "int8":
+        proto = _with_metadata(quantised(proto, pictures.calibration, batch=options.batch), network, options)
+    _check(proto, path)
     serialized = proto.SerializeToString()
-    differences = [_difference(model, serialized, batch) for batch in (1, 7)]
-    for difference in differences:
-        if not difference <= PARITY:  # NaN too
-            raise ExportError(f"{path}: expected logits within {PARITY} of torch's, got {difference:.2g} away")
+    comparisons: tuple[Comparison, ...] = ()
+    rounding = None
+    if options.prove:
+        try:
+            if options.precision == "fp32":
+                comparisons, rounding = prove(network, serialized, pictures.real, batch=options.batch)
+            else:
+                comparisons = compare(network, serialized, pictures.real, batch=options.batch)
+        except ProofError as error:
+            raise ExportError(f"{path}: {error}") from error
     write_atomically(path, serialized)
-    return max(differences)
+    return ExportReport(
+        precision=options.precision,
+        opset=options.opset,
+        batch=options.batch,
+        input_size=size,
+        bytes=len(serialized),
+        sha256=hashlib.sha256(serialized).hexdigest(),
+        spec_hash=network.spec.hash,
+        weights_sha256=weights_sha256(network),
+        calibration=pictures.calibration_sha256,
+        comparisons=comparisons,
+        rounding=rounding,
+        latencies=latencies(serialized, size, batch=options.batch) if options.prove else (),
+    )
 
 
-def to_onnx(model: Network, *, opset: int = OPSET) -> onnx.ModelProto:
-    """The model in eval mode as an ONNX model in float32."""
-    spec = model.spec
-    plan = blueprint(spec, in_chans=model.in_chans, num_classes=model.num_classes)
-    graph = _Graph()
-    outputs = ["images"]
-    for block, stage in zip(plan.stem, model.stem, strict=True):
-        outputs.append(graph.chain(fold(block, stage), outputs[-1]))
-    before, last = outputs[1], outputs[-1]
-    for cell_plan, cell in zip(plan.cells, model.cells, strict=True):
-        assert isinstance(cell, Cell)
-        before, last = last, _cell(graph, cell_plan, cell, before, last)
-    graph.node("Identity", [graph.head(model.classifier, last)], output="logits")
-    images = helper.make_tensor_value_info(
-        "images", TensorProto.FLOAT, ["batch", model.in_chans, *spec.network.input_size[1:]]
+def to_onnx(network: Network, options: ExportOptions | None = None) -> onnx.ModelProto:
+    """The model in eval mode as an ONNX model, in fp32 or fp16; of int8, what is quantised then."""
+    options = ExportOptions() if options is None else options
+    graph = Graph(network, dtype=DTYPES[options.precision])
+    height, width = options.input_size or network.spec.network.input_size[1:]
+    proto = graph.proto(
+        name=network.spec.name,
+        images=[options.batch or "batch", network.in_chans, height, width],
+        classes=network.num_classes or network.num_features,
+        opset=options.opset,
     )
-    classes = model.num_classes or model.num_features
-    result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
-    proto = helper.make_model(
-        helper.make_graph(graph.nodes, spec.name, [images], [result], graph.constants),
-        opset_imports=[helper.make_opsetid("", opset)],
-        producer_name="robnet_zoo",
-        producer_version=__version__,
-        ir_version=10,
-    )
+    return _with_metadata(proto, network, options)
+
+
+def _with_metadata(proto: onnx.ModelProto, network: Network, options: ExportOptions) -> onnx.ModelProto:
+    proto.producer_name, proto.producer_version = "robnet_zoo", __version__
+    proto.ir_version = max(IR_VERSION, helper.find_min_ir_version_for(list(proto.opset_import)))
     helper.set_model_props(
         proto,
         {
-            "spec": json.dumps(spec.model_dump(mode="json", exclude_none=True)),
-            "spec_hash": spec.hash,
+            "spec": json.dumps(network.spec.model_dump(mode="json", exclude_none=True)),
+            "spec_hash": network.spec.hash,
+            "weights_sha256": weights_sha256(network),
             "input_range": "[0, 1]",
+            "precision": options.precision,
+            "version": __version__,
         },
     )
     return proto
 
 
-def _cell(graph: _Graph, plan: CellBlueprint, cell: Cell, before: str, last: str) -> str:
-    inputs = (before, last)
-    nodes = {
-        source: graph.chain(fold(block, cell.preprocess[str(source)]), inputs[source])
-        for source, block in plan.preprocess.items()
-    }
-    for edge, blocks in plan.edges.items():
-        for name, block in blocks.items():
-            output = graph.chain(fold(block, cell.get_submodule(f"edges.{edge}.{name}")), nodes[edge[0]])
-            nodes[edge[1]] = graph.node("Add", [nodes[edge[1]], output]) if edge[1] in nodes else output
-    output = graph.node("Concat", [nodes[node] for node in plan.concat], axis=1)
-    return output if cell.denoise is None else _denoised(graph, plan, cell.denoise, output)
+def _copied(model: nn.Module, path: str | os.PathLike[str]) -> Network:
+    """The model in float32 and eval mode, on the CPU, if it can be exported."""
+    if not isinstance(model, Network):
+        raise ExportError(f"{path}: expected a model compiled from a spec, got {type(model).__name__}")
+    pool = model.global_pool.pool_type
+    if pool != "avg":
+        raise ExportError(f"{path}: expected a model whose global pooling averages, got {pool or 'none'!r}")
+    return copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
 
 
-def _denoised(graph: _Graph, plan: CellBlueprint, block: nn.Module, x: str) -> str:
-    filter, *rest = fold(plan.denoise, block)
-    if isinstance(filter, DotProduct2d | EmbeddedGaussian2d):
-        filtered = graph.non_local(filter, x, plan.output.channels, plan.output.size)
-    else:
-        filtered = graph.median(x, plan.output.size) if isinstance(filter, Median2d) else graph.chain([filter], x)
-    return graph.node("Add", [x, graph.chain(rest, filtered)])
+def _input_size(network: Network, options: ExportOptions, path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """(C, H, W) of an image."""
+    config = network.spec.network
+    height, width = options.input_size or config.input_size[1:]
+    stride = STEM_STRIDES[config.stem] * 2 ** len(config.reductions)
+    if height % stride or width % stride:
+        raise ExportError(f"{path}: expected a height and width that {stride} divides, got {height} and {width}")
+    return network.in_chans, height, width
 
 
-class _Graph:
-    """Nodes and constants, growing. A rectified value is computed once and remembered."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self._rectified: dict[str, str] = {}
-
-    def node(self, kind: str, inputs: Sequence[str], *, output: str | None = None, **attributes: Any) -> str:
-        """Append a node; returns the name of its output."""
-        output = f"{kind.lower()}_{len(self.nodes)}" if output is None else output
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
-        return output
-
-    def constant(self, value: Tensor | Sequence[int]) -> str:
-        """Add an initializer, float32 or int64; returns its name."""
-        array = value.detach().float().numpy() if isinstance(value, Tensor) else np.array(value, dtype=np.int64)
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
-
-    def chain(self, steps: Sequence[nn.Module], x: str) -> str:
-        """Append the modules of a folded block, one behind the other."""
-        for step in steps:
-            x = self._step(step, x)
-        return x
-
-    def _step(self, step: nn.Module, x: str) -> str:
-        match step:
-            case nn.ReLU():
-                if x not in self._rectified:
-                    self._rectified[x] = self.node("Relu", [x])
-                return self._rectified[x]
-            case FactorizedConv2d():
-                corner = [self.constant(v) for v in ([1, 1], [2**31, 2**31], [2, 3])]
-                shifted = self.node("Slice", [x, *corner])  # x[:, :, 1:, 1:]
-                return self.node("Concat", [self._step(step.conv_1, x), self._step(step.conv_2, shifted)], axis=1)
-            case nn.Conv2d():
-                weights = [step.weight] if step.bias is None else [step.weight, step.bias]
-                return self.node(
-                    "Conv",
-                    [x, *map(self.constant, weights)],
-                    kernel_shape=step.kernel_size,
-                    strides=step.stride,
-                    pads=[*step.padding, *step.padding],
-                    dilations=step.dilation,
-                    group=step.groups,
-                )
-            case Affine():
-                scale, shift = (self.constant(value[:, None, None]) for value in (step.scale, step.shift))
-                return self.node("Add", [self.node("Mul", [x, scale]), shift])
-            case nn.MaxPool2d() | nn.AvgPool2d():
-                kind = "MaxPool" if isinstance(step, nn.MaxPool2d) else "AveragePool"
-                kernel, stride, padding = step.kernel_size, step.stride, step.padding
-                return self.node(kind, [x], kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4)
-        raise TypeError(f"expected a layer of the vocabulary, got {type(step).__name__}")
-
-    def non_local(self, step: DotProduct2d | EmbeddedGaussian2d, x: str, channels: int, size: Size) -> str:
-        """Every pixel as a weighted sum of all pixels of an image of (H, W) = size."""
-        flat = self.node("Reshape", [x, self.constant([0, channels, -1])])  # (N, C, HW)
-        pixels = self.node("Transpose", [flat], perm=[0, 2, 1])  # (N, HW, C)
-        if isinstance(step, EmbeddedGaussian2d):
-            theta, phi = (self.constant(conv.weight.flatten(1).t()) for conv in (step.theta, step.phi))  # (C, d)
-            keys = self.node("Transpose", [self.node("MatMul", [pixels, phi])], perm=[0, 2, 1])
-            queries = self.node(
-                "Mul", [self.node("MatMul", [pixels, theta]), self.constant(torch.tensor([step.scale]))]
-            )
-            weights = self.node("Softmax", [self.node("MatMul", [queries, keys])], axis=2)
-            mixed = self.node("MatMul", [weights, pixels])
-        else:
-            mixed = self.node("MatMul", [pixels, self.node("MatMul", [flat, pixels])])
-            mixed = self.node("Mul", [mixed, self.constant(torch.tensor([1 / (size[0] * size[1])]))])
-        turned = self.node("Transpose", [mixed], perm=[0, 2, 1])
-        return self.node("Reshape", [turned, self.constant([0, channels, *size])])
-
-    def median(self, x: str, size: Size) -> str:
-        """The median of each channel's 3x3 pixels; the image, of (H, W) = size, has its edge repeated around it."""
-        for axis in (2, 3):
-            length = size[axis - 2]
-            ends = [self._slice(x, axis, 0, 1), self._slice(x, axis, length - 1, length)]
-            x = self.node("Concat", [ends[0], x, ends[1]], axis=axis)
-        rows = [self._slice(x, 2, i, i + size[0]) for i in range(3)]
-        values = [self._slice(row, 3, j, j + size[1]) for row in rows for j in range(3)]
-        for first, second in MEDIAN_OF_NINE:
-            pair = [values[first], values[second]]
-            values[first], values[second] = self.node("Min", pair), self.node("Max", pair)
-        return values[4]
-
-    def _slice(self, x: str, axis: int, start: int, end: int) -> str:
-        return self.node("Slice", [x, *(self.constant([number]) for number in (start, end, axis))])
-
-    def head(self, classifier: nn.Module, x: str) -> str:
-        """Global average pooling and the linear layer, if there is one."""
-        features = self.node("Flatten", [self.node("GlobalAveragePool", [x])])
-        if not isinstance(classifier, nn.Linear):
-            return features
-        weights = [self.constant(classifier.weight), self.constant(classifier.bias)]
-        return self.node("Gemm", [features, *weights], transB=1)
+def _pictures(
+    options: ExportOptions, images: Images | None, size: tuple[int, int, int], path: str | os.PathLike[str]
+) -> _Pictures:
+    if images is None and options.precision == "int8":
+        raise ExportError(f"{path}: expected real images, on which int8 finds the ranges of activations, got none")
+    if images is None:
+        return _Pictures(_digits(size), torch.empty(0), None)
+    if tuple(images.pixels.shape[1:]) != size:
+        found = tuple(images.pixels.shape[1:])
+        raise data.DataError(f"{images.name}: expected images of (channels, height, width) {size}, got {found}")
+    wanted = max(BATCHES) if options.precision == "fp32" else COMPARED
+    if options.precision != "int8":
+        return _Pictures(images[:wanted].batch(slice(None))[0], torch.empty(0), None)
+    first, rest = images[: options.calibration], images[options.calibration :]
+    if len(first) < (options.batch or 1):
+        raise ExportError(f"{path}: expected at least {options.batch} images to calibrate on, got {len(first)}")
+    real = rest if len(rest) else first
+    return _Pictures(real[:wanted].batch(slice(None))[0], first.batch(slice(None))[0], first.sha256)
 
 
-def run(source: str | os.PathLike[str] | bytes, images: Tensor) -> Tensor:
-    """The logits, (N, K), that ONNX Runtime gives on the CPU for images (N, C, H, W) in [0, 1].
-
-    source: a file, or its bytes.
-    """
-    import onnxruntime
-
-    file = source if isinstance(source, bytes) else str(Path(source))
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"images": images.numpy().astype(np.float32)})
-    return torch.from_numpy(logits)
+def _digits(size: tuple[int, int, int]) -> Tensor:
+    """Real images for a model of any size: scans of handwritten digits, (N, C, H, W)."""
+    scans, _ = data.digits()[1][: max(BATCHES)].batch(slice(None))
+    scaled = nn.functional.interpolate(scans[:, :1], size=size[1:], mode="bilinear", align_corners=False)
+    return scaled.expand(-1, size[0], -1, -1).contiguous()
 
 
-@torch.no_grad()
-def _difference(model: Network, serialized: bytes, batch: int) -> float:
-    shape = (batch, model.in_chans, *model.spec.network.input_size[1:])
-    images = torch.rand(shape, generator=torch.Generator().manual_seed(batch))
-    training = model.training
-    expected = model.eval()(images).float()
-    model.train(training)
-    return float((run(serialized, images) - expected).abs().max())
+def _check(proto: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """ONNX's checker, full shape inference, and finite numbers."""
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{path}: expected a graph that ONNX's checker accepts, got: {error}") from error
+    shaped = {value.name: value.type.tensor_type for value in (*inferred.graph.value_info, *inferred.graph.output)}
+    for node in proto.graph.node:
+        for name in node.output:
+            if name not in shaped or not all(d.dim_value or d.dim_param for d in shaped[name].shape.dim):
+                raise ExportError(f"{path}: expected every shape to be inferred, got none of {name}")
+    for tensor in proto.graph.initializer:
+        if not np.isfinite(numpy_helper.to_array(tensor).astype(np.float64)).all():
+            raise ExportError(f"{path}: expected weights that its precision can hold, got others in {tensor.name}")

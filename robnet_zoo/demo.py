@@ -40,18 +40,18 @@ def demo(output: str | os.PathLike[str]) -> Path:
     for measurement in result.measurements:
         print(f"     {measurement.attack:6} {measurement.accuracy:7.1%} of {result.data.n} right")
     print("3/4  exporting it to ONNX and running the file in ONNX Runtime")
-    difference = onnx.export(model, folder / "model.onnx")
-    agreement = _agreement(model, folder / "model.onnx", images)
-    print(f"     logits within {difference:.1e} of torch's, the same class on {agreement:.1%} of the images")
+    exported = onnx.export(model, folder / "model.onnx", images=images)
+    agreement = _agreement(model, onnx.OnnxClassifier(folder / "model.onnx"), images)
+    print(f"     logits within {exported.difference:.1e} of torch's, the same class on {agreement:.1%} of the images")
     print("4/4  writing the report")
     report.write([result], folder / "report.html")
     return folder / "report.html"
 
 
-def _agreement(model: Network, file: Path, images: data.Images) -> float:
+def _agreement(model: Network, file: onnx.OnnxClassifier, images: data.Images) -> float:
     """Share of images to which the exported file and torch give the same class."""
     same = 0
     with torch.no_grad():
         for batch, _ in images.batches(100):
-            same += int((onnx.run(file, batch).argmax(1) == model(batch).argmax(1)).sum())
+            same += int((file(batch).argmax(1) == model(batch).argmax(1)).sum())
     return same / len(images)

@@ -1,6 +1,8 @@
 """The harness: its figures, its documents, and the weights whose figures the package states."""
 
+import builtins
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,15 +10,16 @@ import safetensors.torch
 import torch
 
 from robnet_zoo import data, weights
-from robnet_zoo.benchmarks import bundle, docs, training_speed
+from robnet_zoo.benchmarks import bundle, docs, onnx_speed, training_speed
 from robnet_zoo.benchmarks import speed as speed_benchmark
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.robustness import evaluate
-from robnet_zoo.benchmarks.targets import load_target, weights_sha256
+from robnet_zoo.benchmarks.targets import load_target
 from robnet_zoo.compiler import compile
 from robnet_zoo.documents import DocumentError
+from robnet_zoo.weights import weights_sha256
 from robnet_zoo.zoo import load_model, load_spec, spec_names
 
 WHITE_BOX = load_protocol("white_box")
@@ -62,6 +65,30 @@ def test_speed_is_measured_for_every_form_and_written(tiny, tmp_path):
     assert ("inference bfloat16", "gradient") in works
     assert ("naive float32", "training") in works
     assert speed_benchmark.table(result).count("\n|") == 10
+
+
+def test_onnx_runtime_is_timed_beside_torch_and_written(tiny, tmp_path):
+    result = onnx_speed.measure(tiny, batches=(1, 9), rounds=1)
+    result.save(tmp_path / "speed.json")
+    assert onnx_speed.OnnxSpeedResult.load(tmp_path / "speed.json") == result
+    speeds = {(row.form, row.batch): row for row in result.rows}
+    assert len(speeds) == 8
+    assert all(row.images_per_second > 0 for row in result.rows)
+    assert speeds[onnx_speed.NAIVE, 9].to_naive == speeds[onnx_speed.FP32, 1].to_fp32 == 1
+    assert [(file.precision, file.proved) for file in result.files] == [("fp32", True), ("int8", False)]
+    lines = onnx_speed.table(result).splitlines()
+    assert lines[2] == "| form | batch 1 | batch 9 |"
+    assert lines[-1].startswith("int8 against fp32: ")
+
+
+def test_the_ten_lines_of_the_onnx_page_run_and_are_ten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", docs.ONNX.read_text(), re.DOTALL)
+    assert len(code.strip().splitlines()) == 10
+    exec(builtins.compile(code, "onnx.md", "exec"), {})
+    report, accuracy = capsys.readouterr().out.splitlines()
+    assert report.startswith("int8, ")
+    assert 0.5 < float(accuracy) <= 1
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.model}.{entry.tag}")

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from robnet_zoo import cli
+from robnet_zoo.benchmarks.protocol import FOLDER
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.zoo import SCHEMA, SPECS, load_spec, spec_names
 
@@ -104,6 +105,35 @@ def test_train_then_benchmark_then_export(capsys, spec_file, tmp_path):
     assert (tmp_path / "m.onnx").exists()
 
 
+def test_export_takes_options_and_data_and_reports(capsys, tmp_path):
+    path = tmp_path / "m.onnx"
+    options = ["--precision", "int8", "--data", "digits", "--calibration", "64", "--opset", "19", "--batch", "2"]
+    document = run(capsys, "export", "robnet_micro.digits", "-o", str(path), *options, "--json")
+    report = json.loads(document)
+    assert (report["precision"], report["opset"], report["batch"]) == ("int8", 19, 2)
+    assert report["bytes"] == path.stat().st_size
+    result = json.loads(run(capsys, "benchmark", str(path), "--data", "digits", "-n", "20", "--json"))
+    assert (result["model"]["kind"], result["model"]["precision"]) == ("onnx", "int8")
+    assert result["model"]["exported_from"] == report["weights_sha256"]
+    line = run(capsys, "export", "robnet_micro.digits", "-o", str(path), "--no-prove", "--input-size", "64", "32")
+    assert "not compared with torch" in line
+
+
+def test_transfer_and_square_reach_an_exported_file(capsys, tmp_path):
+    path = str(tmp_path / "m.onnx")
+    run(capsys, "export", "robnet_micro.digits", "-o", path)
+    common = ["--data", "digits", "-n", "12", "--eps", "32/255", "--batch", "12", "--json"]
+    protocol = json.loads((FOLDER / "square.json").read_text())
+    protocol["attacks"][0]["queries"] = 30
+    (tmp_path / "square.json").write_text(json.dumps(protocol))
+    square = json.loads(run(capsys, "benchmark", path, "--protocol", str(tmp_path / "square.json"), *common))
+    assert [one["attack"] for one in square["measurements"]] == ["clean", "square"]
+    source = ["--protocol", "table2", "--source", "robnet_micro.digits"]
+    transfer = json.loads(run(capsys, "benchmark", path, *source, *common))
+    assert transfer["source"]["kind"] == "torch"
+    assert transfer["model"]["kind"] == "onnx"
+
+
 def test_codes_become_a_spec_and_again_the_same_codes(capsys, official, tmp_path):
     run(capsys, "convert", "codes", str(official / "free_c8.json"), "-o", str(tmp_path / "spec.json"))
     assert Genotype.load(tmp_path / "spec.json").network.channels == 8
@@ -155,6 +185,9 @@ def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, officia
         (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "0"], "epochs: expected"),
         (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "many"], "many"),
         (["export", "robnet_micro.digits"], "output"),
+        (["export", "robnet_micro.digits", "-o", "x.onnx", "--opset", "12"], "opset: expected at least 18, got 12"),
+        (["export", "robnet_micro.digits", "-o", "x.onnx", "--precision", "int8"], "expected real images"),
+        (["export", "robnet_micro.digits", "-o", "x.onnx", "--precision", "int4"], "int4"),
         (["convert", "original", "nowhere.pth", "--spec", "robnet_free", "-o", "x"], "nowhere.pth"),
     ],
 )

@@ -17,7 +17,7 @@ from robnet_zoo.blueprint import blueprint, multiply_adds, parameters
 from robnet_zoo.compiler import compile, for_inference
 from robnet_zoo.converters import onnx as exporter
 from robnet_zoo.converters.codes import to_original_json
-from robnet_zoo.converters.onnx_file import OnnxFile
+from robnet_zoo.data import Images
 from robnet_zoo.documents import DocumentError
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.operations import Denoising, EmbeddedGaussian2d, build
@@ -251,22 +251,43 @@ def test_cost_is_that_counted_by_hand(form: DenoiseForm, more_parameters: list[i
 
 @pytest.mark.parametrize("spec", DENOISED.values(), ids=DENOISED)
 def test_exported_file_gives_torchs_logits_and_rebuilt_its_gradients(spec: Genotype, tmp_path) -> None:
-    network = network_of(spec).float()
-    assert exporter.export(network, tmp_path / "model.onnx") <= 1e-4
-    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
+    network, path = network_of(spec).float(), tmp_path / "model.onnx"
+    assert exporter.export(network, path).difference <= 1e-4
+    onnx.checker.check_model(onnx.load(path), full_check=True)
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = network(images)
     assert expected.std() > 1e-2
-    torch.testing.assert_close(exporter.run(tmp_path / "model.onnx", images), expected, rtol=1e-4, atol=1e-4)
+    file = exporter.OnnxClassifier(path)
+    torch.testing.assert_close(file(images), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(exporter.load(path)(images), expected, rtol=1e-4, atol=1e-4)
     gradients = []
-    for model in (network, OnnxFile(tmp_path / "model.onnx").module(batch=None)):
+    for model in (network, exporter.load(path), file.module()):
         given = images.clone().requires_grad_()
         model(given)[:, 0].sum().backward()
         gradients.append(given.grad)
     scale = float(gradients[0].abs().max())
     assert scale > 1e-6
-    torch.testing.assert_close(gradients[1] / scale, gradients[0] / scale, rtol=0, atol=1e-3)
+    for other in gradients[1:]:
+        torch.testing.assert_close(other / scale, gradients[0] / scale, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("spec", DENOISED.values(), ids=DENOISED)
+def test_exported_file_is_near_in_every_precision(spec: Genotype, precision: str, tmp_path) -> None:
+    network, path = network_of(spec).float(), tmp_path / "model.onnx"
+    pixels = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = Images(pixels, torch.zeros(40, dtype=torch.long), name="noise")
+    options = exporter.ExportOptions(precision=precision, calibration=16)
+    report = exporter.export(network, path, options, images=images)
+    with torch.no_grad():
+        largest = float(network(images.batch(slice(None))[0]).abs().max())
+    assert report.difference <= (0.005 if precision == "fp16" else 0.05) * largest
+
+
+def test_the_block_is_exported_for_images_of_another_size(tmp_path) -> None:
+    network, path = network_of(DENOISED["denoised, dot_product"]).float(), tmp_path / "model.onnx"
+    assert exporter.export(network, path, exporter.ExportOptions(input_size=(16, 24))).difference <= 1e-4
 
 
 # The baselines

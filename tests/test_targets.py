@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import timm
@@ -15,10 +16,10 @@ from torch import nn
 
 from robnet_zoo import data
 from robnet_zoo.attacks import Pgd, run
-from robnet_zoo.benchmarks.targets import TargetError, load_target, of_module, weights_sha256
+from robnet_zoo.benchmarks.targets import TargetError, load_target, of_module
 from robnet_zoo.converters import onnx as exporter
 from robnet_zoo.converters import onnx_reader
-from robnet_zoo.weights import FOLDER
+from robnet_zoo.weights import FOLDER, weights_sha256
 from robnet_zoo.zoo import load_model, load_spec
 
 NAME, DIGITS = "robnet_micro.cifar10", "robnet_micro.digits"
@@ -261,6 +262,57 @@ def test_white_box_pgd_decides_alike_on_a_model_and_on_its_exported_file(tmp_pat
         found.append([(outcome.fooled, outcome.step) for outcome in outcomes])
     assert found[0] == found[1]
     assert 0 < sum(fooled for fooled, _ in found[0]) < 20
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_exported_file_is_attacked_through_its_network_in_float32_and_judged_itself(precision, tmp_path, digits):
+    network = load_model(DIGITS)
+    options = exporter.ExportOptions(precision=precision)
+    exporter.export(network, tmp_path / "m.onnx", options, images=data.load("digits", train=True))
+    target = load_target(str(tmp_path / "m.onnx"), device="cpu")
+    assert type(target.proposer).__name__ == "InferenceNetwork"
+    assert {value.dtype for value in target.proposer.parameters()} == {torch.float32}
+    session = exporter.OnnxClassifier(tmp_path / "m.onnx", provider="cpu")
+    torch.testing.assert_close(target.judge(digits[0]), session(digits[0]), rtol=0, atol=0)
+    identity = target.identity
+    assert (identity.precision, identity.exported_from) == (precision, weights_sha256(network))
+    assert identity.parameters == sum(value.numel() for value in network.parameters())
+
+
+def test_success_on_an_int8_file_is_the_files_and_not_its_twins(tmp_path, digits):
+    options = exporter.ExportOptions(precision="int8")
+    exporter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=data.load("digits", train=True))
+    target = load_target(str(tmp_path / "m.onnx"), device="cpu")
+    outcomes = run(Pgd(steps=10), target.proposer, *digits, eps=32 / 255, slots=20, judge=target.judge)
+    fooled = [outcome for outcome in outcomes if outcome.fooled]
+    assert 0 < len(fooled) < 20
+    found = target.judge(torch.stack([outcome.image for outcome in fooled])).argmax(1)
+    assert (found != digits[1][[outcome.sample for outcome in fooled]]).all()
+
+
+def test_file_that_only_says_that_it_is_ours_is_attacked_through_its_own_graph(digits_file, tmp_path):
+    proto = onnx.load(digits_file)
+    proto.graph.node[-1].name = "changed"
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path)
+    target = load_target(str(path), device="cpu")
+    assert type(target.proposer).__name__ == "_ImageModule"
+    assert (target.identity.precision, target.identity.exported_from, target.why_not) == (None, None, "")
+
+
+def test_int8_file_of_a_network_other_than_its_metadata_says_has_no_proposer(tmp_path, monkeypatch):
+    options, training = exporter.ExportOptions(precision="int8"), data.load("digits", train=True)
+    exporter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=training)
+    proto = onnx.load(tmp_path / "m.onnx")
+    for tensor in proto.graph.initializer:
+        if tensor.name == "classifier.bias":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.arange(10, dtype=np.float32) * 100, tensor.name))
+    proto.graph.node.append(helper.make_node("Neg", ["plain"], ["logits"]))
+    next(node for node in proto.graph.node if "logits" in node.output).output[0] = "plain"
+    onnx.save(proto, tmp_path / "m.onnx")
+    target = load_target(str(tmp_path / "m.onnx"), device="cpu")
+    assert target.proposer is None
+    assert "its network, rebuilt in torch, gives logits" in target.why_not
 
 
 def write(path, nodes, *, batch="n", kind=TensorProto.FLOAT, opset=17):

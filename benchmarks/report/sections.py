@@ -9,6 +9,7 @@ from robnet_zoo.benchmarks.report import charts, tables
 from robnet_zoo.benchmarks.report.blocks import Notice, Notices, Record, Section
 from robnet_zoo.benchmarks.report.entries import Entry, parameters_of
 from robnet_zoo.benchmarks.report.pictures import gallery
+from robnet_zoo.benchmarks.report.precisions import precisions
 from robnet_zoo.benchmarks.result import ModelIdentity
 
 
@@ -27,6 +28,7 @@ def sections(entries: Sequence[Entry]) -> list[Section]:
             "Printed figures come from other weights, trained and attacked by the paper's authors.",
             tables.beside_the_paper(entries),
         ),
+        ("precisions", "Precision", "A model beside the ONNX files that were exported from it.", precisions(entries)),
         (
             "comparisons",
             "Paired comparisons",
@@ -117,6 +119,10 @@ def _identity(role: str, model: ModelIdentity) -> list[tuple[str, str, bool]]:
     if model.spec_hash is not None:
         fields.append((f"{role} spec hash", model.spec_hash, True))
     fields.append((f"{role} weights sha256", model.weights_sha256, True))
+    if model.precision is not None:
+        fields.append((f"{role} precision", model.precision, False))
+    if model.exported_from is not None:
+        fields.append((f"{role} exported from weights", model.exported_from, True))
     if model.mean is not None and model.std is not None:
         text = f"mean {', '.join(map(str, model.mean))}; std {', '.join(map(str, model.std))}"
         fields.append((f"{role} normalises with", text, False))

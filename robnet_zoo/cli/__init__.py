@@ -16,6 +16,7 @@ from pydantic import BaseModel, create_model
 
 from robnet_zoo.cli.benchmark import benchmark, report, robustbench
 from robnet_zoo.cli.parameters import Json, Output, fail
+from robnet_zoo.converters.onnx_options import ExportOptions
 from robnet_zoo.documents import Document, DocumentError, nearest
 from robnet_zoo.genotype import Denoise, Genotype
 from robnet_zoo.training.checkpoints import Keeping
@@ -54,7 +55,7 @@ def _merged(document: Document, overrides: BaseModel | None) -> Any:
     return type(document).parse(merge(document.model_dump(), given))
 
 
-RecipeOverrides = _partial(Recipe)
+RecipeOverrides, ExportOverrides = _partial(Recipe), _partial(ExportOptions)
 
 
 @app.command(name="list")
@@ -253,8 +254,16 @@ def recipes(name: str | None = None) -> None:
 
 
 @app.command
-def export(model: str, *, output: Output, weights: Path | None = None) -> None:
-    """Write a model as an ONNX file whose logits are proved equal to torch's.
+def export(
+    model: str,
+    *,
+    output: Output,
+    weights: Path | None = None,
+    data: str | None = None,
+    options: Annotated[ExportOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
+    as_json: Json = False,
+) -> None:
+    """Write a model as an ONNX file whose logits are proved equal to torch's, and report what came out.
 
     Parameters
     ----------
@@ -264,12 +273,16 @@ def export(model: str, *, output: Output, weights: Path | None = None) -> None:
         The file to write.
     weights
         A safetensors file for the model, instead of its bundled weights.
+    data
+        Real images, as for training: the file is compared with torch on them, and int8 is calibrated on them.
     """
     from robnet_zoo.converters.onnx import export as export_onnx
+    from robnet_zoo.data import load as load_images
     from robnet_zoo.zoo import load_model
 
-    difference = export_onnx(load_model(model, weights=weights), output)
-    print(f"{output}: logits within {difference:.1e} of torch's")
+    images = None if data is None else load_images(data, train=True)
+    report = export_onnx(load_model(model, weights=weights), output, _merged(ExportOptions(), options), images=images)
+    print(json.dumps(report.model_dump(mode="json", exclude_none=True), indent=1) if as_json else f"{output}: {report}")
 
 
 @app.command

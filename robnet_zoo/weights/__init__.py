@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from torch import Tensor, nn
 
 from robnet_zoo.documents import Document, Pixels, Tuple, problems_error
 from robnet_zoo.genotype import Genotype, Name
@@ -84,6 +85,17 @@ def sha256(path: Path) -> str:
     """sha256 of a file, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """sha256 of a model's state dict: names, shapes and values as float32, whatever file they came from."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        # Training steps, and what modules keep besides tensors, are no part of the function.
+        if isinstance(value, Tensor) and not key.endswith("num_batches_tracked"):
+            digest.update(f"{key} {tuple(value.shape)}".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check(entry: Entry, spec: Genotype, *, folder: Path = FOLDER) -> None:
