@@ -23,7 +23,8 @@ benchmark = App(name="benchmark", help="Measure models on real images, clean and
 
 @benchmark.default
 def measure(
-    *target: str,
+    target: Annotated[list[str] | None, Parameter(negative=())] = None,
+    *,
     data: str,
     protocol: str = "quick",
     n: Annotated[int | None, Parameter(name=["-n"])] = None,
@@ -76,6 +77,7 @@ def measure(
     from robnet_zoo.benchmarks.targets import load_target
     from robnet_zoo.data import load as load_images
 
+    target = target or []
     if not target or len(set(target)) < len(target):
         fail(f"expected models to measure, each once, got {', '.join(target) or 'none'}")
     if len(target) > 1 and (weights or mean or std):
@@ -92,7 +94,7 @@ def measure(
     if chosen.threat == "transfer":
         if not source and len(target) == 1:
             fail(f"--source: expected the model to attack, as {chosen.name} is a transfer, got none")
-        names = source or list(target)
+        names = source or target
         sources = [targets[target.index(name)] if name in target else load_target(name, dtype=dtype) for name in names]
     elif source:
         fail(f"--source: expected none, as {chosen.name} is a white box, got {', '.join(source)}")
