@@ -11,6 +11,7 @@ from types import MappingProxyType
 from robnet_zoo import weights
 from robnet_zoo.benchmarks import attack_speed, onnx_speed, speed, training_speed
 from robnet_zoo.benchmarks.report.entries import read
+from robnet_zoo.benchmarks.report.plain import table_lines
 from robnet_zoo.benchmarks.report.precisions import precisions as precision_tables
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.blueprint import multiply_adds, parameters
@@ -80,15 +81,7 @@ def attack_speeds() -> str:
 def precisions() -> str:
     """What each precision of an exported file loses, of every model that was measured so."""
     entries = read([Result.load(path) for path in sorted(RESULTS.glob("onnx.*.json"))])
-    blocks = []
-    for table in precision_tables(entries):
-        lines = [table.title, "", f"| {' | '.join(column.label for column in table.columns)} |"]
-        lines.append("|---" * len(table.columns) + "|")
-        for row in table.rows:
-            cells = (f"{cell.text} ({cell.detail})" if cell.detail else cell.text for cell in row.cells)
-            lines.append(f"| {' | '.join(cells)} |")
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    return "\n".join(line for table in precision_tables(entries) for line in table_lines(table)).rstrip()
 
 
 def onnx_speeds() -> str:

@@ -20,12 +20,11 @@ from typing import Annotated
 import torch
 from cyclopts import Parameter
 from pydantic import Field
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.naive import naive
-from robnet_zoo.benchmarks.speed import with_statistics
+from robnet_zoo.benchmarks.speed import forward, in_turns, with_statistics
 from robnet_zoo.compiler import compile, for_inference
 from robnet_zoo.converters.onnx import ExportOptions, OnnxClassifier, export
 from robnet_zoo.data import Images
@@ -82,17 +81,12 @@ def measure(spec: Genotype, *, batches: Sequence[int] = BATCHES, rounds: int = 9
     with tempfile.TemporaryDirectory() as folder:
         files, sessions = _exported(network, images, Path(folder))
     forms: dict[str, Form] = {
-        NAIVE: partial(_forward, naive(copy.deepcopy(network), spec)),
-        "torch, inference form": partial(_forward, for_inference(network)),
+        NAIVE: partial(forward, naive(copy.deepcopy(network), spec)),
+        "torch, inference form": partial(forward, for_inference(network)),
     } | sessions
-    times: dict[tuple[str, int], list[float]] = {(form, batch): [] for form in forms for batch in batches}
     inputs = {batch: torch.rand(batch, *spec.network.input_size, generator=generator) for batch in batches}
-    for turn in tqdm(range(rounds + 1), unit=" rounds"):
-        for (form, batch), seconds in times.items():
-            started = time.perf_counter()
-            forms[form](inputs[batch])
-            if turn:  # the first one warms up
-                seconds.append(time.perf_counter() - started)
+    cases = {(form, batch): partial(forms[form], inputs[batch]) for form in forms for batch in batches}
+    times = in_turns(cases, rounds=rounds)
     speeds = {(form, batch): batch / statistics.median(seconds) for (form, batch), seconds in times.items()}
     return OnnxSpeedResult(
         spec=spec.name,
@@ -133,11 +127,6 @@ def _exported(network: Network, images: Tensor, folder: Path) -> tuple[list[Writ
         )
         sessions[form] = OnnxClassifier(path, provider="cpu")
     return files, sessions
-
-
-@torch.no_grad()
-def _forward(model: nn.Module, images: Tensor) -> Tensor:
-    return model(images)
 
 
 def table(result: OnnxSpeedResult) -> str:

@@ -18,7 +18,7 @@ LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "ju
 class ModelIdentity(Document):
     """Which function was measured.
 
-    weights_sha256: of its state dict (`targets.weights_sha256`), for an ONNX file of the file. parameters: how many.
+    weights_sha256: of its state dict (`weights.weights_sha256`), for an ONNX file of the file. parameters: how many.
     mean, std: what the inputs, which are in [0, 1], were normalised with on their way into the model. precision,
     exported_from: of an ONNX file of ours, its arithmetic and the weights that it says it was exported from.
     """

@@ -115,7 +115,7 @@ def _cases(spec: Genotype, images: Tensor, labels: Tensor) -> dict[Case, Callabl
             f"inference {kind}": for_inference(network, dtype=dtype),
         }
         for name, form in forms.items():
-            cases[name, "forward"] = partial(_forward, form, images)
+            cases[name, "forward"] = partial(forward, form, images)
             cases[name, "gradient"] = partial(input_gradient, form, images, labels)
         for name in (f"naive {kind}", f"compiled {kind}"):
             cases[name, "training"] = partial(_training_step, forms[name], images, labels)
@@ -154,7 +154,8 @@ class _Autocast(nn.Module):
 
 
 @torch.no_grad()
-def _forward(model: nn.Module, images: Tensor) -> Tensor:
+def forward(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits, without gradients."""
     return model(images)
 
 

@@ -250,7 +250,7 @@ class OnnxClassifier:
     def _logits(self, images: Tensor) -> Tensor:
         """What the file gives, (N, K), float32, where the session is."""
         if self.batch is not None and len(images):
-            return _in_pieces(self._bound, images, self.batch)
+            return in_pieces(self._bound, images, self.batch)
         if self.device.type == "cpu" and len(images) > PIECE:
             return torch.cat([self._bound(piece) for piece in images.split(PIECE)])
         return self._bound(images)
@@ -290,11 +290,11 @@ class _ImageModule(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = images.to(self.dtype)
         x = x.permute(0, 2, 3, 1) if self.nhwc else x
-        logits = self.graph(x) if self.batch is None else _in_pieces(self.graph, x, self.batch)
+        logits = self.graph(x) if self.batch is None else in_pieces(self.graph, x, self.batch)
         return logits.to(images.dtype)
 
 
-def _in_pieces(classifier: Callable[[Tensor], Tensor], images: Tensor, size: int) -> Tensor:
+def in_pieces(classifier: Callable[[Tensor], Tensor], images: Tensor, size: int) -> Tensor:
     """The logits of images that are classified exactly `size` at a time, the last of them repeated to fill up."""
     missing = -len(images) % size
     filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])

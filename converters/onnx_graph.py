@@ -14,7 +14,7 @@ adds by `.bias`: `onnx_load` finds its way back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from robnet_zoo.blueprint import CellBlueprint, blueprint
-from robnet_zoo.inference import Affine, fold
+from robnet_zoo.inference import Affine, fold, folded
 from robnet_zoo.network import Cell, Network
 from robnet_zoo.operations import DotProduct2d, EmbeddedGaussian2d, FactorizedConv2d, Median2d
-from robnet_zoo.vocabulary import MEDIAN_OF_NINE, Block, Conv, FactorizedConv, Norm
+from robnet_zoo.vocabulary import MEDIAN_OF_NINE, Block
 
 ALIGNMENT = 16  # channels
 END = 2**31  # of a slice that goes as far as there are values
@@ -144,7 +144,7 @@ class Graph:
 
     def _block(self, block: Block, module: nn.Module, key: str, x: Value, *, like: Value | None = None) -> Value:
         """A block of the network. like: the value of which it is to have the positions."""
-        for (index, norm), step in zip(kept(block), fold(block, module), strict=True):
+        for (index, norm), step in zip(folded(block), fold(block, module), strict=True):
             known = len(self.placements)
             x = self._step(step, f"{key}.{index}", x, like)
             if norm is not None:
@@ -302,17 +302,3 @@ def _type(dtype: type[np.floating[Any]]) -> int:
 def aligned(channels: int) -> int:
     """The least multiple of ALIGNMENT that holds so many channels."""
     return -(-channels // ALIGNMENT) * ALIGNMENT
-
-
-def kept(block: Block) -> Iterator[tuple[int, int | None]]:
-    """What `fold` makes of a block: of each step, the index of its layer and of the norm in it or behind it."""
-    for index, layer in enumerate(block):
-        follows = index > 0 and isinstance(block[index - 1], Conv | FactorizedConv)
-        if isinstance(layer, Norm):
-            if not follows:
-                yield index, index
-        else:
-            normed = isinstance(layer, Conv | FactorizedConv) and isinstance(
-                block[index + 1] if index + 1 < len(block) else None, Norm
-            )
-            yield index, index + 1 if normed else None

@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import numpy as np
 import onnxruntime
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from robnet_zoo.converters.onnx_classifier import in_pieces
 from robnet_zoo.documents import Document
 from robnet_zoo.network import Network
 
@@ -126,8 +126,10 @@ def open_session(serialized: bytes) -> onnxruntime.InferenceSession:
 
 
 def run(session: onnxruntime.InferenceSession, images: Tensor, *, batch: int) -> Tensor:
-    """The logits, (N, K), of images (N, C, H, W), `batch` at a time, the last of them repeated to fill up."""
-    missing = -len(images) % batch
-    filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])
-    pieces = [session.run(["logits"], {"images": piece.numpy()})[0] for piece in filled.split(batch)]
-    return torch.from_numpy(np.concatenate(pieces))[: len(images)]
+    """The logits, (N, K), of images (N, C, H, W), `batch` at a time."""
+
+    def logits(piece: Tensor) -> Tensor:
+        (found,) = session.run(["logits"], {"images": piece.numpy()})
+        return torch.from_numpy(found)
+
+    return in_pieces(logits, images, batch)

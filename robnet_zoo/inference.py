@@ -15,7 +15,7 @@ Gradients with respect to the input are those of the original; parameters ask fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -311,17 +311,31 @@ def fold(block: Block, module: nn.Module) -> list[nn.Module]:
 
     Uses the running statistics, whatever mode the module is in.
     """
+    children = [child for _, child in zip(block, module.children(), strict=True)]
     steps: list[nn.Module] = []
-    foldable = False  # whether the last step is a convolution that no norm is folded into yet
-    for layer, child in zip(block, module.children(), strict=True):
-        if not isinstance(layer, Norm):
-            steps.append(copy.deepcopy(child).double())
-        elif foldable:
-            _scale(steps[-1], *_scale_and_shift(child))
-        else:
-            steps.append(Affine(*_scale_and_shift(child)))
-        foldable = isinstance(layer, Conv | FactorizedConv)
+    for index, norm in folded(block):
+        if index == norm:
+            steps.append(Affine(*_scale_and_shift(children[norm])))
+            continue
+        step = copy.deepcopy(children[index]).double()
+        if norm is not None:
+            _scale(step, *_scale_and_shift(children[norm]))
+        steps.append(step)
     return steps
+
+
+def folded(block: Block) -> Iterator[tuple[int, int | None]]:
+    """The steps that `fold` makes of a block: of each, the index of its layer and of the norm that is in it, if any.
+
+    A norm is folded into the convolution before it; elsewhere it is a step of its own, and both indices are its.
+    """
+    norms = {index for index, layer in enumerate(block) if isinstance(layer, Norm)}
+    inside = {index + 1 for index, layer in enumerate(block) if isinstance(layer, Conv | FactorizedConv)} & norms
+    for index in range(len(block)):
+        if index in norms - inside:
+            yield index, index
+        elif index not in inside:
+            yield index, index + 1 if index + 1 in inside else None
 
 
 def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,7 @@ def markdown(title: str, overview: str, sections: Sequence[Section]) -> str:
                 lines += [f"- {_safe(what)}: {_safe(value)}" for what, value, _ in block.fields]
                 lines.append("")
             else:
-                lines += _table(block.table if isinstance(block, Chart) else block)
+                lines += table_lines(block.table if isinstance(block, Chart) else block)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -83,7 +83,8 @@ def _notices(block: Notices) -> list[str]:
     return [*quiet, *(f"- **{_safe(one.kind)}**, {_safe(one.model)}: {_safe(one.text)}" for one in block.notices), ""]
 
 
-def _table(table: Table) -> list[str]:
+def table_lines(table: Table) -> list[str]:
+    """A table with its title and note as lines of Markdown."""
     return [
         f"**{_safe(table.title)}**",
         "",
