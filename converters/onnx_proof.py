@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.converters.onnx_classifier import in_pieces
+from robnet_zoo.converters.onnx_classifier import RUNTIME_ERRORS, in_pieces
 from robnet_zoo.documents import Document
 from robnet_zoo.network import Network
 
@@ -27,7 +27,7 @@ PIECE = 8  # images that torch gets at once: more are slower
 
 
 class ProofError(RuntimeError):
-    """Logits that are not the model's; one line."""
+    """Logits that are not the model's, or a graph that does not run; one line."""
 
 
 class Comparison(Document):
@@ -118,11 +118,15 @@ def latencies(serialized: bytes, size: Sequence[int], *, batch: int | None) -> t
 
 
 def open_session(serialized: bytes) -> onnxruntime.InferenceSession:
-    """A session on the CPU, with as many threads as torch."""
+    """A session on the CPU, with as many threads as torch. Raises ProofError where ONNX Runtime refuses the graph."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    except RUNTIME_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ProofError(f"expected a graph that ONNX Runtime can run, got: {reason}") from error
 
 
 def run(session: onnxruntime.InferenceSession, images: Tensor, *, batch: int) -> Tensor:

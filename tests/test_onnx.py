@@ -250,6 +250,14 @@ def test_network_that_float32_itself_cannot_hold_is_allowed_its_own_rounding_and
     assert difference > onnx_proof.PARITY
 
 
+def test_a_graph_that_onnx_runtime_refuses_is_one_line_and_no_file(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter, "_check", lambda proto, path: proto.graph.node[0].CopyFrom(proto.graph.node[-1]))
+    with pytest.raises(ExportError, match=r"m\.onnx: expected a graph that ONNX Runtime can run, got: ") as raised:
+        exporter.export(compile(tiny), tmp_path / "m.onnx")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "m.onnx").exists()
+
+
 def test_weights_beyond_the_range_of_fp16_are_refused(tiny, tmp_path):
     network = seen(tiny)
     with torch.no_grad():
