@@ -1,0 +1,168 @@
+"""What a search does, as a document; the bundled ones are `configs/*.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from robnet_zoo.documents import (
+    Document,
+    Pixels,
+    Tuple,
+    bundled_names,
+    bundled_or_path,
+    exactly,
+    in_image_units,
+    problems_error,
+)
+from robnet_zoo.genotype import Name, NetworkConfig
+from robnet_zoo.search.sampling import Sampling
+from robnet_zoo.search.space import Kind, SearchSpace
+from robnet_zoo.training.recipe import Recipe
+
+FOLDER = Path(__file__).parent / "configs"
+Sampler = Literal["tpe", "nsga2"]
+
+
+class Evaluation(Document):
+    """How a candidate is judged, on images that no training has seen.
+
+    It inherits the supernet's weights, and its batch norms the statistics of `calibration` batches of training images
+    under attack, as those of the supernet are a mixture over all sub-networks (Guo et al., 2020, section 3.4). Then it
+    is measured, trained on the first `images` training images by `finetune`, and measured again (paper, section 3.2).
+    Measured is the accuracy on the first `validation` held-out images, clean and under PGD with a random start, `steps`
+    steps of `step` in the ball of `eps`.
+    """
+
+    finetune: Recipe
+    images: Annotated[int, Field(ge=2)] = 45_000
+    calibration: Annotated[int, Field(ge=0, description="batches; 0 keeps the supernet's statistics")] = 8
+    validation: Annotated[int, Field(ge=1)] = 1000
+    eps: Pixels = "8/255"
+    step: Pixels = "2/255"
+    steps: Annotated[int, Field(ge=1)] = 20
+
+    @property
+    def eps_value(self) -> float:
+        """eps in image units."""
+        return in_image_units(self.eps)
+
+    @property
+    def step_value(self) -> float:
+        """The step size in image units."""
+        return in_image_units(self.step)
+
+
+class Filter(Document):
+    """Which candidates are finetuned, by their FSP distance (paper, section 3.5 and appendix F).
+
+    The distance of each cell is measured on the first `images` held-out images; the mean over the `last` cells must
+    not be above `threshold`, or, where that is none, among the `keep` lowest of all candidates. The paper's own 0.006
+    kept 68 of 300; it belongs to its network and its weights.
+    """
+
+    images: Annotated[int, Field(ge=1)] = 500
+    last: Annotated[int, Field(ge=1)] = 10
+    threshold: Annotated[float | None, Field(gt=0)] = None
+    keep: Annotated[float, Field(gt=0, le=1)] = 68 / 300
+
+
+class Group(Document):
+    """Candidates that are drawn alike.
+
+    sampling: which ones, all drawn beforehand. sampler: instead, Optuna's choice from what is known by then: `tpe`
+    seeks robust accuracy, `nsga2` robust accuracy and few multiply-adds. filter: of cell-free candidates.
+    """
+
+    name: Name
+    count: Annotated[int, Field(ge=1, le=1_000_000)]
+    sampling: Sampling = Sampling()
+    sampler: Sampler | None = None
+    filter: Filter | None = None
+
+
+class Pick(Document):
+    """A spec that comes out: of a group, the architecture with the highest robust accuracy after finetuning."""
+
+    name: Name
+    group: Name
+
+
+class Branch(Document):
+    """A supernet, the groups of candidates from it, and the specs that are picked from those."""
+
+    kind: Kind
+    supernet: Recipe
+    groups: Annotated[Tuple[Group], Field(min_length=1)]
+    picks: Tuple[Pick] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [group.name for group in self.groups]
+        found: list[tuple[tuple[str | int, ...], str]] = [
+            (("groups", index, "name"), f"expected each name once, got {name!r} again")
+            for index, name in enumerate(names)
+            if name in names[:index]
+        ]
+        for index, pick in enumerate(self.picks):
+            if pick.group not in names:
+                found.append((("picks", index, "group"), f"expected one of {', '.join(names)}, got {pick.group!r}"))
+        if found:
+            raise problems_error(found)
+        return self
+
+
+class SearchConfig(Document):
+    """A whole search: from data to specs.
+
+    network: what supernets and candidates are compiled in. full: what the picked specs are compiled in, and what
+    `Sampling.parameters` counts. size: pixels a side that images are brought to. images: how many training images are
+    used, the first ones; held-out images are the last tenth of the data (`Images.split`).
+    """
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    name: Name
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    nodes: Annotated[int, Field(ge=1, le=8)] = 4
+    operations: Tuple[str] = ("identity", "sep_conv_3x3")
+    network: NetworkConfig
+    full: NetworkConfig
+    images: Annotated[int | None, Field(ge=10)] = None
+    evaluation: Evaluation
+    branches: Annotated[Tuple[Branch], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        kinds = [branch.kind for branch in self.branches]
+        if len(set(kinds)) < len(kinds):
+            raise problems_error([(("branches",), f"expected each kind once, got {', '.join(kinds)}")])
+        if "cell_free" in kinds and self.full.depth != self.network.depth:
+            text = f"expected the {self.network.depth} cells of network, as cell_free chooses each, got"
+            raise problems_error([(("full", "depth"), f"{text} {self.full.depth}")])
+        for branch in self.branches:  # an unknown operation or a network that no spec can have is found here
+            self.space(branch.kind).supernet()
+        return self
+
+    def space(self, kind: Kind) -> SearchSpace:
+        """The search space of a branch."""
+        return SearchSpace(kind=kind, nodes=self.nodes, operations=self.operations, network=self.network)
+
+    def branch(self, kind: Kind) -> Branch:
+        """The branch of a kind. Raises KeyError."""
+        for branch in self.branches:
+            if branch.kind == kind:
+                return branch
+        raise KeyError(kind)
+
+
+def config_names() -> list[str]:
+    """The bundled configs, sorted."""
+    return bundled_names(FOLDER)
+
+
+def load_config(name: str) -> SearchConfig:
+    """A config by bundled name or by path. Raises DocumentError."""
+    return SearchConfig.load(bundled_or_path(name, FOLDER, config_names(), kind="search config", source=name))

@@ -1,0 +1,85 @@
+"""What a search found: a document of all its candidates, from which the analysis, the report and the specs are made."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from robnet_zoo.documents import Document, Tuple, exactly
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.search.config import Branch, SearchConfig
+from robnet_zoo.search.space import Codes, Kind, SearchSpace
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Accuracy(Document):
+    """Shares of the held-out images that are classified rightly: without attack, and under PGD."""
+
+    clean: Share
+    robust: Share
+
+    @property
+    def gap(self) -> float:
+        """clean - robust (paper, figures 7 and 8)."""
+        return self.clean - self.robust
+
+
+class Candidate(Document):
+    """An architecture and what is known of it.
+
+    group, index: its place among the config's candidates. hash: of its spec in the search's network. before, after:
+    finetuning; `after` is none where the filter rejected it. fsp: the FSP distance of each cell (equation 4), before
+    finetuning, where the group has a filter. seconds: of work.
+    """
+
+    group: str
+    index: Annotated[int, Field(ge=0)]
+    codes: Codes
+    hash: str
+    before: Accuracy | None = None
+    after: Accuracy | None = None
+    fsp: Tuple[float] = ()
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+
+
+class StudyResult(Document):
+    """All candidates of one branch of a search, by group and index.
+
+    supernet_sha256: of the supernet's weights. data: name and sha256 of the images; training, validation: how many of
+    them candidates were finetuned and judged on.
+    """
+
+    max_bytes: ClassVar[int] = 64 * 2**20
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    config: SearchConfig
+    kind: Kind
+    supernet_sha256: str
+    supernet_accuracy: Accuracy | None = None  # with every element of α at 1, on the held-out images
+    data: str
+    data_sha256: str
+    training: int
+    validation: int
+    software: dict[str, str]
+    device: str
+    candidates: Tuple[Candidate]
+
+    @property
+    def space(self) -> SearchSpace:
+        """Where the candidates are from."""
+        return self.config.space(self.kind)
+
+    @property
+    def branch(self) -> Branch:
+        """What was asked for."""
+        return self.config.branch(self.kind)
+
+    def spec(self, candidate: Candidate) -> Genotype:
+        """A candidate's architecture, in the network of the search."""
+        return self.space.genotype(candidate.codes, name=f"{candidate.group}_{candidate.index}")
+
+    def group(self, name: str) -> tuple[Candidate, ...]:
+        """The candidates of a group, by index."""
+        return tuple(candidate for candidate in self.candidates if candidate.group == name)

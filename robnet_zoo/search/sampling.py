@@ -1,0 +1,104 @@
+"""Random architectures: uniform, by density, by budget; never one twice, never one that no input reaches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from robnet_zoo.blueprint import parameters
+from robnet_zoo.documents import Document, DocumentError, problems_error
+from robnet_zoo.genotype import Budget, Genotype, NetworkConfig
+from robnet_zoo.search.space import SearchError, SearchSpace, direct_share
+
+MAX_DRAWS = 100_000  # in a row without a new architecture that is wanted
+CONVS = {"small": (0, 7), "medium": (8, 10), "large": (11, 10**9)}  # a cell (paper, section 3.4)
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Sampling(Document):
+    """Which architectures are drawn.
+
+    kind: `uniform` sets every element of α to 0 or 1 alike; `density` first draws a density between the two of
+    `densities`, then which elements are 1. budget: convolutions a cell, drawn among all architectures that keep it:
+    small at most 7, medium 8 to 10, large from 11 on. density_from, direct_above: only architectures of at least this
+    density (`Genotype.density`), and with more than this share of direct edges that carry a convolution
+    (`direct_share`); appendix F asks for 0.5 of both. parameters: only architectures that have, compiled at full
+    width, so many parameters.
+    """
+
+    kind: Literal["uniform", "density"] = "uniform"
+    densities: Annotated[tuple[Share, Share], Field(strict=False)] = (0.0, 1.0)
+    budget: Budget | None = None
+    density_from: Share = 0.0
+    direct_above: Annotated[float, Field(ge=-1, lt=1)] = -1.0
+    parameters: Annotated[tuple[int, int] | None, Field(strict=False)] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, pair in (("densities", self.densities), ("parameters", self.parameters)):
+            if pair is not None and pair[0] > pair[1]:
+                raise problems_error([((name,), f"expected the smaller value first, got {list(pair)}")])
+        return self
+
+    def bits(self, space: SearchSpace, generator: random.Random) -> list[int]:
+        """The bits of one cell. Raises SearchError where none keeps the budget."""
+        for _ in range(MAX_DRAWS):
+            if self.kind == "density":
+                ones = round(generator.uniform(*self.densities) * space.bits)
+                on = set(generator.sample(range(space.bits), ones))
+                drawn = [int(place in on) for place in range(space.bits)]
+            else:
+                drawn = [generator.getrandbits(1) for _ in range(space.bits)]
+            if self.budget is None or self._affords(space, drawn):
+                return drawn
+        raise SearchError(f"expected cells with the budget {self.budget}, found none in {MAX_DRAWS:,} draws")
+
+    def _affords(self, space: SearchSpace, drawn: list[int]) -> bool:
+        assert self.budget is not None
+        least, most = CONVS[self.budget]
+        return least <= sum(bit for bit, conv in zip(drawn, space.convs, strict=True) if conv) <= most
+
+    def wants(self, spec: Genotype, full: Genotype) -> bool:
+        """Whether an architecture keeps the bounds. full: the same one at full width."""
+        if spec.density < self.density_from or direct_share(spec) <= self.direct_above:
+            return False
+        return self.parameters is None or self.parameters[0] <= parameters(full) <= self.parameters[1]
+
+
+def draws(
+    space: SearchSpace, sampling: Sampling, *, seed: str, full: NetworkConfig | None = None
+) -> Iterator[tuple[str, ...]]:
+    """Codes of different architectures, without end, the same ones for the same seed.
+
+    full: the network whose parameters `sampling.parameters` bounds; by default the space's own. Raises SearchError
+    when no new one is found for long.
+    """
+    generator = random.Random(seed)
+    taken: set[str] = set()
+    failures = 0
+    while failures < MAX_DRAWS:
+        codes = tuple(space.code(sampling.bits(space, generator)) for _ in range(space.cells))
+        failures += 1
+        try:
+            spec = space.genotype(codes, name="drawn")
+            whole = spec if full is None else space.genotype(codes, name="drawn", network=full)
+        except DocumentError:  # no input reaches a node, or nothing reads a cell
+            continue
+        if spec.hash in taken or not sampling.wants(spec, whole):
+            continue
+        taken.add(spec.hash)
+        failures = 0
+        yield codes
+    bounds = sampling.model_dump_json(exclude_defaults=True)
+    raise SearchError(f"expected more than {len(taken)} architectures of {bounds}, found none in {MAX_DRAWS:,} draws")
+
+
+def sample(
+    space: SearchSpace, sampling: Sampling, count: int, *, seed: str, full: NetworkConfig | None = None
+) -> list[tuple[str, ...]]:
+    """The codes of the first `count` of `draws`."""
+    return list(islice(draws(space, sampling, seed=seed, full=full), count))

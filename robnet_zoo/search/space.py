@@ -1,0 +1,136 @@
+"""The search space: architectures that differ in α alone (paper, section 3.2 and, without shared cells, 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from robnet_zoo.documents import Document, DocumentError, Tuple
+from robnet_zoo.genotype import MAX_NODES, SCHEMA_VERSION, Cell, Genotype, NetworkConfig, Provenance, edges
+from robnet_zoo.vocabulary import OPERATIONS
+
+
+class SearchError(RuntimeError):
+    """A search that cannot go on; one line that says why."""
+
+
+Code = Annotated[
+    str,
+    Field(
+        pattern=r"^[01]+( [01]+)*$",
+        description="α of a cell: a word of digits an edge, by target, then source; a digit, 0 or 1, an operation",
+    ),
+]
+Codes = Annotated[Tuple[Code], Field(description="α of an architecture: one cell for all depths, or one a depth")]
+Kind = Literal["cell_based", "cell_free"]
+
+
+class SearchSpace(Document):
+    """All α over one vocabulary in one network.
+
+    kind: `cell_based` has one cell at every depth, `cell_free` a cell of its own at each. Cells have `nodes`
+    intermediate nodes, all of which are concatenated.
+    """
+
+    kind: Kind
+    nodes: Annotated[int, Field(ge=1, le=MAX_NODES)] = 4
+    operations: Tuple[str] = ("identity", "sep_conv_3x3")
+    network: NetworkConfig
+
+    @property
+    def cells(self) -> int:
+        """How many cells an architecture chooses."""
+        return 1 if self.kind == "cell_based" else self.network.depth
+
+    @property
+    def bits(self) -> int:
+        """How many zeros or ones a cell is: pairs of an edge and an operation."""
+        return len(edges(self.nodes)) * len(self.operations)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What each bit of a cell stands for, in order: `0->2 identity`, ..."""
+        return tuple(f"{edge} {name}" for edge in edges(self.nodes) for name in self.operations)
+
+    @property
+    def convs(self) -> tuple[bool, ...]:
+        """Of each bit of a cell, whether it is a convolution."""
+        return tuple(OPERATIONS[name].is_conv for _ in edges(self.nodes) for name in self.operations)
+
+    def genotype(
+        self,
+        codes: Sequence[str],
+        *,
+        name: str,
+        network: NetworkConfig | None = None,
+        provenance: Provenance | None = None,
+    ) -> Genotype:
+        """The spec of an architecture. network: another one to compile it in, of the same depth if cells are free.
+
+        Raises DocumentError if the codes are none of this space, or no input reaches a node, or nothing reads a cell.
+        """
+        if len(codes) != self.cells:
+            raise DocumentError([f"expected the codes of {self.cells} cells, got {len(codes)}"], source=name)
+        network = self.network if network is None else network
+        names = ["cell"] if self.kind == "cell_based" else [f"cell_{depth}" for depth in range(self.cells)]
+        cells = {
+            cell: {"alpha": [[int(bit) for bit in word] for word in code.split(" ")], "concat": self._concat}
+            for cell, code in zip(names, codes, strict=True)
+        }
+        return Genotype.parse(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "name": name,
+                "operations": self.operations,
+                "cells": cells,
+                "layout": names * network.depth if self.kind == "cell_based" else names,
+                "network": network,
+                "provenance": provenance or Provenance(),
+            },
+            source=name,
+        )
+
+    @property
+    def _concat(self) -> tuple[int, ...]:
+        return tuple(range(2, 2 + self.nodes))
+
+    def supernet(self, *, name: str = "supernet") -> Genotype:
+        """The architecture that contains all others: every element of α is 1 (paper, algorithm 1, line 2)."""
+        return self.genotype([self.code([1] * self.bits)] * self.cells, name=name)
+
+    def code(self, bits: Iterable[int]) -> str:
+        """The code of a cell from its bits, in the order of `columns`."""
+        text, word = "".join(str(int(bit)) for bit in bits), len(self.operations)
+        return " ".join(text[start : start + word] for start in range(0, len(text), word))
+
+    def codes(self, spec: Genotype) -> tuple[str, ...]:
+        """The codes of a spec over this space's vocabulary, cell by cell; the inverse of `genotype`."""
+        names = [spec.layout[0]] if self.kind == "cell_based" else spec.layout
+        return tuple(self._of(spec.cells[name], spec.operations) for name in names)
+
+    def _of(self, cell: Cell, operations: Sequence[str]) -> str:
+        rows = zip(cell.edges, cell.alpha, strict=True)
+        on = {(edge, name) for edge, row in rows for name, bit in zip(operations, row, strict=True) if bit}
+        return self.code((edge, name) in on for edge in cell.edges for name in self.operations)
+
+
+def bits(codes: Sequence[str]) -> tuple[int, ...]:
+    """All bits of an architecture, cell after cell, in the order of `SearchSpace.columns`."""
+    return tuple(int(bit) for code in codes for bit in code if bit != " ")
+
+
+def direct_share(spec: Genotype) -> float:
+    """The share of direct edges, those between neighbouring nodes, that carry a convolution; mean over the layout.
+
+    The paper asks for "a portion of direct convolutions larger than 0.5" (appendix F). Its own RobNet-large has 13
+    convolutions, of which 3 are direct: what is larger than 0.5 there is this share, 3 of the 4 direct edges.
+    """
+    shares = []
+    for name in spec.layout:
+        cell = spec.cells[name]
+        convs = {edge for edge, operation in cell.active(spec.operations) if OPERATIONS[operation].is_conv}
+        direct = [edge for edge in cell.edges if edge[1] == edge[0] + 1]
+        shares.append(sum(edge in convs for edge in direct) / len(direct))
+    return sum(shares) / len(shares)
