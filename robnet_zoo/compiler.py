@@ -1,4 +1,5 @@
-"""From a spec to a network: `compile`; from a network to its fast forms: `for_inference` and `for_training`."""
+"""From a spec to a network: `compile`; to its fast forms: `for_inference` and `for_training`; to a part of it:
+`subnetwork`."""
 
 from __future__ import annotations
 
@@ -27,6 +28,25 @@ def compile(
     """
     spec = apply(spec, COMPILER_PASSES)
     return Network(spec, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool, drop_rate=drop_rate)
+
+
+def subnetwork(network: Network, spec: Genotype) -> Network:
+    """The network of a spec as a mask over a larger one, such as a supernet: it computes with that one's own modules.
+
+    Nothing is copied or built: what trains one trains the other. Weight keys are those of `compile(spec)`, and a
+    compiled network that loads the mask's state dict gives the same logits. Takes milliseconds.
+    Raises ValueError if the network does not carry what the spec asks for.
+    """
+    spec = apply(spec, COMPILER_PASSES)
+    if spec.network != network.spec.network:
+        raise ValueError("expected a spec of the network's own stem, channels, depth and reductions, got another")
+    for depth, (inner, outer) in enumerate(zip(spec.layout, network.spec.layout, strict=True)):
+        wanted = set(spec.cells[inner].active(spec.operations))
+        missing = wanted - set(network.spec.cells[outer].active(network.spec.operations))
+        if missing or spec.cells[inner].concat != network.spec.cells[outer].concat:
+            what = " ".join(map(str, min(missing))) if missing else f"concat {list(spec.cells[inner].concat)}"
+            raise ValueError(f"expected cell {depth} of a sub-network, got one with {what}, which the network lacks")
+    return network.masked(spec)
 
 
 def for_inference(

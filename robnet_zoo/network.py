@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: torch.fx copies the annotations of `forward` into the code that it
 # generates, and TorchScript reads that code only if they are types, not strings.
 
+import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -37,19 +38,27 @@ class Cell(nn.Module):
     Returns (N, len(concat) * C, H, W), or half the size from a reduction cell.
     """
 
-    def __init__(self, plan: CellBlueprint) -> None:
+    def __init__(self, plan: CellBlueprint, *, of: "Cell | None" = None) -> None:
+        """of: a cell whose modules this one shares, instead of new ones."""
         super().__init__()
         targets = dict.fromkeys(edge[1] for edge in plan.edges)
         position = {node: index for index, node in enumerate([*sorted(plan.preprocess), *targets])}
-        self.preprocess = nn.ModuleDict({str(source): build(block) for source, block in plan.preprocess.items()})
-        self.edges = nn.ModuleDict()
+        self.preprocess, self.edges = nn.ModuleDict(), nn.ModuleDict()
+        for source, block in plan.preprocess.items():
+            self.preprocess[str(source)] = build(block) if of is None else of.preprocess[str(source)]
         for edge, blocks in plan.edges.items():
-            self.edges[str(edge)] = EdgeModule({name: build(block) for name, block in blocks.items()})
+            shared = {} if of is None else dict(of.edges[str(edge)].named_children())
+            self.edges[str(edge)] = EdgeModule(
+                {name: build(block) if of is None else shared[name] for name, block in blocks.items()}
+            )
         # Of each edge, the positions of source and target among the tensors that `forward` keeps.
         self.wiring = [(position[source], position[target]) for source, target in plan.edges]
         self.concat = [position[node] for node in plan.concat]
         self.reads_before, self.reads_last = 0 in plan.preprocess, 1 in plan.preprocess
-        self.denoise = Denoising(plan.denoise) if plan.denoise else None
+        if of is None:
+            self.denoise = Denoising(plan.denoise) if plan.denoise else None
+        else:
+            self.denoise = of.denoise
 
     def forward(self, before: Tensor, last: Tensor) -> Tensor:
         inputs: list[Tensor] = []
@@ -107,6 +116,24 @@ class Network(nn.Module):
         self.global_pool, self.classifier = create_classifier(self.num_features, num_classes, global_pool)
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()  # 'catavgmax' doubles it
 
+    def masked(self, spec: Genotype) -> "Network":
+        """The sub-network of a spec, with this network's own modules: nothing is copied, and nothing is built anew.
+
+        spec: what this network carries, or less, and nothing that its output does not depend on; see
+        `robnet_zoo.compiler.subnetwork`, which takes any spec.
+        """
+        plan = blueprint(spec, in_chans=self.in_chans, num_classes=self.num_classes)
+        view = copy.copy(self)
+        nn.Module.__init__(view)  # the plain attributes stay, and what the two would share besides modules is new
+        view.spec, view.stem = spec, self.stem
+        view.cells = nn.ModuleList(
+            Cell(cell, of=of)  # type: ignore[arg-type]  # a ModuleList's are Modules
+            for cell, of in zip(plan.cells, self.cells, strict=True)
+        )
+        view.global_pool, view.classifier = self.global_pool, self.classifier
+        view.training = self.training
+        return view
+
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, in_chans, H, W) -> the last cell's output, (N, num_features, H', W')."""
         outputs: list[Tensor] = [x]
@@ -157,18 +184,18 @@ def _checkpointed(cell: nn.Module, before: Tensor, last: Tensor) -> Tensor:
         return checkpoint(cell, before, last, use_reentrant=False)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(cell)
+        return nullcontext(), statistics_kept(cell)
 
     return checkpoint(cell, before, last, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager
-def _statistics_kept(cell: nn.Module) -> Iterator[None]:
-    """While a cell is computed again for its gradient: the running statistics have seen this batch already.
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """While a module in train mode is not to learn running statistics: a batch that it has seen already, an attack's.
 
     A momentum of 0 and no counter leave them as they are, and the graph the same, on which checkpointing insists.
     """
-    norms = [module for module in cell.modules() if isinstance(module, _BatchNorm)]
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

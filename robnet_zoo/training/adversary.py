@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
 import torch
@@ -10,8 +12,8 @@ from torch import Tensor
 
 from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.attacks.ball import project
-from robnet_zoo.compiler import for_inference
-from robnet_zoo.network import Network
+from robnet_zoo.compiler import for_inference, for_training
+from robnet_zoo.network import Network, statistics_kept
 from robnet_zoo.training.recipe import Attack, Objective, Recipe
 from robnet_zoo.training.state import State
 
@@ -32,19 +34,43 @@ def attacked(
     *,
     strength: float = 1.0,
 ) -> Tensor:
-    """Adversarial images for the network as it answers in eval mode, (N, C, H, W), by its inference form.
+    """Adversarial images for the network, (N, C, H, W), which it leaves as it is.
 
-    images: (N, C, H, W) in [0, 1]. labels: (N,). strength: what eps and step are multiplied with.
+    images: (N, C, H, W) in [0, 1]. labels: (N,). strength: what eps and step are multiplied with. With running
+    statistics the attack is on the network in eval mode, by its inference form; with those of the batch, in train mode,
+    by its training form.
     """
     if not attack.steps:
         return images
-    fast = for_inference(network, dtype=getattr(torch, attack.dtype))
+    dtype = getattr(torch, attack.dtype)
+    if attack.statistics == "batch":
+        with batch_statistics(network):
+            return _found(for_training(network, dtype=dtype), images, labels, attack, generator, strength)
+    return _found(for_inference(network, dtype=dtype), images, labels, attack, generator, strength)
+
+
+def _found(
+    fast: torch.nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator, strength: float
+) -> Tensor:
     eps, step = strength * attack.eps_value, strength * attack.step_value
     if attack.kind == "n_fgsm":
         return n_fgsm(fast, images, labels, eps=eps, step=step, generator=generator)
     if attack.loss == "kl":
         return _divergent(fast, images, attack, generator, strength=strength)
     return pgd(fast, images, labels, eps=eps, step=step, steps=attack.steps, generator=generator)
+
+
+@contextmanager
+def batch_statistics(network: Network) -> Iterator[None]:
+    """While batch norms go by the batch that they see, and neither learn from it nor stay in train mode afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.train()
+    try:
+        with statistics_kept(network):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _divergent(

@@ -35,7 +35,9 @@ class Attack(Document):
     step of `step` from uniform noise of twice eps, not projected: so single-step training does not overfit to it.
     `free` (Shafahi et al., 2019) trains on every batch `steps` times and takes the images' gradient from the same
     backward pass: one step of the perturbation, of length `step`, each time; perturbations stay for the next batch.
-    loss: what `pgd` climbs; `kl` is the divergence from the answer to the clean image (TRADES).
+    loss: what `pgd` climbs; `kl` is the divergence from the answer to the clean image (TRADES). statistics: what batch
+    norms go by while the images are looked for: their running statistics, as when the network is used, or those of the
+    batch, as in the original code and as sub-networks of a supernet need it, whose running statistics are a mixture.
     """
 
     kind: Literal["pgd", "n_fgsm", "free"] = "pgd"
@@ -44,6 +46,7 @@ class Attack(Document):
     steps: Annotated[int, Field(ge=0, description="0 trains on clean images")] = 7
     loss: Literal["cross_entropy", "kl"] = "cross_entropy"
     dtype: Annotated[Dtype, Field(description="of the attack's arithmetic")] = "bfloat16"
+    statistics: Annotated[Literal["running", "batch"], Field(description="of batch norms, in the attack")] = "running"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -53,6 +56,8 @@ class Attack(Document):
             raise problems_error([(("steps",), f"expected at least 1 for free, got {self.steps}")])
         if self.kind != "pgd" and self.loss != "cross_entropy":
             raise problems_error([(("loss",), f"expected cross_entropy for {self.kind}, got {self.loss}")])
+        if self.kind == "free" and self.statistics != "running":
+            raise problems_error([(("statistics",), f"expected running for free, got {self.statistics}")])
         return self
 
     @property

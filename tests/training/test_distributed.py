@@ -18,8 +18,8 @@ from robnet_zoo.training import Attack, Recipe, TrainingError
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
 from robnet_zoo.training.distributed import OutOfStepError, World, joined
-from robnet_zoo.training.loop import generator
 from robnet_zoo.training.state import initial_state
+from robnet_zoo.training.updates import generator
 
 TOGETHER = Recipe(name="two", epochs=5, batch=24, attack=Attack(steps=1), ema=0.9, validation=12)  # 4 steps an epoch
 

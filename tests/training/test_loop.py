@@ -102,7 +102,7 @@ EVERYTHING = {
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     tiny, images, recipe, tmp_path, monkeypatch, changes, after
 ):
-    recipe, real, steps = changed(recipe, **changes), loop.Run._step, []
+    recipe, real, steps = changed(recipe, **changes), training.updates.Updates._step, []
     undisturbed = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
 
     def stop(*arguments):
@@ -111,7 +111,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(loop.Run, "_step", stop)
+    monkeypatch.setattr(training.updates.Updates, "_step", stop)
     keeping = Keeping(seconds=0)
     with pytest.raises(KeyboardInterrupt):
         training.train(tiny, images, recipe, tmp_path / "b", keeping=keeping, progress=False)
@@ -149,7 +149,7 @@ def test_the_best_epochs_weights_are_given_where_the_recipe_wants_them(tiny, ima
 
 def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, monkeypatch):
     said, seen = iter([0.5, 0.1, 0.45]), []
-    real = loop.attacked
+    real = training.updates.attacked
     guard = Guard(updates=1, images=8, steps=3, share=0.5)
     recipe = changed(recipe, epochs=1, guard=guard, attack=Attack(kind="n_fgsm", steps=1, step="8/255"), validation=8)
 
@@ -161,7 +161,7 @@ def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, mo
         return real(network, images, labels, attack, *arguments, **strength)
 
     monkeypatch.setattr(loop, "validate", validate)
-    monkeypatch.setattr(loop, "attacked", attacked)
+    monkeypatch.setattr(training.updates, "attacked", attacked)
     training.train(tiny, images, recipe, tmp_path, progress=False)
     own = ("n_fgsm", 1, "8/255", "8/255")
     assert seen == [own, own, ("pgd", 3, "8/255", "2/255")]  # the second check fails, the third passes again
@@ -193,13 +193,13 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, images, recipe,
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
     tiny, images, recipe, tmp_path, monkeypatch
 ):
-    real = loop.attacked
+    real = training.updates.attacked
 
     def poison(*arguments, **strength):
         found = real(*arguments, **strength)
         return found * float("nan") if list((tmp_path / "checkpoints").glob("*.pt")) else found
 
-    monkeypatch.setattr(loop, "attacked", poison)
+    monkeypatch.setattr(training.updates, "attacked", poison)
     with pytest.raises(TrainingError, match="epoch 2, step 0: expected a finite loss, got nan"):
         training.train(tiny, images, recipe, tmp_path, progress=False)
     state = last_state(tmp_path)
@@ -210,14 +210,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
 def test_gradients_that_are_no_numbers_stop_the_run_before_they_reach_the_weights(
     tiny, images, recipe, tmp_path, monkeypatch
 ):
-    real, steps = loop.loss_of, []
+    real, steps = training.updates.loss_of, []
 
     def steep(model, *arguments):
         steps.append(1)
         loss = real(model, *arguments)
         return loss if len(steps) < 5 else loss + 0 * (loss - loss.detach()).abs().sqrt()  # finite, its slope is not
 
-    monkeypatch.setattr(loop, "loss_of", steep)
+    monkeypatch.setattr(training.updates, "loss_of", steep)
     with pytest.raises(TrainingError, match="epoch 2, step 1: expected a finite loss, got nan"):
         training.train(tiny, images, recipe, tmp_path, keeping=Keeping(seconds=0), progress=False)
     assert all(value.isfinite().all() for value in last_state(tmp_path)["network"].values())

@@ -1,0 +1,153 @@
+"""One update of the weights after another: an epoch's batches, adversarial images, the loss, the optimizer's step."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robnet_zoo.compiler import for_training, subnetwork
+from robnet_zoo.data import Images
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.network import Network
+from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
+from robnet_zoo.training.augmentation import augmented, resize
+from robnet_zoo.training.checkpoints import TrainingError
+from robnet_zoo.training.distributed import World
+from robnet_zoo.training.recipe import Recipe
+from robnet_zoo.training.state import State
+
+CHECK_EVERY = 100  # updates, between checks that all processes hold the same weights
+
+
+class Paths(Protocol):
+    """Path dropout: each update trains a sub-network of the network (paper, algorithm 1)."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells these paths from others, as JSON."""
+
+    def at(self, update: int) -> Genotype:
+        """The sub-network of an update, the same one in every process."""
+
+
+class Updates:
+    """The updates of a run: of its state, on its images, by its recipe, in this process of its world."""
+
+    def __init__(
+        self, state: State, images: Images, recipe: Recipe, world: World, *, paths: Paths | None = None
+    ) -> None:
+        self.state, self.images, self.recipe, self.world, self.paths = state, images, recipe, world, paths
+        self.steps = len(images) // recipe.batch  # an epoch
+        self.native = images.shape[-1]
+
+    def epoch(self) -> Iterator[float]:
+        """What is left of one pass over the images; gives the loss of each update.
+
+        Raises TrainingError if that is no number.
+        """
+        state, recipe = self.state, self.recipe
+        draw = torch.Generator().manual_seed(recipe.seed * 100_003 + state.epoch)
+        order = torch.randperm(len(self.images), generator=draw)
+        while state.step < self.steps:
+            batch = order[state.step * recipe.batch : (state.step + 1) * recipe.batch]
+            loss = self._step(batch[self.world.share(recipe.batch)])
+            if not math.isfinite(loss):
+                raise TrainingError(f"epoch {state.epoch}, step {state.step}: expected a finite loss, got {loss}")
+            state.step, state.loss = state.step + 1, state.loss + loss
+            yield loss
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of the images in this epoch."""
+        return self.recipe.size_at(self.state.epoch, self.native)
+
+    @property
+    def over(self) -> float:
+        """Epochs that are over."""
+        return self.state.epoch - 1 + self.state.step / self.steps
+
+    @property
+    def done(self) -> float:
+        """The share of the run's work that is over."""
+        return self.recipe.done(self.over, self.native)
+
+    def _step(self, indices: Tensor) -> float:
+        """Train on some images; returns the loss, which is the mean over all processes.
+
+        Batch norms see the images of their own process; their running statistics are averaged after each update.
+        """
+        state, recipe, world = self.state, self.recipe, self.world
+        for group in state.optimizer.param_groups:
+            group["lr"] = recipe.lr_at(self.over, self.native)
+        strength = recipe.strength(self.over, self.native)
+        draw = generator(recipe.seed, state.updates, world.rank, "images")
+        images, labels = augmented(self.images, indices, recipe.augmentation, draw)
+        images, labels = resize(images.to(world.device), self.size), labels.to(world.device)
+        attack = rescue(recipe) if state.rescued else recipe.attack
+        if attack.kind == "free":
+            return self._replays(images, labels, strength=strength)
+        noise = generator(recipe.seed, state.updates, world.rank, "attack", device=world.device)
+        network, trained = self._drawn()
+        adversarial = attacked(network, images, labels, attack, noise, strength=strength)
+        trained.train()
+        return self._update(loss_of(trained, images, adversarial, labels, recipe.objective))
+
+    def _drawn(self) -> tuple[Network, nn.Module]:
+        """What this update trains: the network, or a sub-network of it; and its training form."""
+        if self.paths is None:
+            return self.state.network, self.state.trained
+        network = subnetwork(self.state.network, self.paths.at(self.state.updates))
+        return network, for_training(network, dtype=getattr(torch, self.recipe.dtype))
+
+    def _replays(self, images: Tensor, labels: Tensor, *, strength: float) -> float:
+        """Train on one batch several times; returns the mean loss."""
+        state, recipe = self.state, self.recipe
+        replay = Replay(state, images, recipe.attack, strength=strength)
+        losses = []
+        for _ in range(recipe.attack.steps):
+            state.trained.train()
+            loss = loss_of(state.trained, images, replay.start(), labels, recipe.objective)
+            losses.append(self._update(loss))
+            if not math.isfinite(losses[-1]):
+                break
+            state.perturbation = replay.advance()
+        return sum(losses) / len(losses)
+
+    def _update(self, loss: Tensor) -> float:
+        """One step of the optimizer, if the loss is finite; returns it, as the mean over all processes."""
+        state, recipe, world = self.state, self.recipe, self.world
+        mean = world.total([loss.item()])[0] / world.size
+        if not math.isfinite(mean):
+            return mean
+        state.optimizer.zero_grad()
+        loss.backward()
+        parameters = list(state.network.parameters())
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.paths is not None:  # of other parameters each time, which DistributedDataParallel does not foresee
+            world.mean_(gradients)
+        norm = nn.utils.get_total_norm(gradients)
+        if not bool(norm.isfinite()):
+            return math.nan
+        if recipe.clip:
+            nn.utils.clip_grads_with_norm_(parameters, recipe.clip, norm)
+        state.optimizer.step()
+        world.mean_([value for value in state.network.buffers() if value.is_floating_point()])
+        state.updates += 1
+        if state.updates % CHECK_EVERY == 0:
+            world.check_in_step(state.network)
+        if state.average is not None:
+            state.average.update(state.network, step=state.updates)
+        return mean
+
+
+def generator(
+    seed: int, update: int, rank: int, purpose: str, *, device: torch.device | None = None
+) -> torch.Generator:
+    """The random numbers of one purpose at one update in one process, so that resuming finds the same ones."""
+    digest = hashlib.blake2b(f"{seed} {update} {rank} {purpose}".encode(), digest_size=8).digest()
+    return torch.Generator(device or "cpu").manual_seed(int.from_bytes(digest, "little") >> 1)
