@@ -1,7 +1,17 @@
 """Labelled images in [0, 1]: files, folders and known data sets, split by a fixed rule."""
 
-from robnet_zoo.data.images import VALIDATION_SHARE, Images, check_fits
+from robnet_zoo.data.images import VALIDATION_SHARE, Images, check_fits, resized
 from robnet_zoo.data.pictures import DataError, PictureFiles
 from robnet_zoo.data.sources import data_sets, digits, load
 
-__all__ = ["VALIDATION_SHARE", "DataError", "Images", "PictureFiles", "check_fits", "data_sets", "digits", "load"]
+__all__ = [
+    "VALIDATION_SHARE",
+    "DataError",
+    "Images",
+    "PictureFiles",
+    "check_fits",
+    "data_sets",
+    "digits",
+    "load",
+    "resized",
+]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from robnet_zoo.data.pictures import DataError, PictureFiles
@@ -73,6 +74,19 @@ class Images:
             digest.update(self.pixels.contiguous().numpy().tobytes())
         digest.update(self.labels.numpy().astype("<i8").tobytes())
         return digest.hexdigest()
+
+
+def resized(images: Images, size: int) -> Images:
+    """Square images at `size` pixels a side, antialiased, as bytes again; the same ones if they have that size."""
+    if images.shape[-1] == size:
+        return images
+    if isinstance(images.pixels, PictureFiles):
+        raise DataError(f"{images.name}: expected images in memory to bring to {size} pixels, got picture files")
+    parts = [
+        F.interpolate(part.float(), size=(size, size), mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+        for part in images.pixels.split(1000)
+    ]
+    return replace(images, pixels=torch.cat(parts), name=f"{images.name} at {size} pixels")
 
 
 def check_fits(images: Images, *, input_size: tuple[int, int, int], num_classes: int) -> None:

@@ -91,9 +91,14 @@ class Pick(Document):
 
 
 class Branch(Document):
-    """A supernet, the groups of candidates from it, and the specs that are picked from those."""
+    """A supernet, the groups of candidates from it, and the specs that are picked from those.
+
+    network: what the supernet and the candidates are compiled in. epochs and all else of `supernet` are a training
+    recipe's, each update of a random path; it validates nothing, as a supernet as a whole is no network to be used.
+    """
 
     kind: Kind
+    network: NetworkConfig
     supernet: Recipe
     groups: Annotated[Tuple[Group], Field(min_length=1)]
     picks: Tuple[Pick] = ()
@@ -117,9 +122,9 @@ class Branch(Document):
 class SearchConfig(Document):
     """A whole search: from data to specs.
 
-    network: what supernets and candidates are compiled in. full: what the picked specs are compiled in, and what
-    `Sampling.parameters` counts. size: pixels a side that images are brought to. images: how many training images are
-    used, the first ones; held-out images are the last tenth of the data (`Images.split`).
+    full: what the picked specs are compiled in, and what `Sampling.parameters` counts. images: how many of the training
+    images are used, the first ones; a supernet trains on nine tenths of them. Candidates are judged on the last tenth
+    of the data (`Images.split`), which nothing is trained on. Images are brought to the size of a branch's network.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
@@ -128,7 +133,6 @@ class SearchConfig(Document):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     nodes: Annotated[int, Field(ge=1, le=8)] = 4
     operations: Tuple[str] = ("identity", "sep_conv_3x3")
-    network: NetworkConfig
     full: NetworkConfig
     images: Annotated[int | None, Field(ge=10)] = None
     evaluation: Evaluation
@@ -139,16 +143,17 @@ class SearchConfig(Document):
         kinds = [branch.kind for branch in self.branches]
         if len(set(kinds)) < len(kinds):
             raise problems_error([(("branches",), f"expected each kind once, got {', '.join(kinds)}")])
-        if "cell_free" in kinds and self.full.depth != self.network.depth:
-            text = f"expected the {self.network.depth} cells of network, as cell_free chooses each, got"
-            raise problems_error([(("full", "depth"), f"{text} {self.full.depth}")])
-        for branch in self.branches:  # an unknown operation or a network that no spec can have is found here
-            self.space(branch.kind).supernet()
+        for index, branch in enumerate(self.branches):
+            if branch.kind == "cell_free" and self.full.depth != branch.network.depth:
+                text = f"expected the depth of full, {self.full.depth}, as each cell is chosen, got"
+                raise problems_error([(("branches", index, "network", "depth"), f"{text} {branch.network.depth}")])
+            self.space(branch.kind).supernet()  # finds an unknown operation, or a network that no spec can have
         return self
 
     def space(self, kind: Kind) -> SearchSpace:
         """The search space of a branch."""
-        return SearchSpace(kind=kind, nodes=self.nodes, operations=self.operations, network=self.network)
+        network = self.branch(kind).network
+        return SearchSpace(kind=kind, nodes=self.nodes, operations=self.operations, network=network)
 
     def branch(self, kind: Kind) -> Branch:
         """The branch of a kind. Raises KeyError."""

@@ -166,7 +166,7 @@ class Run:
             _save_weights(state.given, self.folder / BEST)
         state.seconds += time.perf_counter() - started
         state.history.append(row | {"hours": state.seconds / 3600})
-        state.epoch, state.step, state.loss = state.epoch + 1, 0, 0.0
+        state.next_epoch()
         if self.world.first:
             records.epoch(state)
         self._save()

@@ -45,6 +45,10 @@ class State:
         averaged: Network = self.average.module
         return averaged
 
+    def next_epoch(self) -> None:
+        """One epoch is over."""
+        self.epoch, self.step, self.loss = self.epoch + 1, 0, 0.0
+
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs, of plain values and tensors."""
         return {
@@ -71,7 +75,11 @@ def initial_state(spec: Genotype, recipe: Recipe, world: World) -> State:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
         network = compile(spec)
-    network = network.to(world.device)
+    return state_of(network.to(world.device), recipe, world)
+
+
+def state_of(network: Network, recipe: Recipe, world: World) -> State:
+    """A run that begins with a network as it is."""
     if recipe.sync_bn and world.size > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     average = None

@@ -1,0 +1,146 @@
+"""What a candidate is worth: it inherits the supernet's weights, is measured, finetuned and measured again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robnet_zoo.attacks import pgd
+from robnet_zoo.compiler import compile, for_inference, subnetwork
+from robnet_zoo.data import Images
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.network import Network
+from robnet_zoo.search.config import Evaluation, Filter
+from robnet_zoo.search.fsp import fsp_distances
+from robnet_zoo.search.results import Accuracy, Candidate
+from robnet_zoo.search.space import SearchError
+from robnet_zoo.search.supernet import calibrated
+from robnet_zoo.training.adversary import attacked
+from robnet_zoo.training.augmentation import augmented
+from robnet_zoo.training.distributed import World
+from robnet_zoo.training.state import state_of
+from robnet_zoo.training.updates import Updates, generator
+
+BATCH = 250  # images measured at once
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Measures and finetunes architectures; the same answers for the same architecture in any process.
+
+    supernet: in eval mode; it is never changed. training, validation: images, disjoint, of the supernet's size; none of
+    a test set. seed: of random starts and calibration; finetuning has its recipe's.
+    """
+
+    supernet: Network
+    evaluation: Evaluation
+    training: Images
+    validation: Images
+    seed: int
+
+    def score(self, candidate: Candidate, spec: Genotype, filter: Filter | None = None) -> Candidate:
+        """The candidate as it inherits its weights: `before`, and `fsp` where there is a filter.
+
+        On a mask over the supernet: no network is built.
+        """
+        started = time.perf_counter()
+        network = subnetwork(self.supernet, spec)
+        with calibrated(network, self._calibration(network)):
+            before, fsp = self.measure(network, filter)
+        return candidate.model_copy(update={"before": before, "fsp": fsp, "seconds": _more(candidate, started)})
+
+    def finetune(self, candidate: Candidate, spec: Genotype) -> Candidate:
+        """The candidate after finetuning: `after`."""
+        started = time.perf_counter()
+        network = self.finetuned(spec)
+        return candidate.model_copy(update={"after": self.measure(network)[0], "seconds": _more(candidate, started)})
+
+    def finetuned(self, spec: Genotype) -> Network:
+        """A network of its own that began with the supernet's weights, in eval mode."""
+        recipe = self.evaluation.finetune
+        network = self.inherited(spec)
+        updates = Updates(
+            state_of(network, recipe, World(device=self.device)),
+            self.training[: self.evaluation.images],
+            recipe,
+            World(device=self.device),
+        )
+        for _ in range(recipe.epochs):
+            for _ in updates.epoch():
+                pass
+            updates.state.next_epoch()
+        return updates.state.given.eval()
+
+    def inherited(self, spec: Genotype) -> Network:
+        """A network of its own with the supernet's weights and calibrated statistics, in eval mode."""
+        view = subnetwork(self.supernet, spec)
+        network = compile(spec).to(self.device)
+        with calibrated(view, self._calibration(view)):
+            network.load_state_dict(view.state_dict())
+        return network.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the supernet is."""
+        return next(self.supernet.parameters()).device
+
+    def measure(self, network: Network, filter: Filter | None = None) -> tuple[Accuracy, tuple[float, ...]]:
+        """Accuracy on the validation images, as `config.Evaluation` says; and where there is a filter, the FSP distance
+        of each cell (paper, equation 4) on the first of them."""
+        n, flows = self.evaluation.validation, 0 if filter is None else filter.images
+        if max(n, flows) > len(self.validation):
+            raise SearchError(f"expected {max(n, flows)} held-out images to measure on, got {len(self.validation)}")
+        right = torch.zeros(2, dtype=torch.float64)
+        total = torch.zeros(len(network.cells), dtype=torch.float64, device=self.device)
+        for start, images, adversarial, labels in self._attacked(network, max(n, flows)):
+            judged = max(0, n - start)
+            right += torch.tensor([_right(network, x[:judged], labels[:judged]) for x in (images, adversarial)])
+            if flowing := max(0, flows - start):
+                total += fsp_distances(network, images[:flowing], adversarial[:flowing])
+        clean, robust = (right / n).tolist()
+        return Accuracy(clean=clean, robust=robust), tuple((total / flows).tolist()) if flows else ()
+
+    def _attacked(self, network: Network, n: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """(how many were before, images, adversarial images, labels) of the first n validation images."""
+        evaluation = self.evaluation
+        fast = for_inference(network, dtype=getattr(torch, evaluation.finetune.attack.dtype))
+        draw = generator(self.seed, 0, 0, "measure", device=self.device)
+        start = 0
+        for images, labels in self.validation[:n].batches(BATCH):
+            images, labels = images.to(self.device), labels.to(self.device)
+            adversarial = pgd(
+                fast,
+                images,
+                labels,
+                eps=evaluation.eps_value,
+                step=evaluation.step_value,
+                steps=evaluation.steps,
+                generator=draw,
+            )
+            yield start, images, adversarial, labels
+            start += len(labels)
+
+    def _calibration(self, network: Network) -> Iterator[Tensor]:
+        """Batches of training images under the attack of finetuning, which goes by the batch's statistics here."""
+        recipe, count = self.evaluation.finetune, self.evaluation.calibration
+        attack = recipe.attack.model_copy(update={"statistics": "batch"})
+        order = torch.randperm(len(self.training), generator=generator(self.seed, 0, 0, "calibration"))
+        for index in range(count):
+            batch = order[index * recipe.batch : (index + 1) * recipe.batch]
+            draw = generator(self.seed, index, 0, "calibration")
+            images, labels = augmented(self.training, batch, recipe.augmentation, draw)
+            noise = generator(self.seed, index, 0, "calibration", device=self.device)
+            yield attacked(network, images.to(self.device), labels.to(self.device), attack, noise)
+
+
+def _more(candidate: Candidate, started: float) -> float:
+    return round(candidate.seconds + time.perf_counter() - started, 3)
+
+
+@torch.no_grad()
+def _right(network: Network, images: Tensor, labels: Tensor) -> int:
+    return int((network(images).argmax(1) == labels).sum())

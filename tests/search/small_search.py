@@ -1,0 +1,26 @@
+"""A search space and images that take milliseconds."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from robnet_zoo import data
+from robnet_zoo.genotype import NetworkConfig
+from robnet_zoo.search.space import Kind, SearchSpace
+from robnet_zoo.training import Attack, Recipe
+
+NETWORK = NetworkConfig(
+    stem="cifar", channels=4, depth=3, reductions=(1,), num_classes=10, input_size=(3, 8, 8), affine=False
+)
+SINGLE_STEP = Attack(kind="n_fgsm", step="8/255", steps=1, dtype="float32", statistics="batch")
+RECIPE = Recipe(name="supernet", epochs=2, batch=32, lr=0.05, attack=SINGLE_STEP, validation=0)
+
+
+def space(kind: Kind, *, nodes: int = 2) -> SearchSpace:
+    return SearchSpace(kind=kind, nodes=nodes, network=NETWORK)
+
+
+@cache
+def images(n: int = 180) -> data.Images:
+    """Scans of digits at 8 pixels, the size that they were made at; the last tenth is held out."""
+    return data.resized(data.digits()[0][:n], 8)

@@ -1,0 +1,185 @@
+"""The supernet: algorithm 1 of the paper line by line, its paths, and the statistics of its norms."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_search import RECIPE, images, space
+from torch import nn
+
+from robnet_zoo.compiler import compile, subnetwork
+from robnet_zoo.search.sampling import Sampling
+from robnet_zoo.search.supernet import PathDropout, calibrated, train_supernet
+from robnet_zoo.training import Keeping, TrainingError, load_recipe
+from robnet_zoo.training.adversary import attacked, loss_of
+from robnet_zoo.training.augmentation import augmented
+from robnet_zoo.training.updates import Updates, generator
+
+
+def test_update_has_one_path_in_whatever_order_it_is_asked_for() -> None:
+    paths, others = (PathDropout(space("cell_based"), Sampling(), seed=seed) for seed in (3, 4))
+    forward = [paths.at(update).hash for update in range(50)]
+    assert [paths.at(update).hash for update in reversed(range(50))] == forward[::-1]
+    assert len(set(forward)) > 40
+    assert [others.at(update).hash for update in range(50)] != forward
+
+
+def test_cells_are_free_or_one() -> None:
+    for kind, most in (("cell_based", 1), ("cell_free", 3)):
+        paths = PathDropout(space(kind), Sampling(), seed=0)
+        assert max(len(set(paths.at(update).cells.values())) for update in range(20)) == most
+
+
+def algorithm_1(kind: str) -> dict[str, torch.Tensor]:
+    """The paper's algorithm 1 on a dictionary of weights: networks are compiled anew for each update, no mask."""
+    split, recipe, paths = images().split()[0], RECIPE, PathDropout(space(kind), Sampling(), seed=RECIPE.seed)
+    torch.manual_seed(recipe.seed)
+    weights = compile(space(kind).supernet()).state_dict()  # line 2: all elements of α are 1
+    momentum: dict[str, torch.Tensor] = {}
+    steps = len(split) // recipe.batch
+    for update in range(recipe.epochs * steps):  # line 3
+        epoch, step = divmod(update, steps)
+        draw = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch + 1)
+        batch = torch.randperm(len(split), generator=draw)[step * recipe.batch : (step + 1) * recipe.batch]
+        clean, labels = augmented(  # line 4
+            split, batch, recipe.augmentation, generator(recipe.seed, update, 0, "images")
+        )
+        network = compile(paths.at(update)).train()  # line 5
+        network.load_state_dict({key: weights[key] for key in network.state_dict()})
+        noise = generator(recipe.seed, update, 0, "attack")
+        adversarial = attacked(copy.deepcopy(network), clean, labels, recipe.attack, noise)  # lines 7 to 13
+        loss_of(network, clean, adversarial, labels, recipe.objective).backward()
+        for key, value in network.named_parameters():  # line 14: SGD with Nesterov's momentum
+            decay = recipe.weight_decay if value.ndim > 1 else 0.0
+            gradient = value.grad + decay * value.detach()
+            velocity = momentum[key] = recipe.momentum * momentum[key] + gradient if key in momentum else gradient
+            rate = recipe.lr_at(epoch + step / steps, 8)
+            weights[key] = value.detach() - rate * (gradient + recipe.momentum * velocity)
+        weights |= {key: value.clone() for key, value in network.named_buffers()}  # line 15: α is 1 again
+    return weights
+
+
+@pytest.mark.parametrize("kind", ["cell_based", "cell_free"])
+def test_training_is_algorithm_1(kind, tmp_path) -> None:
+    found = train_supernet(space(kind), images(), RECIPE, tmp_path, progress=False).state_dict()
+    for key, value in algorithm_1(kind).items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=2e-5, msg=key)
+
+
+def test_update_changes_its_path_alone(tmp_path, monkeypatch) -> None:
+    real, paths, seen = Updates._step, PathDropout(space("cell_free"), Sampling(), seed=RECIPE.seed), 0
+
+    def watched(self: Updates, indices: torch.Tensor) -> float:
+        nonlocal seen
+        before = {key: value.clone() for key, value in self.state.network.state_dict().items()}
+        inside = subnetwork(self.state.network, paths.at(self.state.updates)).state_dict()
+        loss = real(self, indices)
+        for key, value in self.state.network.state_dict().items():
+            if key not in inside:
+                assert torch.equal(value, before[key]), key
+                seen += 1
+            elif key.endswith("weight"):
+                assert not torch.equal(value, before[key]), key
+        return loss
+
+    monkeypatch.setattr(Updates, "_step", watched)
+    train_supernet(space("cell_free"), images(), RECIPE, tmp_path, progress=False)
+    assert seen > 100
+
+
+def test_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch) -> None:
+    undisturbed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "a", progress=False)
+    real, calls = Updates._step, []
+
+    def stop(self: Updates, indices: torch.Tensor) -> float:
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return real(self, indices)
+
+    monkeypatch.setattr(Updates, "_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(
+            space("cell_based"), images(), RECIPE, tmp_path / "b", keeping=Keeping(seconds=0), progress=False
+        )
+    resumed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "b", progress=False)
+    for key, value in undisturbed.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value), key
+
+
+def test_folder_of_other_paths_is_refused(tmp_path) -> None:
+    train_supernet(space("cell_based"), images(), RECIPE, tmp_path, progress=False)
+    with pytest.raises(TrainingError, match="expected a folder of this run"):
+        train_supernet(
+            space("cell_based"), images(), RECIPE, tmp_path, sampling=Sampling(budget="small"), progress=False
+        )
+
+
+def test_free_training_is_refused(tmp_path) -> None:
+    with pytest.raises(TrainingError, match=r"attack\.kind: expected pgd or n_fgsm for sub-networks, got free"):
+        train_supernet(space("cell_based"), images(), load_recipe("free_imagenet"), tmp_path, progress=False)
+
+
+def train_as(rank: int, folder: Path, port: int) -> None:
+    """What one of two processes runs; it writes down its paths."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    drawn, real = [], PathDropout.at
+    PathDropout.at = lambda self, update: drawn.append(real(self, update)) or drawn[-1]
+    network = train_supernet(space("cell_free"), images(), RECIPE, folder / "run", progress=False)
+    norm = sum(value.double().square().sum() for value in network.parameters())
+    (folder / f"{rank}.json").write_text(json.dumps([[spec.hash for spec in drawn], norm.item()]))
+
+
+@pytest.mark.slow  # two processes import torch
+def test_two_processes_draw_the_same_paths_and_end_with_the_same_weights(tmp_path) -> None:
+    from training.test_distributed import in_two_processes
+
+    in_two_processes(train_as, tmp_path)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    assert len(first[0]) == 10
+    alone = train_supernet(space("cell_free"), images(), RECIPE, tmp_path / "alone", progress=False).state_dict()
+    found = load_file(tmp_path / "run" / "model.safetensors")
+    assert found.keys() == alone.keys()
+    for key, value in alone.items():  # each process sees half of a batch, so norms differ a little
+        assert (found[key].double() - value.double()).abs().max() < 0.5 * (1 + value.double().abs().max()), key
+
+
+def test_calibrated_norms_hold_the_mean_statistics_of_the_batches() -> None:
+    # The stem's norm sees the convolution of the images: its statistics can be computed by hand.
+    network = compile(space("cell_based").supernet()).eval()
+    batches = [torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    conv, norm = network.stem[0][0], network.stem[0][1]
+    with torch.no_grad():
+        seen = [conv(batch) for batch in batches]
+    with calibrated(network, batches):
+        assert not network.training
+        torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0))
+        torch.testing.assert_close(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0))
+
+
+def test_supernet_is_as_it_was_after_a_calibration_even_one_that_fails() -> None:
+    network = compile(space("cell_based").supernet()).train()
+    network.cells[1].eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    mask = subnetwork(network, PathDropout(space("cell_based"), Sampling(), seed=0).at(0))
+    with pytest.raises(ZeroDivisionError), calibrated(mask, [torch.rand(4, 3, 8, 8)]):
+        raise ZeroDivisionError
+    for batches in ([], [torch.rand(4, 3, 8, 8)], [torch.rand(4, 5, 8, 8)]):
+        try:
+            with calibrated(mask, batches):
+                pass
+        except RuntimeError:
+            assert batches[0].shape[1] == 5  # images that the network cannot take
+    assert [module.training for module in network.modules()] == modes
+    assert {module.momentum for module in network.modules() if isinstance(module, nn.BatchNorm2d)} == {0.1}
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key]), key
