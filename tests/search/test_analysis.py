@@ -15,8 +15,9 @@ from robnet_zoo.genotype import Genotype
 from robnet_zoo.search.analysis import (
     Estimate,
     Finding,
+    Observation,
+    Study,
     Verdict,
-    budget_groups,
     budgets,
     convolutions,
     density,
@@ -27,14 +28,12 @@ from robnet_zoo.search.analysis import (
     fsp,
     histogram,
     linear_classifier,
-    observe,
-    uniform_groups,
     verdict,
 )
 from robnet_zoo.search.analysis.findings import together
 from robnet_zoo.search.analysis.statistics import Fit, kendall, mean, partial_spearman, proportion, spearman
 from robnet_zoo.search.config import Group
-from robnet_zoo.search.results import Accuracy
+from robnet_zoo.search.results import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.space import SearchError
 
@@ -66,6 +65,10 @@ def with_distances(signs: list[float], *, sign: float = 1.0):
         return before, None, [0.1 + sign * one * (gap - 0.2) + 0.01 * draw.random() for one in signs]
 
     return measured
+
+
+def observe(result: StudyResult) -> tuple[Observation, ...]:
+    return Study.of(result).observations
 
 
 # Closed forms and published numbers
@@ -174,13 +177,15 @@ def test_uniform_groups_are_those_without_bounds_and_samplers():
         Group(name="sought", count=1, sampler="tpe"),
     ]
     result = study(made(by_nothing), groups=groups)
-    assert uniform_groups(result) == ("uniform",)
-    assert budget_groups(result) == ("uniform", "small")
+    assert Study.of(result).uniform_groups == ("uniform",)
+    assert Study.of(result).budget_groups == ("uniform", "small")
 
 
 def test_architecture_that_stands_twice_counts_once():
     result = study(made(by_nothing), n=5)
-    assert len(observe(result, [*result.candidates, *result.candidates])) == 5
+    twice = Study.of(result.model_copy(update={"candidates": result.candidates * 2}))
+    assert len(twice.observations) == 10
+    assert [one.candidate for one in twice.uniform] == list(result.candidates)
 
 
 def test_observation_is_what_the_spec_says():
@@ -329,12 +334,13 @@ def test_fsp_is_correlated_cell_by_cell_and_deeper_cells_are_the_latter_half():
 
 
 def test_fsp_needs_cells_of_one_depth():
-    one, *others = study(with_distances([1, 1]), n=6, kind="cell_free").candidates
+    one = study(with_distances([1, 1]), n=6, kind="cell_free").candidates[0]
     result = study(with_distances([1]), n=6, kind="cell_free")
+    mixed = result.model_copy(update={"candidates": (*result.candidates[1:], one)})
     with pytest.raises(SearchError, match="expected FSP distances of equally many cells, got 1, 2"):
-        fsp(observe(result, [*result.candidates[1:], one]))
-    with pytest.raises(SearchError, match="expected 4 or more candidates, got 2"):
-        fsp(observe(result, others[:2]))
+        fsp(Study.of(mixed).observations)
+    with pytest.raises(SearchError, match="expected 4 or more candidates with FSP distances, got 2"):
+        fsp(observe(result)[:2])
 
 
 def test_front_is_what_nothing_else_beats():
@@ -387,7 +393,7 @@ def first(finding: Finding) -> Estimate:
     ("robust", "said"), [(by_density(1), "holds"), (by_density(-1), "does not hold"), (by_nothing, "undecided")]
 )
 def test_first_finding_is_judged_as_it_was_planted(robust: Robust, said: Verdict):
-    found = findings([study(made(robust), n=120)])[0]
+    found = findings([Study.of(study(made(robust), n=120))])[0]
     assert found.verdict == said
     assert first(found).n == 120
 
@@ -400,7 +406,7 @@ def test_second_finding_is_judged_as_it_was_planted(direct: float, skip: float, 
         Group(name="uniform", count=80),
         *(Group(name=one, count=60, sampling=Sampling(budget=one)) for one in ("small", "medium")),
     ]
-    found = findings([study(made(by_convs(direct, skip, noise=0.01)), groups=groups)])[1]
+    found = findings([Study.of(study(made(by_convs(direct, skip, noise=0.01)), groups=groups))])[1]
     small, medium, large, difference = found.evidence
     assert found.verdict == said
     assert (small.verdict, medium.verdict, difference.verdict) == (said, said, said)
@@ -412,7 +418,7 @@ def test_second_finding_is_judged_as_it_was_planted(direct: float, skip: float, 
 
 @pytest.mark.parametrize(("sign", "said"), [(1, "holds"), (-1, "does not hold"), (0, "undecided")])
 def test_third_finding_is_judged_as_it_was_planted(sign: float, said: Verdict):
-    found = findings([study(with_distances([0, 0, 0, 1, 1, 1], sign=sign), n=60, kind="cell_free")])[2]
+    found = findings([Study.of(study(with_distances([0, 0, 0, 1, 1, 1], sign=sign), n=60, kind="cell_free"))])[2]
     assert found.verdict == said
     assert first(found).n == 60
 
@@ -426,7 +432,7 @@ def test_findings_without_results_say_what_is_missing():
 @pytest.mark.parametrize("n", [0, 1])
 @pytest.mark.parametrize("call", [finetuning, density, convolutions, embedding, fsp])
 def test_too_few_candidates_are_refused_in_a_line(call: Callable[[object], object], n: int):
-    with pytest.raises(SearchError, match=r"^expected \d+ or more (finetuned )?candidates, got \d$"):
+    with pytest.raises(SearchError, match=r"^expected \d+ or more .*candidates.*, got \d$"):
         call(observe(study(made(by_nothing), n=n)))
 
 

@@ -1,6 +1,6 @@
 """What a search's candidates say: pure functions from observations to documents of numbers, one a figure of the paper.
 
-`of_groups(result, uniform_groups(result))` gives the observations that most of them are about. Each raises SearchError,
+`Study.of(result).uniform` gives the observations that most of them are about. Each raises SearchError,
 one line that says what is missing, where there are too few.
 """
 
@@ -12,7 +12,7 @@ from robnet_zoo.search.analysis.figure5 import Density, density
 from robnet_zoo.search.analysis.figure6 import Budgets, Convolutions, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import Fsp, fsp
 from robnet_zoo.search.analysis.findings import Evidence, Finding, Verdict, findings, verdict
-from robnet_zoo.search.analysis.observations import Observation, budget_groups, observe, of_groups, uniform_groups
+from robnet_zoo.search.analysis.observations import Observation, Study
 from robnet_zoo.search.analysis.pareto import Front, front
 from robnet_zoo.search.analysis.statistics import Correlation, Estimate
 
@@ -31,8 +31,8 @@ __all__ = [
     "Histogram",
     "LinearClassifier",
     "Observation",
+    "Study",
     "Verdict",
-    "budget_groups",
     "budgets",
     "convolutions",
     "density",
@@ -43,8 +43,5 @@ __all__ = [
     "fsp",
     "histogram",
     "linear_classifier",
-    "observe",
-    "of_groups",
-    "uniform_groups",
     "verdict",
 ]

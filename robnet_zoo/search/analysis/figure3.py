@@ -49,7 +49,7 @@ class Histogram(Document):
 def finetuning(observations: Sequence[Observation]) -> Finetuning:
     """Figure 3a. Raises SearchError for fewer than 2 finetuned candidates."""
     done = [one for one in finetuned(observations) if one.candidate.before is not None]
-    at_least(2, len(done))
+    at_least(2, len(done), of="finetuned candidates")
     before, after = [one.before.robust for one in done], [one.robust for one in done]
     gains = [b - a for a, b in zip(before, after, strict=True)]
     order = None
@@ -67,6 +67,7 @@ def finetuning(observations: Sequence[Observation]) -> Finetuning:
 def histogram(observations: Sequence[Observation], *, images: int) -> Histogram:
     """Figure 3b. images: held-out images. Raises SearchError for fewer than 2 finetuned candidates."""
     robust = np.array([one.robust for one in finetuned(observations)])
+    at_least(2, len(robust), of="finetuned candidates")
     average = mean(robust)
     counts, edges = np.histogram(robust, bins=BINS)
     noise = float(np.mean([math.sqrt(a * (1 - a) / images) for a in robust.tolist()]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from robnet_zoo.documents import Document
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import Correlation, kendall, partial_spearman, spearman
+from robnet_zoo.search.analysis.statistics import Correlation, at_least, kendall, partial_spearman, spearman
 from robnet_zoo.search.space import SearchError
 
 
@@ -26,6 +26,7 @@ class Density(Document):
 def density(observations: Sequence[Observation]) -> Density:
     """Figure 5. Raises SearchError for fewer than 4 finetuned candidates, and where one of the two does not vary."""
     done = finetuned(observations)
+    at_least(4, len(done), of="finetuned candidates")
     dense, robust = [one.density for one in done], [one.robust for one in done]
     correlation = spearman(dense, robust)
     return Density(

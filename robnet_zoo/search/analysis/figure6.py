@@ -80,7 +80,7 @@ def convolutions(observations: Sequence[Observation]) -> Convolutions:
     vary.
     """
     done = finetuned(observations)
-    at_least(5, len(done))
+    at_least(5, len(done), of="finetuned candidates")
     robust = np.array([one.robust for one in done])
     fit = Fit(np.array([(one.direct, one.skip) for one in done]), robust)
     return Convolutions(
@@ -112,7 +112,7 @@ def budgets(observations: Sequence[Observation]) -> Budgets:
     a convolution have no share and are left out.
     """
     done = [one for one in finetuned(observations) if one.share is not None]
-    at_least(1, len(done))
+    at_least(1, len(done), of="finetuned candidates")
     return Budgets(budgets=tuple(_of(name, [one for one in done if one.budget == name]) for name in get_args(Budget)))
 
 

@@ -53,7 +53,7 @@ def fsp(observations: Sequence[Observation], *, last: int | None = None, seed: i
     the mean distance or the gap does not vary.
     """
     measured = fsp_observations(observations)
-    at_least(4, len(measured))
+    at_least(4, len(measured), of="candidates with FSP distances")
     depths = {len(one.candidate.fsp) for one in measured}
     if len(depths) > 1:
         raise SearchError(f"expected FSP distances of equally many cells, got {', '.join(map(str, sorted(depths)))}")

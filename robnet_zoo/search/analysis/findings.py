@@ -9,9 +9,8 @@ from robnet_zoo.documents import Document, Tuple
 from robnet_zoo.search.analysis.figure5 import density
 from robnet_zoo.search.analysis.figure6 import Budgets, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import fsp
-from robnet_zoo.search.analysis.observations import Observation, budget_groups, of_groups, uniform_groups
+from robnet_zoo.search.analysis.observations import Observation, Study
 from robnet_zoo.search.analysis.statistics import Estimate
-from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.space import Kind, SearchError
 
 Verdict = Literal["holds", "does not hold", "undecided"]
@@ -61,25 +60,23 @@ def together(verdicts: Iterable[Verdict]) -> Verdict:
     return "holds" if found == {"holds"} else "undecided"
 
 
-def findings(results: Sequence[StudyResult]) -> tuple[Finding, Finding, Finding]:
-    """All three, of the uniformly drawn groups of a search's results, one of each kind at most.
+def findings(studies: Sequence[Study]) -> tuple[Finding, Finding, Finding]:
+    """All three, of the uniformly drawn groups of a search's studies, one of each kind at most.
 
     The first and the second are about cell-based candidates, the third about cell-free ones, as in the paper.
     """
-    by_kind = {result.kind: result for result in results}
+    by_kind = {study.result.kind: study for study in studies}
     based, free = by_kind.get("cell_based"), by_kind.get("cell_free")
-    uniform = of_groups(based, uniform_groups(based)) if based else ()
-    budgeted = of_groups(based, budget_groups(based)) if based else ()
-    distances = of_groups(free, uniform_groups(free)) if free else ()
+    uniform = based.uniform if based else ()
     return (
         _or_missing("cell_based", based, density_finding(uniform)),
-        _or_missing("cell_based", based, direct_finding(uniform, budgeted)),
-        _or_missing("cell_free", free, fsp_finding(distances)),
+        _or_missing("cell_based", based, direct_finding(uniform, based.budgeted if based else ())),
+        _or_missing("cell_free", free, fsp_finding(free.uniform if free else ())),
     )
 
 
-def _or_missing(kind: Kind, result: StudyResult | None, finding: Finding) -> Finding:
-    if result is not None:
+def _or_missing(kind: Kind, study: Study | None, finding: Finding) -> Finding:
+    if study is not None:
         return finding
     missing = f"there is no {kind.replace('_', '-')} result"
     evidence = tuple(one.model_copy(update={"missing": missing}) for one in finding.evidence)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.genotype import Budget
@@ -62,25 +63,34 @@ def _measured(candidate: Candidate, accuracy: Accuracy | None, when: str) -> Acc
     return accuracy
 
 
-def observe(result: StudyResult, candidates: Iterable[Candidate] | None = None) -> tuple[Observation, ...]:
-    """The observations of candidates, by default of all; of an architecture that stands there twice, the first."""
+def observe(result: StudyResult, candidate: Candidate) -> Observation:
+    """The observation of a candidate."""
+    spec = result.spec(candidate)
+    convs = {name: spec.convs(name) for name in spec.cells}
+    depth = len(spec.layout)
+    return Observation(
+        candidate=candidate,
+        bits=bits(candidate.codes),
+        density=spec.density,
+        direct=sum(convs[name][0] for name in spec.layout) / depth,
+        skip=sum(convs[name][1] for name in spec.layout) / depth,
+        budget=spec.budget,
+        multiply_adds=multiply_adds(spec),
+        parameters=parameters(spec),
+    )
+
+
+def distinct(observations: Iterable[Observation]) -> tuple[Observation, ...]:
+    """Each architecture once: the first of those with one hash."""
     found: dict[str, Observation] = {}
-    for candidate in result.candidates if candidates is None else candidates:
-        if candidate.hash in found:
-            continue
-        spec = result.spec(candidate)
-        depth = len(spec.layout)
-        found[candidate.hash] = Observation(
-            candidate=candidate,
-            bits=bits(candidate.codes),
-            density=spec.density,
-            direct=spec.direct_convs / depth,
-            skip=spec.skip_convs / depth,
-            budget=spec.budget,
-            multiply_adds=multiply_adds(spec),
-            parameters=parameters(spec),
-        )
+    for one in observations:
+        found.setdefault(one.candidate.hash, one)
     return tuple(found.values())
+
+
+def finetuned(observations: Iterable[Observation]) -> list[Observation]:
+    """Those that were finetuned."""
+    return [one for one in observations if one.candidate.after is not None]
 
 
 def is_uniform(group: Group) -> bool:
@@ -90,24 +100,44 @@ def is_uniform(group: Group) -> bool:
     return group.sampler is None and drawn.kind == "uniform" and not bounded
 
 
-def uniform_groups(result: StudyResult) -> tuple[str, ...]:
-    """The groups that figures 3 to 5, 6a, 7 and 8 are about: `is_uniform`, without a budget."""
-    return tuple(group.name for group in result.branch.groups if is_uniform(group) and group.sampling.budget is None)
+@dataclass(frozen=True)
+class Study:
+    """A search's result with the observations of all its candidates, and which of them an analysis is about."""
 
+    result: StudyResult
+    observations: tuple[Observation, ...]
 
-def budget_groups(result: StudyResult) -> tuple[str, ...]:
-    """The groups that figure 6b is about: `is_uniform`, with a budget or without.
+    @classmethod
+    def of(cls, result: StudyResult) -> Self:
+        """The study of a result; it takes milliseconds a candidate."""
+        return cls(result, tuple(observe(result, candidate) for candidate in result.candidates))
 
-    A budget draws among all uniform α that keep it, so within a budget the candidates of both kinds are alike.
-    """
-    return tuple(group.name for group in result.branch.groups if is_uniform(group))
+    @property
+    def uniform_groups(self) -> tuple[str, ...]:
+        """What figures 3 to 5, 6a, 7 and 8 are about: groups that are `is_uniform`, without a budget."""
+        return tuple(name for name in self.budget_groups if self._group(name).sampling.budget is None)
 
+    @property
+    def budget_groups(self) -> tuple[str, ...]:
+        """What figure 6b is about: groups that are `is_uniform`, with a budget or without.
 
-def of_groups(result: StudyResult, names: Sequence[str]) -> tuple[Observation, ...]:
-    """The observations of the candidates of some groups."""
-    return observe(result, (candidate for candidate in result.candidates if candidate.group in names))
+        A budget draws among all uniform α that keep it, so within a budget the candidates of both kinds are alike.
+        """
+        return tuple(group.name for group in self.result.branch.groups if is_uniform(group))
 
+    def of_groups(self, *names: str) -> tuple[Observation, ...]:
+        """The candidates of some groups, each architecture once."""
+        return distinct(one for one in self.observations if one.candidate.group in names)
 
-def finetuned(observations: Iterable[Observation]) -> list[Observation]:
-    """Those that were finetuned."""
-    return [one for one in observations if one.candidate.after is not None]
+    @property
+    def uniform(self) -> tuple[Observation, ...]:
+        """The candidates of `uniform_groups`."""
+        return self.of_groups(*self.uniform_groups)
+
+    @property
+    def budgeted(self) -> tuple[Observation, ...]:
+        """The candidates of `budget_groups`."""
+        return self.of_groups(*self.budget_groups)
+
+    def _group(self, name: str) -> Group:
+        return next(group for group in self.result.branch.groups if group.name == name)

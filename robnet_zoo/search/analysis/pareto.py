@@ -32,7 +32,7 @@ def front(observations: Sequence[Observation]) -> Front:
     Raises SearchError without a finetuned candidate.
     """
     done = finetuned(observations)
-    at_least(1, len(done))
+    at_least(1, len(done), of="finetuned candidates")
     points: list[FrontPoint] = []
     for one in sorted(done, key=lambda one: (one.multiply_adds, -one.robust)):
         if not points or one.robust > points[-1].robust:

@@ -125,10 +125,10 @@ class Fit:
         return Estimate(value=value, low=value - reach, high=value + reach, n=self.n)
 
 
-def at_least(least: int, n: int) -> None:
-    """Raises SearchError for fewer than `least` candidates."""
+def at_least(least: int, n: int, *, of: str = "candidates") -> None:
+    """Raises SearchError for fewer than `least`."""
     if n < least:
-        raise SearchError(f"expected {least} or more candidates, got {n}")
+        raise SearchError(f"expected {least} or more {of}, got {n}")
 
 
 def _pairs(x: Values, y: Values, *, least: int) -> int:
