@@ -70,7 +70,7 @@ def before_after(observations: Sequence[Observation], found: Finetuning, *, key:
         figure, axes = _axes("robust accuracy before finetuning, %", ROBUST)
         ends = [min(*before, *after), max(*before, *after)]
         axes.plot(ends, ends, color=MUTED, linewidth=1, linestyle="--")
-        axes.annotate("no change", (ends[0], ends[0]), xytext=(10, 2), textcoords="offset points", color=MUTED)
+        axes.annotate("no change", (ends[0], ends[0]), xytext=(26, 1), textcoords="offset points", color=MUTED)
         _points(axes, before, after)
         gain = 100 * found.improvement.value
         alt = f"Robust accuracy before and after finetuning of {len(done):,} candidates; on average {gain:+.1f} points."

@@ -16,7 +16,7 @@ from robnet_zoo.search.analysis import (
     Estimate,
     Finding,
     Observation,
-    Study,
+    Observed,
     Verdict,
     budgets,
     convolutions,
@@ -68,7 +68,7 @@ def with_distances(signs: list[float], *, sign: float = 1.0):
 
 
 def observe(result: StudyResult) -> tuple[Observation, ...]:
-    return Study.of(result).observations
+    return Observed.of(result).observations
 
 
 # Closed forms and published numbers
@@ -177,13 +177,13 @@ def test_uniform_groups_are_those_without_bounds_and_samplers():
         Group(name="sought", count=1, sampler="tpe"),
     ]
     result = study(made(by_nothing), groups=groups)
-    assert Study.of(result).uniform_groups == ("uniform",)
-    assert Study.of(result).budget_groups == ("uniform", "small")
+    assert Observed.of(result).uniform_groups == ("uniform",)
+    assert Observed.of(result).budget_groups == ("uniform", "small")
 
 
 def test_architecture_that_stands_twice_counts_once():
     result = study(made(by_nothing), n=5)
-    twice = Study.of(result.model_copy(update={"candidates": result.candidates * 2}))
+    twice = Observed.of(result.model_copy(update={"candidates": result.candidates * 2}))
     assert len(twice.observations) == 10
     assert [one.candidate for one in twice.uniform] == list(result.candidates)
 
@@ -338,7 +338,7 @@ def test_fsp_needs_cells_of_one_depth():
     result = study(with_distances([1]), n=6, kind="cell_free")
     mixed = result.model_copy(update={"candidates": (*result.candidates[1:], one)})
     with pytest.raises(SearchError, match="expected FSP distances of equally many cells, got 1, 2"):
-        fsp(Study.of(mixed).observations)
+        fsp(Observed.of(mixed).observations)
     with pytest.raises(SearchError, match="expected 4 or more candidates with FSP distances, got 2"):
         fsp(observe(result)[:2])
 
@@ -393,7 +393,7 @@ def first(finding: Finding) -> Estimate:
     ("robust", "said"), [(by_density(1), "holds"), (by_density(-1), "does not hold"), (by_nothing, "undecided")]
 )
 def test_first_finding_is_judged_as_it_was_planted(robust: Robust, said: Verdict):
-    found = findings([Study.of(study(made(robust), n=120))])[0]
+    found = findings([Observed.of(study(made(robust), n=120))])[0]
     assert found.verdict == said
     assert first(found).n == 120
 
@@ -406,7 +406,7 @@ def test_second_finding_is_judged_as_it_was_planted(direct: float, skip: float, 
         Group(name="uniform", count=80),
         *(Group(name=one, count=60, sampling=Sampling(budget=one)) for one in ("small", "medium")),
     ]
-    found = findings([Study.of(study(made(by_convs(direct, skip, noise=0.01)), groups=groups))])[1]
+    found = findings([Observed.of(study(made(by_convs(direct, skip, noise=0.01)), groups=groups))])[1]
     small, medium, large, difference = found.evidence
     assert found.verdict == said
     assert (small.verdict, medium.verdict, difference.verdict) == (said, said, said)
@@ -418,7 +418,7 @@ def test_second_finding_is_judged_as_it_was_planted(direct: float, skip: float, 
 
 @pytest.mark.parametrize(("sign", "said"), [(1, "holds"), (-1, "does not hold"), (0, "undecided")])
 def test_third_finding_is_judged_as_it_was_planted(sign: float, said: Verdict):
-    found = findings([Study.of(study(with_distances([0, 0, 0, 1, 1, 1], sign=sign), n=60, kind="cell_free"))])[2]
+    found = findings([Observed.of(study(with_distances([0, 0, 0, 1, 1, 1], sign=sign), n=60, kind="cell_free"))])[2]
     assert found.verdict == said
     assert first(found).n == 60
 

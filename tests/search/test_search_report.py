@@ -143,8 +143,8 @@ def test_every_table_says_the_scale_but_that_of_the_differences(text):
     assert len(without) == 1
     assert "Where this search differs from the paper" in without[0]
     assert (
-        "Scale: cell-based, 4 channels, 6 cells, 32×32 pixels; finetuned 3 epochs on 1,234 images; PGD-7 at 8/255 on 500 "
-        "held-out images; seed 7, supernet ab12cd34ab12."
+        "Scale: cell-based, 4 channels, 6 cells, 32×32 pixels; finetuned 3 epochs on 1,234 images; PGD-7 at 8/255 on "
+        "500 held-out images; seed 7, supernet ab12cd34ab12."
     ) in text
 
 

@@ -1,6 +1,6 @@
 """What a search's candidates say: pure functions from observations to documents of numbers, one a figure of the paper.
 
-`Study.of(result).uniform` gives the observations that most of them are about. Each raises SearchError,
+`Observed.of(result).uniform` gives the observations that most of them are about. Each raises SearchError,
 one line that says what is missing, where there are too few.
 """
 
@@ -12,7 +12,7 @@ from robnet_zoo.search.analysis.figure5 import Density, density
 from robnet_zoo.search.analysis.figure6 import Budgets, Convolutions, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import Fsp, fsp
 from robnet_zoo.search.analysis.findings import Evidence, Finding, Verdict, findings, verdict
-from robnet_zoo.search.analysis.observations import Observation, Study
+from robnet_zoo.search.analysis.observations import Observation, Observed
 from robnet_zoo.search.analysis.pareto import Front, front
 from robnet_zoo.search.analysis.statistics import Correlation, Estimate
 
@@ -31,7 +31,7 @@ __all__ = [
     "Histogram",
     "LinearClassifier",
     "Observation",
-    "Study",
+    "Observed",
     "Verdict",
     "budgets",
     "convolutions",

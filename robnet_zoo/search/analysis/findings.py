@@ -9,7 +9,7 @@ from robnet_zoo.documents import Document, Tuple
 from robnet_zoo.search.analysis.figure5 import density
 from robnet_zoo.search.analysis.figure6 import Budgets, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import fsp
-from robnet_zoo.search.analysis.observations import Observation, Study
+from robnet_zoo.search.analysis.observations import Observation, Observed
 from robnet_zoo.search.analysis.statistics import Estimate
 from robnet_zoo.search.space import Kind, SearchError
 
@@ -60,12 +60,12 @@ def together(verdicts: Iterable[Verdict]) -> Verdict:
     return "holds" if found == {"holds"} else "undecided"
 
 
-def findings(studies: Sequence[Study]) -> tuple[Finding, Finding, Finding]:
-    """All three, of the uniformly drawn groups of a search's studies, one of each kind at most.
+def findings(searches: Sequence[Observed]) -> tuple[Finding, Finding, Finding]:
+    """All three, of the uniformly drawn groups of a search of each kind, or of one.
 
     The first and the second are about cell-based candidates, the third about cell-free ones, as in the paper.
     """
-    by_kind = {study.result.kind: study for study in studies}
+    by_kind = {search.result.kind: search for search in searches}
     based, free = by_kind.get("cell_based"), by_kind.get("cell_free")
     uniform = based.uniform if based else ()
     return (
@@ -75,8 +75,8 @@ def findings(studies: Sequence[Study]) -> tuple[Finding, Finding, Finding]:
     )
 
 
-def _or_missing(kind: Kind, study: Study | None, finding: Finding) -> Finding:
-    if study is not None:
+def _or_missing(kind: Kind, search: Observed | None, finding: Finding) -> Finding:
+    if search is not None:
         return finding
     missing = f"there is no {kind.replace('_', '-')} result"
     evidence = tuple(one.model_copy(update={"missing": missing}) for one in finding.evidence)

@@ -101,7 +101,7 @@ def is_uniform(group: Group) -> bool:
 
 
 @dataclass(frozen=True)
-class Study:
+class Observed:
     """A search's result with the observations of all its candidates, and which of them an analysis is about."""
 
     result: StudyResult
@@ -109,7 +109,7 @@ class Study:
 
     @classmethod
     def of(cls, result: StudyResult) -> Self:
-        """The study of a result; it takes milliseconds a candidate."""
+        """The observations of a result; they take milliseconds a candidate."""
         return cls(result, tuple(observe(result, candidate) for candidate in result.candidates))
 
     @property

@@ -99,19 +99,22 @@ def percent(value: float) -> str:
 
 def percents(estimate: Estimate) -> str:
     """`50.3 (49.8 to 50.9)`, in percent."""
-    return f"{percent(estimate.value)} ({percent(estimate.low)} to {percent(estimate.high)})"
+    return _with_interval(estimate, lambda value: f"{100 * value:.1f}")
 
 
 def points(estimate: Estimate) -> str:
     """`+1.23 (+0.95 to +1.51)`, in percentage points."""
-    return f"{100 * estimate.value:+.2f} ({100 * estimate.low:+.2f} to {100 * estimate.high:+.2f})"
+    return _with_interval(estimate, lambda value: f"{100 * value:+.2f}")
 
 
 def coefficient(estimate: Estimate | None) -> str:
     """`+0.65 (+0.60 to +0.70)`; a dash where there is none."""
-    if estimate is None:
-        return "–"
-    return f"{estimate.value:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})"
+    return "–" if estimate is None else _with_interval(estimate, lambda value: f"{value:+.2f}")
+
+
+def _with_interval(estimate: Estimate, written: Callable[[float], str]) -> str:
+    """A line may end before the interval, not within."""
+    return f"{written(estimate.value)} ({written(estimate.low)}\u00a0to\u00a0{written(estimate.high)})"
 
 
 def probability(p: float) -> str:

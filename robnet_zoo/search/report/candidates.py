@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.genotype import Genotype
-from robnet_zoo.search.analysis.observations import Observation, Study, finetuned
+from robnet_zoo.search.analysis.observations import Observation, Observed, finetuned
 from robnet_zoo.search.report.blocks import Block, Missing, Section, Table, percent
 from robnet_zoo.search.report.scale import HASH, kind, scale, scales
 from robnet_zoo.search.results import Candidate, StudyResult
@@ -15,14 +15,14 @@ TOP = 10
 Pick = tuple[Genotype, Candidate]
 
 
-def best(studies: Sequence[Study]) -> Section:
+def best(searches: Sequence[Observed]) -> Section:
     """The ten most robust candidates of each group."""
     blocks: list[Block] = []
-    for study in studies:
-        result = study.result
+    for search in searches:
+        result = search.result
         for group in result.branch.groups:
             title = f"{kind(result)}, group {group.name}"
-            done = sorted(finetuned(study.of_groups(group.name)), key=lambda one: -one.robust)
+            done = sorted(finetuned(search.of_groups(group.name)), key=lambda one: -one.robust)
             if done:
                 blocks.append(_table(result, title, done))
             else:

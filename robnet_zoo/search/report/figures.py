@@ -12,7 +12,7 @@ from robnet_zoo.search.analysis.figure4 import embedding, linear_classifier
 from robnet_zoo.search.analysis.figure5 import density
 from robnet_zoo.search.analysis.figure6 import budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import fsp
-from robnet_zoo.search.analysis.observations import Observation, Study, distinct, finetuned
+from robnet_zoo.search.analysis.observations import Observation, Observed, distinct, finetuned
 from robnet_zoo.search.analysis.pareto import front
 from robnet_zoo.search.report import paper
 from robnet_zoo.search.report.blocks import (
@@ -33,69 +33,80 @@ from robnet_zoo.search.results import StudyResult
 NUMBERS = ("number", "value (95 % interval)", "candidates")
 
 
-def sections(study: Study) -> list[Section]:
+def sections(search: Observed) -> list[Section]:
     """A section for each group of figures that a result's kind has in the paper, and one for the price."""
-    result, uniform = study.result, study.uniform
+    result, uniform, every = search.result, search.uniform, distinct(search.observations)
     of, key = kind(result), result.kind
-    found = [
+    filtered = " Which of them are finetuned, a filter chose." if _filtered(search) else ""
+    first = Section(
+        f"finetuning-{key}",
+        f"Finetuning, {of} (figure 3)",
+        _who(search) + filtered,
+        (
+            *or_missing("Before and after finetuning", lambda: _finetuning(result, uniform)),
+            *or_missing("Robust accuracy", lambda: _histogram(result, uniform)),
+        ),
+    )
+    last = Section(
+        f"front-{key}",
+        f"Robustness and its price, {of}",
+        "All finetuned candidates of all groups; multiply-adds are those of the search's network.",
+        or_missing("Pareto front", lambda: _front(result, every)),
+    )
+    return [first, *(_cell_based(search) if key == "cell_based" else _cell_free(search)), last]
+
+
+def _cell_based(search: Observed) -> list[Section]:
+    result, uniform = search.result, search.uniform
+    return [
         Section(
-            f"finetuning-{key}",
-            f"Finetuning, {of} (figure 3)",
-            _who(study) + (" Which of them are finetuned, a filter chose." if _filtered(study) else ""),
+            "alpha",
+            "The most and the least robust (figure 4)",
+            "The best and the worst 30 % of the candidates, as the paper's 300 and 300 of 1,000.",
             (
-                *or_missing("Before and after finetuning", lambda: _finetuning(result, uniform)),
-                *or_missing("Robust accuracy", lambda: _histogram(result, uniform)),
+                *or_missing("α in two dimensions", lambda: _embedding(result, uniform)),
+                *or_missing("A linear classifier of α", lambda: _classifier(result, uniform)),
             ),
+        ),
+        Section(
+            "density",
+            "Density (figure 5)",
+            "The share of the elements of α that are 1.",
+            or_missing("Density and robust accuracy", lambda: _density(result, uniform)),
+        ),
+        Section(
+            "convolutions",
+            "Convolutions on direct and on skip edges (figure 6)",
+            "An edge is direct if its target follows its source, otherwise it skips.",
+            (
+                *or_missing("Numbers of convolutions", lambda: _convolutions(result, uniform)),
+                *or_missing("Budgets", lambda: _budgets(result, search.budgeted)),
+            ),
+        ),
+    ]
+
+
+def _cell_free(search: Observed) -> list[Section]:
+    return [
+        Section(
+            "fsp",
+            "FSP distance (figures 7 and 8)",
+            "How far attacks move each cell's feature flow, against clean − robust accuracy, both before finetuning.",
+            or_missing("FSP distance by cell", lambda: _fsp(search.result, search.uniform)),
         )
     ]
-    if result.kind == "cell_based":
-        found += [
-            Section(
-                "alpha",
-                "The most and the least robust (figure 4)",
-                "The best and the worst 30 % of the candidates, as the paper's 300 and 300 of 1,000.",
-                (
-                    *or_missing("A linear classifier of α", lambda: _classifier(result, uniform)),
-                    *or_missing("α in two dimensions", lambda: _embedding(result, uniform)),
-                ),
-            ),
-            Section(
-                "density",
-                "Density (figure 5)",
-                "The share of the elements of α that are 1.",
-                or_missing("Density and robust accuracy", lambda: _density(result, uniform)),
-            ),
-            Section(
-                "convolutions",
-                "Convolutions on direct and on skip edges (figure 6)",
-                "An edge is direct if its target follows its source, otherwise it skips.",
-                (
-                    *or_missing("Numbers of convolutions", lambda: _convolutions(result, uniform)),
-                    *or_missing("Budgets", lambda: _budgets(result, study.budgeted)),
-                ),
-            ),
-        ]
-    else:
-        text = "Each cell's distance of clean and attacked feature flow against clean − robust accuracy, both before "
-        blocks = or_missing("FSP distance by cell", lambda: _fsp(result, uniform))
-        found.append(Section("fsp", "FSP distance (figures 7 and 8)", f"{text}finetuning.", blocks))
-    every = distinct(study.observations)
-    blocks = or_missing("Pareto front", lambda: _front(result, every))
-    text = "All finetuned candidates of all groups; multiply-adds are those of the search's network."
-    found.append(Section(f"front-{key}", f"Robustness and its price, {of}", text, blocks))
-    return found
 
 
-def _who(study: Study) -> str:
-    names, observations = study.uniform_groups, study.uniform
+def _who(search: Observed) -> str:
+    names, observations = search.uniform_groups, search.uniform
     if not names:
         return "No group is drawn uniformly without bounds, which is what this figure is about."
     done = len(finetuned(observations))
     return f"Groups that are drawn uniformly: {', '.join(names)}; {len(observations):,} candidates, {done:,} finetuned."
 
 
-def _filtered(study: Study) -> bool:
-    return any(group.filter for group in study.result.branch.groups if group.name in study.uniform_groups)
+def _filtered(search: Observed) -> bool:
+    return any(group.filter for group in search.result.branch.groups if group.name in search.uniform_groups)
 
 
 def _drawing(title: str, svg: str, note: str = "", *, wide: bool = False) -> Drawing:

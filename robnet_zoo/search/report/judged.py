@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robnet_zoo.search.analysis.findings import ENOUGH, Evidence, Finding, findings
-from robnet_zoo.search.analysis.observations import Study
+from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.report.blocks import Judged, Section, Table, coefficient, points
 from robnet_zoo.search.report.paper import FINDINGS
 from robnet_zoo.search.report.scale import scales
@@ -17,16 +17,16 @@ RULE = (
 )
 
 
-def judged(studies: Sequence[Study]) -> Section:
+def judged(searches: Sequence[Observed]) -> Section:
     """The section."""
-    blocks = tuple(_block(finding, studies) for finding in findings(studies))
+    blocks = tuple(_block(finding, searches) for finding in findings(searches))
     return Section("findings", "The paper's three findings", RULE, blocks)
 
 
-def _block(finding: Finding, studies: Sequence[Study]) -> Judged:
+def _block(finding: Finding, searches: Sequence[Observed]) -> Judged:
     rows = tuple(_row(one) for one in finding.evidence)
     columns = ("number", "estimate (95 % interval)", "candidates", "verdict", "role")
-    lines = scales([study.result for study in studies], "cell_free" if finding.number == 3 else "cell_based")
+    lines = scales([search.result for search in searches], "cell_free" if finding.number == 3 else "cell_based")
     title = f"Finding {finding.number}: rank correlations"
     if finding.number == 2:
         title += "; of convolutions, percentage points each"

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robnet_zoo.documents import write_atomically
-from robnet_zoo.search.analysis.observations import Study
+from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.report import figures
 from robnet_zoo.search.report.blocks import Section
 from robnet_zoo.search.report.candidates import Pick, best, picked
@@ -59,12 +59,12 @@ def _overview(result: StudyResult) -> str:
 
 
 def _sections(results: Sequence[StudyResult], picks: Sequence[Pick]) -> list[Section]:
-    studies = [Study.of(result) for result in results]
+    searches = [Observed.of(result) for result in results]
     return [
-        judged(studies),
-        searched(studies),
-        *(section for study in studies for section in figures.sections(study)),
-        best(studies),
+        judged(searches),
+        searched(searches),
+        *(section for search in searches for section in figures.sections(search)),
+        best(searches),
         picked(results, picks),
         differences(results),
         caveats(),

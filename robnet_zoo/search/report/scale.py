@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robnet_zoo.search.analysis.observations import Study
+from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.config import Group
 from robnet_zoo.search.report.blocks import Record, Section, Table, percent
 from robnet_zoo.search.results import StudyResult
@@ -35,30 +35,30 @@ def scales(results: Sequence[StudyResult], *kinds: str) -> str:
     return " ".join(scale(result) for result in results if result.kind in kinds)
 
 
-def searched(studies: Sequence[Study]) -> Section:
+def searched(searches: Sequence[Observed]) -> Section:
     """The section that says it."""
-    blocks = [block for study in studies for block in (_groups(study), _record(study.result))]
-    text = " ".join(dict.fromkeys(filter(None, (study.result.config.description for study in studies))))
+    blocks = [block for search in searches for block in (_groups(search), _record(search.result))]
+    text = " ".join(dict.fromkeys(filter(None, (search.result.config.description for search in searches))))
     return Section("searched", "What was searched", text, tuple(blocks))
 
 
-def _groups(study: Study) -> Table:
-    result, rows = study.result, []
+def _groups(search: Observed) -> Table:
+    result, rows = search.result, []
     for group in result.branch.groups:
         candidates = result.group(group.name)
         done = [one for one in candidates if one.after is not None]
         hours = sum(one.seconds for one in candidates) / 3600
         counts = (f"{group.count:,}", f"{len(candidates):,}", f"{len(done):,}", f"{hours:.1f}")
-        rows.append((group.name, drawn(group), _figures(study, group.name), *counts))
+        rows.append((group.name, drawn(group), _figures(search, group.name), *counts))
     columns = ("group", "drawn", "figures", "asked for", "candidates", "finetuned", "hours of work")
     return Table(f"Groups of {kind(result)} candidates", columns, tuple(rows), scale(result), texts=(0, 1, 2))
 
 
-def _figures(study: Study, group: str) -> str:
-    based = study.result.kind == "cell_based"
-    if group in study.uniform_groups:
+def _figures(search: Observed, group: str) -> str:
+    based = search.result.kind == "cell_based"
+    if group in search.uniform_groups:
         return "3 to 6" if based else "3, 7, 8"
-    return "6b" if based and group in study.budget_groups else "none"
+    return "6b" if based and group in search.budget_groups else "none"
 
 
 def drawn(group: Group) -> str:
