@@ -30,7 +30,7 @@ from robnet_zoo.search.report.blocks import (
 from robnet_zoo.search.report.scale import kind, scale
 from robnet_zoo.search.results import StudyResult
 
-NUMBERS = ("number", "value (95 % interval)", "candidates")
+NUMBERS = ("number", "value (95\u00a0% interval)", "candidates")
 
 
 def sections(search: Observed) -> list[Section]:
@@ -213,17 +213,13 @@ def _convolutions(result: StudyResult, observations: Sequence[Observation]) -> l
 
 def _budgets(result: StudyResult, observations: Sequence[Observation]) -> list[Block]:
     found = budgets(observations)
-    rows = tuple(
-        (
-            of.budget,
-            f"{of.n:,}",
-            percents(of.robust) if of.robust else "–",
-            coefficient(of.correlation),
-            coefficient(of.given_convs),
-        )
-        for of in found.budgets
+    rows = (
+        ("candidates", *(f"{of.n:,}" for of in found.budgets)),
+        ("robust accuracy, %", *(percents(of.robust) if of.robust else "–" for of in found.budgets)),
+        ("rank correlation", *(coefficient(of.correlation) for of in found.budgets)),
+        ("at equal numbers of convolutions", *(coefficient(of.given_convs) for of in found.budgets)),
     )
-    columns = ("budget", "candidates", "robust accuracy, %", "rank correlation", "at equal numbers of convolutions")
+    columns = ("number", *(of.budget for of in found.budgets))
     note = (
         "The rank correlation of robust accuracy with the share of convolutions that are on direct edges. The paper: "
         "positive under small and medium budgets, not obvious under the large one."
@@ -259,7 +255,7 @@ def _fsp(result: StudyResult, observations: Sequence[Observation]) -> list[Block
     return [
         _drawing("8. FSP distance and gap, cell by cell", pictures.fsp(observations, found), wide=True),
         Table("FSP distance and gap", NUMBERS, rows, scale(result), note),
-        Table("Cell by cell", ("cell", "rank correlation (95 % interval)", "p"), cells, scale(result)),
+        Table("Cell by cell", ("cell", "rank correlation (95\u00a0% interval)", "p"), cells, scale(result)),
     ]
 
 

@@ -25,7 +25,7 @@ def judged(searches: Sequence[Observed]) -> Section:
 
 def _block(finding: Finding, searches: Sequence[Observed]) -> Judged:
     rows = tuple(_row(one) for one in finding.evidence)
-    columns = ("number", "estimate (95 % interval)", "candidates", "verdict", "role")
+    columns = ("number", "estimate (95\u00a0% interval)", "candidates", "verdict", "role")
     lines = scales([search.result for search in searches], "cell_free" if finding.number == 3 else "cell_based")
     title = f"Finding {finding.number}: rank correlations"
     if finding.number == 2:
