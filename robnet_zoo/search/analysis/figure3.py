@@ -1,0 +1,81 @@
+"""What finetuning gives, and how robust accuracy is spread (paper, figure 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from robnet_zoo.documents import Document, Tuple
+from robnet_zoo.search.analysis.observations import Observation, finetuned
+from robnet_zoo.search.analysis.statistics import Correlation, Estimate, at_least, mean, proportion, spearman
+from robnet_zoo.search.space import SearchError
+
+BINS = 20
+
+
+class Finetuning(Document):
+    """Robust accuracy before and after finetuning (figure 3a), as shares of 1.
+
+    improvement: after - before, of each candidate. improved: the share of candidates that it is above 0 of. order: how
+    far the order before finetuning is that after it; none where one of the two does not vary.
+    """
+
+    before: Estimate
+    after: Estimate
+    improvement: Estimate
+    improved: Estimate
+    order: Correlation | None = None
+
+
+class Histogram(Document):
+    """Robust accuracy after finetuning (figure 3b), as shares of 1.
+
+    edges: of the bins, one more than counts. deviation: between candidates. noise: the deviation that drawing other
+    held-out images would give a single candidate, sqrt(a (1 - a) / images), mean over candidates; all candidates see
+    the same images, so the noise between two of them is less.
+    """
+
+    edges: Tuple[float]
+    counts: Tuple[int]
+    mean: Estimate
+    median: float
+    deviation: float
+    noise: float
+
+
+def finetuning(observations: Sequence[Observation]) -> Finetuning:
+    """Figure 3a. Raises SearchError for fewer than 2 finetuned candidates."""
+    done = [one for one in finetuned(observations) if one.candidate.before is not None]
+    at_least(2, len(done), of="finetuned candidates")
+    before, after = [one.before.robust for one in done], [one.robust for one in done]
+    gains = [b - a for a, b in zip(before, after, strict=True)]
+    order = None
+    with suppress(SearchError):
+        order = spearman(before, after)
+    return Finetuning(
+        before=mean(before),
+        after=mean(after),
+        improvement=mean(gains),
+        improved=proportion(sum(gain > 0 for gain in gains), len(gains)),
+        order=order,
+    )
+
+
+def histogram(observations: Sequence[Observation], *, images: int) -> Histogram:
+    """Figure 3b. images: held-out images. Raises SearchError for fewer than 2 finetuned candidates."""
+    robust = np.array([one.robust for one in finetuned(observations)])
+    at_least(2, len(robust), of="finetuned candidates")
+    average = mean(robust)
+    counts, edges = np.histogram(robust, bins=BINS)
+    noise = float(np.mean([math.sqrt(a * (1 - a) / images) for a in robust.tolist()]))
+    return Histogram(
+        edges=edges.tolist(),
+        counts=counts.tolist(),
+        mean=average,
+        median=float(np.median(robust)),
+        deviation=float(np.std(robust, ddof=1)),
+        noise=noise,
+    )

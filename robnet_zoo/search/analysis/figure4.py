@@ -1,0 +1,156 @@
+"""The most and the least robust architectures: can α tell them apart (paper, section 3.3 and figure 4)?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from scipy import stats
+from sklearn.linear_model import SGDClassifier
+from sklearn.manifold import TSNE
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from robnet_zoo.documents import Document, Tuple
+from robnet_zoo.search.analysis.observations import Observation, finetuned
+from robnet_zoo.search.analysis.statistics import Estimate, Floats, proportion
+from robnet_zoo.search.space import SearchError, SearchSpace
+
+SHARE = 0.3  # 300 of the paper's 1,000 at either end
+LEAST = 5  # architectures at either end
+FOLDS = 10
+PERMUTATIONS = 1000
+PERPLEXITY = 30.0
+
+Labels = npt.NDArray[np.int64]
+
+
+class Weight(Document):
+    """The weight of one element of α. cell: its depth, in a cell-free space."""
+
+    cell: int | None = None
+    edge: str
+    operation: str
+    value: float
+
+
+class LinearClassifier(Document):
+    """A linear classifier of the most robust candidates (1) and the least robust ones (-1) by α (figure 4b).
+
+    each: candidates of either label. training: accuracy on the candidates that it was fitted to, which is what the
+    paper gives. validated: accuracy on candidates that it was not fitted to, by cross-validation in `folds`; 0.5 is
+    chance. The intervals are exact for independent outcomes. positive: the share of the weights above 0, and p of a
+    share as far from a half if signs were drawn like coins; weights of one classifier are not independent.
+    """
+
+    each: int
+    training: Estimate
+    validated: Estimate
+    folds: int
+    weights: Tuple[Weight]
+    positive: Estimate
+    p: Annotated[float, Field(ge=0, le=1)]
+
+
+class Embedding(Document):
+    """t-SNE of the same candidates' α (van der Maaten and Hinton, 2008; figure 4a), and a number for what it shows.
+
+    points: (x, y) of each, the most robust first; labels: 1 or -1. neighbours: how often the nearest other candidate,
+    by the number of elements of α that differ, has the same label, where several are equally near the mean over them.
+    chance: what labels in random order give on average; p: how often, of 1,000 such orders, they give as much.
+    """
+
+    points: Tuple[Annotated[tuple[float, float], Field(strict=False)]]
+    labels: Tuple[int]
+    neighbours: float
+    chance: float
+    p: float
+
+
+def ends(observations: Sequence[Observation], *, share: float = SHARE) -> tuple[list[Observation], Labels]:
+    """The most robust candidates, then the least robust ones, `share` of all finetuned ones each; labels 1 and -1.
+
+    Raises SearchError for fewer than 5 at either end, and if the ends do not differ.
+    """
+    order = sorted(finetuned(observations), key=lambda one: -one.robust)
+    each = round(share * len(order))
+    if each < LEAST:
+        needed = next(n for n in range(1, 10_000) if round(share * n) >= LEAST)
+        raise SearchError(f"expected {needed} or more finetuned candidates, got {len(order)}")
+    chosen = [*order[:each], *order[-each:]]
+    if chosen[each - 1].robust <= chosen[each].robust:
+        raise SearchError("expected more and less robust candidates, got the same robust accuracy at both ends")
+    return chosen, np.repeat([1, -1], each).astype(np.int64)
+
+
+def linear_classifier(
+    observations: Sequence[Observation], space: SearchSpace, *, share: float = SHARE, seed: int = 0
+) -> LinearClassifier:
+    """Figure 4b, with the paper's classifier (scikit-learn's SGDClassifier) and averaged weights. Raises as `ends`."""
+    chosen, labels = ends(observations, share=share)
+    alpha = _alpha(chosen)
+    model = SGDClassifier(average=True, random_state=seed)
+    folds = min(FOLDS, len(labels) // 2)
+    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    validated = cross_val_predict(model, alpha, labels, cv=split)
+    model.fit(alpha, labels)
+    values = [float(value) for value in model.coef_[0]]
+    columns = [column.split(" ") for column in space.columns] * space.cells
+    weights = [
+        Weight(
+            cell=None if space.kind == "cell_based" else place // space.bits,
+            edge=edge,
+            operation=operation,
+            value=value,
+        )
+        for place, ((edge, operation), value) in enumerate(zip(columns, values, strict=True))
+    ]
+    above = sum(value > 0 for value in values)
+    return LinearClassifier(
+        each=len(labels) // 2,
+        training=proportion(int((model.predict(alpha) == labels).sum()), len(labels)),
+        validated=proportion(int((validated == labels).sum()), len(labels)),
+        folds=folds,
+        weights=tuple(weights),
+        positive=proportion(above, len(values)),
+        p=float(stats.binomtest(above, len(values)).pvalue),
+    )
+
+
+def embedding(observations: Sequence[Observation], *, share: float = SHARE, seed: int = 0) -> Embedding:
+    """Figure 4a. Raises as `ends`."""
+    chosen, labels = ends(observations, share=share)
+    alpha = _alpha(chosen)
+    perplexity = min(PERPLEXITY, (len(labels) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(alpha)
+    nearest = _nearest(alpha)
+    same = _same(nearest, labels)
+    generator = np.random.default_rng(seed)
+    shuffled = [_same(nearest, generator.permutation(labels)) for _ in range(PERMUTATIONS)]
+    each = len(labels) // 2
+    return Embedding(
+        points=tuple((float(x), float(y)) for x, y in points),
+        labels=labels.tolist(),
+        neighbours=same,
+        chance=(each - 1) / (2 * each - 1),
+        p=(1 + sum(one >= same for one in shuffled)) / (1 + PERMUTATIONS),
+    )
+
+
+def _alpha(observations: Sequence[Observation]) -> Floats:
+    return np.array([one.bits for one in observations], dtype=np.float64)  # (n, bits)
+
+
+def _nearest(alpha: Floats) -> Floats:
+    """(n, n): a row's nearest other rows share a 1."""
+    ones = alpha.sum(axis=1)
+    distance = ones[:, None] + ones[None, :] - 2 * alpha @ alpha.T
+    np.fill_diagonal(distance, np.inf)
+    nearest = (distance == distance.min(axis=1, keepdims=True)).astype(np.float64)
+    return nearest / nearest.sum(axis=1, keepdims=True)
+
+
+def _same(nearest: Floats, labels: Labels) -> float:
+    return float(0.5 + 0.5 * (labels @ nearest @ labels) / len(labels))

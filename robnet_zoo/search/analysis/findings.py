@@ -1,0 +1,168 @@
+"""The paper's three findings, judged by what a search found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from robnet_zoo.documents import Document, Tuple
+from robnet_zoo.search.analysis.figure5 import density
+from robnet_zoo.search.analysis.figure6 import Budgets, budgets, convolutions
+from robnet_zoo.search.analysis.figure7 import fsp
+from robnet_zoo.search.analysis.observations import Observation, Observed
+from robnet_zoo.search.analysis.statistics import Estimate
+from robnet_zoo.search.space import Kind, SearchError
+
+Verdict = Literal["holds", "does not hold", "undecided"]
+
+ENOUGH = 25  # observations below which the intervals of rank correlations cover less than they say
+
+
+class Evidence(Document):
+    """A number that is above 0 if a finding holds.
+
+    deciding: whether the finding's verdict comes from it; others are told beside. verdict: of this number alone.
+    estimate: none where it could not be had, and `missing` says why.
+    """
+
+    name: str
+    estimate: Estimate | None = None
+    verdict: Verdict
+    deciding: bool = True
+    missing: str = ""
+
+
+class Finding(Document):
+    """A finding of the paper (section 1), what is claimed of which numbers, and whether they bear it out."""
+
+    number: Literal[1, 2, 3]
+    claim: str
+    verdict: Verdict
+    evidence: Tuple[Evidence]
+
+
+def verdict(estimate: Estimate | None) -> Verdict:
+    """Of a number that is claimed to be above 0, by its 95 % interval.
+
+    `holds` if the whole interval is above 0, `does not hold` if it is below 0, and `undecided` if 0 is within, or if
+    there are fewer than 25 observations, or none.
+    """
+    if estimate is None or estimate.n < ENOUGH:
+        return "undecided"
+    return "holds" if estimate.low > 0 else "does not hold" if estimate.high < 0 else "undecided"
+
+
+def together(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of a claim that several numbers are above 0: it holds if each does, does not if one does not."""
+    found = set(verdicts)
+    if "does not hold" in found:
+        return "does not hold"
+    return "holds" if found == {"holds"} else "undecided"
+
+
+def findings(searches: Sequence[Observed]) -> tuple[Finding, Finding, Finding]:
+    """All three, of the uniformly drawn groups of a search of each kind, or of one.
+
+    The first and the second are about cell-based candidates, the third about cell-free ones, as in the paper.
+    """
+    by_kind = {search.result.kind: search for search in searches}
+    based, free = by_kind.get("cell_based"), by_kind.get("cell_free")
+    uniform = based.uniform if based else ()
+    return (
+        _or_missing("cell_based", based, density_finding(uniform)),
+        _or_missing("cell_based", based, direct_finding(uniform, based.budgeted if based else ())),
+        _or_missing("cell_free", free, fsp_finding(free.uniform if free else ())),
+    )
+
+
+def _or_missing(kind: Kind, search: Observed | None, finding: Finding) -> Finding:
+    if search is not None:
+        return finding
+    missing = f"there is no {kind.replace('_', '-')} result"
+    evidence = tuple(one.model_copy(update={"missing": missing}) for one in finding.evidence)
+    return finding.model_copy(update={"evidence": evidence})
+
+
+def density_finding(observations: Sequence[Observation]) -> Finding:
+    """Finding 1, by the rank correlation of density and robust accuracy (figure 5)."""
+    claim = "Densely connected architectures are more robust: density correlates positively with robust accuracy."
+    names = ("density and robust accuracy", "the same at equal numbers of convolutions")
+    try:
+        found = density(observations)
+    except SearchError as error:
+        return _finding(1, claim, (_missing(names[0], error), _missing(names[1], error, deciding=False)))
+    return _finding(
+        1, claim, (_evidence(names[0], found.spearman), _evidence(names[1], found.given_convs, deciding=False))
+    )
+
+
+def direct_finding(uniform: Sequence[Observation], budgeted: Sequence[Observation]) -> Finding:
+    """Finding 2, by the rank correlations of the share of direct convolutions and robust accuracy under the small and
+    under the medium budget (figure 6b), both of which must hold.
+
+    Told beside: under the large budget, of which the paper says that it is not obvious, and by how much a convolution
+    on a direct edge adds more than one on a skip edge (figure 6a).
+    """
+    claim = (
+        "Under small and medium budgets, convolutions belong on direct edges: their share of the convolutions "
+        "correlates positively with robust accuracy."
+    )
+    evidence: list[Evidence] = []
+    of: Budgets | SearchError
+    try:
+        of = budgets(budgeted)
+    except SearchError as error:
+        of = error
+    for name, deciding in (("small", True), ("medium", True), ("large", False)):
+        title = f"share of direct convolutions and robust accuracy, {name} budget"
+        if isinstance(of, SearchError):
+            evidence.append(_missing(title, of, deciding=deciding))
+            continue
+        one = next(one for one in of.budgets if one.budget == name)
+        missing = f"expected 4 or more candidates that differ, got {one.n}"
+        evidence.append(_evidence(title, one.correlation, deciding=deciding, missing=missing))
+    title = "robust accuracy for a convolution more, direct minus skip edges"
+    try:
+        evidence.append(_evidence(title, convolutions(uniform).difference, deciding=False))
+    except SearchError as error:
+        evidence.append(_missing(title, error, deciding=False))
+    return _finding(2, claim, evidence)
+
+
+def fsp_finding(observations: Sequence[Observation], *, last: int | None = None) -> Finding:
+    """Finding 3, by the rank correlation of the mean FSP distance of the deeper cells and the gap (figures 7 and 8)."""
+    claim = (
+        "A robust network has a small FSP distance in its deeper cells: the distance correlates positively with the "
+        "gap of clean and robust accuracy."
+    )
+    names = ("FSP distance of the deeper cells and gap", "the same at equal clean accuracy", "trend over depth")
+    try:
+        found = fsp(observations, last=last)
+    except SearchError as error:
+        return _finding(3, claim, [_missing(name, error, deciding=name == names[0]) for name in names])
+    return _finding(
+        3,
+        claim,
+        (
+            _evidence(names[0], found.deep),
+            _evidence(names[1], found.given_clean, deciding=False),
+            _evidence(names[2], found.trend, deciding=False),
+        ),
+    )
+
+
+def _finding(number: Literal[1, 2, 3], claim: str, evidence: Iterable[Evidence]) -> Finding:
+    evidence = tuple(evidence)
+    decided = together(one.verdict for one in evidence if one.deciding)
+    return Finding(number=number, claim=claim, verdict=decided, evidence=evidence)
+
+
+def _evidence(
+    name: str, estimate: Estimate | None, *, deciding: bool = True, missing: str = "it cannot be told apart"
+) -> Evidence:
+    missing = "" if estimate else missing
+    return Evidence(name=name, estimate=estimate, verdict=verdict(estimate), deciding=deciding, missing=missing)
+
+
+def _missing(name: str, error: SearchError, *, deciding: bool = True) -> Evidence:
+    return Evidence(name=name, estimate=None, verdict="undecided", deciding=deciding, missing=str(error))

@@ -1,0 +1,147 @@
+"""Estimates with 95 % intervals: means, shares, rank correlations, least squares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from scipy import stats
+
+from robnet_zoo.documents import Document
+from robnet_zoo.search.space import SearchError
+
+LEVEL = 0.95  # of every interval
+NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))
+Floats = npt.NDArray[np.float64]
+Values = Sequence[float] | Floats
+
+
+class Estimate(Document):
+    """A number, the 95 % interval around it, and from how many observations it is."""
+
+    value: float
+    low: float
+    high: float
+    n: Annotated[int, Field(ge=1)]
+
+
+class Correlation(Estimate):
+    """p: of a correlation as large, of either sign, where there is none."""
+
+    p: float
+
+
+def mean(values: Values) -> Estimate:
+    """The mean with Student's interval. Raises SearchError for fewer than 2 values."""
+    n = len(values)
+    at_least(2, n)
+    middle, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(n)
+    reach = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * error
+    return Estimate(value=middle, low=middle - reach, high=middle + reach, n=n)
+
+
+def proportion(right: int, n: int) -> Estimate:
+    """The share of `right` in n with the exact interval (Clopper and Pearson, 1934). Raises SearchError for n = 0."""
+    at_least(1, n)
+    interval = stats.binomtest(right, n).proportion_ci(confidence_level=LEVEL, method="exact")
+    return Estimate(value=right / n, low=float(interval.low), high=float(interval.high), n=n)
+
+
+def spearman(x: Values, y: Values) -> Correlation:
+    """Spearman's rank correlation.
+
+    The interval is Fisher's, with the standard error sqrt((1 + r^2/2) / (n - 3)) of Bonett and Wright (2000); p is of
+    Student's t. Raises SearchError for fewer than 4 pairs, and where one of the two does not vary.
+    """
+    n = _pairs(x, y, least=4)
+    found = stats.spearmanr(x, y)
+    r = float(found.statistic)
+    low, high = _fisher(r, math.sqrt((1 + r * r / 2) / (n - 3)), largest=1 - 12 / (n**3 - n))
+    return Correlation(value=r, low=low, high=high, n=n, p=float(found.pvalue))
+
+
+def kendall(x: Values, y: Values) -> Correlation:
+    """Kendall's rank correlation, tau-b.
+
+    The interval is Fisher's, with the standard error sqrt(0.437 / (n - 4)) (Fieller, Hartley and Pearson, 1957).
+    Raises SearchError for fewer than 5 pairs, and where one of the two does not vary.
+    """
+    n = _pairs(x, y, least=5)
+    found = stats.kendalltau(x, y)
+    r = float(found.statistic)
+    low, high = _fisher(r, math.sqrt(0.437 / (n - 4)), largest=1 - 4 / (n * n - n))
+    return Correlation(value=r, low=low, high=high, n=n, p=float(found.pvalue))
+
+
+def partial_spearman(x: Values, y: Values, given: Values) -> Correlation:
+    """The rank correlation of x and y at equal `given`: the partial correlation of the ranks (Kendall, 1942).
+
+    The interval is that of `spearman` for one observation less. Raises SearchError for fewer than 5 observations,
+    where one of the three does not vary, and where `given` puts x or y in order already.
+    """
+    n = _pairs(x, y, least=5)
+    xy, xz, yz = spearman(x, y).value, spearman(x, given).value, spearman(y, given).value
+    left = (1 - xz * xz) * (1 - yz * yz)
+    if left < 1e-9:
+        raise SearchError("expected values that vary beside what they are compared at, got the same order")
+    r = max(-1.0, min(1.0, (xy - xz * yz) / math.sqrt(left)))
+    low, high = _fisher(r, math.sqrt((1 + r * r / 2) / (n - 4)), largest=1 - 12 / (n**3 - n))
+    t = r * math.sqrt((n - 3) / max(1 - r * r, 1e-12))
+    return Correlation(value=r, low=low, high=high, n=n, p=float(2 * stats.t.sf(abs(t), n - 3)))
+
+
+class Fit:
+    """Least squares of y, (n,), on a constant and the columns of x, (n, k): `coefficients` (1 + k), `covariance`.
+
+    The covariance is HC3 (MacKinnon and White, 1985), as accuracies scatter more where they are low. Raises SearchError
+    for fewer than k + 3 observations, for columns that are sums of others, and where one observation alone decides.
+    """
+
+    def __init__(self, x: Floats, y: Floats) -> None:
+        design = np.column_stack([np.ones(len(x)), x])  # (n, 1 + k)
+        self.n = len(design)
+        at_least(design.shape[1] + 2, self.n)
+        if np.linalg.matrix_rank(design) < design.shape[1]:
+            raise SearchError("expected counts that vary apart from each other, got one that follows from the others")
+        inverse = np.linalg.inv(design.T @ design)
+        self.coefficients = inverse @ design.T @ y
+        residuals = y - design @ self.coefficients
+        left = 1 - np.einsum("ij,jk,ik->i", design, inverse, design)  # 1 - leverage
+        if left.min() < 1e-9:
+            raise SearchError("expected several candidates with each count, got a count that one alone has")
+        self.covariance = inverse @ (design.T * (residuals / left) ** 2) @ design @ inverse
+        total = float(((y - y.mean()) ** 2).sum())
+        self.explained = 1 - float((residuals**2).sum()) / total if total else 0.0
+
+    def combination(self, weights: Values) -> Estimate:
+        """A weighted sum of the coefficients, the constant's first, with Student's interval."""
+        w = np.asarray(weights, dtype=np.float64)
+        value, error = float(w @ self.coefficients), math.sqrt(max(float(w @ self.covariance @ w), 0.0))
+        reach = float(stats.t.ppf(0.5 + LEVEL / 2, self.n - len(w))) * error
+        return Estimate(value=value, low=value - reach, high=value + reach, n=self.n)
+
+
+def at_least(least: int, n: int, *, of: str = "candidates") -> None:
+    """Raises SearchError for fewer than `least`."""
+    if n < least:
+        raise SearchError(f"expected {least} or more {of}, got {n}")
+
+
+def _pairs(x: Values, y: Values, *, least: int) -> int:
+    if len(x) != len(y):
+        raise ValueError(f"expected pairs, got {len(x)} and {len(y)} values")
+    at_least(least, len(x))
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        raise SearchError(f"expected values that differ, got the same one of all {len(x)} candidates")
+    return len(x)
+
+
+def _fisher(r: float, error: float, *, largest: float) -> tuple[float, float]:
+    """The interval of a correlation. largest: the largest below a perfect one, whose interval a perfect one gets too,
+    but for the end that it reaches itself."""
+    z = math.atanh(max(-largest, min(largest, r)))
+    return min(r, math.tanh(z - NORMAL * error)), max(r, math.tanh(z + NORMAL * error))

@@ -1,0 +1,122 @@
+"""What a page is made of, and how numbers are written in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from robnet_zoo.search.analysis.findings import Verdict
+from robnet_zoo.search.analysis.statistics import Estimate
+from robnet_zoo.search.space import SearchError
+
+
+@dataclass(frozen=True)
+class Table:
+    """columns: heads. texts: places of the columns that hold text; the others hold numbers. note: what they mean.
+
+    scale: of the search that the numbers are from; empty where they are of several.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    scale: str
+    note: str = ""
+    texts: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure. number: the paper's. wide: takes the whole width."""
+
+    title: str
+    svg: Markup
+    note: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """(what, value) in a list."""
+
+    title: str
+    fields: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Notes:
+    """A list of sentences."""
+
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not there, and why."""
+
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A finding: its claim, the verdict, what the paper found, and the numbers."""
+
+    number: int
+    claim: str
+    verdict: Verdict
+    paper: str
+    table: Table
+
+
+Block = Table | Drawing | Record | Notes | Missing | Judged
+
+
+@dataclass(frozen=True)
+class Section:
+    """key: its anchor."""
+
+    key: str
+    title: str
+    intro: str
+    blocks: tuple[Block, ...]
+
+
+def or_missing(title: str, build: Callable[[], Sequence[Block]]) -> tuple[Block, ...]:
+    """What `build` gives or, where there are too few candidates for it, a block that says so."""
+    try:
+        return tuple(build())
+    except SearchError as error:
+        return (Missing(title, str(error)),)
+
+
+def percent(value: float) -> str:
+    """A share of 1 in percent."""
+    return f"{100 * value:.1f}"
+
+
+def percents(estimate: Estimate) -> str:
+    """`50.3 (49.8 to 50.9)`, in percent."""
+    return _with_interval(estimate, lambda value: f"{100 * value:.1f}")
+
+
+def points(estimate: Estimate) -> str:
+    """`+1.23 (+0.95 to +1.51)`, in percentage points."""
+    return _with_interval(estimate, lambda value: f"{100 * value:+.2f}")
+
+
+def coefficient(estimate: Estimate | None) -> str:
+    """`+0.65 (+0.60 to +0.70)`; a dash where there is none."""
+    return "–" if estimate is None else _with_interval(estimate, lambda value: f"{value:+.2f}")
+
+
+def _with_interval(estimate: Estimate, written: Callable[[float], str]) -> str:
+    """A line may end before the interval, not within."""
+    return f"{written(estimate.value)} ({written(estimate.low)}\u00a0to\u00a0{written(estimate.high)})"
+
+
+def probability(p: float) -> str:
+    """`0.012`, `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
