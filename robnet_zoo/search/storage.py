@@ -21,6 +21,7 @@ FORMS = "a path, sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH
 SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres", "journal")
 LOCKED = 120  # seconds that others may keep a SQLite file locked
 CONNECT = 10  # seconds that a server may take to answer
+ABANDONED = 30  # seconds after which a journal's lock counts as left behind by a killed writer
 RACES = 10  # times that others may be creating the same tables
 TABLES = {"studies", "trials", "version_info", "alembic_version"}  # some that Optuna creates
 JOURNAL = b'{"op_code":'  # how every line of a journal begins
@@ -122,7 +123,7 @@ class _Lock(JournalFileOpenLock):
     """Optuna's lock; who takes it removes the line that a killed writer left half written, which none could read."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path), grace_period=ABANDONED)
         self._path = path
 
     def acquire(self) -> bool:
@@ -141,6 +142,8 @@ class _Lock(JournalFileOpenLock):
 
 
 def _journal(name: str) -> JournalStorage:
+    if not name:
+        raise SearchError(f"journal: expected a path, as in {FORMS}")
     path = Path(name).absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
