@@ -1,0 +1,122 @@
+"""What a study is to find out, and the choice of its next architecture where a sampler makes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+
+from robnet_zoo.search.config import Group, SearchConfig
+from robnet_zoo.search.sampling import sample
+from robnet_zoo.search.space import Kind, SearchSpace, bits
+
+GENERATIONS = 10  # that NSGA-II gets at least, in which a group of less than 500 has fewer than Optuna's 50 a time
+BIT = CategoricalDistribution((0, 1))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The candidates of a group, and what their results depend on.
+
+    candidates: index and codes of each; none where the group's sampler chooses. phase: of work on a group that takes
+    several, such as `scores` and then `finetuned`; each is a study of its own. inputs: what results depend on beside
+    the config, by name, such as the sha256 of weights and images.
+    """
+
+    config: SearchConfig
+    kind: Kind
+    group: Group
+    candidates: tuple[tuple[int, tuple[str, ...]], ...] | None
+    phase: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.candidates is None and self.group.sampler is None:
+            raise ValueError(f"group {self.group.name} has no sampler that could choose its candidates")
+        if self.candidates is not None and len({index for index, _ in self.candidates}) < len(self.candidates):
+            raise ValueError("expected each index once")
+
+    @classmethod
+    def of(
+        cls, config: SearchConfig, kind: Kind, group: Group, *, phase: str = "", inputs: Mapping[str, str] | None = None
+    ) -> Self:
+        """The plan of a whole group, the same one for the same config. Raises SearchError where sampling does."""
+        drawn = None
+        if group.sampler is None:
+            seed = f"{config.seed}/{kind}/{group.name}"
+            codes = sample(config.space(kind), group.sampling, group.count, seed=seed, full=config.full)
+            drawn = tuple(enumerate(codes))
+        return cls(config, kind, group, drawn, phase, inputs or {})
+
+    def then(self, candidates: Collection[tuple[int, tuple[str, ...]]], *, phase: str) -> Self:
+        """The plan of a later phase for some of the candidates, which keep their indices."""
+        return replace(self, candidates=tuple(candidates), phase=phase)
+
+    @property
+    def name(self) -> str:
+        """Of the study: `config/kind/group`, and the phase."""
+        return "/".join(part for part in (self.config.name, self.kind, self.group.name, self.phase) if part)
+
+    @property
+    def total(self) -> int:
+        """How many candidates are wanted."""
+        return self.group.count if self.candidates is None else len(self.candidates)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """Where the candidates are from."""
+        return self.config.space(self.kind)
+
+    @property
+    def directions(self) -> list[Literal["minimize", "maximize"]]:
+        """Of robust accuracy, and of multiply-adds where NSGA-II weighs both."""
+        return ["maximize", "minimize"] if self.candidates is None and self.group.sampler == "nsga2" else ["maximize"]
+
+    @cached_property
+    def basis(self) -> dict[str, str]:
+        """What may not change while the study is worked on: sha256 by name."""
+        config = self.config.model_dump(mode="json", include={"seed", "network", "full", "images", "evaluation"})
+        config["space"] = self.space.model_dump(mode="json")
+        config["supernet"] = self.config.branch(self.kind).supernet.model_dump(mode="json")
+        config["group"] = self.group.model_dump(mode="json")
+        return {"config": _sha256(config), "candidates": _sha256(self.candidates), **self.inputs}
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all bits of an architecture, cell after cell."""
+        if self.kind == "cell_based":
+            return self.space.columns
+        return tuple(f"cell_{cell} {column}" for cell in range(self.space.cells) for column in self.space.columns)
+
+    def parameters(self, codes: tuple[str, ...]) -> dict[str, int]:
+        """An architecture as Optuna's parameters."""
+        return dict(zip(self.columns, bits(codes), strict=True))
+
+    def choose(self, study: optuna.Study, trial: optuna.Trial) -> tuple[str, ...]:
+        """The codes that the sampler wants to try next.
+
+        Its random numbers are keyed by the trial, so that workers differ and a restart goes on as if there was none.
+        """
+        study.sampler = self._sampler(int(_sha256([self.config.seed, self.name, trial.number])[:8], 16))
+        chosen = [trial.suggest_categorical(column, BIT.choices) for column in self.columns]
+        size = self.space.bits
+        return tuple(self.space.code(chosen[start : start + size]) for start in range(0, len(chosen), size))  # type: ignore[arg-type]
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the two options, before 5.0
+            if self.group.sampler == "nsga2":
+                return NSGAIISampler(seed=seed, population_size=max(4, min(50, self.group.count // GENERATIONS)))
+            return TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

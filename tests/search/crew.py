@@ -1,0 +1,127 @@
+"""Worker processes for tests of studies: they evaluate by a formula and write down when they begin and end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import Counter
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from robnet_zoo.genotype import NetworkConfig
+from robnet_zoo.search.config import Evaluation, Group, SearchConfig
+from robnet_zoo.search.life import Pace
+from robnet_zoo.search.plan import Plan
+from robnet_zoo.search.results import Accuracy, Candidate
+from robnet_zoo.search.study import Claim, Study, work
+from robnet_zoo.training.recipe import load_recipe
+from robnet_zoo.zoo import load_spec
+
+PROCESSES = multiprocessing.get_context("forkserver")  # clean processes that need not load torch again
+PROCESSES.set_forkserver_preload(["robnet_zoo.search.study", "robnet_zoo.zoo", "psycopg"])
+FAST = Pace(interval=0.2, grace=60)
+NETWORK = load_spec("robnet_large").network.model_copy(update={"channels": 4, "depth": 3, "reductions": (1,)})
+
+
+def config(
+    group: Group, *, kind: str = "cell_based", network: NetworkConfig = NETWORK, **changes: object
+) -> SearchConfig:
+    recipe = load_recipe("fast")
+    return SearchConfig.parse(
+        {
+            "schema_version": 1,
+            "name": "trial",
+            "nodes": 2,
+            "network": network,
+            "full": network,
+            "evaluation": Evaluation(finetune=recipe),
+            "branches": [{"kind": kind, "supernet": recipe, "groups": [group]}],
+            **changes,
+        }
+    )
+
+
+def plan(count: int = 24, **changes: object) -> Plan:
+    """Candidates that were drawn beforehand."""
+    group = Group(name="drawn", count=count)
+    return Plan.of(config(group, **changes), "cell_based", group)
+
+
+def accuracy(claim: Claim) -> Accuracy:
+    """The objective: architectures are the better, the denser they are."""
+    return Accuracy(clean=1, robust=claim.spec.density)
+
+
+def judged(claim: Claim) -> Candidate:
+    """An evaluation that takes no time."""
+    return claim.candidate.model_copy(update={"after": accuracy(claim)})
+
+
+class Noted:
+    """An evaluation that takes a while and leaves a line when it begins and one when it ends."""
+
+    def __init__(self, log: Path, seconds: float) -> None:
+        self.log = log
+        self.seconds = seconds
+
+    def note(self, word: str, index: int) -> None:
+        with open(self.log, "ab", buffering=0) as file:
+            file.write(f"{word} {index} {os.getpid()}\n".encode())
+
+    def __call__(self, claim: Claim) -> Candidate:
+        self.note("begin", claim.index)
+        time.sleep(self.seconds)
+        self.note("end", claim.index)
+        return judged(claim).model_copy(update={"seconds": float(os.getpid())})  # says whose result was stored
+
+
+def lines(log: Path, word: str, pid: int | None = None) -> list[int]:
+    """The candidates that have begun or ended, of all workers or of one."""
+    rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    return [int(index) for found, index, by in rows if found == word and pid in (None, int(by))]
+
+
+def _work(where: str, wanted: Plan, evaluate: Noted, pace: Pace, gate: Barrier | None) -> None:
+    if gate is not None:
+        gate.wait()
+    with Study.open(where, wanted, pace=pace) as study:
+        work(study, evaluate)
+
+
+def start(
+    where: str, wanted: Plan, evaluate: Noted, *, pace: Pace = FAST, gate: Barrier | None = None
+) -> ForkServerProcess:
+    """A worker in a process of its own. gate: what it waits at, so that several begin at the same moment."""
+    process = PROCESSES.Process(target=_work, args=(where, wanted, evaluate, pace, gate))
+    process.start()
+    return process
+
+
+def until(true: object, *, seconds: float = 60) -> None:
+    """Wait until a function says True."""
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, f"waited {seconds} seconds in vain"
+        time.sleep(0.01)
+
+
+def finish(*processes: ForkServerProcess, seconds: float = 120) -> None:
+    """Wait for workers, all of which must end well."""
+    for process in processes:
+        process.join(seconds)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+        assert code == 0, f"a worker ended with {code}"
+
+
+def assert_all_counted_once(where: str, wanted: Plan) -> None:
+    with Study.open(where, wanted) as study:
+        found = study.candidates()
+        assert [candidate.index for candidate in found] == list(range(wanted.total))
+        assert study.counts().running == 0
+        if wanted.candidates is not None:
+            assert [(candidate.index, candidate.codes) for candidate in found] == list(wanted.candidates)
+        assert max(Counter(candidate.hash for candidate in found).values()) == 1
