@@ -83,7 +83,7 @@ class Plan:
     @cached_property
     def basis(self) -> dict[str, str]:
         """What may not change while the study is worked on: sha256 by name."""
-        config = self.config.model_dump(mode="json", include={"seed", "network", "full", "images", "evaluation"})
+        config = self.config.model_dump(mode="json", include={"seed", "full", "images", "evaluation"})
         config["space"] = self.space.model_dump(mode="json")
         config["supernet"] = self.config.branch(self.kind).supernet.model_dump(mode="json")
         config["group"] = self.group.model_dump(mode="json")

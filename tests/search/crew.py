@@ -34,10 +34,9 @@ def config(
             "schema_version": 1,
             "name": "trial",
             "nodes": 2,
-            "network": network,
             "full": network,
             "evaluation": Evaluation(finetune=recipe),
-            "branches": [{"kind": kind, "supernet": recipe, "groups": [group]}],
+            "branches": [{"kind": kind, "network": network, "supernet": recipe, "groups": [group]}],
             **changes,
         }
     )

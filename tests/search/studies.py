@@ -47,10 +47,9 @@ def study(
         name="made_up",
         description=description,
         seed=7,
-        network=SMALL,
         full=FULL.model_copy(update={"depth": SMALL.depth, "reductions": SMALL.reductions}),
         evaluation=EVALUATION,
-        branches=(Branch(kind=kind, supernet=Recipe(name="supernet", epochs=30), groups=groups),),
+        branches=(Branch(kind=kind, network=SMALL, supernet=Recipe(name="supernet", epochs=30), groups=groups),),
     )
     space, found = config.space(kind), list[Candidate]()
     for group in groups:

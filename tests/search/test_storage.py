@@ -39,7 +39,7 @@ def refused(where: str) -> str:
             r"postgresql\+psycopg://me:\*\*\*@localhost:1/a: connection .*refused.*",
         ),
         ("postgresql://me@/a?host=/nowhere", r"postgresql\+psycopg://.*: connection .* No such file or directory.*"),
-        ("journal:", r"expected a path, .*"),
+        ("journal:", r"journal: expected a path, .*"),
     ],
 )
 def test_what_is_no_storage_is_refused(where: str, reason: str) -> None:

@@ -42,7 +42,7 @@ def differences(results: Sequence[StudyResult]) -> Section:
     """Table of the paper's choices and this search's."""
     rows = []
     for result in results:
-        network, evaluation, branch = result.config.network, result.config.evaluation, result.branch
+        network, evaluation, branch = result.space.network, result.config.evaluation, result.branch
         of = kind(result)
         rows += [
             (f"network, {of}", "20 cells, 36 channels (RobNet-large and RobNet-free)", _network(result)),
@@ -81,7 +81,7 @@ def differences(results: Sequence[StudyResult]) -> Section:
 
 
 def _network(result: StudyResult) -> str:
-    network = result.config.network
+    network = result.space.network
     return f"{network.depth} cells, {network.channels} channels, {network.input_size[1]} pixels"
 
 

@@ -20,7 +20,7 @@ def kind(result: StudyResult) -> str:
 
 def scale(result: StudyResult) -> str:
     """The line that stands under every table."""
-    network, evaluation = result.config.network, result.config.evaluation
+    network, evaluation = result.space.network, result.config.evaluation
     height, width = network.input_size[1:]
     return (
         f"Scale: {kind(result)}, {network.channels} channels, {network.depth} cells, {height}×{width} pixels; "
@@ -88,7 +88,7 @@ def drawn(group: Group) -> str:
 
 def _record(result: StudyResult) -> Record:
     config, evaluation = result.config, result.config.evaluation
-    network = config.network
+    network = result.space.network
     accuracy = result.supernet_accuracy
     fields = [
         ("search", f"{config.name}, seed {config.seed}"),
