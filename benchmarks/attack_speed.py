@@ -49,7 +49,6 @@ from robnet_zoo.attacks import Classifier, Pgd
 from robnet_zoo.attacks.ball import length
 from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.attacks.slots import TOLERANCE
-from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.methods import OURS, Library, Method, Setup, installed, other, ours
 from robnet_zoo.benchmarks.naive import naive
@@ -59,6 +58,7 @@ from robnet_zoo.benchmarks.statistics import Interval, wilson
 from robnet_zoo.compiler import for_inference
 from robnet_zoo.data import DataError, Images, check_fits, load
 from robnet_zoo.documents import Document, DocumentError, Tuple, exactly
+from robnet_zoo.environment import device, software
 from robnet_zoo.network import Network
 from robnet_zoo.progress import bar as progress_bar
 from robnet_zoo.weights import WeightsError, weights_sha256

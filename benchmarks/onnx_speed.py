@@ -22,13 +22,13 @@ from cyclopts import Parameter
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.speed import forward, in_turns, with_statistics
 from robnet_zoo.compiler import compile, for_inference
 from robnet_zoo.converters.onnx import ExportOptions, OnnxClassifier, export
 from robnet_zoo.data import Images
 from robnet_zoo.documents import Document, Tuple, exactly
+from robnet_zoo.environment import device, software
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.zoo import load_spec

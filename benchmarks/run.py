@@ -15,7 +15,6 @@ from torch import Tensor
 from robnet_zoo.attacks import AnyAttack, AutoAttack
 from robnet_zoo.attacks.slots import in_full_batch
 from robnet_zoo.benchmarks import alarms
-from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.examples import examples
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.protocol import Protocol
@@ -23,6 +22,7 @@ from robnet_zoo.benchmarks.result import LEDGER, Alarm, DataIdentity, Measuremen
 from robnet_zoo.benchmarks.targets import Target
 from robnet_zoo.data import DataError, Images, check_fits
 from robnet_zoo.documents import Document
+from robnet_zoo.environment import device, software
 
 SINGULAR = {"steps": "step", "margins": "margin", "distances": "distance"}  # of a ledger's list, in an entry
 Entry = dict[str, Any]

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from robnet_zoo.attacks.gradient import input_gradient
-from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.compiler import compile, for_inference, for_training
 from robnet_zoo.documents import Document, Tuple, exactly
+from robnet_zoo.environment import device, software
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.zoo import load_spec

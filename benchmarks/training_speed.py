@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robnet_zoo.attacks.ball import project
-from robnet_zoo.benchmarks.environment import device, software
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.speed import in_turns, random_batch, with_statistics
 from robnet_zoo.compiler import compile
 from robnet_zoo.documents import Document, Tuple, exactly
+from robnet_zoo.environment import device, software
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.training import Attack, Recipe
 from robnet_zoo.training.adversary import attacked, loss_of

@@ -16,6 +16,7 @@ from pydantic import BaseModel, create_model
 
 from robnet_zoo.cli.benchmark import benchmark, report, robustbench
 from robnet_zoo.cli.parameters import Json, Output, fail
+from robnet_zoo.cli.search import search
 from robnet_zoo.converters.onnx_options import ExportOptions
 from robnet_zoo.documents import Document, DocumentError, nearest
 from robnet_zoo.genotype import Denoise, Genotype
@@ -31,6 +32,7 @@ app.command(convert)
 app.command(benchmark)
 app.command(report)
 app.command(robustbench)
+app.command(search)
 
 
 def _partial(model: type[BaseModel]) -> type[BaseModel]:

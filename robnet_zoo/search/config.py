@@ -122,9 +122,11 @@ class Branch(Document):
 class SearchConfig(Document):
     """A whole search: from data to specs.
 
-    full: what the picked specs are compiled in, and what `Sampling.parameters` counts. images: how many of the training
-    images are used, the first ones; a supernet trains on nine tenths of them. Candidates are judged on the last tenth
-    of the data (`Images.split`), which nothing is trained on. Images are brought to the size of a branch's network.
+    full: what the picked specs are compiled in, and what `Sampling.parameters` counts; where it is deeper than the
+    network that a cell was chosen for each depth of, each cell is repeated (`SearchSpace.genotype`).
+    images: how many of the training images are used, the first ones; a supernet trains on nine tenths of them.
+    Candidates are judged on the last tenth of the data (`Images.split`), which nothing is trained on. Images are
+    brought to the size of a branch's network.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
@@ -144,8 +146,8 @@ class SearchConfig(Document):
         if len(set(kinds)) < len(kinds):
             raise problems_error([(("branches",), f"expected each kind once, got {', '.join(kinds)}")])
         for index, branch in enumerate(self.branches):
-            if branch.kind == "cell_free" and self.full.depth != branch.network.depth:
-                text = f"expected the depth of full, {self.full.depth}, as each cell is chosen, got"
+            if branch.kind == "cell_free" and self.full.depth % branch.network.depth:
+                text = f"expected a depth that divides that of full, {self.full.depth}, as each cell is chosen, got"
                 raise problems_error([(("branches", index, "network", "depth"), f"{text} {branch.network.depth}")])
             self.space(branch.kind).supernet()  # finds an unknown operation, or a network that no spec can have
         return self

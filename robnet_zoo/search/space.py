@@ -67,13 +67,18 @@ class SearchSpace(Document):
         network: NetworkConfig | None = None,
         provenance: Provenance | None = None,
     ) -> Genotype:
-        """The spec of an architecture. network: another one to compile it in, of the same depth if cells are free.
+        """The spec of an architecture. network: another one to compile it in; where it is deeper and cells are free,
+        each cell is repeated at neighbouring depths.
 
         Raises DocumentError if the codes are none of this space, or no input reaches a node, or nothing reads a cell.
         """
         if len(codes) != self.cells:
             raise DocumentError([f"expected the codes of {self.cells} cells, got {len(codes)}"], source=name)
         network = self.network if network is None else network
+        times, left = divmod(network.depth, self.cells)
+        if left:
+            problem = f"expected a depth that is a multiple of {self.cells}, got {network.depth}"
+            raise DocumentError([problem], source=name)
         names = ["cell"] if self.kind == "cell_based" else [f"cell_{depth}" for depth in range(self.cells)]
         cells = {
             cell: {"alpha": [[int(bit) for bit in word] for word in code.split(" ")], "concat": self._concat}
@@ -85,7 +90,7 @@ class SearchSpace(Document):
                 "name": name,
                 "operations": self.operations,
                 "cells": cells,
-                "layout": names * network.depth if self.kind == "cell_based" else names,
+                "layout": [cell for cell in names for _ in range(times)],
                 "network": network,
                 "provenance": provenance or Provenance(),
             },
@@ -107,7 +112,7 @@ class SearchSpace(Document):
 
     def codes(self, spec: Genotype) -> tuple[str, ...]:
         """The codes of a spec over this space's vocabulary, cell by cell; the inverse of `genotype`."""
-        names = [spec.layout[0]] if self.kind == "cell_based" else spec.layout
+        names = spec.layout[:: spec.network.depth // self.cells]
         return tuple(self._of(spec.cells[name], spec.operations) for name in names)
 
     def _of(self, cell: Cell, operations: Sequence[str]) -> str:

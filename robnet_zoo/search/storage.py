@@ -154,7 +154,7 @@ def _journal(name: str) -> JournalStorage:
             raise ValueError("it does not begin like one")
         return JournalStorage(JournalFileBackend(str(path), lock_obj=_Lock(path)))
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:  # the reader's own, of strange lines
-        raise SearchError(f"{name}: expected the journal of a study: {one_line(error)}") from None
+        raise SearchError(f"journal:{name}: expected the journal of a study: {one_line(error)}") from None
 
 
 def one_line(error: BaseException) -> str:

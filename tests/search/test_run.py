@@ -1,0 +1,217 @@
+"""The whole line on digits: supernets, candidates, filter, selection, report; killed at any moment, it goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_search import NETWORK, PLAIN, RECIPE
+
+from robnet_zoo.blueprint import parameters
+from robnet_zoo.cli import main
+from robnet_zoo.data import DataError
+from robnet_zoo.genotype import Genotype
+from robnet_zoo.search.config import SearchConfig, config_names, load_config
+from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.run import Search
+from robnet_zoo.search.selection import best, picks
+from robnet_zoo.search.space import SearchError
+from robnet_zoo.zoo import load_spec
+
+FULL = NETWORK.model_copy(update={"channels": 6, "depth": 6, "reductions": (2, 4), "input_size": (3, 32, 32)})
+
+
+def config() -> SearchConfig:
+    finetune = RECIPE.model_copy(update={"epochs": 1, "augmentation": PLAIN})
+    branch = {"network": NETWORK, "supernet": RECIPE}
+    return SearchConfig.parse(
+        {
+            "name": "tiny",
+            "nodes": 2,
+            "full": FULL,
+            "images": 200,
+            "evaluation": {"finetune": finetune, "images": 64, "calibration": 1, "validation": 40, "steps": 2},
+            "branches": [
+                {
+                    "kind": "cell_based",
+                    "groups": [
+                        {"name": "uniform", "count": 4},
+                        {"name": "small", "count": 2, "sampling": {"budget": "small", "density_from": 0.5}},
+                    ],
+                    "picks": [{"name": "tiny_small", "group": "small"}],
+                    **branch,
+                },
+                {
+                    "kind": "cell_free",
+                    "groups": [{"name": "uniform", "count": 5, "filter": {"images": 20, "last": 2, "keep": 0.4}}],
+                    "picks": [{"name": "tiny_free", "group": "uniform"}],
+                    **branch,
+                },
+            ],
+        }
+    )
+
+
+def figures(folder: Path) -> list[tuple[object, ...]]:
+    """What was found, without the seconds that it took."""
+    return [
+        (each.group, each.index, each.codes, each.before, each.after, each.fsp)
+        for kind in ("cell_based", "cell_free")
+        for each in StudyResult.load(folder / f"{kind}.json").candidates
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed search."""
+    folder = tmp_path_factory.mktemp("search")
+    Search(config(), "digits", folder, shown=False).run()
+    return folder
+
+
+def test_results_hold_every_candidate_that_was_asked_for(folder: Path) -> None:
+    based, free = (StudyResult.load(folder / f"{kind}.json") for kind in ("cell_based", "cell_free"))
+    assert [(each.group, each.index) for each in based.candidates] == [
+        *(("uniform", index) for index in range(4)),
+        *(("small", index) for index in range(2)),
+    ]
+    assert all(each.before and each.after and not each.fsp for each in based.candidates)
+    assert all(each.before and len(each.fsp) == 3 for each in free.candidates)
+    assert [each.index for each in free.candidates] == list(range(5))
+    assert based.supernet_accuracy is not None
+    assert based.supernet_sha256 != free.supernet_sha256
+
+
+def test_those_with_the_lowest_distances_alone_are_finetuned(folder: Path) -> None:
+    free = StudyResult.load(folder / "cell_free.json")
+    scores = sorted((sum(each.fsp[-2:]) / 2, each.index) for each in free.candidates)
+    assert {each.index for each in free.candidates if each.after} == {index for _, index in scores[:2]}
+
+
+def test_specs_are_the_most_robust_ones_at_full_size_and_say_where_they_are_from(folder: Path) -> None:
+    for kind, name, group in (("cell_based", "tiny_small", "small"), ("cell_free", "tiny_free", "uniform")):
+        spec, result = Genotype.load(folder / "specs" / f"{name}.json"), StudyResult.load(folder / f"{kind}.json")
+        chosen = best(result.group(group))
+        assert chosen.after is not None
+        assert chosen.after.robust == max(each.after.robust for each in result.group(group) if each.after)
+        assert result.space.codes(spec) == chosen.codes
+        assert spec.network == FULL
+        assert spec.provenance.search == f"tiny/{kind}/{group}/{chosen.index}"
+        assert spec.provenance.weights_sha256 == result.supernet_sha256
+        assert f"{chosen.after.robust:.1%} robust" in (spec.provenance.protocol or "")
+
+
+def test_report_is_written(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    assert "tiny_small" in page
+    assert "tiny_free" in page
+
+
+def test_finished_search_is_not_done_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robnet_zoo.search.evaluation.Judge.finetune", None)
+    before = {path: path.read_bytes() for path in folder.glob("*.json")}
+    Search(config(), "digits", folder, shown=False).run()
+    assert all(path.read_bytes() == text for path, text in before.items())
+
+
+@pytest.mark.slow  # starts the command again and again
+def test_killed_search_goes_on_to_the_same_figures(folder: Path, tmp_path: Path) -> None:
+    config().save(tmp_path / "tiny.json")
+    command = [sys.executable, "-m", "robnet_zoo.cli", "search", "run", "--config", str(tmp_path / "tiny.json")]
+    command += ["--data", "digits", "--output", str(tmp_path / "search")]
+    generator, kills = random.Random(0), 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ)
+        try:
+            _, said = process.communicate(timeout=generator.uniform(8, 16) if kills < 4 else 300)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            continue
+        assert process.returncode == 0, said.decode()
+        break
+    assert kills >= 1
+    assert figures(tmp_path / "search") == figures(folder)
+
+
+@pytest.mark.slow  # each worker is a process that imports torch
+def test_two_workers_find_what_one_finds(folder: Path, tmp_path: Path) -> None:
+    Search(config(), "digits", tmp_path, shown=False).run(workers=2)
+    assert figures(tmp_path) == figures(folder)
+
+
+def test_folder_of_another_search_is_refused(folder: Path) -> None:
+    other = config().model_copy(update={"seed": 1})
+    with pytest.raises(SearchError, match="expected a folder of this search, got one with another config"):
+        Search(other, "digits", folder, shown=False).run()
+
+
+def test_test_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected images to train on"):
+        Search(config(), f"cifar10-test:{tmp_path}", tmp_path, shown=False).run()
+
+
+def test_worker_without_a_supernet_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="expected a trained supernet; `search run` trains it"):
+        Search(config(), "digits", tmp_path, shown=False).work("cell_free")
+
+
+def test_result_without_finetuned_candidates_picks_nothing(folder: Path) -> None:
+    result = StudyResult.load(folder / "cell_free.json")
+    bare = tuple(each.model_copy(update={"after": None}) for each in result.candidates)
+    with pytest.raises(SearchError, match="tiny/cell_free/uniform: expected candidates that were finetuned, got none"):
+        picks(result.model_copy(update={"candidates": bare}))
+
+
+def test_equally_robust_candidates_are_told_apart_by_clean_accuracy_and_then_by_order(folder: Path) -> None:
+    one, *_ = StudyResult.load(folder / "cell_based.json").candidates
+
+    def with_accuracy(index: int, clean: float) -> object:
+        return one.model_copy(update={"index": index, "after": {"clean": clean, "robust": 0.25}})
+
+    assert best([with_accuracy(0, 0.5), with_accuracy(1, 0.75), with_accuracy(2, 0.75)]).index == 1
+
+
+def test_commands_draw_and_pick_from_results(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    documents = [str(folder / f"{kind}.json") for kind in ("cell_based", "cell_free")]
+    main(["search", "report", *documents, "-o", str(tmp_path / "page.html")])
+    main(["search", "pick", *documents, "-o", str(tmp_path / "specs")])
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / "page.html"),
+        *(str(tmp_path / "specs" / f"{name}.json") for name in ("tiny_small", "tiny_free")),
+    ]
+    assert (tmp_path / "page.html").read_bytes() == (folder / "report.html").read_bytes()
+    for path in (folder / "specs").glob("*.json"):
+        assert (tmp_path / "specs" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_bundled_config_picks_at_the_papers_width(name: str) -> None:
+    bundled = load_config(name)
+    assert bundled.full.channels == load_spec("robnet_free").network.channels
+    for kind in ("cell_based", "cell_free"):
+        assert bundled.branch(kind).picks
+
+
+@pytest.mark.parametrize(("group", "millions"), [("robnet_small", 4.41), ("robnet_medium", 5.66)])
+def test_bundled_config_draws_candidates_of_the_published_size(group: str, millions: float) -> None:
+    # Paper, table 1: the model sizes of RobNet-small and RobNet-medium.
+    bundled = load_config("small")
+    branch = bundled.branch("cell_based")
+    (wanted,) = (each.sampling for each in branch.groups if each.name == group)
+    assert wanted.parameters is not None
+    assert max(abs(bound / millions / 1e6 - 1) for bound in wanted.parameters) <= 0.0501
+    assert parameters(load_spec("robnet_large")) > wanted.parameters[1]
+
+
+def test_unknown_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["search", "run", "--config", "smal", "--data", "digits", "-o", "nowhere"])
+    assert "did you mean 'small'?" in capsys.readouterr().err
+    assert not Path("nowhere").exists()
