@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from robnet_zoo import data, weights
-from robnet_zoo.benchmarks import bundle, docs, onnx_speed, training_speed
+from robnet_zoo.benchmarks import bundle, docs, onnx_speed, search_speed, training_speed
 from robnet_zoo.benchmarks import speed as speed_benchmark
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
@@ -55,6 +55,17 @@ def test_training_speed_is_measured_for_both_loops_and_written(tiny, tmp_path):
     assert training_speed.TrainingSpeedResult.load(tmp_path / "speed.json") == result
     plain, ours = result.loops
     assert (plain.ratio, ours.ratio) == (1.0, pytest.approx(plain.seconds[0] / ours.seconds[0], abs=0.01))
+
+
+def test_search_speed_is_measured_for_both_ways_to_the_same_distances(tiny, tmp_path):
+    result = search_speed.measure(tiny, images=2, steps=1, rounds=1)
+    result.save(tmp_path / "speed.json")
+    assert search_speed.SearchSpeedResult.load(tmp_path / "speed.json") == result
+    assert result.largest_difference == 0
+    mask, built = result.ways
+    assert built.network_ratio == 1
+    assert mask.network_ratio == pytest.approx(built.network_seconds[0] / mask.network_seconds[0], rel=0.2)
+    assert search_speed.table(result).count("\n| ") == 3
 
 
 def test_speed_is_measured_for_every_form_and_written(tiny, tmp_path):

@@ -39,6 +39,26 @@ def run(*, config: str, data: str, output: Output, storage: str | None = None, w
 
 
 @search.command
+def supernet(*, config: str, data: str, output: Output, kind: Kind) -> None:
+    """Train the supernet of one branch alone, as under torchrun; `search run` then goes on from it.
+
+    Parameters
+    ----------
+    config
+        The config of the search.
+    data
+        Training images.
+    output
+        The folder of the search.
+    kind
+        The branch: cell_based or cell_free.
+    """
+    from robnet_zoo.search.run import Search
+
+    print(Search(load_config(config), data, output).supernet(kind))
+
+
+@search.command
 def work(*, config: str, data: str, output: Output, kind: Kind, storage: str | None = None) -> None:
     """Evaluate candidates of a running search beside its other workers, until all of a branch are done.
 

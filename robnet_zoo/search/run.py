@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
+from robnet_zoo.compiler import compile
 from robnet_zoo.data import Images, load, resized
 from robnet_zoo.environment import device, software
 from robnet_zoo.genotype import Genotype
@@ -71,13 +73,17 @@ class Search:
         write_report(results, self.folder / REPORT, picks=specs)
         return paths
 
+    def supernet(self, kind: Kind) -> Path:
+        """Train what is left of a branch's supernet, in all processes of torchrun; returns the file of its weights."""
+        self.claim()
+        part = BranchSearch(self, self.config.branch(kind))
+        part.supernet(shown=self.shown)
+        return part.folder / "supernet" / MODEL
+
     def work(self, kind: Kind) -> None:
         """Evaluate candidates of a branch, beside any number of others, until all are done; its supernet is trained."""
         self.claim()
-        part = BranchSearch(self, self.config.branch(kind))
-        if not (part.folder / "supernet" / MODEL).exists():
-            raise SearchError(f"{part.folder / 'supernet'}: expected a trained supernet; `search run` trains it")
-        part.work()
+        BranchSearch(self, self.config.branch(kind)).work()
 
     def claim(self) -> None:
         """Write down what runs in this folder, or raise SearchError if it is another search."""
@@ -166,8 +172,13 @@ class BranchSearch:
         training, held_out = self.split
         if self.search.config.images is not None:
             training = training.split()[0]  # what the supernet was trained on
-        config = self.search.config
-        return Judge(self.supernet(shown=False), config.evaluation, training, held_out, seed=config.seed)
+        path, config = self.folder / "supernet" / MODEL, self.search.config
+        if not path.exists():
+            raise SearchError(f"{path.parent}: expected a trained supernet; `search run` trains it")
+        network = compile(self.space.supernet())
+        network.load_state_dict(load_file(path))
+        network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        return Judge(network, config.evaluation, training, held_out, seed=config.seed)
 
     def work(self) -> None:
         """Evaluate the candidates of all groups until none is left, beside other workers."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 
 from robnet_zoo.data import DataError, Images, check_fits
 from robnet_zoo.documents import DocumentError, parse_json, read_bytes, write_atomically
@@ -44,8 +47,8 @@ def train(
     moment goes on from its last checkpoint when it is started again with the same arguments. Under torchrun, each
     process takes its part of every batch. Uses a GPU if there is one. paths: the sub-network that each update trains,
     where it is not the whole network.
-    Raises DataError if the images do not fit the spec or vanish, TrainingError if the folder holds another run, the
-    loss is no longer a number, or nothing can be written; the last checkpoint is then left as it is.
+    Raises DataError if the images do not fit the spec or vanish, TrainingError if the folder holds another run or one
+    at work, the loss is no longer a number, or nothing can be written; the last checkpoint is then left as it is.
     """
     check_fits(images, input_size=spec.network.input_size, num_classes=spec.network.num_classes)
     training, validation = images.split()
@@ -55,7 +58,7 @@ def train(
         raise DataError(f"{images.name}: expected {spec.network.num_classes} classes, got {len(images.classes)}")
     if paths is not None and recipe.attack.kind == "free":
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")
-    with joined() as world:
+    with ExitStack() as alone, joined() as world:
         if recipe.sync_bn and world.size > 1 and world.device.type != "cuda":
             raise TrainingError("sync_bn: expected GPUs, got processes on CPUs")
         if recipe.batch % world.size:
@@ -63,6 +66,7 @@ def train(
         folder = Path(output)
         if world.first:
             _claim(folder, spec, recipe, training, paths)
+            alone.enter_context(_locked(folder))
             for place in (folder, folder / "checkpoints"):
                 for leftover in place.glob(".*.part"):  # of a process that was killed while it wrote
                     leftover.unlink(missing_ok=True)
@@ -89,6 +93,16 @@ def _claim(folder: Path, spec: Genotype, recipe: Recipe, training: Images, paths
     spec.save(folder / "spec.json")
     recipe.save(folder / "recipe.json")
     write_atomically(path, (json.dumps(identity, indent=1) + "\n").encode())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """While no other run may work in this folder; the system lets go of the lock when a process dies."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise TrainingError(f"{folder}: expected this run to be alone there, but another one is at work") from None
 
 
 def _whole(recipe: Any) -> Any:

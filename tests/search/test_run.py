@@ -125,8 +125,9 @@ def test_killed_search_goes_on_to_the_same_figures(folder: Path, tmp_path: Path)
     command = [sys.executable, "-m", "robnet_zoo.cli", "search", "run", "--config", str(tmp_path / "tiny.json")]
     command += ["--data", "digits", "--output", str(tmp_path / "search")]
     generator, kills = random.Random(0), 0
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: sums depend on the number of threads
     while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
         try:
             _, said = process.communicate(timeout=generator.uniform(8, 16) if kills < 4 else 300)
         except subprocess.TimeoutExpired:

@@ -18,8 +18,10 @@ def seeded() -> torch.Generator:
 
 
 @pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("statistics", ["running", "batch"])
 @pytest.mark.parametrize("attack", [Attack(steps=2), Attack(kind="n_fgsm", steps=1), Attack(steps=2, loss="kl")])
-def test_the_inner_attack_leaves_the_network_as_it_was(tiny, attack, mode):
+def test_the_inner_attack_leaves_the_network_as_it_was(tiny, attack, statistics, mode):
+    attack = attack.model_copy(update={"statistics": statistics})
     network = compile(tiny).train(mode)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     found = attacked(network, torch.rand(4, 3, 32, 32), torch.zeros(4, dtype=torch.long), attack, seeded())
@@ -27,6 +29,22 @@ def test_the_inner_attack_leaves_the_network_as_it_was(tiny, attack, mode):
     assert all(module.training == mode for module in network.modules())
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("statistics", "training"), [("running", False), ("batch", True)])
+def test_an_attack_by_the_statistics_of_the_batch_sees_the_network_in_train_mode(tiny, statistics, training):
+    """As in the original code; written out with the plain network, one step without a random start's box."""
+    network = compile(tiny)
+    with torch.no_grad():
+        network.train()(torch.rand(64, 3, 32, 32, generator=seeded()))
+    images, labels = torch.rand(8, 3, 32, 32, generator=seeded()), torch.arange(8)
+    attack = Attack(kind="n_fgsm", steps=1, step="8/255", dtype="float32", statistics=statistics)
+    found = attacked(network, images, labels, attack, seeded())
+    noisy = images + torch.empty_like(images).uniform_(-16 / 255, 16 / 255, generator=seeded())
+    twin = copy.deepcopy(network).train(training)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(twin(noisy.requires_grad_()), labels), noisy)
+    expected = (noisy.detach() + 8 / 255 * gradient.sign()).clamp(0, 1)
+    assert (found - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of gradients that round to nothing
 
 
 @pytest.mark.parametrize("attack", [Attack(steps=3), Attack(steps=3, loss="kl")])

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -180,6 +181,23 @@ def test_another_seed_gives_other_weights(tiny, images, recipe, tmp_path):
     first = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
     second = training.train(tiny, images, changed(recipe, seed=1), tmp_path / "b", progress=False)
     assert not torch.equal(first.classifier.weight, second.classifier.weight)
+
+
+def test_a_run_goes_on_whose_recipe_is_older_than_some_of_its_fields(tiny, images, recipe, tmp_path):
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    run = json.loads((tmp_path / "run.json").read_text())
+    del run["recipe"]["attack"]["statistics"]  # at its default, as before there was the field
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    other = changed(recipe, attack=recipe.attack.model_copy(update={"statistics": "batch"}))
+    with pytest.raises(TrainingError, match="another spec, recipe or data"):
+        training.train(tiny, images, other, tmp_path, progress=False)
+
+
+def test_a_run_that_is_at_work_in_the_folder_is_left_alone(tiny, images, recipe, tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(TrainingError, match="but another one is at work"):
+        training.train(tiny, images, recipe, tmp_path, progress=False)
+    training.train(tiny, images, recipe, tmp_path, progress=False)
 
 
 def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, images, recipe, tmp_path):
