@@ -26,6 +26,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m robnet_zoo.benchmarks.speed --output benchmarks/results/speed.json
 	$(BIN)/python -m robnet_zoo.benchmarks.training_speed --output benchmarks/results/training_speed.json
 	$(BIN)/python -m robnet_zoo.benchmarks.onnx_speed --output benchmarks/results/onnx_speed.json
+	$(BIN)/python -m robnet_zoo.benchmarks.search_speed --output benchmarks/results/search_speed.json
 
 docs: $(VENV)/installed
 	$(BIN)/python -m robnet_zoo.benchmarks.docs

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from robnet_zoo import weights
-from robnet_zoo.benchmarks import attack_speed, onnx_speed, speed, training_speed
+from robnet_zoo.benchmarks import attack_speed, onnx_speed, search_speed, speed, training_speed
 from robnet_zoo.benchmarks.report.entries import read
 from robnet_zoo.benchmarks.report.plain import table_lines
 from robnet_zoo.benchmarks.report.precisions import precisions as precision_tables
@@ -22,7 +22,9 @@ RESULTS = Path(__file__).parent / "results"
 OURS = ("apgd_ce", "apgd_dlr_t")
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-ROBUSTNESS, TRAINING, ONNX = (ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx"))
+ROBUSTNESS, TRAINING, ONNX, SEARCH = (
+    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search")
+)
 
 
 def models() -> str:
@@ -84,6 +86,11 @@ def precisions() -> str:
     return "\n".join(line for table in precision_tables(entries) for line in table_lines(table)).rstrip()
 
 
+def search_speeds() -> str:
+    """Candidates a minute that the search scores, from one run."""
+    return search_speed.table(search_speed.SearchSpeedResult.load(RESULTS / "search_speed.json"))
+
+
 def onnx_speeds() -> str:
     """Images a second in ONNX Runtime and in torch, from one run."""
     return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(RESULTS / "onnx_speed.json"))
@@ -95,6 +102,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         ROBUSTNESS: (agreements, attack_speeds),
         TRAINING: (training_speeds,),
         ONNX: (precisions, onnx_speeds),
+        SEARCH: (search_speeds,),
     }
 )
 

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,20 +125,23 @@ def test_killed_search_goes_on_to_the_same_figures(folder: Path, tmp_path: Path)
     config().save(tmp_path / "tiny.json")
     command = [sys.executable, "-m", "robnet_zoo.cli", "search", "run", "--config", str(tmp_path / "tiny.json")]
     command += ["--data", "digits", "--output", str(tmp_path / "search")]
-    generator, kills = random.Random(0), 0
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: sums depend on the number of threads
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
-        try:
-            _, said = process.communicate(timeout=generator.uniform(8, 16) if kills < 4 else 300)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            continue
-        assert process.returncode == 0, said.decode()
-        break
-    assert kills >= 1
+    generator = random.Random(0)
+    moments = (
+        "cell_based/supernet/run.json",
+        "study.db",
+        "cell_free/supernet/checkpoints",
+        "cell_free/supernet/model*",
+    )
+    for moment in moments:  # it is killed a little after each
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        while not list((tmp_path / "search").glob(moment)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.6))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     assert figures(tmp_path / "search") == figures(folder)
 
 
