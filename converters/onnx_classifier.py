@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
+from itertools import repeat
 from math import prod
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -65,7 +67,8 @@ class OnnxClassifier:
     provider: what computes, by default the first of CUDA, TensorRT, OpenVINO and the CPU that is there and takes the
     file; one that is asked for by name must. Tensors are bound to the session where they lie, on a GPU without a copy
     through the host. threads: of the CPU, by default as many as torch uses. batch: run in pieces of exactly this size,
-    where the file leaves it open; by default all images at once, on a CPU up to 8.
+    where the file leaves it open; by default all images at once, but on a CPU as many pieces as there are threads, or
+    more, of at most 8 images. There the pieces run side by side, a thread each.
 
     sha256: of the file and, one after the other in the order of their names, of the files beside it that hold its
     weights, if it has such. probe: the random images that the file was tried on. Raises OnnxFileError.
@@ -83,6 +86,7 @@ class OnnxClassifier:
         self.opened = read(path)
         self.sha256 = self.opened.sha256
         self.provider, self.session = self._first(provider)
+        self._apart = self._single()
         self.input, self.dtype, (fixed, *axes) = self._the_input()
         if batch is not None and (batch < 1 or fixed not in (None, batch)):
             raise self._error(f"expected a batch of {fixed or 'at least 1'}, got {batch}")
@@ -143,6 +147,7 @@ class OnnxClassifier:
     def to(self, provider: Provider) -> None:
         """Compute elsewhere from now on. Raises OnnxFileError where ONNX Runtime cannot."""
         self.session, self.provider = self._open(provider), provider
+        self._apart = self._single()
 
     def module(self, *, batch: int | None = None) -> nn.Module:
         """The same function in torch, on the CPU, with gradients; in pieces of `batch` images if that is given.
@@ -151,6 +156,10 @@ class OnnxClassifier:
         """
         graph = GraphModule(self.proto, output=self.output, logarithm=self.probabilities)
         return _ImageModule(graph, dtype=_torch_dtype(self.dtype), nhwc=self.nhwc, batch=batch)
+
+    @property
+    def _threads(self) -> int:
+        return self.threads or torch.get_num_threads()
 
     def _first(self, wanted: Provider | None) -> tuple[Provider, onnxruntime.InferenceSession]:
         """The provider asked for, or the first that takes the file, and its session."""
@@ -162,7 +171,7 @@ class OnnxClassifier:
                     return provider, self._open(provider)
         return "cpu", self._open("cpu")
 
-    def _open(self, provider: Provider) -> onnxruntime.InferenceSession:
+    def _open(self, provider: Provider, *, threads: int | None = None) -> onnxruntime.InferenceSession:
         if provider not in PROVIDERS:
             raise self._error(f"expected a provider of {', '.join(PROVIDERS)}{nearest(provider, PROVIDERS)}")
         name, settings = PROVIDERS[provider]
@@ -173,7 +182,8 @@ class OnnxClassifier:
             onnxruntime.preload_dlls()  # the CUDA libraries that torch brings
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # fatal alone: errors are raised
-        options.intra_op_num_threads = self.threads or torch.get_num_threads()
+        options.intra_op_num_threads = threads or self._threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave others the cores
         providers = list(dict.fromkeys([name, PROVIDERS["cpu"][0]]))
         try:
             session = onnxruntime.InferenceSession(
@@ -184,6 +194,10 @@ class OnnxClassifier:
         if session.get_providers()[0] != name:
             raise self._error(f"expected ONNX Runtime to run on {provider}, got {', '.join(session.get_providers())}")
         return session
+
+    def _single(self) -> onnxruntime.InferenceSession | None:
+        """A session of one thread for pieces that run side by side; opened at once, as the file may not stay."""
+        return self._open("cpu", threads=1) if self.provider == "cpu" and self._threads > 1 else None
 
     def _the_input(self) -> tuple[str, type[np.floating[Any]], list[int | None]]:
         """Name, type and axes of the one input; None is an axis of any size."""
@@ -250,26 +264,38 @@ class OnnxClassifier:
     def _logits(self, images: Tensor) -> Tensor:
         """What the file gives, (N, K), float32, where the session is."""
         if self.batch is not None and len(images):
-            return in_pieces(self._bound, images, self.batch)
-        if self.device.type == "cpu" and len(images) > PIECE:
-            return torch.cat([self._bound(piece) for piece in images.split(PIECE)])
-        return self._bound(images)
+            return self._in_turn(filled(images, self.batch).split(self.batch))[: len(images)]
+        size = len(images)
+        if self.device.type == "cpu":
+            size = min(PIECE, size if self._apart is None else -(-size // self._threads))
+        if len(images) > size:
+            return self._in_turn(images.split(size))
+        return self._bound(images, self.session)
 
-    def _bound(self, images: Tensor) -> Tensor:
-        """A run on tensors that lie where the session is."""
+    def _in_turn(self, pieces: Sequence[Tensor]) -> Tensor:
+        """The logits of several pieces; on a CPU as many at once as there are threads: each has its core for itself."""
+        workers = min(self._threads, len(pieces))
+        if self._apart is None or workers == 1:
+            return torch.cat([self._bound(piece, self.session) for piece in pieces])
+        with ThreadPoolExecutor(workers) as pool:
+            return torch.cat(list(pool.map(self._bound, pieces, repeat(self._apart))))
+
+    @torch.no_grad()
+    def _bound(self, images: Tensor, session: onnxruntime.InferenceSession) -> Tensor:
+        """A run of a session on tensors that lie where it is."""
         x = self._fed(images)
         dtype = _torch_dtype(self.output_dtype)
         logits = torch.empty(len(images), self.num_classes, dtype=dtype, device=self.device)
         if not len(images):
             return logits.float()
-        binding = self.session.io_binding()
+        binding = session.io_binding()
         place = (self.device.type, x.device.index or 0)
         binding.bind_input(self.input, *place, self.dtype, tuple(x.shape), x.data_ptr())
         binding.bind_output(self.output, *place, self.output_dtype, tuple(logits.shape), logits.data_ptr())
         if self.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # what made x; the session has a stream of its own
         try:
-            self.session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
         except (*RUNTIME_ERRORS, RuntimeError) as error:  # the latter is what a bound run raises
             if "Failed to allocate memory" in str(error):
                 raise torch.OutOfMemoryError(str(self._error(str(error)))) from error
@@ -296,9 +322,12 @@ class _ImageModule(nn.Module):
 
 def in_pieces(classifier: Callable[[Tensor], Tensor], images: Tensor, size: int) -> Tensor:
     """The logits of images that are classified exactly `size` at a time, the last of them repeated to fill up."""
-    missing = -len(images) % size
-    filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])
-    return torch.cat([classifier(piece) for piece in filled.split(size)])[: len(images)]
+    return torch.cat([classifier(piece) for piece in filled(images, size).split(size)])[: len(images)]
+
+
+def filled(images: Tensor, size: int) -> Tensor:
+    """Images, and the last of them again, as often as it takes to a multiple of `size`."""
+    return torch.cat([images, images[-1:].expand(-len(images) % size, *images.shape[1:])])
 
 
 def _is_there(provider: Provider) -> bool:

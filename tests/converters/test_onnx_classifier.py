@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 
 import numpy as np
 import onnx
@@ -390,9 +391,9 @@ def test_open_batch_is_run_in_pieces_of_the_size_asked_for(tmp_path, monkeypatch
     seen = []
     bound = OnnxClassifier._bound
 
-    def noted(self, images):
+    def noted(self, images, session):
         seen.append(len(images))
-        return bound(self, images)
+        return bound(self, images, session)
 
     monkeypatch.setattr(OnnxClassifier, "_bound", noted)
     file = OnnxClassifier(linear(tmp_path / "m.onnx"), batch=3)
@@ -407,6 +408,23 @@ def test_open_batch_is_run_in_pieces_of_the_size_asked_for(tmp_path, monkeypatch
     assert seen == [8, 8, 5]
     with pytest.raises(OnnxFileError, match="expected a batch of 4, got 3"):
         OnnxClassifier(linear(tmp_path / "fixed.onnx", batch=4), batch=3)
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_pieces_run_side_by_side_and_stay_in_order(tmp_path, monkeypatch, batch):
+    bound, running, together = OnnxClassifier._bound, set(), threading.Barrier(2)
+
+    def met(self, images, session):
+        running.add((threading.get_ident(), session.get_session_options().intra_op_num_threads))
+        together.wait(timeout=20)  # raises unless two pieces are under way at once
+        return bound(self, images, session)
+
+    many = IMAGES.repeat(2, 1, 1, 1)[:12] + torch.arange(12)[:, None, None, None] / 12
+    file = OnnxClassifier(linear(tmp_path / "m.onnx"), provider="cpu", threads=2, batch=batch)
+    monkeypatch.setattr(OnnxClassifier, "_bound", met)
+    torch.testing.assert_close(file(many), product(many), rtol=1e-5, atol=1e-6)
+    assert len(running) == 2
+    assert {threads for _, threads in running} == {1}
 
 
 def test_no_images_give_no_logits_and_images_of_another_size_are_refused(tmp_path):
