@@ -34,6 +34,17 @@ def spec_file(tiny, tmp_path):
     return tmp_path / "tiny.json"
 
 
+def test_flags_of_a_part_that_may_be_none_leave_its_other_fields_as_they_are(tiny, tmp_path, spec_file, capsys):
+    guarded = {"name": "guarded", "epochs": 1, "batch": 32, "attack": {"steps": 1}, "validation": 16}
+    guarded["guard"] = {"updates": 7, "images": 12, "share": 0.25}
+    (tmp_path / "guarded.json").write_text(json.dumps(guarded))
+    out = tmp_path / "run"
+    common = ["--data", "digits", "--output", str(out), "--recipe", str(tmp_path / "guarded.json")]
+    run(capsys, "train", str(spec_file), *common, "--guard.images", "8")
+    guard = json.loads((out / "run.json").read_text())["recipe"]["guard"]
+    assert guard == {"updates": 7, "images": 8, "steps": 10, "share": 0.25}
+
+
 def test_list_names_every_spec_with_its_exact_size(capsys):
     rows = json.loads(run(capsys, "list", "--json"))
     assert [row["name"] for row in rows] == spec_names()

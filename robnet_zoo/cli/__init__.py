@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -39,7 +40,9 @@ def _partial(model: type[BaseModel]) -> type[BaseModel]:
     """A document's model with every field optional: what a user may override from the command line."""
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        kind = field.annotation
+        kind: Any = field.annotation
+        if get_origin(kind) in (Union, UnionType) and len(get_args(kind)) == 2 and get_args(kind)[1] is type(None):
+            kind = get_args(kind)[0]  # a part that may be none is overridden field by field too
         inner: Any = _partial(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
         fields[name] = (Annotated[inner | None, Parameter(help=field.description)], None)
     return create_model(f"{model.__name__}Overrides", **fields)
