@@ -62,7 +62,9 @@ def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5)
     recipe = Recipe(name="speed", epochs=1, batch=batch, attack=Attack(steps=steps), dtype="bfloat16")
     network = with_statistics(compile(spec), images)
     plain = naive(copy.deepcopy(network), spec)
-    optimizer = torch.optim.SGD(plain.parameters(), lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
+    optimizer = torch.optim.SGD(
+        plain.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+    )
     state = initial_state(spec, recipe, World())
     state.network.load_state_dict(network.state_dict())
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from torchvision import datasets
 
 from robnet_zoo import data
-from robnet_zoo.data import DataError
+from robnet_zoo.data import DataError, sources
 
 
 @pytest.fixture
@@ -218,6 +220,25 @@ def test_svhn_gives_its_pixels_and_calls_the_digit_0_class_0(tmp_path, monkeypat
     images = data.load(f"svhn-{part}:{tmp_path}")
     assert torch.equal(images.pixels, torch.from_numpy(pixels.transpose(3, 2, 0, 1).copy()))
     assert images.labels.tolist() == [label % 11 % 10 for label in range(1, 13)]
+
+
+def test_one_at_a_time_fetches_into_a_folder(tmp_path):
+    at_work, seen = [], []
+
+    def fetch():
+        at_work.append(1)
+        seen.append(len(at_work))
+        time.sleep(0.05)
+        at_work.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: sources._fetched(fetch, tmp_path / "new", "images"), range(4)))
+    assert seen == [1, 1, 1, 1]
+
+
+def test_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path):
+    (tmp_path / "file").touch()  # stands for a read-only folder: nothing can be made in it
+    assert sources._fetched(lambda: "images", tmp_path / "file" / "data", "images") == "images"
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from robnet_zoo.data.images import Images
 from robnet_zoo.data.pictures import DataError, PictureFiles, decode
@@ -149,9 +151,20 @@ def _svhn(folder: Path, *, train: bool) -> Images:
 
 def _fetched(fetch: Callable[[], Any], folder: Path, title: str) -> Any:
     try:
-        return fetch()
+        with _alone(folder):
+            return fetch()
     except (OSError, RuntimeError) as error:
         raise DataError(f"{folder}: expected {title} there or a network to fetch it, got: {error}") from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process fetches into a folder, as all of torchrun would; one that is read-only has it all."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder / ".fetching"))
+        yield
 
 
 def _tiny_imagenet(folder: Path, *, train: bool) -> Images:
