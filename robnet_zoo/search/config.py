@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from robnet_zoo.documents import (
     Document,
     Pixels,
+    Place,
+    Problem,
     Tuple,
     bundled_names,
     bundled_or_path,
@@ -17,7 +19,7 @@ from robnet_zoo.documents import (
     in_image_units,
     problems_error,
 )
-from robnet_zoo.genotype import Name, NetworkConfig
+from robnet_zoo.genotype import Genotype, Name, NetworkConfig
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe
@@ -43,6 +45,17 @@ class Evaluation(Document):
     eps: Pixels = "8/255"
     step: Pixels = "2/255"
     steps: Annotated[int, Field(ge=1)] = 20
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        found = _recipe_problems(self.finetune, ("finetune",))
+        if self.images < self.finetune.batch:
+            found.append(
+                (("images",), f"expected at least a batch of finetune, {self.finetune.batch}, got {self.images}")
+            )
+        if found:
+            raise problems_error(found)
+        return self
 
     @property
     def eps_value(self) -> float:
@@ -82,6 +95,14 @@ class Group(Document):
     sampler: Sampler | None = None
     filter: Filter | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sampler is not None and self.sampling != Sampling():
+            raise problems_error([(("sampling",), f"expected none, as {self.sampler} chooses, got one")])
+        if self.sampler is not None and self.filter is not None:
+            raise problems_error([(("filter",), f"expected none, as {self.sampler} learns from all, got one")])
+        return self
+
 
 class Pick(Document):
     """A spec that comes out: of a group, the architecture with the highest robust accuracy after finetuning."""
@@ -111,12 +132,28 @@ class Branch(Document):
             for index, name in enumerate(names)
             if name in names[:index]
         ]
+        for index, group in enumerate(self.groups):
+            if group.filter is not None and self.kind == "cell_based":
+                found.append((("groups", index, "filter"), "expected none, as FSP is of cell_free candidates, got one"))
+        found += _recipe_problems(self.supernet, ("supernet",))
         for index, pick in enumerate(self.picks):
             if pick.group not in names:
                 found.append((("picks", index, "group"), f"expected one of {', '.join(names)}, got {pick.group!r}"))
         if found:
             raise problems_error(found)
         return self
+
+
+def _recipe_problems(recipe: Recipe, place: Place) -> list[Problem]:
+    """What a recipe in a search may not ask for: images are held out to judge candidates, not to choose weights by."""
+    found: list[Problem] = []
+    if recipe.validation:
+        found.append(
+            ((*place, "validation"), f"expected 0, as held-out images judge candidates, got {recipe.validation}")
+        )
+    if recipe.attack.kind == "free":
+        found.append(((*place, "attack", "kind"), "expected pgd or n_fgsm, got free"))
+    return found
 
 
 class SearchConfig(Document):
@@ -149,7 +186,12 @@ class SearchConfig(Document):
             if branch.kind == "cell_free" and self.full.depth % branch.network.depth:
                 text = f"expected a depth that divides that of full, {self.full.depth}, as each cell is chosen, got"
                 raise problems_error([(("branches", index, "network", "depth"), f"{text} {branch.network.depth}")])
-            self.space(branch.kind).supernet()  # finds an unknown operation, or a network that no spec can have
+            whole = self.space(branch.kind).supernet()  # finds an unknown operation, or a network that no spec can have
+            Genotype.parse(whole.model_dump() | {"network": self.full, "layout": [whole.layout[0]] * self.full.depth})
+        names = [pick.name for branch in self.branches for pick in branch.picks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise problems_error([(("branches",), f"expected picks of different names, got {twice[0]!r} twice")])
         return self
 
     def space(self, kind: Kind) -> SearchSpace:

@@ -21,6 +21,7 @@ from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.supernet import calibrated
 from robnet_zoo.training.adversary import attacked
 from robnet_zoo.training.augmentation import augmented
+from robnet_zoo.training.checkpoints import TrainingError
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import state_of
 from robnet_zoo.training.updates import Updates, generator
@@ -33,7 +34,11 @@ class Judge:
     """Measures and finetunes architectures; the same answers for the same architecture in any process.
 
     supernet: in eval mode; it is never changed. training, validation: images, disjoint, of the supernet's size; none of
-    a test set. seed: of random starts and calibration; finetuning has its recipe's.
+    a test set. seed: of random starts and calibration; finetuning has its recipe's. Attacks, those that measure
+    included, have the arithmetic of `finetune.attack.dtype`; what they find is judged in float32. On a CPU, answers
+    depend on torch's number of threads in the last digits.
+
+    Raises SearchError if there are too few images for what the evaluation asks for.
     """
 
     supernet: Network
@@ -41,6 +46,14 @@ class Judge:
     training: Images
     validation: Images
     seed: int
+
+    def __post_init__(self) -> None:
+        evaluation = self.evaluation
+        if len(self.validation) < evaluation.validation:
+            raise SearchError(f"expected {evaluation.validation} held-out images, got {len(self.validation)}")
+        wanted = evaluation.finetune.batch * max(1, evaluation.calibration)
+        if len(self.training) < wanted:
+            raise SearchError(f"expected {wanted} training images to calibrate norms on, got {len(self.training)}")
 
     def score(self, candidate: Candidate, spec: Genotype, filter: Filter | None = None) -> Candidate:
         """The candidate as it inherits its weights: `before`, and `fsp` where there is a filter.
@@ -54,13 +67,17 @@ class Judge:
         return candidate.model_copy(update={"before": before, "fsp": fsp, "seconds": _more(candidate, started)})
 
     def finetune(self, candidate: Candidate, spec: Genotype) -> Candidate:
-        """The candidate after finetuning: `after`."""
+        """The candidate after finetuning: `after`; that of one whose loss is no number any more is 0."""
         started = time.perf_counter()
-        network = self.finetuned(spec)
+        try:
+            network = self.finetuned(spec)
+        except TrainingError:  # the same on any worker, so that to try again is in vain
+            lost = Accuracy(clean=0.0, robust=0.0)
+            return candidate.model_copy(update={"after": lost, "seconds": _more(candidate, started)})
         return candidate.model_copy(update={"after": self.measure(network)[0], "seconds": _more(candidate, started)})
 
     def finetuned(self, spec: Genotype) -> Network:
-        """A network of its own that began with the supernet's weights, in eval mode."""
+        """A network of its own that began with the supernet's weights, in eval mode. Raises TrainingError."""
         recipe = self.evaluation.finetune
         network = self.inherited(spec)
         updates = Updates(
@@ -92,8 +109,8 @@ class Judge:
         """Accuracy on the validation images, as `config.Evaluation` says; and where there is a filter, the FSP distance
         of each cell (paper, equation 4) on the first of them."""
         n, flows = self.evaluation.validation, 0 if filter is None else filter.images
-        if max(n, flows) > len(self.validation):
-            raise SearchError(f"expected {max(n, flows)} held-out images to measure on, got {len(self.validation)}")
+        if flows > len(self.validation):
+            raise SearchError(f"expected {flows} held-out images for a filter, got {len(self.validation)}")
         right = torch.zeros(2, dtype=torch.float64)
         total = torch.zeros(len(network.cells), dtype=torch.float64, device=self.device)
         for start, images, adversarial, labels in self._attacked(network, max(n, flows)):

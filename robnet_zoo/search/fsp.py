@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robnet_zoo.network import Network
 from robnet_zoo.search.config import Filter
 from robnet_zoo.search.results import Candidate
+from robnet_zoo.search.space import SearchError
 
 
 def fsp_matrix(before: Tensor, last: Tensor, output: Tensor) -> Tensor:
@@ -64,9 +65,16 @@ def score(candidate: Candidate, last: int) -> float:
 
 
 def kept(candidates: Sequence[Candidate], filter: Filter) -> list[Candidate]:
-    """The candidates that the filter lets through, in their order: see `config.Filter`. Those with a score alone."""
+    """The candidates that the filter lets through, in their order: see `config.Filter`. Those with a score alone.
+
+    Raises SearchError if there are none.
+    """
     scores = {candidate.index: score(candidate, filter.last) for candidate in candidates if candidate.fsp}
     if filter.threshold is not None:
-        return [each for each in candidates if each.index in scores and scores[each.index] <= filter.threshold]
+        left = [each for each in candidates if each.index in scores and scores[each.index] <= filter.threshold]
+        if not left and scores:
+            found = f"none of {len(scores)}, the lowest with {min(scores.values()):.3g}; `keep` takes a share instead"
+            raise SearchError(f"expected candidates with an FSP distance of at most {filter.threshold:g}, got {found}")
+        return left
     best = sorted(scores, key=lambda index: (scores[index], index))[: max(1, round(filter.keep * len(scores)))]
     return [each for each in candidates if each.index in set(best)]

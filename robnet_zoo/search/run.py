@@ -51,23 +51,26 @@ class Search:
     def run(self, *, workers: int = 1, keeping: Keeping | None = None) -> list[Path]:
         """Whatever is left of the search; returns the files of the specs.
 
-        workers: processes on this machine that evaluate candidates. Raises SearchError, and what training raises.
+        workers: processes on this machine that evaluate candidates, with one thread each on a CPU, so that figures do
+        not depend on how many there are. Raises SearchError, and what training raises.
         """
+        if workers < 1:
+            raise SearchError(f"expected at least 1 worker, got {workers}")
+        parts = [self.part(branch.kind) for branch in self.config.branches]
         self.claim()
         specs: list[tuple[Genotype, Candidate]] = []
-        results = []
-        for branch in self.config.branches:
-            part = BranchSearch(self, branch)
-            self.say(f"{branch.kind}: supernet")
+        results, paths = [], []
+        for part in parts:
+            self.say(f"{part.kind}: supernet")
             part.supernet(keeping=keeping, shown=self.shown)
-            with self._helped(branch.kind, workers - 1):
+            with self._helped(part.kind, workers - 1):
                 part.work()
             results.append(part.result())
-            results[-1].save(self.folder / f"{branch.kind}.json")
-            specs += picks(results[-1])
-        paths = [self.folder / "specs" / f"{spec.name}.json" for spec, _ in specs]
-        for path, (spec, _) in zip(paths, specs, strict=True):
-            spec.save(path)
+            results[-1].save(self.folder / f"{part.kind}.json")
+            for spec, candidate in picks(results[-1]):
+                paths.append(self.folder / "specs" / f"{spec.name}.json")
+                spec.save(paths[-1])
+                specs.append((spec, candidate))
         from robnet_zoo.search.report import write_report  # only here: drawing takes a second to import
 
         write_report(results, self.folder / REPORT, picks=specs)
@@ -75,15 +78,28 @@ class Search:
 
     def supernet(self, kind: Kind) -> Path:
         """Train what is left of a branch's supernet, in all processes of torchrun; returns the file of its weights."""
+        part = self.part(kind)
         self.claim()
-        part = BranchSearch(self, self.config.branch(kind))
         part.supernet(shown=self.shown)
         return part.folder / "supernet" / MODEL
 
     def work(self, kind: Kind) -> None:
-        """Evaluate candidates of a branch, beside any number of others, until all are done; its supernet is trained."""
+        """Evaluate candidates of a branch, beside any number of others, until all are done.
+
+        Raises SearchError where its supernet is not trained yet, and where an evaluation fails.
+        """
+        part = self.part(kind)
         self.claim()
-        BranchSearch(self, self.config.branch(kind)).work()
+        part.work()
+
+    def part(self, kind: Kind) -> BranchSearch:
+        """A branch. Raises SearchError where there is none, or where the images are too few for it."""
+        kinds = [branch.kind for branch in self.config.branches]
+        if kind not in kinds:
+            raise SearchError(f"{self.config.name}: expected a branch of {', '.join(kinds)}, got {kind}")
+        part = BranchSearch(self, self.config.branch(kind))
+        part.check()
+        return part
 
     def claim(self) -> None:
         """Write down what runs in this folder, or raise SearchError if it is another search."""
@@ -108,10 +124,8 @@ class Search:
     def _helped(self, kind: Kind, helpers: int) -> Iterator[None]:
         """While other processes evaluate candidates too."""
         context = multiprocessing.get_context("spawn")
-        arguments = (self.config.dumps(), self.source, str(self.folder), self.storage, kind, helpers + 1)
-        processes = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(max(0, helpers))]
-        threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, threads // (helpers + 1)))
+        arguments = (self.config.dumps(), self.source, str(self.folder), self.storage, kind)
+        processes = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(helpers)]
         for process in processes:
             process.start()
         try:
@@ -119,15 +133,31 @@ class Search:
             for process in processes:
                 process.join()
         finally:
-            torch.set_num_threads(threads)
             for process in processes:
                 process.terminate()
+                process.join()
 
 
-def _work(config: str, source: str, folder: str, storage: str | None, kind: Kind, workers: int) -> None:
-    """What another process of `Search.run` does."""
-    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    Search(SearchConfig.loads(config), source, Path(folder), storage, shown=False).work(kind)
+def _work(config: str, source: str, folder: str, storage: str | None, kind: Kind) -> None:
+    """What another process of `Search.run` does; what goes wrong is told in a line."""
+    try:
+        Search(SearchConfig.loads(config), source, Path(folder), storage, shown=False).work(kind)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"robnet-zoo: a worker ended: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """While torch computes with one thread on the CPU, as every worker does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,21 +199,38 @@ class BranchSearch:
     @cached_property
     def judge(self) -> Judge:
         """What measures and finetunes its candidates."""
-        training, held_out = self.split
-        if self.search.config.images is not None:
-            training = training.split()[0]  # what the supernet was trained on
         path, config = self.folder / "supernet" / MODEL, self.search.config
         if not path.exists():
             raise SearchError(f"{path.parent}: expected a trained supernet; `search run` trains it")
         network = compile(self.space.supernet())
         network.load_state_dict(load_file(path))
         network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        return Judge(network, config.evaluation, training, held_out, seed=config.seed)
+        return Judge(network, config.evaluation, *self._judged_on, seed=config.seed)
+
+    @property
+    def _judged_on(self) -> tuple[Images, Images]:
+        """(what the supernet was trained on, held-out images)."""
+        training, held_out = self.split
+        return training if self.search.config.images is None else training.split()[0], held_out
+
+    def check(self) -> None:
+        """Raise SearchError, before any work, if there are too few images for what the config asks for."""
+        training, held_out = map(len, self._judged_on)
+        evaluation = self.search.config.evaluation
+        filters = [group.filter.images for group in self.branch.groups if group.filter]
+        held_wanted = max([evaluation.validation, *filters])
+        wanted = max(self.branch.supernet.batch, evaluation.finetune.batch * max(1, evaluation.calibration))
+        if training < wanted or held_out < held_wanted:
+            raise SearchError(
+                f"{self.search.images.name}: expected at least {wanted:,} images to train on and {held_wanted:,} held "
+                f"out, got {training:,} and {held_out:,}"
+            )
 
     def work(self) -> None:
         """Evaluate the candidates of all groups until none is left, beside other workers."""
-        for group in self.branch.groups:
-            self.candidates(group)
+        with _one_thread():
+            for group in self.branch.groups:
+                self.candidates(group)
 
     def candidates(self, group: Group) -> tuple[Candidate, ...]:
         """All candidates of a group, evaluated as far as they are not yet."""
@@ -206,6 +253,10 @@ class BranchSearch:
 
     def result(self) -> StudyResult:
         """The document of all candidates; evaluates what is left."""
+        with _one_thread():
+            return self._result()
+
+    def _result(self) -> StudyResult:
         judge, config = self.judge, self.search.config
         whole = self.space.supernet()
         accuracy = judge.score(

@@ -138,12 +138,15 @@ class Study:
         with other candidates, another config or other inputs.
         """
         storage = open_storage(where)
-        study = optuna.create_study(
-            storage=storage, study_name=plan.name, directions=plan.directions, load_if_exists=True
-        )
-        if "basis" not in study.user_attrs:
-            study.set_user_attr("basis", plan.basis)
-        begun = study.user_attrs["basis"]
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name=plan.name, directions=plan.directions, load_if_exists=True
+            )
+            if "basis" not in study.user_attrs:
+                study.set_user_attr("basis", plan.basis)
+            begun = study.user_attrs["basis"]
+        except StorageInternalError as error:
+            raise SearchError(f"{plan.name}: {one_line(error)}") from None
         if begun != plan.basis:
             other = sorted(name for name in {*begun, *plan.basis} if begun.get(name) != plan.basis.get(name))
             raise SearchError(f"{plan.name}: was begun with other {', '.join(other)}; keep this search elsewhere")

@@ -36,11 +36,16 @@ class Paths(Protocol):
 
 
 class Updates:
-    """The updates of a run: of its state, on its images, by its recipe, in this process of its world."""
+    """The updates of a run: of its state, on its images, by its recipe, in this process of its world.
+
+    Raises TrainingError if the images are less than one batch.
+    """
 
     def __init__(
         self, state: State, images: Images, recipe: Recipe, world: World, *, paths: Paths | None = None
     ) -> None:
+        if len(images) < recipe.batch:
+            raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(images)}")
         self.state, self.images, self.recipe, self.world, self.paths = state, images, recipe, world, paths
         self.steps = len(images) // recipe.batch  # an epoch
         self.native = images.shape[-1]

@@ -15,7 +15,7 @@ from robnet_zoo.zoo import load_spec
 
 FULL = load_spec("robnet_large").network
 SMALL = FULL.model_copy(update={"channels": 4, "depth": 6, "reductions": (2, 4)})
-EVALUATION = Evaluation(finetune=Recipe(name="finetune", epochs=3), images=1234, validation=500, steps=7)
+EVALUATION = Evaluation(finetune=Recipe(name="finetune", epochs=3, validation=0), images=1234, validation=500, steps=7)
 
 Measured = tuple[Accuracy | None, Accuracy | None, Sequence[float]]
 Effect = Callable[[Genotype, random.Random], Measured]
@@ -49,7 +49,9 @@ def study(
         seed=7,
         full=FULL.model_copy(update={"depth": SMALL.depth, "reductions": SMALL.reductions}),
         evaluation=EVALUATION,
-        branches=(Branch(kind=kind, network=SMALL, supernet=Recipe(name="supernet", epochs=30), groups=groups),),
+        branches=(
+            Branch(kind=kind, network=SMALL, supernet=Recipe(name="supernet", epochs=30, validation=0), groups=groups),
+        ),
     )
     space, found = config.space(kind), list[Candidate]()
     for group in groups:

@@ -7,7 +7,6 @@ import torch
 from small_search import PLAIN, RECIPE, SINGLE_STEP, images, space
 
 from robnet_zoo import attacks
-from robnet_zoo.compiler import compile
 from robnet_zoo.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
 from robnet_zoo.search.evaluation import Judge
@@ -114,7 +113,15 @@ def test_inherited_network_has_the_weights_of_the_supernet_and_statistics_of_its
     assert all(torch.equal(value, state[key]) for key, value in kept.inherited(SPECS[0]).state_dict().items())
 
 
-def test_too_few_held_out_images_are_said(supernet) -> None:
-    judge = Judge(supernet, EVALUATION, *images(180).split(), seed=0)
-    with pytest.raises(SearchError, match="expected 64 held-out images to measure on, got 18"):
-        judge.measure(compile(SPECS[0]).eval())
+def test_too_few_images_are_said(supernet) -> None:
+    with pytest.raises(SearchError, match="expected 64 held-out images, got 18"):
+        Judge(supernet, EVALUATION, *images(180).split(), seed=0)
+    with pytest.raises(SearchError, match="expected 64 training images to calibrate norms on, got 50"):
+        Judge(supernet, EVALUATION, images(900)[:50], images(900)[800:], seed=0)
+
+
+def test_candidate_whose_training_diverges_is_worth_nothing_and_does_not_end_the_search(supernet) -> None:
+    steep = EVALUATION.model_copy(update={"finetune": FINETUNE.model_copy(update={"lr": 1e20})})
+    found = Judge(supernet, steep, *images(900).split(), seed=0).finetune(candidate(0), SPECS[0])
+    assert found.after is not None
+    assert (found.after.clean, found.after.robust) == (0.0, 0.0)

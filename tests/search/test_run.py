@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -16,10 +17,12 @@ from small_search import NETWORK, PLAIN, RECIPE
 from robnet_zoo.blueprint import parameters
 from robnet_zoo.cli import main
 from robnet_zoo.data import DataError
+from robnet_zoo.documents import DocumentError
 from robnet_zoo.genotype import Genotype
-from robnet_zoo.search.config import SearchConfig, config_names, load_config
+from robnet_zoo.search.config import Filter, SearchConfig, config_names, load_config
+from robnet_zoo.search.fsp import kept
 from robnet_zoo.search.results import StudyResult
-from robnet_zoo.search.run import Search
+from robnet_zoo.search.run import Search, _work
 from robnet_zoo.search.selection import best, picks
 from robnet_zoo.search.space import SearchError
 from robnet_zoo.zoo import load_spec
@@ -149,6 +152,101 @@ def test_killed_search_goes_on_to_the_same_figures(folder: Path, tmp_path: Path)
 def test_two_workers_find_what_one_finds(folder: Path, tmp_path: Path) -> None:
     Search(config(), "digits", tmp_path, shown=False).run(workers=2)
     assert figures(tmp_path) == figures(folder)
+
+
+@pytest.mark.slow  # the worker is a process that imports torch
+def test_worker_in_another_process_does_what_is_left(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    search = Search(config(), "digits", tmp_path, shown=False)
+    for kind in ("cell_based", "cell_free"):
+        search.supernet(kind)
+        arguments = (config().dumps(), "digits", str(tmp_path), None, kind)
+        worker = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
+        worker.start()
+        worker.join()
+        assert worker.exitcode == 0
+    monkeypatch.setattr("robnet_zoo.search.evaluation.Judge.finetune", None)
+    search.run()  # nothing is left to finetune
+    assert figures(tmp_path) == figures(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": 20}, "expected at least 32 images to train on and 40 held out, got 18 and 129"),
+        ({"evaluation": {"validation": 200}}, "expected at least 32 images to train on and 200 held out"),
+        ({"evaluation": {"calibration": 9}}, "expected at least 288 images to train on and 40 held out, got 180"),
+    ],
+)
+def test_too_few_images_are_said_before_any_work(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    whole = config()
+    if "evaluation" in changes:
+        changes = {"evaluation": whole.evaluation.model_copy(update=changes["evaluation"])}
+    with pytest.raises(SearchError, match=said):
+        Search(whole.model_copy(update=changes), "digits", tmp_path / "search", shown=False).run()
+    assert not (tmp_path / "search").exists()
+
+
+def test_number_of_workers_and_kind_of_branch_are_checked_before_any_work(tmp_path: Path) -> None:
+    whole = config()
+    with pytest.raises(SearchError, match="expected at least 1 worker, got 0"):
+        Search(whole, "digits", tmp_path / "search", shown=False).run(workers=0)
+    alone = whole.model_copy(update={"branches": whole.branches[:1]})
+    with pytest.raises(SearchError, match="tiny: expected a branch of cell_based, got cell_free"):
+        Search(alone, "digits", tmp_path / "search", shown=False).work("cell_free")
+    assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (
+            ("evaluation", "finetune", "validation"),
+            8,
+            r"evaluation.finetune.validation: expected 0, as held-out images",
+        ),
+        (("branches", 0, "supernet", "validation"), 8, r"branches\[0\].supernet.validation: expected 0, as held-out"),
+        (("branches", 1, "supernet", "attack", "kind"), "free", r"supernet.attack"),
+        (("evaluation", "images"), 16, r"evaluation.images: expected at least a batch of finetune, 32, got 16"),
+        (("branches", 0, "groups", 0, "filter"), {}, r"groups\[0\].filter: expected none, as FSP is of cell_free"),
+        (
+            ("branches", 0, "groups", 1, "sampler"),
+            "tpe",
+            r"groups\[1\].sampling: expected none, as tpe chooses, got one",
+        ),
+        (
+            ("branches", 1, "groups", 0, "sampler"),
+            "nsga2",
+            r"groups\[0\].filter: expected none, as nsga2 learns from all",
+        ),
+        (
+            ("branches", 1, "picks", 0, "name"),
+            "tiny_small",
+            "expected picks of different names, got 'tiny_small' twice",
+        ),
+        (("branches", 1, "picks", 0, "group"), "uni", r"picks\[0\].group: expected one of uniform, got 'uni'"),
+        (("full", "reductions"), [2, 40], r"expected a depth from 0 to 5, got 40"),
+        (("full", "depth"), 7, r"branches\[1\].network.depth: expected a depth that divides that of full, 7"),
+        (("branches", 0, "kind"), "cell_free", "branches: expected each kind once"),
+        (("operations",), ["identity", "sep_conf_3x3"], "did you mean 'sep_conv_3x3'"),
+    ],
+)
+def test_config_that_cannot_work_is_refused_with_the_place(
+    place: tuple[str | int, ...], value: object, said: str
+) -> None:
+    document = config().model_dump(mode="json", exclude_none=True)
+    inner = document
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    with pytest.raises(DocumentError, match=said):
+        SearchConfig.parse(document)
+
+
+def test_threshold_that_keeps_none_says_what_the_lowest_distance_is(folder: Path) -> None:
+    candidates = StudyResult.load(folder / "cell_free.json").candidates
+    lowest = min(sum(each.fsp[-2:]) / 2 for each in candidates)
+    with pytest.raises(SearchError, match=f"of at most 1e-09, got none of 5, the lowest with {lowest:.3g}; `keep`"):
+        kept(candidates, Filter(last=2, threshold=1e-9))
 
 
 def test_folder_of_another_search_is_refused(folder: Path) -> None:
