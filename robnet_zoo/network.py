@@ -190,6 +190,17 @@ def _checkpointed(cell: nn.Module, before: Tensor, last: Tensor) -> Tensor:
 
 
 @contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """While parts of a module may be brought into train or eval mode; afterwards each is in the one that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
     """While a module in train mode is not to learn running statistics: a batch that it has seen already, an attack's.
 

@@ -16,10 +16,9 @@ from robnet_zoo.documents import (
     bundled_names,
     bundled_or_path,
     exactly,
-    in_image_units,
     problems_error,
 )
-from robnet_zoo.genotype import Genotype, Name, NetworkConfig
+from robnet_zoo.genotype import Name, NetworkConfig
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe
@@ -56,16 +55,6 @@ class Evaluation(Document):
         if found:
             raise problems_error(found)
         return self
-
-    @property
-    def eps_value(self) -> float:
-        """eps in image units."""
-        return in_image_units(self.eps)
-
-    @property
-    def step_value(self) -> float:
-        """The step size in image units."""
-        return in_image_units(self.step)
 
 
 class Filter(Document):
@@ -186,8 +175,8 @@ class SearchConfig(Document):
             if branch.kind == "cell_free" and self.full.depth % branch.network.depth:
                 text = f"expected a depth that divides that of full, {self.full.depth}, as each cell is chosen, got"
                 raise problems_error([(("branches", index, "network", "depth"), f"{text} {branch.network.depth}")])
-            whole = self.space(branch.kind).supernet()  # finds an unknown operation, or a network that no spec can have
-            Genotype.parse(whole.model_dump() | {"network": self.full, "layout": [whole.layout[0]] * self.full.depth})
+            self.space(branch.kind).supernet()  # finds an unknown operation, or a network that no spec can have
+        self._space("cell_based", self.full).supernet()
         names = [pick.name for branch in self.branches for pick in branch.picks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -196,7 +185,9 @@ class SearchConfig(Document):
 
     def space(self, kind: Kind) -> SearchSpace:
         """The search space of a branch."""
-        network = self.branch(kind).network
+        return self._space(kind, self.branch(kind).network)
+
+    def _space(self, kind: Kind, network: NetworkConfig) -> SearchSpace:
         return SearchSpace(kind=kind, nodes=self.nodes, operations=self.operations, network=network)
 
     def branch(self, kind: Kind) -> Branch:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks import pgd
-from robnet_zoo.compiler import compile, for_inference, subnetwork
+from robnet_zoo.compiler import compile, subnetwork
 from robnet_zoo.data import Images
+from robnet_zoo.documents import in_image_units
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
@@ -25,6 +25,7 @@ from robnet_zoo.training.checkpoints import TrainingError
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import state_of
 from robnet_zoo.training.updates import Updates, generator
+from robnet_zoo.training.validation import right, under_pgd
 
 BATCH = 250  # images measured at once
 
@@ -111,35 +112,30 @@ class Judge:
         n, flows = self.evaluation.validation, 0 if filter is None else filter.images
         if flows > len(self.validation):
             raise SearchError(f"expected {flows} held-out images for a filter, got {len(self.validation)}")
-        right = torch.zeros(2, dtype=torch.float64)
+        rights = torch.zeros(2, dtype=torch.float64)
         total = torch.zeros(len(network.cells), dtype=torch.float64, device=self.device)
-        for start, images, adversarial, labels in self._attacked(network, max(n, flows)):
-            judged = max(0, n - start)
-            right += torch.tensor([_right(network, x[:judged], labels[:judged]) for x in (images, adversarial)])
-            if flowing := max(0, flows - start):
+        start = 0
+        for images, adversarial, labels in self._attacked(network, max(n, flows)):
+            judged, flowing = max(0, n - start), max(0, flows - start)
+            rights += torch.tensor([right(network, x[:judged], labels[:judged]) for x in (images, adversarial)])
+            if flowing:
                 total += fsp_distances(network, images[:flowing], adversarial[:flowing])
-        clean, robust = (right / n).tolist()
+            start += len(labels)
+        clean, robust = (rights / n).tolist()
         return Accuracy(clean=clean, robust=robust), tuple((total / flows).tolist()) if flows else ()
 
-    def _attacked(self, network: Network, n: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """(how many were before, images, adversarial images, labels) of the first n validation images."""
-        evaluation = self.evaluation
-        fast = for_inference(network, dtype=getattr(torch, evaluation.finetune.attack.dtype))
-        draw = generator(self.seed, 0, 0, "measure", device=self.device)
-        start = 0
-        for images, labels in self.validation[:n].batches(BATCH):
-            images, labels = images.to(self.device), labels.to(self.device)
-            adversarial = pgd(
-                fast,
-                images,
-                labels,
-                eps=evaluation.eps_value,
-                step=evaluation.step_value,
-                steps=evaluation.steps,
-                generator=draw,
-            )
-            yield start, images, adversarial, labels
-            start += len(labels)
+    def _attacked(self, network: Network, n: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(images, adversarial images, labels) of the first n validation images."""
+        evaluation, batches = self.evaluation, self.validation[:n].batches(BATCH)
+        return under_pgd(
+            network,
+            ((images.to(self.device), labels.to(self.device)) for images, labels in batches),
+            eps=in_image_units(evaluation.eps),
+            step=in_image_units(evaluation.step),
+            steps=evaluation.steps,
+            dtype=getattr(torch, evaluation.finetune.attack.dtype),
+            generator=generator(self.seed, 0, 0, "measure", device=self.device),
+        )
 
     def _calibration(self, network: Network) -> Iterator[Tensor]:
         """Batches of training images under the attack of finetuning, which goes by the batch's statistics here."""
@@ -156,8 +152,3 @@ class Judge:
 
 def _more(candidate: Candidate, started: float) -> float:
     return round(candidate.seconds + time.perf_counter() - started, 3)
-
-
-@torch.no_grad()
-def _right(network: Network, images: Tensor, labels: Tensor) -> int:
-    return int((network(images).argmax(1) == labels).sum())

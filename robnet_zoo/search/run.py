@@ -62,10 +62,9 @@ class Search:
         results, paths = [], []
         for part in parts:
             self.say(f"{part.kind}: supernet")
-            part.supernet(keeping=keeping, shown=self.shown)
+            part.supernet(keeping=keeping)
             with self._helped(part.kind, workers - 1):
-                part.work()
-            results.append(part.result())
+                results.append(part.result())
             results[-1].save(self.folder / f"{part.kind}.json")
             for spec, candidate in picks(results[-1]):
                 paths.append(self.folder / "specs" / f"{spec.name}.json")
@@ -80,7 +79,7 @@ class Search:
         """Train what is left of a branch's supernet, in all processes of torchrun; returns the file of its weights."""
         part = self.part(kind)
         self.claim()
-        part.supernet(shown=self.shown)
+        part.supernet()
         return part.folder / "supernet" / MODEL
 
     def work(self, kind: Kind) -> None:
@@ -183,18 +182,28 @@ class BranchSearch:
         return self.search.config.space(self.kind)
 
     @cached_property
+    def images(self) -> Images:
+        """All images at the size of the branch's network."""
+        return resized(self.search.images, self.branch.network.input_size[1])
+
+    @cached_property
     def split(self) -> tuple[Images, Images]:
-        """(training, held-out) images at the size of the branch's network."""
-        training, held_out = resized(self.search.images, self.branch.network.input_size[1]).split()
+        """(training, held-out) images."""
+        training, held_out = self.images.split()
         limit = self.search.config.images
         return training if limit is None else training[:limit], held_out
 
-    def supernet(self, *, keeping: Keeping | None = None, shown: bool = True) -> Network:
+    def supernet(self, *, keeping: Keeping | None = None) -> Network:
         """The trained supernet; trains what is left of it."""
         whole = self.search.config.images is None  # then the trainer holds out the tenth that candidates are judged on
-        images = resized(self.search.images, self.split[0].shape[-1]) if whole else self.split[0]
-        folder = self.folder / "supernet"
-        return train_supernet(self.space, images, self.branch.supernet, folder, keeping=keeping, progress=shown)
+        return train_supernet(
+            self.space,
+            self.images if whole else self.split[0],
+            self.branch.supernet,
+            self.folder / "supernet",
+            keeping=keeping,
+            progress=self.search.shown,
+        )
 
     @cached_property
     def judge(self) -> Judge:
@@ -258,6 +267,7 @@ class BranchSearch:
 
     def _result(self) -> StudyResult:
         judge, config = self.judge, self.search.config
+        candidates = tuple(candidate for group in self.branch.groups for candidate in self.candidates(group))
         whole = self.space.supernet()
         accuracy = judge.score(
             Candidate(group="supernet", index=0, codes=self.space.codes(whole), hash=whole.hash), whole
@@ -273,7 +283,7 @@ class BranchSearch:
             validation=config.evaluation.validation,
             software=software(),
             device=device(judge.device),
-            candidates=tuple(candidate for group in self.branch.groups for candidate in self.candidates(group)),
+            candidates=candidates,
         )
 
     @cached_property

@@ -71,8 +71,8 @@ class Sampling(Document):
 
 def draws(
     space: SearchSpace, sampling: Sampling, *, seed: str, full: NetworkConfig | None = None
-) -> Iterator[tuple[str, ...]]:
-    """Codes of different architectures, without end, the same ones for the same seed.
+) -> Iterator[Genotype]:
+    """Different architectures, in the space's own network, without end, the same ones for the same seed.
 
     full: the network whose parameters `sampling.parameters` bounds; by default the space's own. Raises SearchError
     when no new one is found for long.
@@ -92,7 +92,7 @@ def draws(
             continue
         taken.add(spec.hash)
         failures = 0
-        yield codes
+        yield spec
     bounds = sampling.model_dump_json(exclude_defaults=True)
     raise SearchError(f"expected more than {len(taken)} architectures of {bounds}, found none in {MAX_DRAWS:,} draws")
 
@@ -101,4 +101,4 @@ def sample(
     space: SearchSpace, sampling: Sampling, count: int, *, seed: str, full: NetworkConfig | None = None
 ) -> list[tuple[str, ...]]:
     """The codes of the first `count` of `draws`."""
-    return list(islice(draws(space, sampling, seed=seed, full=full), count))
+    return [space.codes(spec) for spec in islice(draws(space, sampling, seed=seed, full=full), count)]

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from robnet_zoo.compiler import for_training
 from robnet_zoo.data import Images
 from robnet_zoo.genotype import Genotype
-from robnet_zoo.network import Network
+from robnet_zoo.network import Network, modes_kept
 from robnet_zoo.search.sampling import Sampling, draws
 from robnet_zoo.search.space import SearchSpace
 from robnet_zoo.training import Keeping, Recipe, train
@@ -40,8 +40,7 @@ class PathDropout:
 
     def at(self, update: int) -> Genotype:
         """The sub-network of an update, whichever updates were before."""
-        codes = next(draws(self.space, self.sampling, seed=f"{self.seed} path {update}"))
-        return self.space.genotype(codes, name=f"path_{update}")
+        return next(draws(self.space, self.sampling, seed=f"{self.seed} path {update}"))
 
 
 def train_supernet(
@@ -75,24 +74,20 @@ def calibrated(network: Network, batches: Iterable[Tensor], *, dtype: torch.dtyp
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     kept = [(norm, norm.momentum, {name: value.clone() for name, value in norm.named_buffers()}) for norm in norms]
-    modes = [(module, module.training) for module in network.modules()]
+    form, seen = for_training(network, dtype=dtype), False
     try:
-        form, seen = for_training(network, dtype=dtype), False
-        network.train()
-        for batch in batches:
-            if not seen:
-                for norm in norms:
-                    norm.reset_running_stats()
-                    norm.momentum = None  # the mean over all batches
-            with torch.no_grad():
-                form(batch)
-            seen = True
-        for module, mode in modes:
-            module.training = mode
+        with modes_kept(network):
+            network.train()
+            for batch in batches:
+                if not seen:
+                    for norm in norms:
+                        norm.reset_running_stats()
+                        norm.momentum = None  # the mean over all batches
+                with torch.no_grad():
+                    form(batch)
+                seen = True
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for norm, momentum, buffers in kept:
             norm.momentum = momentum
             for name, value in norm.named_buffers():

@@ -13,7 +13,7 @@ from torch import Tensor
 from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.compiler import for_inference, for_training
-from robnet_zoo.network import Network, statistics_kept
+from robnet_zoo.network import Network, modes_kept, statistics_kept
 from robnet_zoo.training.recipe import Attack, Objective, Recipe
 from robnet_zoo.training.state import State
 
@@ -63,14 +63,9 @@ def _found(
 @contextmanager
 def batch_statistics(network: Network) -> Iterator[None]:
     """While batch norms go by the batch that they see, and neither learn from it nor stay in train mode afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.train()
-    try:
-        with statistics_kept(network):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with modes_kept(network), statistics_kept(network):
+        network.train()
+        yield
 
 
 def _divergent(

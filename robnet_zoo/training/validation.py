@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -33,19 +35,40 @@ def validate(
     """
     mode = network.training
     network.eval()
-    fast = for_inference(network, dtype=getattr(torch, recipe.attack.dtype))
-    eps = recipe.attack.eps_value
+    own = images[world.rank :: world.size].batches(recipe.batch)
+    batches = ((resize(pixels.to(world.device), size), labels.to(world.device)) for pixels, labels in own)
+    eps, dtype = recipe.attack.eps_value, getattr(torch, recipe.attack.dtype)
     clean = robust = 0
-    for pixels, labels in images[world.rank :: world.size].batches(recipe.batch):
-        pixels, labels = resize(pixels.to(world.device), size), labels.to(world.device)
-        clean += _right(network, pixels, labels)
-        found = pgd(fast, pixels, labels, eps=eps, step=eps / 4, steps=steps, generator=generator)
-        robust += _right(network, found, labels)
+    for pixels, found, labels in under_pgd(
+        network, batches, eps=eps, step=eps / 4, steps=steps, dtype=dtype, generator=generator
+    ):
+        clean += right(network, pixels, labels)
+        robust += right(network, found, labels)
     network.train(mode)
     totals = world.total([clean, robust])
     return {"clean": totals[0] / len(images), "robust": totals[1] / len(images)}
 
 
+def under_pgd(
+    network: Network,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    eps: float,
+    step: float,
+    steps: int,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(images, adversarial images, labels) of batches, by PGD on the network's inference form, from random starts.
+
+    batches: of (N, C, H, W) in [0, 1] and (N,). eps, step: in image units. dtype: of the attack's arithmetic.
+    """
+    fast = for_inference(network, dtype=dtype)
+    for images, labels in batches:
+        yield images, pgd(fast, images, labels, eps=eps, step=step, steps=steps, generator=generator), labels
+
+
 @torch.no_grad()
-def _right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
+def right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
+    """How many images, (N, C, H, W), the network gives their labels, (N,)."""
     return int((network(images).argmax(1) == labels).sum())
