@@ -8,33 +8,26 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from robnet_zoo.benchmarks.report.blocks import Bytes, Section
 from robnet_zoo.benchmarks.report.pictures import difference, factor, farthest
+from robnet_zoo.pages import environment, style
 
 FOLDER = Path(__file__).parent
 
 
 def html(title: str, overview: str, sections: Sequence[Section]) -> str:
     """The page. Whatever comes from documents is escaped by the template engine."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests["of_kind"] = lambda block, kind: type(block).__name__ == kind
-    environment.filters["png"] = png
-    environment.filters["breakable"] = breakable
-    return environment.get_template("page.html").render(
+    templates = environment(FOLDER)
+    templates.filters["png"] = png
+    templates.filters["breakable"] = breakable
+    return templates.get_template("page.html").render(
         title=title,
         overview=overview,
         sections=sections,
-        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        style=style(FOLDER),
         script=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
         difference=difference,
         farthest=farthest,

@@ -6,10 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from robnet_zoo.documents import write_atomically
+from robnet_zoo.pages import environment, style
 from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.report import figures
 from robnet_zoo.search.report.blocks import Section
@@ -37,19 +35,15 @@ def html(results: Sequence[StudyResult], *, picks: Sequence[Pick] = ()) -> str:
     kinds = [result.kind for result in results]
     if not results or len(set(kinds)) < len(kinds):
         raise SearchError(f"expected one or two results of different kinds, got {', '.join(kinds) or 'none'}")
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests["of_kind"] = lambda block, kind: type(block).__name__ == kind
-    return environment.get_template("page.html").render(
-        title=f"Search report: {', '.join(dict.fromkeys(result.config.name for result in results))}",
-        overview="; ".join(_overview(result) for result in results) + ".",
-        sections=_sections(results, picks),
-        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+    return (
+        environment(FOLDER)
+        .get_template("page.html")
+        .render(
+            title=f"Search report: {', '.join(dict.fromkeys(result.config.name for result in results))}",
+            overview="; ".join(_overview(result) for result in results) + ".",
+            sections=_sections(results, picks),
+            style=style(FOLDER),
+        )
     )
 
 
