@@ -16,15 +16,24 @@ from robnet_zoo.benchmarks.report.precisions import precisions as precision_tabl
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.documents import write_atomically
+from robnet_zoo.search.analysis.findings import findings
+from robnet_zoo.search.analysis.observations import Observed
+from robnet_zoo.search.report import write_report
+from robnet_zoo.search.report.judged import judged_row
+from robnet_zoo.search.report.scale import scale
+from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.selection import picks
 from robnet_zoo.zoo import load_spec, spec_names
 
 RESULTS = Path(__file__).parent / "results"
 OURS = ("apgd_ce", "apgd_dlr_t")
+SEARCHES = tuple(RESULTS / f"search.small.{kind}.json" for kind in ("cell_based", "cell_free"))
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 ROBUSTNESS, TRAINING, ONNX, SEARCH = (
     ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search")
 )
+SEARCH_REPORT = ROOT / "docs" / "search_small.html"
 
 
 def models() -> str:
@@ -91,6 +100,33 @@ def search_speeds() -> str:
     return search_speed.table(search_speed.SearchSpeedResult.load(RESULTS / "search_speed.json"))
 
 
+def searches() -> list[StudyResult]:
+    """The results of the committed search."""
+    return [StudyResult.load(path) for path in SEARCHES]
+
+
+def search_findings() -> str:
+    """Which findings of the paper hold in the committed search."""
+    results = searches()
+    lines = ["| finding | number | estimate (95 % interval) | candidates | verdict | role |", "|---" * 6 + "|"]
+    for finding in findings([Observed.of(result) for result in results]):
+        lines += [f"| {finding.number} | {' | '.join(judged_row(one))} |" for one in finding.evidence]
+        lines.append(f"| **{finding.number}** | **{finding.claim}** | | | **{finding.verdict}** | |")
+    return "\n".join([*lines, "", *map(scale, results)])
+
+
+def search_picks() -> str:
+    """What the committed search picked, at full width."""
+    lines = ["| spec | parameters | multiply-adds | candidate | judged by |", "|---" * 5 + "|"]
+    for spec, _ in (picked for result in searches() for picked in picks(result)):
+        source, protocol = spec.provenance.source, spec.provenance.protocol
+        lines.append(
+            f"| `{spec.name}` | {parameters(spec):,} | {multiply_adds(spec) / 1e6:,.1f} M "
+            f"| {(source or '').partition(': ')[2]} | {protocol} |"
+        )
+    return "\n".join(lines)
+
+
 def onnx_speeds() -> str:
     """Images a second in ONNX Runtime and in torch, from one run."""
     return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(RESULTS / "onnx_speed.json"))
@@ -102,7 +138,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         ROBUSTNESS: (agreements, attack_speeds),
         TRAINING: (training_speeds,),
         ONNX: (precisions, onnx_speeds),
-        SEARCH: (search_speeds,),
+        SEARCH: (search_findings, search_picks, search_speeds),
     }
 )
 
@@ -124,3 +160,6 @@ if __name__ == "__main__":
     for document in TABLES:
         write_atomically(document, filled(document).encode())
         print(f"{document.name} is current", file=sys.stderr)
+    found = searches()
+    write_report(found, SEARCH_REPORT, picks=[picked for result in found for picked in picks(result)])
+    print(f"{SEARCH_REPORT.name} is current", file=sys.stderr)

@@ -19,8 +19,11 @@ from robnet_zoo.benchmarks.robustness import evaluate
 from robnet_zoo.benchmarks.targets import load_target
 from robnet_zoo.compiler import compile
 from robnet_zoo.documents import DocumentError
+from robnet_zoo.search.config import load_config
+from robnet_zoo.search.report import html
+from robnet_zoo.search.selection import picks
 from robnet_zoo.weights import weights_sha256
-from robnet_zoo.zoo import load_model, load_spec, spec_names
+from robnet_zoo.zoo import SPECS, load_model, load_spec, spec_names
 
 WHITE_BOX = load_protocol("white_box")
 ENTRIES = weights.manifest().entries
@@ -140,6 +143,31 @@ def test_the_clean_figure_of_the_cifar_weights_is_reproduced():
 @pytest.mark.parametrize("document", docs.TABLES, ids=lambda path: path.name)
 def test_the_tables_of_the_documentation_are_current(document):
     assert docs.filled(document) == document.read_text(), "run `make docs`"
+
+
+def test_the_committed_search_has_the_candidates_that_it_asked_for():
+    based, free = docs.searches()
+    assert len([one for one in based.candidates if one.after]) >= 300
+    assert len([one for one in free.candidates if one.before]) >= 100
+    for result in (based, free):
+        assert result.config == load_config("small")
+        assert len(result.candidates) == sum(group.count for group in result.branch.groups)
+
+
+def test_the_specs_of_the_search_are_those_that_it_picked():
+    picked = [spec for result in docs.searches() for spec, _ in picks(result)]
+    assert [spec.name for spec in picked] == ["robnet_small", "robnet_medium", "robnet_search_free"]
+    for spec in picked:
+        assert spec.dumps() == (SPECS / f"{spec.name}.json").read_text()
+
+
+def test_the_report_of_the_search_is_current_but_for_its_pictures():
+    found = docs.searches()
+    page = html(found, picks=[picked for result in found for picked in picks(result)])
+    old, new = (
+        re.sub(r"<svg.*?</svg>", "<svg>", text, flags=re.DOTALL) for text in (docs.SEARCH_REPORT.read_text(), page)
+    )
+    assert old == new, "run `make docs`"  # matplotlib's versions draw differently
 
 
 def test_our_apgd_stands_beside_its_authors_on_three_models():

@@ -66,6 +66,12 @@ def test_parameters_round_to_the_count_that_the_paper_prints(name: str, millions
     assert round(parameters(printed) / 1e6, 2) == millions
 
 
+@pytest.mark.parametrize(("name", "millions"), [("robnet_small", 4.41), ("robnet_medium", 5.66)])
+def test_what_the_search_picked_is_as_large_as_the_papers_model(name: str, millions: float) -> None:
+    for num_classes in (10, 100):
+        assert parameters(with_classes(load_spec(name), num_classes)) == pytest.approx(millions * 1e6, rel=0.05)
+
+
 @pytest.mark.parametrize(("name", "millions"), [("robnet_free", 780.2), ("robnet_large", 1030.3)])
 def test_multiply_adds_equal_the_published_count(name: str, millions: float) -> None:
     assert round(multiply_adds(load_spec(name)) / 1e6, 1) == millions

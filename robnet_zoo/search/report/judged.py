@@ -24,7 +24,7 @@ def judged(searches: Sequence[Observed]) -> Section:
 
 
 def _block(finding: Finding, searches: Sequence[Observed]) -> Judged:
-    rows = tuple(_row(one) for one in finding.evidence)
+    rows = tuple(judged_row(one) for one in finding.evidence)
     columns = ("number", "estimate (95\u00a0% interval)", "candidates", "verdict", "role")
     lines = scales([search.result for search in searches], "cell_free" if finding.number == 3 else "cell_based")
     title = f"Finding {finding.number}: rank correlations"
@@ -34,7 +34,8 @@ def _block(finding: Finding, searches: Sequence[Observed]) -> Judged:
     return Judged(finding.number, finding.claim, finding.verdict, FINDINGS[finding.number], table)
 
 
-def _row(one: Evidence) -> tuple[str, ...]:
+def judged_row(one: Evidence) -> tuple[str, str, str, str, str]:
+    """A number in words: name, estimate, candidates, verdict, role."""
     role = "deciding" if one.deciding else "beside it"
     if one.estimate is None:
         return (one.name, f"none: {one.missing}", "–", one.verdict, role)
