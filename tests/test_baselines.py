@@ -138,6 +138,47 @@ def test_the_paper_prints_densenets_count_cut_instead_of_rounded() -> None:
     assert int(sum(parameter.numel() for parameter in model.parameters()) / 1e4) / 100 == 6.95
 
 
+# Other sizes
+
+
+def test_half_the_width_and_half_the_depth_of_a_resnet_are_those_counted_by_hand() -> None:
+    total, channels = conv(3, 32, 3), 32
+    for width in (32, 64, 128, 256):  # one block each
+        total += conv(channels, width, 3) + conv(width, width, 3)
+        total += conv(channels, width, 1) if channels != width else 0
+        channels = width
+    model = timm.create_model("resnet18_cifar", width=0.5, depth=0.5, device="meta")
+    assert sum(parameter.numel() for parameter in model.parameters()) == total + linear(256)
+
+
+def test_half_the_growth_of_a_densenet_is_that_counted_by_hand() -> None:
+    total, channels = 3 * 32 * 9, 32
+    for index, layers in enumerate((6, 12, 24, 16)):
+        for _ in range(layers):
+            total += 2 * channels + conv(channels, 64, 1) + 64 * 16 * 9
+            channels += 16
+        if index < 3:
+            total += 2 * channels + channels * channels // 2
+            channels //= 2
+    model = timm.create_model("densenet121_cifar", width=0.5, device="meta")
+    assert sum(parameter.numel() for parameter in model.parameters()) == total + 2 * channels + linear(channels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smaller_ones_take_images_of_half_the_size(name: str) -> None:
+    whole = timm.create_model(name, device="meta")
+    model = timm.create_model(name, width=0.3, depth=0.4, denoise="mean", device="meta").eval()
+    count, published = (sum(parameter.numel() for parameter in each.parameters()) for each in (model, whole))
+    assert count < 0.3 * published
+    assert model(torch.rand(2, 3, 16, 16, device="meta")).shape == (2, 10)
+
+
+@pytest.mark.parametrize("given", [{"width": 0}, {"depth": -1.0}, {"width": float("nan")}])
+def test_a_size_that_is_none_is_refused(given: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(given))}: expected more than 0"):
+        timm.create_model("resnet18_cifar", **given)
+
+
 # Ordinary timm models
 
 
