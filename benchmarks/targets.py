@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from robnet_zoo import zoo
+from robnet_zoo.architecture import Architecture, beside, build
 from robnet_zoo.attacks import Attack, AutoAttack, Classifier
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.compiler import for_inference
@@ -124,7 +125,8 @@ def load_target(
     - a timm name (`name`, `name.tag`, `local-dir:FOLDER` or `hf-hub:REPOSITORY`) with its own weights, or with
       `weights`: a model that was not compiled from a spec proposes itself, in float32;
     - the name or the path of a spec, with `weights`;
-    - a folder with `model.safetensors` and `spec.json`, as training leaves it, or `config.json`, as timm does.
+    - a folder with `model.safetensors` and `spec.json` or `model.json`, as training leaves it, or `config.json`, as
+      timm does.
 
     weights: a safetensors file. dtype: of the arithmetic that proposes, where the model was compiled from a spec.
     mean, std: a number a channel; images, which are in [0, 1], are normalised with them inside the target. By default
@@ -255,10 +257,12 @@ def _load(name: str, weights: Path | None) -> nn.Module:
     """A model from a spec or from timm, with trained weights. Names come before folders that are called the same."""
     folder = Path(name)
     if folder.is_dir() and not timm.is_model(name):
-        if (folder / "spec.json").is_file():
-            return zoo.load_model(str(folder / "spec.json"), weights=weights or folder / "model.safetensors")
+        architecture = beside(folder)
+        if architecture is not None:
+            return _trained(architecture, weights or folder / "model.safetensors", name)
         if not (folder / "config.json").is_file():
-            raise TargetError(f"{name}: expected a folder with model.safetensors and spec.json or config.json")
+            documents = "spec.json, model.json or config.json"
+            raise TargetError(f"{name}: expected a folder with model.safetensors and {documents}")
         name = f"local-dir:{name}"
     if folder.suffix == ".json" and weights is None:
         raise TargetError(f"{name}: expected weights for this spec: give a safetensors file")
@@ -269,6 +273,13 @@ def _load(name: str, weights: Path | None) -> nn.Module:
         near = nearest(name, [*known, *timm.list_models()])
         raise TargetError(f"{name}: neither an ONNX file, nor a folder, nor a spec, nor a model of timm{near}")
     return _from_timm(name, weights)
+
+
+def _trained(architecture: Architecture, weights: Path, name: str) -> nn.Module:
+    """The model of a training run."""
+    model = build(architecture)
+    zoo.load_weights(model, zoo.read_weights(weights), source=weights, name=name)
+    return model
 
 
 def _from_timm(name: str, weights: Path | None) -> nn.Module:

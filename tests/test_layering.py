@@ -25,9 +25,11 @@ LAYERS = (
     {"inference", "training_form", "compiler"},
     {"weights", "baselines"},
     {"zoo"},
+    {"architecture"},
     {"__init__"},
     {"attacks", "training", "converters", "data", "draw"},
     {"benchmarks", "search"},
+    {"reproduce"},
     {"cli", "demo"},
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}

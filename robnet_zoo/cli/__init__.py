@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
-from pydantic import BaseModel, create_model
 
 from robnet_zoo.cli.benchmark import benchmark, report, robustbench
-from robnet_zoo.cli.parameters import Json, Output, fail
+from robnet_zoo.cli.parameters import Json, Output, fail, merged, partial
+from robnet_zoo.cli.reproduce import reproduce
 from robnet_zoo.cli.search import search
 from robnet_zoo.converters.onnx_options import ExportOptions
-from robnet_zoo.documents import Document, DocumentError, nearest
+from robnet_zoo.documents import DocumentError, nearest
 from robnet_zoo.genotype import Denoise, Genotype
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
@@ -34,33 +33,10 @@ app.command(benchmark)
 app.command(report)
 app.command(robustbench)
 app.command(search)
+app.command(reproduce)
 
 
-def _partial(model: type[BaseModel]) -> type[BaseModel]:
-    """A document's model with every field optional: what a user may override from the command line."""
-    fields: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        kind: Any = field.annotation
-        if get_origin(kind) in (Union, UnionType) and len(get_args(kind)) == 2 and get_args(kind)[1] is type(None):
-            kind = get_args(kind)[0]  # a part that may be none is overridden field by field too
-        inner: Any = _partial(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
-        fields[name] = (Annotated[inner | None, Parameter(help=field.description)], None)
-    return create_model(f"{model.__name__}Overrides", **fields)
-
-
-def _merged(document: Document, overrides: BaseModel | None) -> Any:
-    """The document with the given fields replaced, validated anew."""
-    given = {} if overrides is None else overrides.model_dump(exclude_none=True)
-
-    def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        return base | {
-            key: merge(base[key] or {}, value) if isinstance(value, dict) else value for key, value in changes.items()
-        }
-
-    return type(document).parse(merge(document.model_dump(), given))
-
-
-RecipeOverrides, ExportOverrides = _partial(Recipe), _partial(ExportOptions)
+RecipeOverrides, ExportOverrides = partial(Recipe), partial(ExportOptions)
 
 
 @app.command(name="list")
@@ -200,7 +176,7 @@ def schema() -> None:
 
 @app.command
 def train(
-    spec: str,
+    architecture: str,
     *,
     data: str,
     output: Path,
@@ -212,10 +188,12 @@ def train(
 ) -> None:
     """Train an architecture adversarially; run it again to go on after an interruption.
 
+    It is trained for as many classes as the data has, and for images of their size, whatever it was published for.
+
     Parameters
     ----------
-    spec
-        A bundled name or the path of a spec.
+    architecture
+        A bundled name or the path of a spec, or a model of timm, such as resnet18_cifar.
     data
         Training images: an .npz, a folder of class folders, cifar10-train:FOLDER, or `digits`.
     output
@@ -230,13 +208,15 @@ def train(
         Keep so many.
     """
     from robnet_zoo import training
+    from robnet_zoo.architecture import fitted, head, load_architecture
     from robnet_zoo.data import load as load_images
-    from robnet_zoo.zoo import load_spec
 
-    genotype = load_spec(spec)
-    merged = _merged(load_recipe(recipe), overrides)
+    published, images = load_architecture(architecture), load_images(data, train=True)
+    num_classes = images.count_classes(at_least=head(published)[1])
+    chosen = fitted(published, num_classes=num_classes, input_size=images.shape)
+    chosen_recipe = merged(load_recipe(recipe), overrides)
     keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
-    training.train(genotype, load_images(data, train=True), merged, output, keeping=keeping)
+    training.train(chosen, images, chosen_recipe, output, keeping=keeping)
     print(output / "model.safetensors")
 
 
@@ -286,7 +266,7 @@ def export(
     from robnet_zoo.zoo import load_model
 
     images = None if data is None else load_images(data, train=True)
-    report = export_onnx(load_model(model, weights=weights), output, _merged(ExportOptions(), options), images=images)
+    report = export_onnx(load_model(model, weights=weights), output, merged(ExportOptions(), options), images=images)
     print(json.dumps(report.model_dump(mode="json", exclude_none=True), indent=1) if as_json else f"{output}: {report}")
 
 

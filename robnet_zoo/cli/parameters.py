@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from types import UnionType
+from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 from cyclopts import Parameter
+from pydantic import BaseModel, create_model
+
+from robnet_zoo.documents import Document
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
@@ -16,3 +20,27 @@ def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2."""
     print(f"robnet-zoo: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def partial(model: type[BaseModel]) -> type[BaseModel]:
+    """A document's model with every field optional: what a user may override from the command line."""
+    fields: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind: Any = field.annotation
+        if get_origin(kind) in (Union, UnionType) and len(get_args(kind)) == 2 and get_args(kind)[1] is type(None):
+            kind = get_args(kind)[0]  # a part that may be none is overridden field by field too
+        inner: Any = partial(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
+        fields[name] = (Annotated[inner | None, Parameter(help=field.description)], None)
+    return create_model(f"{model.__name__}Overrides", **fields)
+
+
+def merged(document: Document, overrides: BaseModel | None) -> Any:
+    """The document with the given fields replaced, validated anew."""
+    given = {} if overrides is None else overrides.model_dump(exclude_none=True)
+
+    def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        return base | {
+            key: merge(base[key] or {}, value) if isinstance(value, dict) else value for key, value in changes.items()
+        }
+
+    return type(document).parse(merge(document.model_dump(), given))

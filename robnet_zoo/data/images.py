@@ -44,6 +44,10 @@ class Images:
         _, channels, height, width = self.pixels.shape
         return channels, height, width
 
+    def count_classes(self, *, at_least: int = 1) -> int:
+        """How many classes there are: those with names, or, where none have, up to the highest label and `at_least`."""
+        return len(self.classes) or max(at_least, int(self.labels.max()) + 1)
+
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """((N, C, H, W) in [0, 1], (N,)) of some of the images."""
         if isinstance(self.pixels, PictureFiles) and isinstance(indices, slice):

@@ -91,7 +91,9 @@ class Judge:
             for _ in updates.epoch():
                 pass
             updates.state.next_epoch()
-        return updates.state.given.eval()
+        trained = updates.state.given.eval()
+        assert isinstance(trained, Network)
+        return trained
 
     def inherited(self, spec: Genotype) -> Network:
         """A network of its own with the supernet's weights and calibrated statistics, in eval mode."""

@@ -62,7 +62,9 @@ def train_supernet(
     Raises what `training.train` raises.
     """
     paths = PathDropout(space, sampling or Sampling(), seed=recipe.seed)
-    return train(space.supernet(), images, recipe, output, paths=paths, keeping=keeping, progress=progress)
+    supernet = train(space.supernet(), images, recipe, output, paths=paths, keeping=keeping, progress=progress)
+    assert isinstance(supernet, Network)
+    return supernet
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.attacks.ball import project
-from robnet_zoo.compiler import for_inference, for_training
-from robnet_zoo.network import Network, modes_kept, statistics_kept
+from robnet_zoo.network import modes_kept, statistics_kept
+from robnet_zoo.training.forms import attack_form, training_form
 from robnet_zoo.training.recipe import Attack, Objective, Recipe
 from robnet_zoo.training.state import State
 
@@ -26,7 +26,7 @@ def rescue(recipe: Recipe) -> Attack:
 
 
 def attacked(
-    network: Network,
+    network: nn.Module,
     images: Tensor,
     labels: Tensor,
     attack: Attack,
@@ -45,12 +45,14 @@ def attacked(
     dtype = getattr(torch, attack.dtype)
     if attack.statistics == "batch":
         with batch_statistics(network):
-            return _found(for_training(network, dtype=dtype), images, labels, attack, generator, strength)
-    return _found(for_inference(network, dtype=dtype), images, labels, attack, generator, strength)
+            return _found(training_form(network, dtype=dtype), images, labels, attack, generator, strength)
+    with modes_kept(network):
+        network.eval()
+        return _found(attack_form(network, dtype=dtype), images, labels, attack, generator, strength)
 
 
 def _found(
-    fast: torch.nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator, strength: float
+    fast: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator, strength: float
 ) -> Tensor:
     eps, step = strength * attack.eps_value, strength * attack.step_value
     if attack.kind == "n_fgsm":
@@ -61,7 +63,7 @@ def _found(
 
 
 @contextmanager
-def batch_statistics(network: Network) -> Iterator[None]:
+def batch_statistics(network: nn.Module) -> Iterator[None]:
     """While batch norms go by the batch that they see, and neither learn from it nor stay in train mode afterwards."""
     with modes_kept(network), statistics_kept(network):
         network.train()
@@ -69,7 +71,7 @@ def batch_statistics(network: Network) -> Iterator[None]:
 
 
 def _divergent(
-    model: torch.nn.Module, images: Tensor, attack: Attack, generator: torch.Generator, *, strength: float
+    model: nn.Module, images: Tensor, attack: Attack, generator: torch.Generator, *, strength: float
 ) -> Tensor:
     """PGD on KL(clean answer || adversarial answer), from Gaussian noise of 0.001, as TRADES starts."""
     eps, step = strength * attack.eps_value, strength * attack.step_value
@@ -85,7 +87,7 @@ def _divergent(
     return adversarial
 
 
-def loss_of(model: torch.nn.Module, clean: Tensor, adversarial: Tensor, labels: Tensor, objective: Objective) -> Tensor:
+def loss_of(model: nn.Module, clean: Tensor, adversarial: Tensor, labels: Tensor, objective: Objective) -> Tensor:
     """The mean loss of the weights on a batch; see `recipe.Objective`."""
     if objective.kind == "adversarial":
         return F.cross_entropy(model(adversarial), labels, label_smoothing=objective.label_smoothing)

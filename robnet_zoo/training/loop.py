@@ -13,11 +13,11 @@ from typing import Any
 import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
+from torch import nn
 
+from robnet_zoo.architecture import Architecture, head, saved
 from robnet_zoo.data import DataError, Images, check_fits
 from robnet_zoo.documents import DocumentError, parse_json, read_bytes, write_atomically
-from robnet_zoo.genotype import Genotype
-from robnet_zoo.network import Network
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping, TrainingError
 from robnet_zoo.training.distributed import joined
 from robnet_zoo.training.recipe import Recipe
@@ -30,7 +30,7 @@ MODEL, BEST = "model.safetensors", "best.safetensors"
 
 
 def train(
-    spec: Genotype,
+    spec: Architecture,
     images: Images,
     recipe: Recipe,
     output: str | os.PathLike[str],
@@ -38,7 +38,7 @@ def train(
     paths: Paths | None = None,
     keeping: Keeping | None = None,
     progress: bool = True,
-) -> Network:
+) -> nn.Module:
     """Train a network adversarially; returns it in eval mode.
 
     images: the training images; the last tenth is held out and measured after every epoch (`Images.split`).
@@ -50,12 +50,13 @@ def train(
     Raises DataError if the images do not fit the spec or vanish, TrainingError if the folder holds another run or one
     at work, the loss is no longer a number, or nothing can be written; the last checkpoint is then left as it is.
     """
-    check_fits(images, input_size=spec.network.input_size, num_classes=spec.network.num_classes)
+    input_size, num_classes = head(spec)
+    check_fits(images, input_size=input_size, num_classes=num_classes)
     training, validation = images.split()
     if len(training) < recipe.batch:
         raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(training)}")
-    if images.classes and len(images.classes) != spec.network.num_classes:
-        raise DataError(f"{images.name}: expected {spec.network.num_classes} classes, got {len(images.classes)}")
+    if images.classes and len(images.classes) != num_classes:
+        raise DataError(f"{images.name}: expected {num_classes} classes, got {len(images.classes)}")
     if paths is not None and recipe.attack.kind == "free":
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")
     with ExitStack() as alone, joined() as world:
@@ -78,7 +79,7 @@ def train(
         return run.to_the_end(progress=progress)
 
 
-def _claim(folder: Path, spec: Genotype, recipe: Recipe, training: Images, paths: Paths | None) -> None:
+def _claim(folder: Path, spec: Architecture, recipe: Recipe, training: Images, paths: Paths | None) -> None:
     """Write down what runs in this folder, or check that it is this very run."""
     folder.mkdir(parents=True, exist_ok=True)
     identity: dict[str, Any] = {"spec": spec.hash, "recipe": recipe.model_dump(mode="json"), "data": training.sha256}
@@ -90,7 +91,7 @@ def _claim(folder: Path, spec: Genotype, recipe: Recipe, training: Images, paths
         if not isinstance(found, dict) or found | {"recipe": _whole(found.get("recipe"))} != identity:
             raise TrainingError(f"{folder}: expected a folder of this run, got one with another spec, recipe or data")
         return
-    spec.save(folder / "spec.json")
+    saved(spec, folder)
     recipe.save(folder / "recipe.json")
     write_atomically(path, (json.dumps(identity, indent=1) + "\n").encode())
 
@@ -117,13 +118,13 @@ class Run:
     """One training run in one process."""
 
     def __init__(
-        self, spec: Genotype, updates: Updates, validation: Images, folder: Path, checkpoints: Checkpoints
+        self, spec: Architecture, updates: Updates, validation: Images, folder: Path, checkpoints: Checkpoints
     ) -> None:
         self.spec, self.updates, self.validation, self.folder = spec, updates, validation, folder
         self.checkpoints = checkpoints
         self.state, self.recipe, self.world = updates.state, updates.recipe, updates.world
 
-    def to_the_end(self, *, progress: bool) -> Network:
+    def to_the_end(self, *, progress: bool) -> nn.Module:
         """Whatever is left of the run, from the newest checkpoint on."""
         try:
             self.checkpoints.load_newest(self._restore)
@@ -132,7 +133,7 @@ class Run:
         except OSError as error:
             raise TrainingError(f"{self.folder}: cannot be written; the last checkpoint is left: {error}") from error
 
-    def _trained(self, *, progress: bool) -> Network:
+    def _trained(self, *, progress: bool) -> nn.Module:
         state, world = self.state, self.world
         records = Records(
             self.folder,
@@ -185,7 +186,7 @@ class Run:
             records.epoch(state)
         self._save()
 
-    def _selected(self) -> Network:
+    def _selected(self) -> nn.Module:
         """The network with the weights that the recipe wants of the run."""
         network = self.state.given
         if self.recipe.select == "best":
@@ -227,11 +228,11 @@ class Run:
         state.rescued = robust < guard.share * best
         state.guarded[size] = max(best, robust)
 
-    def _validated(self, network: Network, images: Images, *, key: str, steps: int = STEPS) -> dict[str, float]:
+    def _validated(self, network: nn.Module, images: Images, *, key: str, steps: int = STEPS) -> dict[str, float]:
         draw = generator(self.recipe.seed, self.state.updates, self.world.rank, key, device=self.world.device)
         return validate(network, images, self.recipe, self.world, size=self.updates.size, steps=steps, generator=draw)
 
 
-def _save_weights(network: Network, path: Path) -> None:
+def _save_weights(network: nn.Module, path: Path) -> None:
     tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     write_atomically(path, safetensors.torch.save(tensors))

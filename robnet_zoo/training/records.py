@@ -13,10 +13,9 @@ from typing import Self
 
 import torch
 
-from robnet_zoo.blueprint import multiply_adds, parameters
+from robnet_zoo.architecture import Architecture, costs, document_name
 from robnet_zoo.data import Images
 from robnet_zoo.documents import write_atomically
-from robnet_zoo.genotype import Genotype
 from robnet_zoo.progress import bar as progress_bar
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
 from robnet_zoo.training.state import Row, State
@@ -81,7 +80,9 @@ class Records:
                 self.events.add_scalar(f"epoch/{name}", value, state.updates)
         self.events.flush()
 
-    def finish(self, state: State, spec: Genotype, training: Images, *, validated: int, device: torch.device) -> None:
+    def finish(
+        self, state: State, spec: Architecture, training: Images, *, validated: int, device: torch.device
+    ) -> None:
         """The run is over: draw its curves and write its model card."""
         draw_curves(state.history, self.folder / "curves.png", title=f"{spec.name}, {self.recipe.name}")
         card = model_card(spec, self.recipe, training, state.history, validated=validated, device=device)
@@ -128,13 +129,13 @@ def draw_curves(history: list[Row], path: Path, *, title: str) -> None:
 
 
 def model_card(
-    spec: Genotype, recipe: Recipe, training: Images, history: list[Row], *, validated: int, device: torch.device
+    spec: Architecture, recipe: Recipe, training: Images, history: list[Row], *, validated: int, device: torch.device
 ) -> str:
     """What was trained, on what, how, for how long, and what the held-out images say, in Markdown.
 
     validated: how many images were held out to be measured.
     """
-    last = history[-1]
+    last, cost = history[-1], costs(spec)
     chosen = last
     if recipe.select == "best":
         chosen = max((row for row in history if row["size"] == last["size"]), key=lambda row: row["robust"])
@@ -145,8 +146,8 @@ def model_card(
         "",
         recipe.description if bundled else "The recipe is none of those that the package brings.",
         "",
-        f"- architecture: `{spec.name}`, hash `{spec.hash[:12]}`, {parameters(spec):,} parameters, "
-        f"{multiply_adds(spec) / 1e6:,.1f} M multiply-adds an image",
+        f"- architecture: `{spec.name}`, hash `{spec.hash[:12]}`, {cost.parameters:,} parameters, "
+        f"{cost.multiply_adds / 1e6:,.1f} M multiply-adds an image",
         f"- trained on: the first {len(training):,} images of {training.name} (sha256 `{training.sha256[:12]}`); the "
         "tenth after them was held out",
         f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, {recipe.attack.steps} steps of "
@@ -166,6 +167,7 @@ def model_card(
         "",
         "![curves](curves.png)",
         "",
-        "The recipe in full is `recipe.json`, the architecture `spec.json`, every epoch a line of `history.csv`.",
+        f"The recipe in full is `recipe.json`, the architecture `{document_name(spec)}`, every epoch a line of",
+        "`history.csv`.",
     ]
     return "\n".join(lines) + "\n"

@@ -10,10 +10,10 @@ from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from robnet_zoo.compiler import compile, for_training
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.architecture import Architecture, build
 from robnet_zoo.network import Network
 from robnet_zoo.training.distributed import World
+from robnet_zoo.training.forms import training_form
 from robnet_zoo.training.recipe import Recipe
 
 Row = dict[str, float]
@@ -23,7 +23,7 @@ Row = dict[str, float]
 class State:
     """A run at a moment between two updates of its weights."""
 
-    network: Network
+    network: nn.Module
     trained: nn.Module  # the same network in its training form, with gradients that are the mean over all processes
     optimizer: torch.optim.Optimizer
     average: ModelEmaV3 | None  # of the weights, where the recipe asks for one: what is validated and given
@@ -38,11 +38,11 @@ class State:
     history: list[Row] = field(default_factory=list)
 
     @property
-    def given(self) -> Network:
+    def given(self) -> nn.Module:
         """The network that the run is for: the averaged one if there is one."""
         if self.average is None:
             return self.network
-        averaged: Network = self.average.module
+        averaged: nn.Module = self.average.module
         return averaged
 
     def next_epoch(self) -> None:
@@ -70,15 +70,17 @@ class State:
 PLAIN = ("epoch", "step", "loss", "updates", "seconds", "perturbation", "guarded", "rescued", "history")
 
 
-def initial_state(spec: Genotype, recipe: Recipe, world: World) -> State:
+def initial_state(spec: Architecture, recipe: Recipe, world: World) -> State:
     """A network initialised from the recipe's seed, alike in every process, and what trains it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
-        network = compile(spec)
-    return state_of(network.to(world.device), recipe, world)
+        network = build(spec).to(world.device)
+    if not isinstance(network, Network):  # whose own forms arrange their weights themselves
+        network = network.to(memory_format=torch.channels_last)
+    return state_of(network, recipe, world)
 
 
-def state_of(network: Network, recipe: Recipe, world: World) -> State:
+def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
     """A run that begins with a network as it is."""
     if recipe.sync_bn and world.size > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -89,5 +91,5 @@ def state_of(network: Network, recipe: Recipe, world: World) -> State:
     optimizer = create_optimizer_v2(
         network, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
     )
-    form = for_training(network, dtype=getattr(torch, recipe.dtype))
+    form = training_form(network, dtype=getattr(torch, recipe.dtype))
     return State(network, world.wrapped(form), optimizer, average)

@@ -102,10 +102,11 @@ class Updates:
         trained.train()
         return self._update(loss_of(trained, images, adversarial, labels, recipe.objective))
 
-    def _drawn(self) -> tuple[Network, nn.Module]:
+    def _drawn(self) -> tuple[nn.Module, nn.Module]:
         """What this update trains: the network, or a sub-network of it; and its training form."""
         if self.paths is None:
             return self.state.network, self.state.trained
+        assert isinstance(self.state.network, Network), "paths are of compiled networks alone"
         network = subnetwork(self.state.network, self.paths.at(self.state.updates))
         return network, for_training(network, dtype=getattr(torch, self.recipe.dtype))
 

@@ -8,18 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import pgd
-from robnet_zoo.compiler import for_inference
 from robnet_zoo.data import Images
-from robnet_zoo.network import Network
 from robnet_zoo.training.augmentation import resize
 from robnet_zoo.training.distributed import World
+from robnet_zoo.training.forms import attack_form
 from robnet_zoo.training.recipe import Recipe
 
 STEPS = 10  # of PGD, each a quarter of eps
 
 
 def validate(
-    network: Network,
+    network: nn.Module,
     images: Images,
     recipe: Recipe,
     world: World,
@@ -50,7 +49,7 @@ def validate(
 
 
 def under_pgd(
-    network: Network,
+    network: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     eps: float,
@@ -59,11 +58,11 @@ def under_pgd(
     dtype: torch.dtype,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(images, adversarial images, labels) of batches, by PGD on the network's inference form, from random starts.
+    """(images, adversarial images, labels) of batches, by PGD on the network, in eval mode, from random starts.
 
     batches: of (N, C, H, W) in [0, 1] and (N,). eps, step: in image units. dtype: of the attack's arithmetic.
     """
-    fast = for_inference(network, dtype=dtype)
+    fast = attack_form(network, dtype=dtype)
     for images, labels in batches:
         yield images, pgd(fast, images, labels, eps=eps, step=step, steps=steps, generator=generator), labels
 

@@ -1,0 +1,95 @@
+"""What a table or figure of the paper takes: which architectures, trained how, measured how. One document each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from robnet_zoo.architecture import Architecture, denoised, load_architecture
+from robnet_zoo.documents import Document, Tuple, bundled_names, bundled_or_path, exactly, problems_error
+from robnet_zoo.vocabulary import DenoiseForm
+
+FOLDER = Path(__file__).parent / "plans"
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Row(Document):
+    """One architecture.
+
+    label: what the paper calls it. architecture: a spec or a model of timm, as `load_architecture` takes it. denoise:
+    the form of denoising blocks behind its stages. paper: the figure that the paper prints for `Plan.order_by`.
+    """
+
+    label: str
+    architecture: str
+    denoise: DenoiseForm | None = None
+    paper: Percent | None = None
+
+    @property
+    def published(self) -> Architecture:
+        """Its architecture at full size. Raises DocumentError."""
+        found = load_architecture(self.architecture)
+        return found if self.denoise is None else denoised(found, self.denoise)
+
+
+class Part(Document):
+    """The rows of one data set. data: its name. recipe, protocol: bundled ones. sources: of a transfer, what is
+    attacked: another training of the target itself, or of every row."""
+
+    data: str
+    recipe: str
+    protocol: str
+    sources: Literal["copy", "all"] | None = None
+    rows: Annotated[Tuple[Row], Field(min_length=1)]
+
+
+class Plan(Document):
+    """A table or figure. order_by: the attack by whose accuracy the paper's order is asked for."""
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+    title: str
+    description: str = ""
+    order_by: str
+    parts: Annotated[Tuple[Part], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for i, part in enumerate(self.parts):
+            twice = [label for label, times in Counter(row.label for row in part.rows).items() if times > 1]
+            if twice:
+                raise problems_error(
+                    [(("parts", i, "rows"), f"expected a label of its own each, got {twice[0]} again")]
+                )
+        return self
+
+    def of(self, labels: list[str]) -> Plan:
+        """The same with these rows alone. Raises DocumentError for a label that no part has."""
+        known = list(dict.fromkeys(row.label for part in self.parts for row in part.rows))
+        keys = {_key(label): label for label in known}
+        chosen = {keys.get(_key(label)) for label in labels}
+        if None in chosen:
+            strange = next(label for label in labels if _key(label) not in keys)
+            raise ValueError(f"{self.name}: expected rows among {', '.join(known)}, got {strange}")
+        parts = [
+            part.model_copy(update={"rows": tuple(row for row in part.rows if row.label in chosen)})
+            for part in self.parts
+        ]
+        return self.model_copy(update={"parts": tuple(part for part in parts if part.rows)})
+
+
+def _key(label: str) -> str:
+    return "".join(filter(str.isalnum, label.lower()))
+
+
+def plan_names() -> list[str]:
+    """The bundled plans, sorted."""
+    return bundled_names(FOLDER)
+
+
+def load_plan(name: str) -> Plan:
+    """A plan by bundled name or by path. Raises DocumentError."""
+    return Plan.load(bundled_or_path(name, FOLDER, plan_names(), kind="plan", source=name))

@@ -1,0 +1,83 @@
+"""What came out of a plan: a document with every image's outcome, from which its tables and verdicts are made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.result import Alarm, DataIdentity
+from robnet_zoo.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.reproduce.plan import Plan
+from robnet_zoo.reproduce.scale import Scale
+from robnet_zoo.training.recipe import Recipe
+
+
+class Outcomes(Document):
+    """Of one attack, or `clean`: a character an image, 1 if it is still classified rightly."""
+
+    attack: str
+    correct: Annotated[str, Field(pattern=r"^[01]+\z")]
+
+    @property
+    def bits(self) -> list[int]:
+        """0 or 1 an image."""
+        return [int(bit) for bit in self.correct]
+
+
+class Trained(Document):
+    """A model as it was trained and measured.
+
+    label, seed: the row, and the seed of its training; none of a model from elsewhere. source: of a transfer, the label
+    of what was attacked. hash: of the architecture. images: trained on, an epoch. hours: of training.
+    """
+
+    label: str
+    seed: int | None = None
+    source: str | None = None
+    hash: str | None = None
+    weights_sha256: str
+    parameters: int
+    multiply_adds: int | None = None
+    hours: float | None = None
+    outcomes: Tuple[Outcomes]
+    alarms: Tuple[Alarm] = ()
+
+    def of(self, attack: str) -> Outcomes | None:
+        """Of one attack, if it was made."""
+        return next((each for each in self.outcomes if each.attack == attack), None)
+
+
+class Measured(Document):
+    """What was measured on one data set. training, data: the images; recipe, protocol: as they were at this scale."""
+
+    part: str
+    training: DataIdentity
+    data: DataIdentity
+    size: int
+    recipe: Recipe
+    protocol: Protocol
+    models: Tuple[Trained]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for i, model in enumerate(self.models):
+            for each in model.outcomes:
+                if len(each.correct) != self.data.n:
+                    expected = f"expected {self.data.n} outcomes of {each.attack}, got {len(each.correct)}"
+                    raise problems_error([(("models", i, "outcomes"), expected)])
+        return self
+
+
+class Reproduced(Document):
+    """A plan, carried out. complete: whether every row was trained with every seed and measured."""
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    plan: Plan
+    scale: Scale
+    seeds: Tuple[int]
+    complete: bool
+    parts: Tuple[Measured]
+    software: dict[str, str]
+    device: str

@@ -1,0 +1,90 @@
+"""The same plan at a fraction: a document that says of what, and every table that comes of it says so too."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from robnet_zoo.architecture import Architecture, scaled
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.documents import Document, bundled_names, bundled_or_path, exactly
+from robnet_zoo.training.recipe import Recipe
+
+FOLDER = Path(__file__).parent / "scales"
+FULL = "full"
+Factor = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[str, Field(pattern=r"^[1-9]\d*(/[1-9]\d*)?\z", description="a fraction, such as 1/2")]
+
+
+class Scale(Document):
+    """Fractions of what a plan asks for."""
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")] = FULL
+    description: str = ""
+    width: Annotated[Factor, Field(description="of the channels")] = 1.0
+    depth: Annotated[Factor, Field(description="of the cells, or of the blocks a stage")] = 1.0
+    size: Annotated[Factor, Field(description="of the pixels a side")] = 1.0
+    epochs: Annotated[Factor, Field(description="of the recipe's")] = 1.0
+    images: Annotated[Factor, Field(description="of the training images, the first of them")] = 1.0
+    test_images: Annotated[Factor, Field(description="of the test images, the first of them")] = 1.0
+    eps: Annotated[Ratio, Field(description="of eps and steps, in training and in attacks")] = "1"
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is less than the plan asks for."""
+        return not self.fractions
+
+    @property
+    def fractions(self) -> dict[str, str]:
+        """What is less, and by how much."""
+        kept = {key: getattr(self, key) for key in ("width", "depth", "size", "epochs", "images", "test_images")}
+        found = {key: f"{value:.3g}" for key, value in kept.items() if value != 1}
+        return found if Fraction(self.eps) == 1 else found | {"eps": self.eps}
+
+    def __str__(self) -> str:
+        if self.whole:
+            return "At full scale."
+        return f"At a fraction of the paper's scale: {', '.join(f'{key} {of}' for key, of in self.fractions.items())}."
+
+    def architecture(self, published: Architecture) -> Architecture:
+        """At this width, depth and size of images. Raises DocumentError."""
+        return scaled(published, width=self.width, depth=self.depth, size=self.size)
+
+    def recipe(self, recipe: Recipe, *, seed: int) -> Recipe:
+        """With this share of epochs and eps."""
+        schedule, stages = recipe.schedule, recipe.stages
+        changes = {
+            "seed": seed,
+            "epochs": max(1, round(recipe.epochs * self.epochs)),
+            "attack": self._smaller(recipe.attack.model_dump()),
+            "schedule": schedule.model_dump() | {"milestones": [at * self.epochs for at in schedule.milestones]},
+            "stages": [
+                {"size": max(1, round(stage.size * self.size)), "epochs": max(1, round(stage.epochs * self.epochs))}
+                for stage in stages
+            ],
+        }
+        return Recipe.parse(recipe.model_dump() | changes, source=f"{recipe.name} at the scale {self.name}")
+
+    def protocol(self, protocol: Protocol, *, n: int) -> Protocol:
+        """Of n images, with this share of eps and steps."""
+        changed = self._smaller(protocol.model_dump())
+        changed["attacks"] = [self._smaller(attack) for attack in changed["attacks"]]
+        return Protocol.parse(changed | {"n": n}, source=f"{protocol.name} at the scale {self.name}")
+
+    def _smaller(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        of = {key: parameters[key] for key in ("eps", "step") if isinstance(parameters.get(key), str)}
+        return parameters | {key: str(Fraction(value) * Fraction(self.eps)) for key, value in of.items()}
+
+
+def scale_names() -> list[str]:
+    """The bundled scales, sorted."""
+    return bundled_names(FOLDER)
+
+
+def load_scale(name: str) -> Scale:
+    """A scale by bundled name or by path. Raises DocumentError."""
+    return Scale.load(bundled_or_path(name, FOLDER, scale_names(), kind="scale", source=name))

@@ -1,0 +1,411 @@
+"""A plan as work: what has to be trained and measured, what is there already, and how long the rest takes.
+
+Everything lies in one folder: `models/` holds training runs by architecture, data, recipe and seed, so that plans that
+share it share their models; `results/` holds a document a measurement. The same command, given again, goes on; given
+beside itself, it shares the work: who begins a job locks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from filelock import FileLock, Timeout
+
+from robnet_zoo.architecture import Architecture, costs, fitted
+from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
+from robnet_zoo.benchmarks.result import DataIdentity, Result
+from robnet_zoo.benchmarks.robustness import evaluate, evaluate_transfer
+from robnet_zoo.benchmarks.targets import Target, TargetError, load_target
+from robnet_zoo.data import DataError, Images, load, resized
+from robnet_zoo.environment import device, software
+from robnet_zoo.reproduce.plan import Part, Plan, Row
+from robnet_zoo.reproduce.result import Measured, Outcomes, Reproduced, Trained
+from robnet_zoo.reproduce.scale import Scale
+from robnet_zoo.reproduce.speed import Speed, speed
+from robnet_zoo.training import Recipe, load_recipe, train
+
+WAIT = 5.0  # seconds between looks at jobs that others have begun
+CARD = "README.md"  # the last thing that a training run writes
+
+
+class ReproduceError(RuntimeError):
+    """A plan that cannot be carried out; one line."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images to train on and to measure on, as `data.load` takes them."""
+
+    train: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training: a row of a part with a seed."""
+
+    part: Part
+    row: Row
+    seed: int
+    architecture: Architecture
+    recipe: Recipe
+    images: Images
+    folder: Path
+    verb: ClassVar[str] = "train"
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
+        return (self.folder / CARD).is_file()
+
+    @property
+    def name(self) -> str:
+        """What agendas and results call it."""
+        return f"{self.row.label}, seed {self.seed}"
+
+    def do(self, *, progress: bool) -> None:
+        """Train, or go on."""
+        train(self.architecture, self.images, self.recipe, self.folder, progress=progress)
+
+    def seconds(self, of: Speed) -> float:
+        """How long it takes in all."""
+        return of.train(self.recipe, len(self.images.split()[0]), self.images.shape[-1])
+
+    def target(self, protocol: Protocol) -> Target:
+        """The trained model, ready to be measured."""
+        found = load_target(str(self.folder), dtype=getattr(torch, protocol.dtype))
+        return replace(found, identity=found.identity.model_copy(update={"name": self.name}))
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A measurement of a trained model, in a transfer through another one."""
+
+    run: Run
+    source: Run | None
+    images: Images
+    protocol: Protocol
+    path: Path
+    verb: ClassVar[str] = "measure"
+
+    @property
+    def done(self) -> bool:
+        """Whether its document is there."""
+        return self.path.is_file() and Result.load(self.path).complete
+
+    @property
+    def name(self) -> str:
+        """What agendas call it."""
+        through = "" if self.source is None else f" through {self.source.name}"
+        return f"{self.run.name}{through}: {self.protocol.name}"
+
+    def do(self, *, progress: bool) -> None:
+        """Measure, or go on."""
+        target = self.run.target(self.protocol)
+        if self.source is None:
+            evaluate(target, self.images, self.protocol, output=self.path, progress=progress)
+        else:
+            source = self.source.target(self.protocol)
+            evaluate_transfer([target], source, self.images, self.protocol, outputs=[self.path], progress=progress)
+
+    def seconds(self, of: Speed) -> float:
+        """How long it takes in all, at most."""
+        return of.measure(self.protocol, len(self.images))
+
+
+Job = Run | Measuring
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of an agenda: seconds, of what is left of it."""
+
+    job: Job
+    done: bool
+    seconds: float
+
+
+class Reproduction:
+    """A plan at a scale, on data, in a folder.
+
+    sources: of each part of the plan, in its order. seeds: of the trainings. beside: further models by the names that
+    `robnet-zoo benchmark` takes, which are measured as they are; where the scale has other images than theirs, or their
+    package is missing, the result says why not. Raises DocumentError, DataError, ReproduceError.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Sequence[Source],
+        output: str | os.PathLike[str],
+        *,
+        scale: Scale | None = None,
+        seeds: Sequence[int] = (0,),
+        beside: Sequence[str] = (),
+    ) -> None:
+        if len(sources) != len(plan.parts):
+            names = ", ".join(part.data for part in plan.parts)
+            raise ReproduceError(f"{plan.name}: expected images of {names}, to train and to test, got {len(sources)}")
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ReproduceError(f"expected seeds that differ, got {', '.join(map(str, seeds)) or 'none'}")
+        self.plan, self.sources, self.folder = plan, tuple(sources), Path(output)
+        self.scale, self.seeds, self.beside = Scale() if scale is None else scale, tuple(seeds), tuple(beside)
+        self.notes: list[str] = []
+
+    @cached_property
+    def classes(self) -> list[int]:
+        """Of each part, how many."""
+        return [train.count_classes() for train, _ in self._whole]
+
+    @cached_property
+    def _whole(self) -> list[tuple[Images, Images]]:
+        return [(load(source.train, train=True), load(source.test)) for source in self.sources]
+
+    @cached_property
+    def images(self) -> list[tuple[Images, Images]]:
+        """Of each part, the images to train on and to measure on, at this scale."""
+        found = []
+        for source, (whole, test) in zip(self.sources, self._whole, strict=True):
+            if whole.shape[0] != test.shape[0] or (whole.classes and test.classes and whole.classes != test.classes):
+                raise DataError(f"{source.test}: expected images of the classes and channels of {source.train}")
+            side = max(1, round(self.scale.size * whole.shape[-1]))
+            few = (
+                max(1, round(share * len(each)))
+                for share, each in ((self.scale.images, whole), (self.scale.test_images, test))
+            )
+            found.append(tuple(resized(each[:n], side) for each, n in zip((whole, test), few, strict=True)))
+        return [(train, test) for train, test in found]
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Every training, seed by seed, so that one row of all is there early."""
+        found = []
+        for seed in dict.fromkeys((*self.seeds, *map(self._copy_of, self.seeds))):
+            for part, (images, _) in zip(self.plan.parts, self.images, strict=True):
+                if seed in self.seeds or part.sources is not None:
+                    found += [self._run(part, row, seed, images) for row in part.rows]
+        return found
+
+    def _copy_of(self, seed: int) -> int:
+        """The seed of an independent training: the next of the seeds, or where there is one alone, the one after it."""
+        if len(self.seeds) == 1:
+            return seed + 1
+        return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)]
+
+    def _run(self, part: Part, row: Row, seed: int, images: Images) -> Run:
+        whole = _for_images_of(row.published, images.shape, self.scale)
+        classes = self.classes[self.plan.parts.index(part)]
+        architecture = fitted(self.scale.architecture(whole), num_classes=classes, input_size=images.shape)
+        costs(architecture)  # raises where the images are too small for it
+        recipe = self.scale.recipe(load_recipe(part.recipe), seed=seed)
+        digest = hashlib.sha256()
+        for text in (architecture.hash, recipe.dumps(), images.sha256):
+            digest.update(text.encode())
+        name = f"{_plain(row.label)}.{part.data}.seed{seed}.{digest.hexdigest()[:10]}"
+        return Run(part, row, seed, architecture, recipe, images, self.folder / "models" / name)
+
+    @cached_property
+    def measurings(self) -> list[Measuring]:
+        """Every measurement."""
+        found = []
+        for part, (_, test) in zip(self.plan.parts, self.images, strict=True):
+            protocol = self.scale.protocol(load_protocol(part.protocol), n=len(test))
+            by = {(run.row.label, run.seed): run for run in self.runs if run.part == part}
+            for seed in self.seeds:
+                for row in part.rows:
+                    run = by[row.label, seed]
+                    sources: list[Run | None] = [None]
+                    if part.sources == "copy":
+                        sources = [by[row.label, self._copy_of(seed)]]
+                    elif part.sources == "all":
+                        sources = [by[other.label, self._copy_of(seed)] for other in part.rows]
+                    found += [
+                        Measuring(run, source, test, protocol, self._path(run, source, protocol)) for source in sources
+                    ]
+        return found
+
+    def _path(self, run: Run, source: Run | None, protocol: Protocol) -> Path:
+        digest = hashlib.sha256(protocol.dumps().encode()).hexdigest()[:10]
+        through = "" if source is None else f".from.{source.folder.name}"
+        return self.folder / "results" / f"{run.folder.name}.{protocol.name}.{digest}{through}.json"
+
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """All work in the order in which it is done: what is trained is measured as soon as it can be."""
+        found: list[Job] = []
+        waiting = list(self.measurings)
+        for run in self.runs:
+            found.append(run)
+            trained = {job.folder for job in found if isinstance(job, Run)}
+            ready = [each for each in waiting if {one.folder for one in (each.run, each.source) if one} <= trained]
+            found += ready
+            waiting = [each for each in waiting if each not in ready]
+        return found
+
+    @cached_property
+    def speeds(self) -> dict[str, Speed]:
+        """Of each architecture, by hash, measured once."""
+        return {
+            hash_: speed(run.architecture, run.recipe)
+            for hash_, run in {run.architecture.hash: run for run in self.runs}.items()
+        }
+
+    def agenda(self) -> list[Line]:
+        """What will be trained and measured, what is there already, and how long the rest takes at measured speed."""
+        lines = []
+        for job in self.jobs:
+            run = job if isinstance(job, Run) else job.run if job.source is None else job.source
+            done = job.done
+            lines.append(Line(job, done, 0.0 if done else job.seconds(self.speeds[run.architecture.hash])))
+        return lines
+
+    def run(self, *, progress: bool = True) -> Reproduced:
+        """Whatever is left, and the document of it all, which is also saved as `PLAN.json`."""
+        pending = [line for line in self.agenda() if not line.done]
+        total = len(pending)
+        while pending:
+            left = sum(line.seconds for line in pending)
+            taken = next(
+                (line for line in pending if self._do(line, left, total - len(pending), total, progress)), None
+            )
+            pending = [line for line in pending if not line.job.done]
+            if taken is None and pending:
+                time.sleep(WAIT)  # others are at work on all of it
+        result = self.result()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        result.save(self.folder / f"{self.plan.name}.json")
+        return result
+
+    def _do(self, line: Line, left: float, done: int, total: int, progress: bool) -> bool:
+        """Whether this job was done here; not if it is over, another process has it, or it waits for a training."""
+        job = line.job
+        if isinstance(job, Measuring) and not all(one.done for one in (job.run, job.source) if one):
+            return False
+        with _claimed(job) as mine:
+            if not mine or job.done:
+                return False
+            if progress:
+                print(
+                    f"[{done + 1}/{total}] {job.verb} {job.name}, {spell(line.seconds)} of {spell(left)}",
+                    file=sys.stderr,
+                )
+            job.do(progress=progress)
+        return True
+
+    def result(self) -> Reproduced:
+        """What is there so far."""
+        parts = []
+        for part, (training, test) in zip(self.plan.parts, self.images, strict=True):
+            mine = [each for each in self.measurings if each.run.part == part]
+            protocol = mine[0].protocol
+            models = [_trained(each) for each in mine if each.done]
+            others = [found for name in self.beside if (found := self._beside(name, part, test, protocol)) is not None]
+            parts.append(
+                Measured(
+                    part=part.data,
+                    training=DataIdentity(name=training.name, sha256=training.sha256, n=len(training)),
+                    data=DataIdentity(name=test.name, sha256=test.sha256, n=len(test)),
+                    size=test.shape[-1],
+                    recipe=mine[0].run.recipe,
+                    protocol=protocol,
+                    models=tuple(models + others),
+                )
+            )
+        return Reproduced(
+            plan=self.plan,
+            scale=self.scale,
+            seeds=self.seeds,
+            complete=all(job.done for job in self.jobs),
+            parts=tuple(parts),
+            software=software(),
+            device=device(),
+        )
+
+    def _beside(self, name: str, part: Part, test: Images, protocol: Protocol) -> Trained | None:
+        """A model from elsewhere, measured in the same way; None, and a note, where it cannot be."""
+        if part.sources is not None:
+            self.notes.append(f"{name}: not in a transfer, whose sources are the rows")
+            return None
+        try:
+            target = load_target(name, dtype=getattr(torch, protocol.dtype))
+            path = self.folder / "results" / f"{_plain(name)}.{part.data}.{protocol.name}.json"
+            found = evaluate(target, test, protocol, output=path)
+        except (TargetError, DataError) as error:
+            self.notes.append(str(error))
+            return None
+        return Trained(
+            label=name,
+            hash=found.model.spec_hash,
+            weights_sha256=found.model.weights_sha256,
+            parameters=found.model.parameters or 0,
+            outcomes=_outcomes(found),
+            alarms=found.alarms,
+        )
+
+
+def _for_images_of(architecture: Architecture, shape: tuple[int, int, int], scale: Scale) -> Architecture:
+    """An architecture for whole images, of which `shape` is at the scale."""
+    channels, height, width = shape
+    return fitted(architecture, input_size=(channels, round(height / scale.size), round(width / scale.size)))
+
+
+def _trained(measuring: Measuring) -> Trained:
+    run, found = measuring.run, Result.load(measuring.path)
+    cost = costs(run.architecture)
+    return Trained(
+        label=run.row.label,
+        seed=run.seed,
+        source=None if measuring.source is None else measuring.source.row.label,
+        hash=run.architecture.hash,
+        weights_sha256=found.model.weights_sha256,
+        parameters=cost.parameters,
+        multiply_adds=cost.multiply_adds,
+        hours=_hours(run.folder),
+        outcomes=_outcomes(found),
+        alarms=found.alarms,
+    )
+
+
+def _hours(folder: Path) -> float:
+    """Of a training run, as the last line of its history says."""
+    header, *rows = (folder / "history.csv").read_text().split()
+    return float(rows[-1].split(",")[header.split(",").index("hours")])
+
+
+def _outcomes(result: Result) -> tuple[Outcomes, ...]:
+    return tuple(Outcomes(attack=each.attack, correct="".join(map(str, each.correct))) for each in result.measurements)
+
+
+@contextmanager
+def _claimed(job: Job) -> Iterator[bool]:
+    """Whether this process alone has the job, while it does; the system lets go of the lock when a process dies."""
+    place = job.folder if isinstance(job, Run) else job.path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place.with_name(f".{place.name}.job"), timeout=0):
+            yield True
+    except Timeout:
+        yield False
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_").lower()
+
+
+def spell(seconds: float) -> str:
+    """A length of time in words."""
+    minutes = seconds / 60
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
