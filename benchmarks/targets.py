@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from robnet_zoo.weights import WeightsError, weights_sha256
 PARITY = 1e-5  # largest difference of a rebuilt graph's logits from its file's, in the largest logit's size or 1
 # The same of a file of ours, whose graph and weights are checked as such: the rounding of its own precision.
 OUR_PARITY: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "fp16": 0.05, "int8": 0.5})
+ROBUSTBENCH = "robustbench:"
 ELSEWHERE = ("local-dir:", "hf-hub:", "hf_hub:")  # what timm loads models by, besides its names
 TIMM_ERRORS = (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError)
 TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # of a graph that torch refuses
@@ -125,6 +127,8 @@ def load_target(
     - a timm name (`name`, `name.tag`, `local-dir:FOLDER` or `hf-hub:REPOSITORY`) with its own weights, or with
       `weights`: a model that was not compiled from a spec proposes itself, in float32;
     - the name or the path of a spec, with `weights`;
+    - `robustbench:NAME`, or `robustbench:DATASET/THREAT/NAME` (by default cifar10/Linf): a model of RobustBench's
+      leaderboard, by its package, which fetches and opens the weights;
     - a folder with `model.safetensors` and `spec.json` or `model.json`, as training leaves it, or `config.json`, as
       timm does.
 
@@ -145,7 +149,7 @@ def load_target(
         model = _load(name, weights).eval()
     except (WeightsError, DocumentError, OnnxFileError) as error:
         raise TargetError(str(error)) from error
-    if given is None and not isinstance(model, Network):
+    if given is None and not isinstance(model, Network) and not name.startswith(ROBUSTBENCH):
         given = _own_normalisation(name, model)
     learned = trained_on(weights or Path(name) / "model.safetensors")
     return _of_frozen(model.to(place), name, given, dtype=dtype, num_classes=None, training_sha256=learned)
@@ -254,7 +258,11 @@ def _configuration(model: nn.Module) -> Mapping[str, Any]:
 
 
 def _load(name: str, weights: Path | None) -> nn.Module:
-    """A model from a spec or from timm, with trained weights. Names come before folders that are called the same."""
+    """A model with trained weights. Names come before folders that are called the same."""
+    if name.startswith(ROBUSTBENCH):
+        if weights is not None:
+            raise TargetError(f"{name}: RobustBench brings its weights, expected no others, got {weights}")
+        return _from_robustbench(name)
     folder = Path(name)
     if folder.is_dir() and not timm.is_model(name):
         architecture = beside(folder)
@@ -273,6 +281,23 @@ def _load(name: str, weights: Path | None) -> nn.Module:
         near = nearest(name, [*known, *timm.list_models()])
         raise TargetError(f"{name}: neither an ONNX file, nor a folder, nor a spec, nor a model of timm{near}")
     return _from_timm(name, weights)
+
+
+def _from_robustbench(name: str) -> nn.Module:
+    """A model of its leaderboard, which takes images in [0, 1]."""
+    *conditions, model = name.removeprefix(ROBUSTBENCH).split("/")
+    if len(conditions) not in (0, 2):
+        raise TargetError(f"{name}: expected {ROBUSTBENCH}NAME or {ROBUSTBENCH}DATASET/THREAT/NAME")
+    dataset, threat = conditions or ("cifar10", "Linf")
+    try:
+        robustbench = importlib.import_module("robustbench.utils")
+    except ImportError as error:
+        raise TargetError(f"{name}: expected the package robustbench to be installed, got: {error}") from error
+    try:
+        found: nn.Module = robustbench.load_model(model_name=model, dataset=dataset, threat_model=threat)
+    except TIMM_ERRORS as error:
+        raise TargetError(f"{name}: RobustBench cannot load it: {type(error).__name__}: {error}") from error
+    return found
 
 
 def _trained(architecture: Architecture, weights: Path, name: str) -> nn.Module:

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -415,7 +417,9 @@ def test_what_cannot_be_loaded_is_one_clear_line(name, options, message):
 
 
 def test_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(TargetError, match=r"expected a folder with model\.safetensors and spec\.json or config\.json"):
+    with pytest.raises(
+        TargetError, match=r"expected a folder with model\.safetensors and spec\.json, model\.json or config\.json"
+    ):
         load_target(str(tmp_path))
     load_spec("robnet_micro").save(tmp_path / "spec.json")
     with pytest.raises(TargetError, match=r"model\.safetensors: expected a safetensors file, got: No such file"):
@@ -425,3 +429,30 @@ def test_folder_without_a_model_is_refused(tmp_path):
 def test_result_says_where_the_model_of_a_spec_comes_from():
     assert load_target("robnet_micro.cifar10").provenance == load_spec("robnet_micro").provenance.source
     assert of_module(nn.Flatten(), name="f").provenance is None
+
+
+# RobustBench
+
+
+def test_a_model_of_robustbench_stands_by_its_name_where_the_package_is(monkeypatch) -> None:
+    asked = {}
+
+    def load_model(**given: str) -> nn.Module:
+        asked.update(given)
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+
+    package = types.ModuleType("robustbench.utils")
+    package.load_model = load_model
+    monkeypatch.setitem(sys.modules, "robustbench", types.ModuleType("robustbench"))
+    monkeypatch.setitem(sys.modules, "robustbench.utils", package)
+    target = load_target("robustbench:cifar100/Linf/Wu2020Adversarial", device="cpu")
+    assert asked == {"model_name": "Wu2020Adversarial", "dataset": "cifar100", "threat_model": "Linf"}
+    assert target.judge(torch.rand(3, 3, 2, 2)).shape == (3, 5)
+    load_target("robustbench:Carmon2019Unlabeled", device="cpu")
+    assert asked == {"model_name": "Carmon2019Unlabeled", "dataset": "cifar10", "threat_model": "Linf"}
+
+
+def test_without_its_package_a_model_of_robustbench_is_one_line(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "robustbench", None)
+    with pytest.raises(TargetError, match=r"^robustbench:Carmon2019Unlabeled: expected the package robustbench to be"):
+        load_target("robustbench:Carmon2019Unlabeled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,18 +57,25 @@ class Scale(Document):
 
     def recipe(self, recipe: Recipe, *, seed: int) -> Recipe:
         """With this share of epochs and eps."""
-        schedule, stages = recipe.schedule, recipe.stages
+        schedule = recipe.schedule
         changes = {
             "seed": seed,
             "epochs": max(1, round(recipe.epochs * self.epochs)),
             "attack": self._smaller(recipe.attack.model_dump()),
             "schedule": schedule.model_dump() | {"milestones": [at * self.epochs for at in schedule.milestones]},
-            "stages": [
-                {"size": max(1, round(stage.size * self.size)), "epochs": max(1, round(stage.epochs * self.epochs))}
-                for stage in stages
-            ],
+            "stages": list(self._stages(recipe)),
         }
         return Recipe.parse(recipe.model_dump() | changes, source=f"{recipe.name} at the scale {self.name}")
+
+    def _stages(self, recipe: Recipe) -> Iterator[dict[str, int]]:
+        """Those that at least one epoch is left of; each ends at this share of the run's epochs."""
+        over = done = 0
+        for stage in recipe.stages:
+            over += stage.epochs
+            epochs = round(over * self.epochs) - done
+            if epochs:
+                yield {"size": max(1, round(stage.size * self.size)), "epochs": epochs}
+            done += epochs
 
     def protocol(self, protocol: Protocol, *, n: int) -> Protocol:
         """Of n images, with this share of eps and steps."""
