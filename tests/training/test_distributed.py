@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from robnet_zoo import data, training
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
-from robnet_zoo.training import Attack, Recipe, TrainingError
+from robnet_zoo.training import Attack, Keeping, Recipe, TrainingError
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
 from robnet_zoo.training.distributed import OutOfStepError, World, joined
@@ -30,6 +30,23 @@ def train_as(rank: int, folder: Path, port: int) -> None:
     torch.set_num_threads(1)
     images = data.digits()[0][:120]
     training.train(Genotype.load(folder / "tiny.json"), images, TOGETHER, folder / "run", progress=False)
+
+
+def train_and_die_as(rank: int, folder: Path, port: int) -> None:
+    """The same, until the machine is gone in the middle of an epoch."""
+    real, steps = training.updates.Updates._step, []
+
+    def step(*arguments):
+        steps.append(1)
+        if len(steps) == 7:
+            os._exit(0)
+        return real(*arguments)
+
+    training.updates.Updates._step = step
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    spec, images = Genotype.load(folder / "tiny.json"), data.digits()[0][:120]
+    training.train(spec, images, TOGETHER, folder / "run", keeping=Keeping(updates=5), progress=False)
 
 
 def drift_as(rank: int, folder: Path, port: int) -> None:
@@ -106,6 +123,19 @@ def test_two_processes_give_the_weights_of_one_that_takes_the_halves_in_turn(tin
     assert torch.load(newest, weights_only=True)["updates"] == 20
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5, msg=key)
+
+
+@pytest.mark.slow  # three times two processes import torch
+def test_two_processes_that_died_go_on_to_the_same_weights(tiny, tmp_path):
+    for name in ("whole", "died"):
+        (tmp_path / name).mkdir()
+        tiny.save(tmp_path / name / "tiny.json")
+    in_two_processes(train_as, tmp_path / "whole")
+    in_two_processes(train_and_die_as, tmp_path / "died")
+    assert not (tmp_path / "died" / "run" / "model.safetensors").exists()
+    in_two_processes(train_as, tmp_path / "died")
+    whole, died = (load_file(tmp_path / name / "run" / "model.safetensors") for name in ("whole", "died"))
+    assert all(torch.equal(value, died[key]) for key, value in whole.items())
 
 
 @pytest.mark.slow  # two processes import torch
