@@ -29,7 +29,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m robnet_zoo.benchmarks.search_speed --output benchmarks/results/search_speed.json
 
 docs: $(VENV)/installed
-	$(BIN)/python -m robnet_zoo.benchmarks.docs
+	$(BIN)/python -m robnet_zoo.docs
 
 clean:
 	rm -rf $(VENV) .build demo-report

@@ -14,8 +14,8 @@ import safetensors.torch
 from torch import Tensor
 
 from robnet_zoo import data, weights
-from robnet_zoo.benchmarks.docs import RESULTS
 from robnet_zoo.benchmarks.protocol import load_protocol
+from robnet_zoo.benchmarks.result import RESULTS
 from robnet_zoo.benchmarks.robustness import evaluate
 from robnet_zoo.benchmarks.targets import load_target
 from robnet_zoo.documents import parse_json, read_bytes, write_atomically

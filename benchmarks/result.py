@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +12,7 @@ from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
 from robnet_zoo.benchmarks.statistics import Interval, wilson
 from robnet_zoo.documents import Document, Tuple, exactly, problems_error
 
+RESULTS = Path(__file__).parent / "results"  # the committed ones
 Bit = Literal[0, 1]
 LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
 

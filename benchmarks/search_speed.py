@@ -1,4 +1,4 @@
-"""Candidates a minute that the search scores before any finetuning: `python -m robnet_zoo.benchmarks.search_speed`.
+"""Candidates a minute whose FSP distances are found: `python -m robnet_zoo.benchmarks.search_speed`.
 
 Two ways to the same FSP distances (paper, equation 4) of the same cell-free candidates of RobNet-free's size: a mask
 over the supernet, and a network that is compiled for the candidate and inherits by key. Then follows what is the same

@@ -30,7 +30,7 @@ LAYERS = (
     {"attacks", "training", "converters", "data", "draw"},
     {"benchmarks", "search"},
     {"reproduce"},
-    {"cli", "demo"},
+    {"cli", "demo", "docs"},
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 

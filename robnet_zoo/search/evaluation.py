@@ -59,7 +59,7 @@ class Judge:
     def score(self, candidate: Candidate, spec: Genotype, filter: Filter | None = None) -> Candidate:
         """The candidate as it inherits its weights: `before`, and `fsp` where there is a filter.
 
-        On a mask over the supernet: no network is built.
+        On a mask over the supernet: nothing is compiled.
         """
         started = time.perf_counter()
         network = subnetwork(self.supernet, spec)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -226,12 +226,19 @@ def fsp(observations: Sequence[Observation], found: Fsp, *, key: str = "figure8"
         return _svg(figure, key, alt)
 
 
-def front(observations: Sequence[Observation], found: Front, *, key: str = "front") -> str:
-    """Robust accuracy and multiply-adds of each candidate, and the Pareto front."""
+def front(
+    observations: Sequence[Observation], found: Front, *, chosen: Collection[str] = (), key: str = "front"
+) -> str:
+    """Robust accuracy and multiply-adds of each candidate, and the Pareto front. chosen: groups that Optuna chose."""
     done = finetuned(observations)
+    drawn = [one for one in done if one.candidate.group not in chosen]
+    optuna = [one for one in done if one.candidate.group in chosen]
     with mpl.rc_context(STYLE):
         figure, axes = _axes("multiply-adds of an image, millions", ROBUST)
-        _points(axes, [one.multiply_adds / 1e6 for one in done], [100 * one.robust for one in done])
+        for series, some in ((0, drawn), (2, optuna)):
+            label = ("drawn" if series == 0 else "chosen by Optuna") if drawn and optuna else ""
+            x, y = [one.multiply_adds / 1e6 for one in some], [100 * one.robust for one in some]
+            _points(axes, x, y, series=series, label=label)
         x, y = [one.multiply_adds / 1e6 for one in found.points], [100 * one.robust for one in found.points]
         axes.step(x, y, where="post", color=SERIES[1], linewidth=1.4)
         axes.plot(x, y, linestyle="", marker="s", markersize=4, color=SERIES[1], label="Pareto front")

@@ -318,3 +318,25 @@ def test_unknown_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         main(["search", "run", "--config", "smal", "--data", "digits", "-o", "nowhere"])
     assert "did you mean 'small'?" in capsys.readouterr().err
     assert not Path("nowhere").exists()
+
+
+@pytest.mark.slow  # a supernet is trained, and seven candidates
+def test_candidates_that_optuna_chose_go_the_same_way_to_specs_and_report(tmp_path: Path) -> None:
+    branch = config().branches[0]
+    groups = [
+        {"name": "drawn", "count": 2},
+        {"name": "nsga2", "count": 3, "sampler": "nsga2"},
+        {"name": "tpe", "count": 2, "sampler": "tpe"},
+    ]
+    changes = {"groups": groups, "picks": [{"name": "chosen", "group": "nsga2"}]}
+    chosen = SearchConfig.parse(config().model_dump() | {"branches": [branch.model_dump() | changes]})
+    Search(chosen, "digits", tmp_path, shown=False).run()
+    result = StudyResult.load(tmp_path / "cell_based.json")
+    for group in groups:
+        found = result.group(str(group["name"]))
+        assert len(found) == group["count"]
+        assert all(each.after is not None for each in found)
+    assert Genotype.load(tmp_path / "specs" / "chosen.json").provenance.search.startswith("tiny/cell_based/nsga2/")
+    page = (tmp_path / "report.html").read_text()
+    assert "Optuna&#39;s TPE for robust accuracy" in page
+    assert "chosen by Optuna" in page  # the front tells them from those that were drawn

@@ -123,10 +123,12 @@ def _finetuning(result: StudyResult, observations: Sequence[Observation]) -> lis
         ("candidates that improved, %", percents(found.improved), n),
         ("rank correlation of before and after", coefficient(found.order), n),
     )
+    worse = percent(1 - found.improved.value)
+    here = f"Here: {points(found.improvement)} points on average; {worse} % of the candidates did not improve."
     svg = pictures.before_after(observations, found, key=f"figure3a-{result.kind}")
     return [
         _drawing("3a. Robust accuracy before and after finetuning", svg),
-        Table("Finetuning", NUMBERS, rows, scale(result), paper.FINETUNING),
+        Table("Finetuning", NUMBERS, rows, scale(result), f"{paper.FINETUNING} {here}"),
     ]
 
 
@@ -140,9 +142,14 @@ def _histogram(result: StudyResult, observations: Sequence[Observation]) -> list
         ("of one candidate by the choice of images, points", f"{100 * found.noise:.2f}", n),
     )
     svg = pictures.histogram(found, key=f"figure3b-{result.kind}")
+    spread, noise = (f"{100 * deviation:.2f}" for deviation in (found.deviation, found.noise))
+    here = (
+        f"Here: a mean of {percent(found.mean.value)} %, and candidates that differ by {spread} points, where the "
+        f"choice of images alone moves one by {noise}."
+    )
     return [
         _drawing("3b. Robust accuracy after finetuning", svg),
-        Table("Robust accuracy of the candidates", NUMBERS, rows, scale(result), paper.HISTOGRAM),
+        Table("Robust accuracy of the candidates", NUMBERS, rows, scale(result), f"{paper.HISTOGRAM} {here}"),
     ]
 
 
@@ -156,7 +163,11 @@ def _classifier(result: StudyResult, observations: Sequence[Observation]) -> lis
         (f"positive weights, % of {found.positive.n}", percents(found.positive), n),
         ("p of as many of one sign by chance", probability(found.p), n),
     )
-    note = f"{paper.CLASSIFIER} {paper.WEIGHTS} Their interval takes weights for independent; they are not quite."
+    note = (
+        f"{paper.CLASSIFIER} {paper.WEIGHTS} Here: {percent(found.training.value)} % on those that it was fitted to, "
+        f"{percent(found.validated.value)} % on others; {percent(found.positive.value)} % of the weights are positive. "
+        "Their interval takes weights for independent; they are not quite."
+    )
     return [
         _drawing("4b. Weights of a linear classifier of α", pictures.weights(found)),
         Table("A linear classifier of α", NUMBERS, rows, scale(result), note),
@@ -171,9 +182,11 @@ def _embedding(result: StudyResult, observations: Sequence[Observation]) -> list
         ("by chance, %", percent(found.chance), n),
         ("p of as many with labels in random order", probability(found.p), n),
     )
+    shares = (percent(share) for share in (found.neighbours, found.chance))
+    here = "Here: {} % have a nearest neighbour of their kind, {} % would by chance.".format(*shares)
     return [
         _drawing("4a. α of the most and the least robust, by t-SNE", pictures.embedding(found)),
-        Table("Are they apart in α?", NUMBERS, rows, scale(result), paper.EMBEDDING),
+        Table("Are they apart in α?", NUMBERS, rows, scale(result), f"{paper.EMBEDDING} {here}"),
     ]
 
 
@@ -204,7 +217,10 @@ def _convolutions(result: StudyResult, observations: Sequence[Observation]) -> l
         ("the difference, points", points(found.difference), n),
         ("variance explained by both, %", percent(found.explained), n),
     )
-    note = "By least squares on both numbers, with HC3 intervals. The paper: those on direct edges contribute more."
+    note = (
+        "By least squares on both numbers, with HC3 intervals. The paper: those on direct edges contribute more. Here: "
+        f"{points(found.direct)} points for one on a direct edge, {points(found.skip)} for one on a skip edge."
+    )
     return [
         _drawing("6a. Robust accuracy by the number of convolutions", pictures.convolutions(found)),
         Table("What a convolution adds", NUMBERS, rows, scale(result), note),
@@ -220,9 +236,11 @@ def _budgets(result: StudyResult, observations: Sequence[Observation]) -> list[B
         ("at equal numbers of convolutions", *(coefficient(of.given_convs) for of in found.budgets)),
     )
     columns = ("number", *(of.budget for of in found.budgets))
+    means = (percent(of.robust.value) if of.robust else "–" for of in found.budgets)
     note = (
         "The rank correlation of robust accuracy with the share of convolutions that are on direct edges. The paper: "
-        "positive under small and medium budgets, not obvious under the large one."
+        "positive under small and medium budgets, not obvious under the large one; and clear boundaries between "
+        f"budgets. Here: {', '.join(means)} % on average."
     )
     return [
         _drawing("6b. Share of direct convolutions, by budget", pictures.budgets(observations, found)),
@@ -271,7 +289,8 @@ def _front(result: StudyResult, observations: Sequence[Observation]) -> list[Blo
         for one in found.points
     )
     columns = ("candidate", "robust accuracy, %", "multiply-adds, millions", "parameters")
-    svg = pictures.front(observations, found, key=f"front-{result.kind}")
+    chosen = frozenset(group.name for group in result.branch.groups if group.sampler)
+    svg = pictures.front(observations, found, chosen=chosen, key=f"front-{result.kind}")
     return [
         _drawing("Robust accuracy and multiply-adds", svg),
         Table(f"The Pareto front of {found.n:,} candidates", columns, rows, scale(result)),

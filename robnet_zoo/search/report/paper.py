@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robnet_zoo.data.images import VALIDATION_SHARE
 from robnet_zoo.search.report.blocks import Block, Notes, Section, Table
-from robnet_zoo.search.report.scale import kind
+from robnet_zoo.search.report.scale import drawn, kind
 from robnet_zoo.search.results import StudyResult
+from robnet_zoo.training.recipe import Recipe
 
 FINDINGS = {  # what it says of each of its findings
     1: "A strong correlation (figure 5; no coefficient is printed), and a linear classifier of the 300 most and 300 "
@@ -23,6 +25,11 @@ HISTOGRAM = "The paper: a mean of 50.3 %, most candidates near 50 %, many far lo
 CLASSIFIER = "The paper: 98.7 % on the 600 architectures that it was fitted to; no accuracy on others is printed."
 WEIGHTS = "The paper: almost all weights are positive."
 EMBEDDING = "The paper: the two kinds are separable, judged by eye."
+
+_PICKED = {
+    "cell_based": "of 50 a budget: density (of at most 2) from 0.5, direct convolutions a portion above 0.5",
+    "cell_free": "of the 68 that the threshold left, the most robust",
+}
 
 CAVEATS = (
     "Accuracies are on held-out training images, on which candidates are also compared: the best one's accuracy is "
@@ -46,8 +53,16 @@ def differences(results: Sequence[StudyResult]) -> Section:
         of = kind(result)
         rows += [
             (f"network, {of}", "20 cells, 36 channels (RobNet-large and RobNet-free)", _network(result)),
-            (f"supernet, {of}", "PGD-7 with steps of 0.01; original code: 300 epochs on 32 GPUs", _training(result)),
-            (f"finetuning, {of}", "3 epochs", f"{evaluation.finetune.epochs} epochs on {result.training:,} images"),
+            (
+                f"supernet, {of}",
+                "PGD-7 at 8/255, steps of 2/255; original code: 300 epochs, 32 GPUs",
+                _training(result),
+            ),
+            (
+                f"finetuning, {of}",
+                "3 epochs of PGD-7 at 8/255",
+                f"{evaluation.finetune.epochs} epochs on {result.training:,} images, {_attack(evaluation.finetune)}",
+            ),
             (
                 f"candidates, {of}",
                 "1,000, and 100 a budget" if result.kind == "cell_based" else "300, of which 68 were finetuned",
@@ -56,8 +71,10 @@ def differences(results: Sequence[StudyResult]) -> Section:
             (
                 f"measured, {of}",
                 "white-box PGD on validation samples, number not printed",
-                f"PGD-{evaluation.steps} on {result.validation:,} held-out images of {network.input_size[1]} pixels",
+                f"PGD-{evaluation.steps} at {evaluation.eps} on {result.validation:,} held-out images of "
+                f"{network.input_size[1]} pixels",
             ),
+            (f"picked, {of}", _PICKED[result.kind], "; ".join(_picks(result))),
         ]
     rows += [
         ("density", "ones of α over the 14 edges, so up to 2", "over the 28 pairs of edge and operation: up to 1"),
@@ -86,9 +103,23 @@ def _network(result: StudyResult) -> str:
 
 
 def _training(result: StudyResult) -> str:
-    recipe = result.branch.supernet
+    recipe, images = result.branch.supernet, result.config.images
+    seen = "" if images is None else f" on {images - images // VALIDATION_SHARE:,} images"
+    return f"{_attack(recipe)}; {recipe.epochs} epochs{seen}"
+
+
+def _attack(recipe: Recipe) -> str:
     attack = recipe.attack
-    return f"{attack.kind.replace('_', '-').upper()}-{attack.steps} with steps of {attack.step}; {recipe.epochs} epochs"
+    return f"{attack.kind.replace('_', '-').upper()}-{attack.steps} at {attack.eps}, steps of {attack.step}"
+
+
+def _picks(result: StudyResult) -> list[str]:
+    """Each pick and the group that it is the most robust of."""
+    groups = {group.name: group for group in result.branch.groups}
+    return [
+        f"{pick.name}: of {len(result.group(pick.group)):,}, {drawn(groups[pick.group])}"
+        for pick in result.branch.picks
+    ]
 
 
 def caveats() -> Section:

@@ -68,7 +68,7 @@ def drawn(group: Group) -> str:
         "tpe": "Optuna's TPE for robust accuracy",
         "nsga2": "Optuna's NSGA-II for robust accuracy and multiply-adds",
     }
-    words = [names[group.sampler] if group.sampler else "uniform"]
+    words = [names.get(group.sampler, group.sampler) if group.sampler else sampling.kind]
     if not group.sampler and sampling.kind == "density":
         words = ["density uniform from {:g} to {:g}".format(*sampling.densities)]
     if sampling.budget:

@@ -1,4 +1,4 @@
-"""Write the tables of README and docs from the results documents: `python -m robnet_zoo.benchmarks.docs`."""
+"""Write the tables of README and docs from the results documents: `python -m robnet_zoo.docs`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from robnet_zoo.benchmarks import attack_speed, onnx_speed, search_speed, speed,
 from robnet_zoo.benchmarks.report.entries import read
 from robnet_zoo.benchmarks.report.plain import table_lines
 from robnet_zoo.benchmarks.report.precisions import precisions as precision_tables
-from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.benchmarks.result import RESULTS, Result
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.documents import write_atomically
+from robnet_zoo.reproduce.report import order
+from robnet_zoo.reproduce.report import table as reproduced_table
+from robnet_zoo.reproduce.result import Reproduced
 from robnet_zoo.search.analysis.findings import findings
 from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.report import write_report
@@ -25,15 +28,15 @@ from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.selection import picks
 from robnet_zoo.zoo import load_spec, spec_names
 
-RESULTS = Path(__file__).parent / "results"
 OURS = ("apgd_ce", "apgd_dlr_t")
 SEARCHES = tuple(RESULTS / f"search.small.{kind}.json" for kind in ("cell_based", "cell_free"))
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ROBUSTNESS, TRAINING, ONNX, SEARCH = (
-    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search")
+ROBUSTNESS, TRAINING, ONNX, SEARCH, REPRODUCE = (
+    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search", "reproduce")
 )
-SEARCH_REPORT = ROOT / "docs" / "search_small.html"
+SEARCH_REPORT, REPRODUCED_REPORT = (ROOT / "docs" / f"{page}.html" for page in ("search_small", "table1_small"))
+REPRODUCED = RESULTS / "reproduce.table1.small.json"
 
 
 def models() -> str:
@@ -96,7 +99,7 @@ def precisions() -> str:
 
 
 def search_speeds() -> str:
-    """Candidates a minute that the search scores, from one run."""
+    """Candidates a minute whose FSP distances are found, from one run."""
     return search_speed.table(search_speed.SearchSpeedResult.load(RESULTS / "search_speed.json"))
 
 
@@ -125,6 +128,14 @@ def search_picks() -> str:
             f"| {(source or '').partition(': ')[2]} | {protocol} |"
         )
     return "\n".join(lines)
+
+
+def reproduced() -> str:
+    """Table 1 at a small scale, and whether the paper's order holds there."""
+    result = Reproduced.load(REPRODUCED)
+    (part,) = result.parts
+    blocks = (reproduced_table(result, part), order(result, part))
+    return "\n".join(line for block in blocks for line in table_lines(block)).rstrip()
 
 
 def onnx_speeds() -> str:
@@ -162,4 +173,5 @@ if __name__ == "__main__":
         print(f"{document.name} is current", file=sys.stderr)
     found = searches()
     write_report(found, SEARCH_REPORT, picks=[picked for result in found for picked in picks(result)])
-    print(f"{SEARCH_REPORT.name} is current", file=sys.stderr)
+    for page in (SEARCH_REPORT,):
+        print(f"{page.name} is current", file=sys.stderr)
