@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.architecture import Architecture, denoised, load_architecture
-from robnet_zoo.documents import Document, Tuple, bundled_names, bundled_or_path, exactly, problems_error
+from robnet_zoo.documents import Document, DocumentError, Tuple, bundled_names, bundled_or_path, exactly, problems_error
 from robnet_zoo.vocabulary import DenoiseForm
 
 FOLDER = Path(__file__).parent / "plans"
@@ -73,7 +73,7 @@ class Plan(Document):
         chosen = {keys.get(_key(label)) for label in labels}
         if None in chosen:
             strange = next(label for label in labels if _key(label) not in keys)
-            raise ValueError(f"{self.name}: expected rows among {', '.join(known)}, got {strange}")
+            raise DocumentError([f"expected rows among {', '.join(known)}, got {strange}"], source=self.name)
         parts = [
             part.model_copy(update={"rows": tuple(row for row in part.rows if row.label in chosen)})
             for part in self.parts

@@ -209,6 +209,10 @@ class Reproduction:
         architecture = fitted(self.scale.architecture(whole), num_classes=classes, input_size=images.shape)
         costs(architecture)  # raises where the images are too small for it
         recipe = self.scale.recipe(load_recipe(part.recipe), seed=seed)
+        trained_on = len(images.split()[0])
+        if trained_on < recipe.batch:
+            expected = f"expected at least one batch of {recipe.batch} training images, got {trained_on}"
+            raise ReproduceError(f"{images.name} at the scale {self.scale.name}: {expected}")
         digest = hashlib.sha256()
         for text in (architecture.hash, recipe.dumps(), images.sha256):
             digest.update(text.encode())
