@@ -158,8 +158,8 @@ def fitted(
 def scaled(architecture: Architecture, *, width: float = 1.0, depth: float = 1.0, size: float = 1.0) -> Architecture:
     """The same architecture, smaller. Raises DocumentError.
 
-    width: share of the channels. depth: of the cells, taken at even distances from first to last, with as many
-    reductions; of a comparison network, of the blocks a stage. size: of the pixels a side.
+    width: share of the channels. depth: of the cells, taken at even distances, with the same reduction cells; of a
+    comparison network, of the blocks a stage. size: of the pixels a side.
     """
     channels, *sides = head(architecture)[0]
     height, breadth = (max(1, round(size * side)) for side in sides)
@@ -177,16 +177,21 @@ def scaled(architecture: Architecture, *, width: float = 1.0, depth: float = 1.0
         expected = f"expected a size whose images are divisible by {stride}, got {height}x{breadth} pixels"
         raise DocumentError([expected], source=architecture.name)
     cells = max(len(network.reductions) + 1, round(depth * network.depth))
+    layout = [architecture.layout[at * network.depth // cells] for at in range(cells)]
+    reductions: list[int] = []
+    for index, at in enumerate(network.reductions):  # the cell that reduces still does, at this share of the depth
+        first, last = reductions[-1] + 1 if reductions else 0, cells - len(network.reductions) + index
+        reductions.append(min(max(first, -(-at * cells // network.depth)), last))
+        layout[reductions[-1]] = architecture.layout[at]
     changes: dict[str, Any] = {
         "channels": max(1, round(width * network.channels)),
         "depth": cells,
-        "reductions": [at * cells // network.depth for at in network.reductions],
+        "reductions": reductions,
         "input_size": (channels, height, breadth),
     }
-    if network.denoise is not None:
-        after = sorted({at * cells // network.depth for at in network.denoise.after})
+    if network.denoise is not None:  # behind the end of the same stage, or share of the depth
+        after = sorted({-(-(at + 1) * cells // network.depth) - 1 for at in network.denoise.after})
         changes["denoise"] = network.denoise.model_dump() | {"after": after}
-    layout = [architecture.layout[at * network.depth // cells] for at in range(cells)]
     return _with(architecture, network=network.model_dump() | changes, layout=layout)
 
 

@@ -101,9 +101,28 @@ def test_a_shallower_spec_keeps_first_and_last_and_as_many_reductions() -> None:
     small = scaled(spec, depth=0.3)
     assert isinstance(small, Genotype)
     assert small.network.depth == 6
-    assert small.network.reductions == (1, 3)  # of 6 and 13 among 20
+    assert small.network.reductions == (2, 4)  # 6 and 13 of 20
     assert small.layout == tuple(spec.layout[at] for at in (0, 3, 6, 10, 13, 16))
     assert scaled(spec).hash == spec.hash
+
+
+@pytest.mark.parametrize("depth", [0.15, 0.2, 0.3, 0.35, 0.5, 0.75])
+def test_the_cells_that_reduce_still_do_and_denoising_stands_behind_the_same_stages(depth: float) -> None:
+    spec = load_spec("robnet_free")
+    small, denoised_first = scaled(spec, depth=depth), scaled(denoised(spec, "mean"), depth=depth)
+    assert isinstance(small, Genotype)
+    assert [small.layout[at] for at in small.network.reductions] == [spec.layout[at] for at in spec.network.reductions]
+    assert denoised_first.hash == denoised(small, "mean").hash
+
+
+def test_neighbouring_reductions_stay_apart() -> None:
+    spec = load_spec("robnet_free")
+    for reductions in ((0, 1), (1, 2), (18, 19)):
+        changed = spec.model_copy(update={"network": spec.network.model_copy(update={"reductions": reductions})})
+        small = scaled(changed, depth=0.1)
+        assert isinstance(small, Genotype)
+        assert small.network.depth == 3
+        assert len(set(small.network.reductions)) == 2
 
 
 def test_a_size_that_the_reductions_do_not_divide_is_refused() -> None:

@@ -68,7 +68,10 @@ def run(
     if len(data) != len(test):
         fail(f"--data, --test: expected as many of the one as of the other, got {len(data)} and {len(test)}")
     sources = [Source(*pair) for pair in zip(data, test, strict=True)]
-    size = merged(load_scale(scale), overrides)
+    bundled = load_scale(scale)
+    size = merged(bundled, overrides)
+    if size != bundled:
+        size = size.model_copy(update={"name": "own"})
     work = Reproduction(chosen, sources, output, scale=size, seeds=seeds or [0], beside=beside or [])
     lines = _agenda(work)
     if agenda:
@@ -78,8 +81,8 @@ def run(
         print("\n".join(lines), flush=True)
     result = work.run()
     for note in work.notes:
-        print(f"not beside: {note}")
-    page = output / f"{chosen.name}.html"
+        print(note)
+    page = work.document.with_suffix(".html")
     write(result, page)
     print(result.dumps() if as_json else _said(result, page), end="")
 

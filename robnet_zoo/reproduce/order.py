@@ -30,16 +30,23 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of which the paper puts the first above the second; difference: first minus second, here."""
+    """Two rows of which the paper puts the first above the second; difference: first minus second, here.
+
+    trainings: of the row that has fewer.
+    """
 
     first: str
     second: str
     printed: float
     difference: Estimate
+    trainings: int
 
     @property
     def verdict(self) -> Verdict:
-        """`holds` if the whole interval is above 0, `reversed` if it is below, and `undecided` if 0 is within."""
+        """`holds` if the whole interval is above 0, `reversed` if it is below, and `undecided` if 0 is within, or where
+        a row was trained once: then the interval is of the images alone."""
+        if self.trainings < 2:
+            return "undecided"
         return "holds" if self.difference.low > 0 else "reversed" if self.difference.high < 0 else "undecided"
 
 
@@ -89,7 +96,13 @@ def pairs(part: Measured, rows: dict[str, float], attack: str) -> list[Pair]:
             found[label] = of
     ordered = sorted(found, key=lambda label: -rows[label])
     return [
-        Pair(first, second, rows[first] - rows[second], difference(found[first], found[second]))
+        Pair(
+            first,
+            second,
+            rows[first] - rows[second],
+            difference(found[first], found[second]),
+            min(len(found[first]), len(found[second])),
+        )
         for first, second in combinations(ordered, 2)
         if rows[first] > rows[second]
     ]

@@ -39,7 +39,7 @@ class Part(Document):
     """The rows of one data set. data: its name. recipe, protocol: bundled ones. sources: of a transfer, what is
     attacked: another training of the target itself, or of every row."""
 
-    data: str
+    data: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
     recipe: str
     protocol: str
     sources: Literal["copy", "all"] | None = None

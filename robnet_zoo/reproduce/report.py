@@ -17,8 +17,8 @@ from robnet_zoo.reproduce.result import Measured, Reproduced, Trained
 FORMATS = (".html", ".md")
 RULE = (
     "A pair holds if the whole 95 % interval of the difference is above 0, is reversed if it is below 0, and is "
-    "undecided if 0 lies within. The order holds if every pair does, does not if one is reversed. Intervals are of "
-    "each pair by itself."
+    "undecided if 0 lies within or a row was trained once. The order holds if every pair does, does not if one is "
+    "reversed. Intervals are of each pair by itself."
 )
 SAID = {"holds": "holds", "reversed": "does not hold", "undecided": "is undecided"}
 
@@ -45,9 +45,9 @@ def _overview(result: Reproduced) -> str:
 def sections(result: Reproduced) -> list[Section]:
     """Alarms, then of each data set its table and the order, then how it came about."""
     found = [Section("alarms", "Alarms", "", (_alarms(result),))]
-    for part in result.parts:
+    for number, part in enumerate(result.parts, start=1):
         if part.models:
-            key = part.part.replace("-", "_")
+            key = f"part{number}"
             found.append(Section(key, part.part, "", (table(result, part),)))
             found.append(Section(f"{key}_order", f"The paper's order, {part.part}", RULE, (order(result, part),)))
     found.append(Section("provenance", "Provenance", "", tuple(_record(result, part) for part in result.parts)))
@@ -77,6 +77,7 @@ def scale_line(result: Reproduced, part: Measured) -> str:
         f"the last tenth held out; {recipe.epochs} epochs of the recipe {recipe.name}, {attack.kind} with "
         f"{attack.steps} steps of {attack.step} at {attack.eps}; measured at {part.protocol.eps} on the first "
         f"{part.data.n:,} images of {part.data.name}; seeds {', '.join(map(str, result.seeds))}."
+        + (" One training each: the intervals are of the images alone." if len(result.seeds) == 1 else "")
     )
 
 
@@ -112,7 +113,7 @@ def table(result: Reproduced, part: Measured) -> Block:
 
 
 def _printed(result: Reproduced, part: Measured) -> dict[str, float]:
-    of = next(each for each in result.plan.parts if each.data == part.part)
+    of = result.plan.parts[result.parts.index(part)]
     return {row.label: row.paper for row in of.rows if row.paper is not None}
 
 

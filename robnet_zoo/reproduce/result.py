@@ -30,7 +30,7 @@ class Trained(Document):
     """A model as it was trained and measured.
 
     label, seed: the row, and the seed of its training; none of a model from elsewhere. source: of a transfer, the label
-    of what was attacked. hash: of the architecture. images: trained on, an epoch. hours: of training.
+    of what was attacked. hash: of the architecture. hours: of training.
     """
 
     label: str

@@ -27,13 +27,14 @@ from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Result
 from robnet_zoo.benchmarks.robustness import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.targets import Target, TargetError, load_target
-from robnet_zoo.data import DataError, Images, load, resized
+from robnet_zoo.data import DataError, Images, data_sets, load, resized
+from robnet_zoo.documents import DocumentError
 from robnet_zoo.environment import device, software
 from robnet_zoo.reproduce.plan import Part, Plan, Row
 from robnet_zoo.reproduce.result import Measured, Outcomes, Reproduced, Trained
 from robnet_zoo.reproduce.scale import Scale
 from robnet_zoo.reproduce.speed import Speed, speed
-from robnet_zoo.training import Recipe, load_recipe, train
+from robnet_zoo.training import Recipe, TrainingError, load_recipe, train
 
 WAIT = 5.0  # seconds between looks at jobs that others have begun
 CARD = "README.md"  # the last thing that a training run writes
@@ -157,6 +158,12 @@ class Reproduction:
         if len(sources) != len(plan.parts):
             names = ", ".join(part.data for part in plan.parts)
             raise ReproduceError(f"{plan.name}: expected images of {names}, to train and to test, got {len(sources)}")
+        for part, source in zip(plan.parts, sources, strict=True):
+            _check(plan, part, source)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ReproduceError(
+                "expected a process alone, got torchrun's: the same command, beside itself, shares work"
+            )
         if not seeds or len(set(seeds)) < len(seeds):
             raise ReproduceError(f"expected seeds that differ, got {', '.join(map(str, seeds)) or 'none'}")
         self.plan, self.sources, self.folder = plan, tuple(sources), Path(output)
@@ -179,6 +186,10 @@ class Reproduction:
         for source, (whole, test) in zip(self.sources, self._whole, strict=True):
             if whole.shape[0] != test.shape[0] or (whole.classes and test.classes and whole.classes != test.classes):
                 raise DataError(f"{source.test}: expected images of the classes and channels of {source.train}")
+            if whole.shape[1] != whole.shape[2] or test.shape != whole.shape:
+                raise DataError(f"{source.test}: expected square images as those to train on, got {test.shape}")
+            if int(test.labels.max()) >= whole.count_classes():
+                raise DataError(f"{source.test}: expected labels below {whole.count_classes()}, as in {source.train}")
             side = max(1, round(self.scale.size * whole.shape[-1]))
             few = (
                 max(1, round(share * len(each)))
@@ -204,8 +215,9 @@ class Reproduction:
         return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)]
 
     def _run(self, part: Part, row: Row, seed: int, images: Images) -> Run:
-        whole = _for_images_of(row.published, images.shape, self.scale)
-        classes = self.classes[self.plan.parts.index(part)]
+        index = self.plan.parts.index(part)
+        whole = fitted(row.published, input_size=self._whole[index][0].shape)
+        classes = self.classes[index]
         architecture = fitted(self.scale.architecture(whole), num_classes=classes, input_size=images.shape)
         costs(architecture)  # raises where the images are too small for it
         recipe = self.scale.recipe(load_recipe(part.recipe), seed=seed)
@@ -235,12 +247,13 @@ class Reproduction:
                     elif part.sources == "all":
                         sources = [by[other.label, self._copy_of(seed)] for other in part.rows]
                     found += [
-                        Measuring(run, source, test, protocol, self._path(run, source, protocol)) for source in sources
+                        Measuring(run, source, test, protocol, self._path(run, source, protocol, test))
+                        for source in sources
                     ]
         return found
 
-    def _path(self, run: Run, source: Run | None, protocol: Protocol) -> Path:
-        digest = hashlib.sha256(protocol.dumps().encode()).hexdigest()[:10]
+    def _path(self, run: Run, source: Run | None, protocol: Protocol, test: Images) -> Path:
+        digest = _digest(protocol, test)
         through = "" if source is None else f".from.{source.folder.name}"
         return self.folder / "results" / f"{run.folder.name}.{protocol.name}.{digest}{through}.json"
 
@@ -259,11 +272,8 @@ class Reproduction:
 
     @cached_property
     def speeds(self) -> dict[str, Speed]:
-        """Of each architecture, by hash, measured once."""
-        return {
-            hash_: speed(run.architecture, run.recipe)
-            for hash_, run in {run.architecture.hash: run for run in self.runs}.items()
-        }
+        """Of each architecture and recipe but for the seed, measured once."""
+        return {key: speed(run.architecture, run.recipe) for key, run in {_kind(run): run for run in self.runs}.items()}
 
     def agenda(self) -> list[Line]:
         """What will be trained and measured, what is there already, and how long the rest takes at measured speed."""
@@ -271,24 +281,43 @@ class Reproduction:
         for job in self.jobs:
             run = job if isinstance(job, Run) else job.run if job.source is None else job.source
             done = job.done
-            lines.append(Line(job, done, 0.0 if done else job.seconds(self.speeds[run.architecture.hash])))
+            lines.append(Line(job, done, 0.0 if done else job.seconds(self.speeds[_kind(run)])))
         return lines
 
+    @property
+    def document(self) -> Path:
+        """Where the document of it all is: named after the plan, and after the scale if that is not the whole."""
+        name = self.plan.name if self.scale.whole else f"{self.plan.name}.{self.scale.name}"
+        return self.folder / f"{name}.json"
+
     def run(self, *, progress: bool = True) -> Reproduced:
-        """Whatever is left, and the document of it all, which is also saved as `PLAN.json`."""
+        """Whatever is left, and the document of it all, which is saved after every measurement.
+
+        A training that cannot go on is left out, with what waits for it, and told in `notes`; the rest is done.
+        """
         pending = [line for line in self.agenda() if not line.done]
-        total = len(pending)
+        total, failed = len(pending), set[Path]()
         while pending:
             left = sum(line.seconds for line in pending)
-            taken = next(
-                (line for line in pending if self._do(line, left, total - len(pending), total, progress)), None
-            )
-            pending = [line for line in pending if not line.job.done]
-            if taken is None and pending:
+            taken = None
+            for line in pending:
+                try:
+                    if self._do(line, left, total - len(pending), total, progress):
+                        taken = line
+                        break
+                except TrainingError as error:
+                    assert isinstance(line.job, Run)
+                    failed.add(line.job.folder)
+                    self.notes.append(f"left out: {line.job.name}: {error}")
+                    break
+            pending = [line for line in pending if not line.job.done and not _needs(line.job) & failed]
+            if taken is not None and isinstance(taken.job, Measuring):
+                self.result(progress=progress).save(self.document)
+            elif taken is None and pending and not any(_needs(line.job) & failed for line in pending):
                 time.sleep(WAIT)  # others are at work on all of it
-        result = self.result()
+        result = self.result(beside=True, progress=progress)
         self.folder.mkdir(parents=True, exist_ok=True)
-        result.save(self.folder / f"{self.plan.name}.json")
+        result.save(self.document)
         return result
 
     def _do(self, line: Line, left: float, done: int, total: int, progress: bool) -> bool:
@@ -307,14 +336,15 @@ class Reproduction:
             job.do(progress=progress)
         return True
 
-    def result(self) -> Reproduced:
-        """What is there so far."""
+    def result(self, *, beside: bool = False, progress: bool = True) -> Reproduced:
+        """What is there so far; with the models from elsewhere, which are measured then, if they are asked for."""
         parts = []
         for part, (training, test) in zip(self.plan.parts, self.images, strict=True):
             mine = [each for each in self.measurings if each.run.part == part]
             protocol = mine[0].protocol
             models = [_trained(each) for each in mine if each.done]
-            others = [found for name in self.beside if (found := self._beside(name, part, test, protocol)) is not None]
+            asked = self.beside if beside else ()
+            others = [found for name in asked if (found := self._beside(name, part, test, protocol, progress))]
             parts.append(
                 Measured(
                     part=part.data,
@@ -333,20 +363,26 @@ class Reproduction:
             complete=all(job.done for job in self.jobs),
             parts=tuple(parts),
             software=software(),
-            device=device(),
+            device=device("cuda" if torch.cuda.is_available() else "cpu"),
         )
 
-    def _beside(self, name: str, part: Part, test: Images, protocol: Protocol) -> Trained | None:
+    def _beside(self, name: str, part: Part, test: Images, protocol: Protocol, progress: bool) -> Trained | None:
         """A model from elsewhere, measured in the same way; None, and a note, where it cannot be."""
         if part.sources is not None:
-            self.notes.append(f"{name}: not in a transfer, whose sources are the rows")
+            self.notes.append(f"not beside: {name}: in a transfer the sources are the rows")
             return None
         try:
             target = load_target(name, dtype=getattr(torch, protocol.dtype))
-            path = self.folder / "results" / f"{_plain(name)}.{part.data}.{protocol.name}.json"
-            found = evaluate(target, test, protocol, output=path)
-        except (TargetError, DataError) as error:
-            self.notes.append(str(error))
+            place = f"{_plain(name)}.{part.data}.{protocol.name}.{_digest(protocol, test)}.json"
+            path = self.folder / "results" / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_name(f".{place}.job")):  # of several processes one measures it, the others read it
+                found = evaluate(target, test, protocol, output=path, progress=progress)
+        except (TargetError, DataError, DocumentError) as error:
+            self.notes.append(f"not beside: {error}")
+            return None
+        except (RuntimeError, ValueError) as error:  # of a model that does not take images of this size
+            self.notes.append(" ".join(f"not beside: {name}: {error}".split()))
             return None
         return Trained(
             label=name,
@@ -358,10 +394,25 @@ class Reproduction:
         )
 
 
-def _for_images_of(architecture: Architecture, shape: tuple[int, int, int], scale: Scale) -> Architecture:
-    """An architecture for whole images, of which `shape` is at the scale."""
-    channels, height, width = shape
-    return fitted(architecture, input_size=(channels, round(height / scale.size), round(width / scale.size)))
+def _check(plan: Plan, part: Part, source: Source) -> None:
+    """Raise ReproduceError for what would be found out after hours: an attack, a threat or a data set that is wrong."""
+    protocol = load_protocol(part.protocol)
+    load_recipe(part.recipe)
+    titles = ["clean", *(attack.title for attack in protocol.attacks)]
+    if plan.order_by not in titles:
+        raise ReproduceError(f"{plan.name}: order_by: expected one of {', '.join(titles)}, got {plan.order_by}")
+    if (protocol.threat == "transfer") != (part.sources is not None):
+        expected = "sources for a transfer, and none for a white box"
+        raise ReproduceError(f"{plan.name}: {part.data}: expected {expected}, got the protocol {protocol.name}")
+    for name in (source.train, source.test):
+        kind = name.partition(":")[0]
+        if kind in data_sets() and kind.rpartition("-")[0] != part.data:
+            raise ReproduceError(f"{plan.name}: expected images of {part.data} here, got {name}")
+
+
+def _digest(protocol: Protocol, test: Images) -> str:
+    """Of what is measured on what."""
+    return hashlib.sha256(f"{protocol.dumps()}{test.sha256}".encode()).hexdigest()[:10]
 
 
 def _trained(measuring: Measuring) -> Trained:
@@ -379,6 +430,18 @@ def _trained(measuring: Measuring) -> Trained:
         outcomes=_outcomes(found),
         alarms=found.alarms,
     )
+
+
+def _needs(job: Job) -> set[Path]:
+    """The folders of the trainings without which a job cannot be done."""
+    if isinstance(job, Run):
+        return {job.folder}
+    return {run.folder for run in (job.run, job.source) if run}
+
+
+def _kind(run: Run) -> str:
+    """What its speed depends on."""
+    return run.architecture.hash + run.recipe.model_copy(update={"seed": 0}).dumps()
 
 
 def _hours(folder: Path) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ def initial_state(spec: Architecture, recipe: Recipe, world: World) -> State:
 def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
     """A run that begins with a network as it is."""
     if recipe.sync_bn and world.size > 1:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]  # timm's knows norms that hold an activation
     average = None
     if recipe.ema:
         average = ModelEmaV3(network, decay=recipe.ema, use_warmup=True, warmup_gamma=10, warmup_power=1)

@@ -32,7 +32,7 @@ from robnet_zoo.reproduce.result import Reproduced
 from robnet_zoo.reproduce.scale import Scale, load_scale, scale_names
 from robnet_zoo.reproduce.speed import gradients
 from robnet_zoo.reproduce.work import Measuring, ReproduceError, Reproduction, Run, Source
-from robnet_zoo.training import load_recipe
+from robnet_zoo.training import TrainingError, load_recipe
 
 DIGITS = Source("digits", "digits")
 TINY = Scale(name="tiny", width=0.05, depth=0.1, size=0.5, epochs=0.01, images=0.2, test_images=0.04, eps="2")
@@ -85,7 +85,7 @@ def test_rows_and_figures_are_those_of_the_paper(name: str, number: int) -> None
 
 
 @pytest.mark.parametrize("name", ["table1", "table6", "table7"])
-def test_rows_have_the_papers_parameters_within_a_hundredth(name: str) -> None:
+def test_rows_have_the_papers_parameters_within_two_hundredths(name: str) -> None:
     printed = {row.model: row.parameters for row in published().table(int(name[-1])).rows}
     for row in load_plan(name).parts[0].rows:
         count = costs(row.published).parameters
@@ -147,7 +147,7 @@ def test_a_scale_that_is_none_is_refused(wrong: dict[str, object]) -> None:
 def test_every_row_is_trained_with_every_seed_and_measured(finished: tuple[Path, Reproduced]) -> None:
     folder, result = finished
     assert result.complete
-    assert result == Reproduced.load(folder / "trial.json")
+    assert result == Reproduced.load(folder / "trial.tiny.json")
     (part,) = result.parts
     assert [(model.label, model.seed) for model in part.models] == [
         ("ResNet-18", 0), ("RobNet-free", 0), ("ResNet-18", 1), ("RobNet-free", 1),
@@ -233,6 +233,48 @@ def test_a_model_from_elsewhere_is_measured_on_whole_images(tmp_path: Path) -> N
     assert sum(clean.bits) > 0.9 * len(clean.bits)
 
 
+def test_a_training_that_fails_is_left_out_and_the_rest_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Run.do
+
+    def do(self: Run, *, progress: bool) -> None:
+        if self.row.label == "ResNet-18":
+            raise TrainingError("expected a finite loss, got nan")
+        real(self, progress=progress)
+
+    monkeypatch.setattr(Run, "do", do)
+    work = Reproduction(tiny_plan(), [DIGITS], tmp_path, scale=TINY)
+    result = work.run(progress=False)
+    assert not result.complete
+    assert [model.label for model in result.parts[0].models] == ["RobNet-free"]
+    assert work.notes == ["left out: ResNet-18, seed 0: expected a finite loss, got nan"]
+    write(result, tmp_path / "report.html")
+    assert "Not complete" in (tmp_path / "report.html").read_text()
+
+
+def test_a_plan_that_could_only_fail_later_is_refused_at_once(tmp_path: Path) -> None:
+    wrong = {
+        "order_by: expected one of clean, pgd100, got pgd7": tiny_plan().model_copy(update={"order_by": "pgd7"}),
+        "expected sources for a transfer": tiny_plan(protocol="table8"),
+        "expected images of svhn here, got cifar10-train:data": tiny_plan(data="svhn"),
+    }
+    for message, plan in wrong.items():
+        source = Source("cifar10-train:data", "cifar10-test:data") if "svhn" in message else DIGITS
+        with pytest.raises(ReproduceError, match=message):
+            Reproduction(plan, [source], tmp_path)
+
+
+def test_other_test_images_are_measured_anew(finished: tuple[Path, Reproduced], tmp_path: Path) -> None:
+    folder, _ = finished
+    images = data.digits()[1]
+    np.savez(tmp_path / "other.npz", images=images.pixels.permute(0, 2, 3, 1).flip(0), labels=images.labels.flip(0))
+    scale = TINY.model_copy(update={"eps": "1"})
+    other = Source("digits", str(tmp_path / "other.npz"))
+    work = Reproduction(tiny_plan(), [other], folder, scale=scale, seeds=(0, 1))
+    assert {type(line.job): line.done for line in work.agenda()} == {Run: True, Measuring: False}
+
+
 def test_what_cannot_be_carried_out_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ReproduceError, match="trial: expected images of digits, to train and to test, got 2"):
         Reproduction(tiny_plan(), [DIGITS, DIGITS], tmp_path)
@@ -276,7 +318,9 @@ def test_killed_and_shared_work_gives_the_undisturbed_document(tmp_path: Path) -
     first.wait()
     first.stderr.close()
     assert second.wait(timeout=300) == 0
-    assert without_times(tmp_path / "shared" / "table1.json") == without_times(tmp_path / "alone" / "table1.json")
+    assert without_times(tmp_path / "shared" / "table1.own.json") == without_times(
+        tmp_path / "alone" / "table1.own.json"
+    )
 
 
 # The order
@@ -353,7 +397,7 @@ def test_every_table_says_its_scale_and_the_papers_figures_stand_apart(
     assert not re.search(r"(src|href)=\"http", (tmp_path / "report.html").read_text())
     with pytest.raises(ReportError, match=r"expected a file that ends in \.html, \.md"):
         write(result, tmp_path / "report.pdf")
-    main(["reproduce", "report", str(folder / "trial.json"), "-o", str(tmp_path / "again.html")])
+    main(["reproduce", "report", str(folder / "trial.tiny.json"), "-o", str(tmp_path / "again.html")])
     assert (tmp_path / "again.html").read_bytes() == (tmp_path / "report.html").read_bytes()
 
 
