@@ -16,9 +16,6 @@ from robnet_zoo.benchmarks.report.precisions import precisions as precision_tabl
 from robnet_zoo.benchmarks.result import RESULTS, Result
 from robnet_zoo.blueprint import multiply_adds, parameters
 from robnet_zoo.documents import write_atomically
-from robnet_zoo.reproduce.report import order
-from robnet_zoo.reproduce.report import table as reproduced_table
-from robnet_zoo.reproduce.result import Reproduced
 from robnet_zoo.search.analysis.findings import findings
 from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.report import write_report
@@ -32,11 +29,10 @@ OURS = ("apgd_ce", "apgd_dlr_t")
 SEARCHES = tuple(RESULTS / f"search.small.{kind}.json" for kind in ("cell_based", "cell_free"))
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ROBUSTNESS, TRAINING, ONNX, SEARCH, REPRODUCE = (
-    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search", "reproduce")
+ROBUSTNESS, TRAINING, ONNX, SEARCH = (
+    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search")
 )
-SEARCH_REPORT, REPRODUCED_REPORT = (ROOT / "docs" / f"{page}.html" for page in ("search_small", "table1_small"))
-REPRODUCED = RESULTS / "reproduce.table1.small.json"
+SEARCH_REPORT = ROOT / "docs" / "search_small.html"
 
 
 def models() -> str:
@@ -130,14 +126,6 @@ def search_picks() -> str:
     return "\n".join(lines)
 
 
-def reproduced() -> str:
-    """Table 1 at a small scale, and whether the paper's order holds there."""
-    result = Reproduced.load(REPRODUCED)
-    (part,) = result.parts
-    blocks = (reproduced_table(result, part), order(result, part))
-    return "\n".join(line for block in blocks for line in table_lines(block)).rstrip()
-
-
 def onnx_speeds() -> str:
     """Images a second in ONNX Runtime and in torch, from one run."""
     return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(RESULTS / "onnx_speed.json"))
@@ -173,5 +161,4 @@ if __name__ == "__main__":
         print(f"{document.name} is current", file=sys.stderr)
     found = searches()
     write_report(found, SEARCH_REPORT, picks=[picked for result in found for picked in picks(result)])
-    for page in (SEARCH_REPORT,):
-        print(f"{page.name} is current", file=sys.stderr)
+    print(f"{SEARCH_REPORT.name} is current", file=sys.stderr)
