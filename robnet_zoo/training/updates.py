@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -100,7 +101,18 @@ class Updates:
         network, trained = self._drawn()
         adversarial = attacked(network, images, labels, attack, noise, strength=strength)
         trained.train()
-        return self._update(loss_of(trained, images, adversarial, labels, recipe.objective))
+        with self._dropout():
+            loss = loss_of(trained, images, adversarial, labels, recipe.objective)
+        return self._update(loss)
+
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """While layers that know no generator but torch's own draw from one of this update's."""
+        device = self.world.device
+        key = generator(self.recipe.seed, self.state.updates, self.world.rank, "dropout").initial_seed()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(key)
+            yield
 
     def _drawn(self) -> tuple[nn.Module, nn.Module]:
         """What this update trains: the network, or a sub-network of it; and its training form."""
@@ -117,7 +129,8 @@ class Updates:
         losses = []
         for _ in range(recipe.attack.steps):
             state.trained.train()
-            loss = loss_of(state.trained, images, replay.start(), labels, recipe.objective)
+            with self._dropout():
+                loss = loss_of(state.trained, images, replay.start(), labels, recipe.objective)
             losses.append(self._update(loss))
             if not math.isfinite(losses[-1]):
                 break

@@ -84,6 +84,18 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(images, recipe, tmp_
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
+def test_dropout_is_drawn_anew_for_each_update_and_again_when_resumed(images, recipe, tmp_path):
+    dropping = TimmModel(model="ghostnet_050", num_classes=10, input_size=(3, 32, 32))  # drops a fifth by default
+    recipe = recipe.model_copy(update={"epochs": 1, "validation": 0, "attack": Attack(steps=0)})
+    torch.manual_seed(1)
+    first = training.train(dropping, images, recipe, tmp_path / "a", progress=False)
+    torch.manual_seed(2)
+    second = training.train(dropping, images, recipe, tmp_path / "b", progress=False)
+    assert any(isinstance(module, torch.nn.Dropout) or getattr(module, "drop_rate", 0) for module in first.modules())
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+
+
 def test_another_model_in_the_folder_is_refused(images, recipe, tmp_path):
     training.train(SMALL, images, recipe, tmp_path, progress=False)
     other = SMALL.model_copy(update={"width": 0.1})
