@@ -80,8 +80,12 @@ class Run:
         train(self.architecture, self.images, self.recipe, self.folder, progress=progress)
 
     def seconds(self, of: Speed) -> float:
-        """How long it takes in all."""
-        return of.train(self.recipe, len(self.images.split()[0]), self.images.shape[-1])
+        """How long the rest of it takes, from its newest checkpoint on."""
+        recipe, native, images = self.recipe, self.images.shape[-1], len(self.images.split()[0])
+        updates = max((int(path.stem) for path in (self.folder / "checkpoints").glob("*.pt")), default=0)
+        an_epoch = images // recipe.batch * (recipe.attack.steps if recipe.attack.kind == "free" else 1)
+        over = recipe.done(min(updates / an_epoch, recipe.epochs), native)
+        return (1 - over) * of.train(recipe, images, native)
 
     def target(self, protocol: Protocol) -> Target:
         """The trained model, ready to be measured."""

@@ -25,12 +25,12 @@ from robnet_zoo.benchmarks.report.published import published
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.cli import main
 from robnet_zoo.documents import DocumentError
-from robnet_zoo.reproduce import order
+from robnet_zoo.reproduce import order, work
 from robnet_zoo.reproduce.plan import Part, Plan, Row, load_plan, plan_names
 from robnet_zoo.reproduce.report import write
 from robnet_zoo.reproduce.result import Reproduced
 from robnet_zoo.reproduce.scale import Scale, load_scale, scale_names
-from robnet_zoo.reproduce.speed import gradients
+from robnet_zoo.reproduce.speed import Speed, gradients
 from robnet_zoo.reproduce.work import Measuring, ReproduceError, Reproduction, Run, Source
 from robnet_zoo.training import TrainingError, load_recipe
 
@@ -180,14 +180,14 @@ def test_another_plan_takes_over_what_is_trained(finished: tuple[Path, Reproduce
     folder, _ = finished
     plan = tiny_plan(protocol="table2", sources="copy").model_copy(update={"name": "other"})
     scale = TINY.model_copy(update={"eps": "1"})
-    work = Reproduction(plan, [DIGITS], folder, scale=scale, seeds=(0, 1))
-    done = {type(line.job): line.done for line in work.agenda()}
+    reproduction = Reproduction(plan, [DIGITS], folder, scale=scale, seeds=(0, 1))
+    done = {type(line.job): line.done for line in reproduction.agenda()}
     assert done == {Run: True, Measuring: False}
-    (part,) = work.run(progress=False).parts
+    (part,) = reproduction.run(progress=False).parts
     assert [(model.label, model.source, model.seed) for model in part.models][:2] == [
         ("ResNet-18", "ResNet-18", 0), ("RobNet-free", "RobNet-free", 0),
     ]  # fmt: skip
-    for measuring in work.measurings:
+    for measuring in reproduction.measurings:
         found = Result.load(measuring.path)
         assert found.source is not None
         assert found.source.name == f"{measuring.run.row.label}, seed {1 - measuring.run.seed}"
@@ -195,14 +195,14 @@ def test_another_plan_takes_over_what_is_trained(finished: tuple[Path, Reproduce
 
 
 def test_one_seed_alone_trains_a_copy_of_the_next_for_a_transfer(tmp_path: Path) -> None:
-    work = Reproduction(tiny_plan(protocol="table8", sources="all"), [DIGITS], tmp_path, scale=Scale(size=0.5))
-    assert [(run.row.label, run.seed) for run in work.runs] == [
+    reproduction = Reproduction(tiny_plan(protocol="table8", sources="all"), [DIGITS], tmp_path, scale=Scale(size=0.5))
+    assert [(run.row.label, run.seed) for run in reproduction.runs] == [
         ("ResNet-18", 0), ("RobNet-free", 0), ("ResNet-18", 1), ("RobNet-free", 1),
     ]  # fmt: skip
-    pairs = [(each.run.name, each.source.name) for each in work.measurings if each.source]
+    pairs = [(each.run.name, each.source.name) for each in reproduction.measurings if each.source]
     assert len(pairs) == 4
     assert all(target.endswith("seed 0") and source.endswith("seed 1") for target, source in pairs)
-    order_of = [job.name for job in work.jobs]
+    order_of = [job.name for job in reproduction.jobs]
     assert order_of.index("RobNet-free, seed 1") < order_of.index(
         "ResNet-18, seed 0 through RobNet-free, seed 1: table8"
     )
@@ -215,11 +215,11 @@ def test_a_model_from_elsewhere_stands_beside_or_a_note_says_why_not(
     monkeypatch.setitem(sys.modules, "robustbench", None)
     scale = TINY.model_copy(update={"eps": "1"})
     beside = ("robnet_micro.digits", "robustbench:Carmon2019Unlabeled", "no_such_model")
-    work = Reproduction(tiny_plan(), [DIGITS], folder, scale=scale, seeds=(0, 1), beside=beside)
-    result = work.run(progress=False)
+    reproduction = Reproduction(tiny_plan(), [DIGITS], folder, scale=scale, seeds=(0, 1), beside=beside)
+    result = reproduction.run(progress=False)
     assert result.parts[0].models[:4] == before.parts[0].models
-    assert len(work.notes) == 3  # at half the size of images robnet_micro is refused too
-    assert "expected the package robustbench" in work.notes[1]
+    assert len(reproduction.notes) == 3  # at half the size of images robnet_micro is refused too
+    assert "expected the package robustbench" in reproduction.notes[1]
 
 
 def test_a_model_from_elsewhere_is_measured_on_whole_images(tmp_path: Path) -> None:
@@ -244,11 +244,11 @@ def test_a_training_that_fails_is_left_out_and_the_rest_is_done(
         real(self, progress=progress)
 
     monkeypatch.setattr(Run, "do", do)
-    work = Reproduction(tiny_plan(), [DIGITS], tmp_path, scale=TINY)
-    result = work.run(progress=False)
+    reproduction = Reproduction(tiny_plan(), [DIGITS], tmp_path, scale=TINY)
+    result = reproduction.run(progress=False)
     assert not result.complete
     assert [model.label for model in result.parts[0].models] == ["RobNet-free"]
-    assert work.notes == ["left out: ResNet-18, seed 0: expected a finite loss, got nan"]
+    assert reproduction.notes == ["left out: ResNet-18, seed 0: expected a finite loss, got nan"]
     write(result, tmp_path / "report.html")
     assert "Not complete" in (tmp_path / "report.html").read_text()
 
@@ -271,8 +271,8 @@ def test_other_test_images_are_measured_anew(finished: tuple[Path, Reproduced], 
     np.savez(tmp_path / "other.npz", images=images.pixels.permute(0, 2, 3, 1).flip(0), labels=images.labels.flip(0))
     scale = TINY.model_copy(update={"eps": "1"})
     other = Source("digits", str(tmp_path / "other.npz"))
-    work = Reproduction(tiny_plan(), [other], folder, scale=scale, seeds=(0, 1))
-    assert {type(line.job): line.done for line in work.agenda()} == {Run: True, Measuring: False}
+    reproduction = Reproduction(tiny_plan(), [other], folder, scale=scale, seeds=(0, 1))
+    assert {type(line.job): line.done for line in reproduction.agenda()} == {Run: True, Measuring: False}
 
 
 def test_what_cannot_be_carried_out_is_one_line(tmp_path: Path) -> None:
@@ -399,6 +399,20 @@ def test_every_table_says_its_scale_and_the_papers_figures_stand_apart(
         write(result, tmp_path / "report.pdf")
     main(["reproduce", "report", str(folder / "trial.tiny.json"), "-o", str(tmp_path / "again.html")])
     assert (tmp_path / "again.html").read_bytes() == (tmp_path / "report.html").read_bytes()
+
+
+def test_the_agenda_counts_what_is_left_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "speed", lambda *_: Speed(training=0.01, gradient=0.001))
+    scale = TINY.model_copy(update={"epochs": 0.02, "images": 1.0})  # 4 epochs of 9 updates
+    reproduction = Reproduction(tiny_plan(), [DIGITS], tmp_path, scale=scale)
+    run = reproduction.runs[0]
+    images = len(run.images.split()[0])
+    assert reproduction.agenda()[0].seconds == pytest.approx(0.01 * 4 * images)
+    (run.folder / "checkpoints").mkdir(parents=True)
+    for updates in (9, 18):
+        (run.folder / "checkpoints" / f"{updates:010}.pt").touch()
+    assert reproduction.agenda()[0].seconds == pytest.approx(0.01 * 2 * images)
+    assert reproduction.agenda()[1].seconds == pytest.approx(0.001 * 100 * 20)
 
 
 def test_the_agenda_says_what_is_to_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
