@@ -36,7 +36,8 @@ class Journal:
             return
         head, *entries = [self._parsed(number, line) for number, line in enumerate(lines, start=1)]
         if head.get("run") != key:
-            found = "got that of another model, protocol, data or version; finish that one or delete the file"
+            other = "model, protocol, data, version, device or number of threads"
+            found = f"got that of another {other}; finish that one or delete the file"
             raise DocumentError([f"expected the journal of this run, {found}"], source=str(path))
         self.entries = entries
 
