@@ -269,7 +269,7 @@ class Reproduction:
         for run in self.runs:
             found.append(run)
             trained = {job.folder for job in found if isinstance(job, Run)}
-            ready = [each for each in waiting if {one.folder for one in (each.run, each.source) if one} <= trained]
+            ready = [each for each in waiting if _needs(each) <= trained]
             found += ready
             waiting = [each for each in waiting if each not in ready]
         return found
