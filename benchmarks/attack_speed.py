@@ -45,6 +45,7 @@ from cyclopts import Parameter
 from pydantic import Field
 from torch import Tensor
 
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import Classifier, Pgd
 from robnet_zoo.attacks.ball import length
 from robnet_zoo.attacks.gradient import input_gradient
@@ -122,7 +123,7 @@ def compare(
 ) -> AttackSpeedResult:
     """Ours on the fast forms of a network in eval mode, the libraries on its naive form; the rest is `measure`'s."""
     slow = naive(copy.deepcopy(network), network.spec).requires_grad_(False)
-    fast = for_inference(network, dtype=torch.bfloat16)
+    fast = for_inference(network, dtype=arithmetic("bfloat16"))
     for model, count in ((slow, setup.chunk), (fast, setup.slots)):  # the first call of a shape takes longer
         input_gradient(model, *images.batch(torch.arange(count) % len(images)))
     others = [other(name, library, slow, setup) for name, library in libraries.items()]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from robnet_zoo.arithmetic import Arithmetic
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.documents import (
     Document,
@@ -38,7 +39,7 @@ class Protocol(Document):
 
     threat: in a white box the attacks look at the target itself; in a transfer they run their full length on a source,
     and the target judges their last images. batch: the slots of the attacks (`robnet_zoo.attacks.slots`). dtype: of
-    the arithmetic that proposes; what counts is judged in float32 by the original.
+    the arithmetic that proposes (`robnet_zoo.arithmetic`); what counts is judged in float32 by the original.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
@@ -51,7 +52,7 @@ class Protocol(Document):
     attacks: Tuple[AnyAttack]
     seed: Annotated[int, Field(ge=0)] = 0
     batch: Count = 64
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Arithmetic = "bfloat16"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

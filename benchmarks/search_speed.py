@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import pgd
 from robnet_zoo.benchmarks.speed import in_turns, random_batch, with_statistics
 from robnet_zoo.compiler import compile, for_inference, subnetwork
@@ -74,7 +75,7 @@ def measure(spec: Genotype, *, images: int = 16, steps: int = 7, rounds: int = 5
         return network.eval()
 
     def distances(network: Network) -> Tensor:
-        fast = for_inference(network, dtype=torch.bfloat16)
+        fast = for_inference(network, dtype=arithmetic("bfloat16"))
         generator = torch.Generator().manual_seed(0)
         found = pgd(fast, pixels, labels, eps=EPS, step=STEP, steps=steps, generator=generator)
         return fsp_distances(network, pixels, found) / images

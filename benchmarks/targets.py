@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from robnet_zoo import zoo
 from robnet_zoo.architecture import Architecture, beside, build
+from robnet_zoo.arithmetic import Arithmetic, arithmetic
 from robnet_zoo.attacks import Attack, AutoAttack, Classifier
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.compiler import for_inference
@@ -113,7 +114,7 @@ def load_target(
     name: str,
     *,
     weights: Path | None = None,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: Arithmetic = "bfloat16",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     device: torch.device | str | None = None,
@@ -132,7 +133,8 @@ def load_target(
     - a folder with `model.safetensors` and `spec.json` or `model.json`, as training leaves it, or `config.json`, as
       timm does.
 
-    weights: a safetensors file. dtype: of the arithmetic that proposes, where the model was compiled from a spec.
+    weights: a safetensors file. dtype: of the arithmetic that proposes, where the model was compiled from a spec; see
+    `robnet_zoo.arithmetic`.
     mean, std: a number a channel; images, which are in [0, 1], are normalised with them inside the target. By default
     those of timm's configuration; models compiled from a spec and ONNX files are taken to want [0, 1] as it is.
     device: where judge and proposer compute and want their images, by default CUDA where there is one. ONNX Runtime
@@ -169,7 +171,7 @@ def of_module(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     num_classes: int | None = None,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: Arithmetic = "bfloat16",
 ) -> Target:
     """Any classifier of images in [0, 1], or, with mean and std, of images normalised with these.
 
@@ -204,7 +206,7 @@ def _of_frozen(
     name: str,
     normalisation: Normalisation | None,
     *,
-    dtype: torch.dtype,
+    dtype: Arithmetic,
     num_classes: int | None,
     training_sha256: str | None = None,
 ) -> Target:
@@ -216,7 +218,7 @@ def _of_frozen(
     classes = getattr(model, "num_classes", None) if num_classes is None else num_classes
     spec_hash = provenance = None
     if isinstance(judge, Network):
-        proposer, spec_hash = for_inference(judge, dtype=dtype), judge.spec.hash
+        proposer, spec_hash = for_inference(judge, dtype=arithmetic(dtype, device)), judge.spec.hash
         provenance = judge.spec.provenance.source
     if classes == 0:
         raise TargetError(f"{name}: expected a model that gives logits, got one without head")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from robnet_zoo.arithmetic import has_bfloat16
 from robnet_zoo.version import __version__
 
 
@@ -20,10 +21,12 @@ def software() -> dict[str, str]:
 
 
 def device(place: torch.device | str = "cpu") -> str:
-    """What computes: the accelerator by name, or the processor and the number of threads that torch uses on it."""
+    """What computes: the accelerator by name, or the processor, the number of threads that torch uses on it, and
+    whether `bfloat16` in a document meant float32 (`robnet_zoo.arithmetic`)."""
     if torch.device(place).type == "cuda":
         return torch.cuda.get_device_name(place)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
+    emulated = "" if has_bfloat16(place) else ", without bfloat16"
+    return f"{_processor()}, {torch.get_num_threads()} threads{emulated}"
 
 
 def _processor() -> str:

@@ -212,6 +212,7 @@ def test_int8_has_a_scale_a_channel_and_keeps_what_the_head_says(tmp_path):
     name = "stem.0.0.weight"
     quantised = constants[f"{name}_quantized"]
     assert quantised.dtype == np.int8
+    assert 255 * 2 * np.abs(quantised.astype(int)).max() < 2**15  # as processors without VNNI add them
     assert constants[f"{name}_scale"].shape == (len(quantised),)
     assert constants["classifier.weight"].dtype == np.float32
     assert report.agreement > 0.98

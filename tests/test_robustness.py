@@ -330,7 +330,7 @@ def test_memory_that_runs_out_while_judging_halves_the_batch(grey):
 def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_document_says_so(tmp_path, monkeypatch):
     """The parts are those of a run with the smaller batch, also when it was interrupted between them."""
     pytest.importorskip("pyautoattack", reason="it is part of the extra `autoattack`")
-    images, target = data.load("digits", n=24), load_target(DIGITS, dtype=torch.float32)
+    images, target = data.load("digits", n=24), load_target(DIGITS, dtype="float32")
     attack = AutoAttack(version="custom", attacks=("apgd-ce",))
     protocol = Protocol(name="a", eps="40/255", batch=16, dtype="float32", attacks=(attack,))
     real, sizes = AutoAttack.run_batch, []

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from robnet_zoo import data
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import Pgd, run
 from robnet_zoo.benchmarks.targets import TargetError, load_target, of_module
 from robnet_zoo.converters import onnx as exporter
@@ -108,11 +109,11 @@ def test_hash_ignores_what_is_no_part_of_the_function():
 
 
 def test_judge_is_in_float32_and_proposer_in_the_dtype_asked_for(digits, digits_logits):
-    target = load_target(DIGITS, dtype=torch.bfloat16, device="cpu")
+    target = load_target(DIGITS, dtype="bfloat16", device="cpu")
     assert {value.dtype for value in target.judge.parameters()} == {torch.float32}
-    assert torch.bfloat16 in {value.dtype for value in target.proposer.parameters()}
+    assert arithmetic("bfloat16") in {value.dtype for value in target.proposer.parameters()}
     assert not any(value.requires_grad for value in [*target.judge.parameters(), *target.proposer.parameters()])
-    exact = load_target(DIGITS, dtype=torch.float32, device="cpu")
+    exact = load_target(DIGITS, dtype="float32", device="cpu")
     with torch.no_grad():
         torch.testing.assert_close(exact.proposer(digits[0]), digits_logits, rtol=1e-4, atol=1e-5)
 
@@ -259,7 +260,7 @@ def test_white_box_pgd_decides_alike_on_a_model_and_on_its_exported_file(tmp_pat
     exporter.export(load_model(NAME), tmp_path / "m.onnx")
     found = []
     for name in (NAME, str(tmp_path / "m.onnx")):
-        target = load_target(name, dtype=torch.float32, device="cpu")
+        target = load_target(name, dtype="float32", device="cpu")
         outcomes = run(Pgd(steps=3), target.proposer, images, labels, eps=8 / 255, slots=20, judge=target.judge)
         found.append([(outcome.fooled, outcome.step) for outcome in outcomes])
     assert found[0] == found[1]

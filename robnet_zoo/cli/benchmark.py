@@ -86,16 +86,15 @@ def measure(
     given = {"eps": eps, "seed": seed, "batch": batch, "n": n}
     chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
     images = load_images(data)
-    import torch
-
-    dtype = getattr(torch, chosen.dtype)
-    targets = [load_target(name, weights=weights, dtype=dtype, mean=mean, std=std) for name in target]
+    targets = [load_target(name, weights=weights, dtype=chosen.dtype, mean=mean, std=std) for name in target]
     sources: list[Target | None] = [None]
     if chosen.threat == "transfer":
         if not source and len(target) == 1:
             fail(f"--source: expected the model to attack, as {chosen.name} is a transfer, got none")
         names = source or target
-        sources = [targets[target.index(name)] if name in target else load_target(name, dtype=dtype) for name in names]
+        sources = [
+            targets[target.index(name)] if name in target else load_target(name, dtype=chosen.dtype) for name in names
+        ]
     elif source:
         fail(f"--source: expected none, as {chosen.name} is a white box, got {', '.join(source)}")
     results = _measured(targets, sources, images, chosen, shard=shard, output=output)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from robnet_zoo.architecture import Architecture, head
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.data import Images
@@ -22,7 +23,7 @@ from robnet_zoo.training.updates import Updates
 
 FEW = 4  # images at once, to begin with
 MORE = 4  # times as many, until
-LONG = 0.5  # seconds are what an update takes
+LONG = 2.0  # seconds are what an update takes
 MINIMAL = 5  # steps that DeepFool takes, about, as it stops where the label changes
 
 
@@ -77,7 +78,7 @@ def _speed(architecture: Architecture, recipe: Recipe, n: int) -> Speed:
 
         training = _seconds(update, world.device)
         with modes_kept(state.network):
-            form = attack_form(state.network.eval(), dtype=torch.bfloat16)
+            form = attack_form(state.network.eval(), dtype=arithmetic("bfloat16", world.device))
             gradient = _seconds(lambda: _gradient(form, images, world.device), world.device)
     return Speed(training / n, gradient / n)
 

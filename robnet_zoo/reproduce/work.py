@@ -89,7 +89,7 @@ class Run:
 
     def target(self, protocol: Protocol) -> Target:
         """The trained model, ready to be measured."""
-        found = load_target(str(self.folder), dtype=getattr(torch, protocol.dtype))
+        found = load_target(str(self.folder), dtype=protocol.dtype)
         return replace(found, identity=found.identity.model_copy(update={"name": self.name}))
 
 
@@ -376,7 +376,7 @@ class Reproduction:
             self.notes.append(f"not beside: {name}: in a transfer the sources are the rows")
             return None
         try:
-            target = load_target(name, dtype=getattr(torch, protocol.dtype))
+            target = load_target(name, dtype=protocol.dtype)
             place = f"{_plain(name)}.{part.data}.{protocol.name}.{_digest(protocol, test)}.json"
             path = self.folder / "results" / place
             path.parent.mkdir(parents=True, exist_ok=True)

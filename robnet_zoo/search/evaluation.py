@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.compiler import compile, subnetwork
 from robnet_zoo.data import Images
 from robnet_zoo.documents import in_image_units
@@ -135,7 +136,7 @@ class Judge:
             eps=in_image_units(evaluation.eps),
             step=in_image_units(evaluation.step),
             steps=evaluation.steps,
-            dtype=getattr(torch, evaluation.finetune.attack.dtype),
+            dtype=arithmetic(evaluation.finetune.attack.dtype, self.device),
             generator=generator(self.seed, 0, 0, "measure", device=self.device),
         )
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.network import modes_kept, statistics_kept
@@ -42,7 +43,7 @@ def attacked(
     """
     if not attack.steps:
         return images
-    dtype = getattr(torch, attack.dtype)
+    dtype = arithmetic(attack.dtype, images.device)
     if attack.statistics == "batch":
         with batch_statistics(network):
             return _found(training_form(network, dtype=dtype), images, labels, attack, generator, strength)

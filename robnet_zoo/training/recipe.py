@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from timm.optim import list_optimizers
 
+from robnet_zoo.arithmetic import Arithmetic
 from robnet_zoo.documents import (
     Document,
     Pixels,
@@ -25,7 +26,6 @@ FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "paper"
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Dtype = Literal["bfloat16", "float32"]
 
 
 class Attack(Document):
@@ -45,7 +45,7 @@ class Attack(Document):
     step: Pixels = "2/255"
     steps: Annotated[int, Field(ge=0, description="0 trains on clean images")] = 7
     loss: Literal["cross_entropy", "kl"] = "cross_entropy"
-    dtype: Annotated[Dtype, Field(description="of the attack's arithmetic")] = "bfloat16"
+    dtype: Annotated[Arithmetic, Field(description="of the attack's arithmetic")] = "bfloat16"
     statistics: Annotated[Literal["running", "batch"], Field(description="of batch norms, in the attack")] = "running"
 
     @model_validator(mode="after")
@@ -152,7 +152,7 @@ class Recipe(Document):
         Tuple[Stage], Field(description="smaller images first; the epochs that are left see them whole")
     ] = ()
     guard: Guard | None = None
-    dtype: Annotated[Dtype, Field(description="of the training step's arithmetic; weights are float32")] = "float32"
+    dtype: Annotated[Arithmetic, Field(description="of the training step; weights are float32")] = "float32"
     sync_bn: Annotated[bool, Field(description="batch norms see the images of all processes; needs GPUs")] = False
     ema: Annotated[Share, Field(description="decay a step of the averaged weights, which the run gives; 0: none")] = 0.0
     validation: Annotated[int, Field(ge=0, description="validation images measured after each epoch")] = 500

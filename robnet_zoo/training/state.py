@@ -12,6 +12,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from robnet_zoo.architecture import Architecture, build
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.network import Network
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.forms import training_form
@@ -92,5 +93,5 @@ def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
     optimizer = create_optimizer_v2(
         network, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
     )
-    form = training_form(network, dtype=getattr(torch, recipe.dtype))
+    form = training_form(network, dtype=arithmetic(recipe.dtype, world.device))
     return State(network, world.wrapped(form), optimizer, average)

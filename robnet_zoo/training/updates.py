@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.compiler import for_training, subnetwork
 from robnet_zoo.data import Images
 from robnet_zoo.genotype import Genotype
@@ -120,7 +121,7 @@ class Updates:
             return self.state.network, self.state.trained
         assert isinstance(self.state.network, Network), "paths are of compiled networks alone"
         network = subnetwork(self.state.network, self.paths.at(self.state.updates))
-        return network, for_training(network, dtype=getattr(torch, self.recipe.dtype))
+        return network, for_training(network, dtype=arithmetic(self.recipe.dtype, self.world.device))
 
     def _replays(self, images: Tensor, labels: Tensor, *, strength: float) -> float:
         """Train on one batch several times; returns the mean loss."""

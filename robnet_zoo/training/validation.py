@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import pgd
 from robnet_zoo.data import Images
 from robnet_zoo.training.augmentation import resize
@@ -36,7 +37,7 @@ def validate(
     network.eval()
     own = images[world.rank :: world.size].batches(recipe.batch)
     batches = ((resize(pixels.to(world.device), size), labels.to(world.device)) for pixels, labels in own)
-    eps, dtype = recipe.attack.eps_value, getattr(torch, recipe.attack.dtype)
+    eps, dtype = recipe.attack.eps_value, arithmetic(recipe.attack.dtype, world.device)
     clean = robust = 0
     for pixels, found, labels in under_pgd(
         network, batches, eps=eps, step=eps / 4, steps=steps, dtype=dtype, generator=generator
