@@ -11,7 +11,8 @@ from robnet_zoo.benchmarks.report.blocks import Table as Block
 from robnet_zoo.benchmarks.report.page import html
 from robnet_zoo.benchmarks.report.plain import markdown
 from robnet_zoo.documents import write_atomically
-from robnet_zoo.reproduce.order import Estimate, accuracy, outcomes, pairs, verdict
+from robnet_zoo.reproduce.drawings import against_parameters, against_steps, cell
+from robnet_zoo.reproduce.order import accuracy, outcomes, pairs, verdict
 from robnet_zoo.reproduce.result import Measured, Reproduced, Trained
 
 FORMATS = (".html", ".md")
@@ -43,12 +44,14 @@ def _overview(result: Reproduced) -> str:
 
 
 def sections(result: Reproduced) -> list[Section]:
-    """Alarms, then of each data set its table and the order, then how it came about."""
+    """Alarms, then of each data set its table, its drawings and the order, then how it came about."""
     found = [Section("alarms", "Alarms", "", (_alarms(result),))]
     for number, part in enumerate(result.parts, start=1):
         if part.models:
             key = f"part{number}"
-            found.append(Section(key, part.part, "", (table(result, part),)))
+            note = scale_line(result, part)
+            drawn = (*against_parameters(part, result.plan.order_by, note=note), *against_steps(part, note=note))
+            found.append(Section(key, part.part, "", (table(result, part), *drawn)))
             found.append(Section(f"{key}_order", f"The paper's order, {part.part}", RULE, (order(result, part),)))
     found.append(Section("provenance", "Provenance", "", tuple(_record(result, part) for part in result.parts)))
     return found
@@ -100,7 +103,7 @@ def table(result: Reproduced, part: Measured) -> Block:
         cells.append(EMPTY if adds is None else Cell(f"{adds / 1e6:,.1f} M", adds))
         for attack in attacks:
             of = outcomes(models, attack)
-            cells.append(EMPTY if of is None else _cell(accuracy(of)))
+            cells.append(EMPTY if of is None else cell(accuracy(of)))
         cells.append(Cell(str(len(models)), len(models)))
         figure = printed.get(label) if source in (None, label) else None
         cells.append(EMPTY if figure is None else Cell(f"{figure:.2f}", figure))
@@ -115,11 +118,6 @@ def table(result: Reproduced, part: Measured) -> Block:
 def _printed(result: Reproduced, part: Measured) -> dict[str, float]:
     of = result.plan.parts[result.parts.index(part)]
     return {row.label: row.paper for row in of.rows if row.paper is not None}
-
-
-def _cell(estimate: Estimate) -> Cell:
-    detail = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
-    return Cell(f"{100 * estimate.value:.1f}", estimate.value, detail)
 
 
 def order(result: Reproduced, part: Measured) -> Block:

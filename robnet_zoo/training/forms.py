@@ -8,19 +8,36 @@ from torch import Tensor, nn
 from robnet_zoo.compiler import for_inference, for_training
 from robnet_zoo.network import Network
 
+BLOCK = 16  # channels that oneDNN takes at once, at most
+
+
+def layout(network: nn.Module) -> torch.memory_format:
+    """The faster layout of images and kernels, channels last, where it is safe.
+
+    It is not for strided 1x1 convolutions of few channels: there oneDNN's gradient of their kernels writes past its
+    memory on a CPU (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+    strided = (
+        layer
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride != (1, 1)
+    )
+    few = any(layer.in_channels // layer.groups < BLOCK for layer in strided)
+    return torch.contiguous_format if few else torch.channels_last
+
 
 class Cast(nn.Module):
-    """A module under autocast, in channels-last layout: the way of those that were not compiled from a spec.
+    """A module under autocast, in its `layout`: the way of those that were not compiled from a spec.
 
     Images: (N, C, H, W) in [0, 1], float32. Logits: (N, num_classes), float32.
     """
 
     def __init__(self, network: nn.Module, *, dtype: torch.dtype) -> None:
         super().__init__()
-        self.network, self.dtype = network, dtype
+        self.network, self.dtype, self.layout = network, dtype, layout(network)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=self.layout)
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits: Tensor = self.network(x)
         return logits.float()

@@ -15,7 +15,7 @@ from robnet_zoo.architecture import Architecture, build
 from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.network import Network
 from robnet_zoo.training.distributed import World
-from robnet_zoo.training.forms import training_form
+from robnet_zoo.training.forms import layout, training_form
 from robnet_zoo.training.recipe import Recipe
 
 Row = dict[str, float]
@@ -78,7 +78,7 @@ def initial_state(spec: Architecture, recipe: Recipe, world: World) -> State:
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
         network = build(spec).to(world.device)
     if not isinstance(network, Network):  # whose own forms arrange their weights themselves
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=layout(network))
     return state_of(network, recipe, world)
 
 

@@ -19,6 +19,7 @@ from scipy import stats
 
 from robnet_zoo import data
 from robnet_zoo.architecture import costs, load_architecture
+from robnet_zoo.attacks import Pgd
 from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.report.blocks import ReportError
 from robnet_zoo.benchmarks.report.published import published
@@ -26,9 +27,10 @@ from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.cli import main
 from robnet_zoo.documents import DocumentError
 from robnet_zoo.reproduce import order, work
+from robnet_zoo.reproduce.drawings import against_steps
 from robnet_zoo.reproduce.plan import Part, Plan, Row, load_plan, plan_names
 from robnet_zoo.reproduce.report import write
-from robnet_zoo.reproduce.result import Reproduced
+from robnet_zoo.reproduce.result import Outcomes, Reproduced
 from robnet_zoo.reproduce.scale import Scale, load_scale, scale_names
 from robnet_zoo.reproduce.speed import Speed, gradients
 from robnet_zoo.reproduce.work import Measuring, ReproduceError, Reproduction, Run, Source
@@ -399,6 +401,38 @@ def test_every_table_says_its_scale_and_the_papers_figures_stand_apart(
         write(result, tmp_path / "report.pdf")
     main(["reproduce", "report", str(folder / "trial.tiny.json"), "-o", str(tmp_path / "again.html")])
     assert (tmp_path / "again.html").read_bytes() == (tmp_path / "report.html").read_bytes()
+
+
+def test_figures_are_drawn_with_a_point_a_row_and_what_was_measured_beneath(
+    finished: tuple[Path, Reproduced], tmp_path: Path
+) -> None:
+    _, result = finished
+    write(result, tmp_path / "figure1.html")
+    text = (tmp_path / "figure1.html").read_text()
+    (drawing,) = re.findall(r"<svg[^>]*Robust accuracy against parameters.*?</svg>", text, re.DOTALL)
+    part = result.parts[0]
+    for label in ("ResNet-18", "RobNet-free"):
+        models = [model for model in part.models if model.label == label]
+        right = np.mean([each.bits for model in models for each in model.outcomes if each.attack == "pgd100"])
+        (said,) = re.findall(rf"<title>{label}, ([\d,]+) parameters: ([\d.]+) %", drawing)
+        assert said == (f"{models[0].parameters:,}", f"{100 * right:.1f}")
+    assert "against steps" not in text
+
+
+@pytest.mark.parametrize(("step", "lines"), [("2/255", 2), ("1/255", 0)])
+def test_accuracies_are_joined_over_steps_where_attacks_differ_in_nothing_else(
+    finished: tuple[Path, Reproduced], step: str, lines: int
+) -> None:
+    part = finished[1].parts[0]
+    attacks = (Pgd(steps=7, step="2/255"), Pgd(steps=100, step=step))
+    models = [
+        model.model_copy(update={"outcomes": (*model.outcomes, Outcomes(attack="pgd7", correct="1" * part.data.n))})
+        for model in part.models
+    ]
+    protocol = part.protocol.model_copy(update={"attacks": attacks})
+    charts = against_steps(part.model_copy(update={"models": tuple(models), "protocol": protocol}), note="a note")
+    assert sum(chart.drawing.count('class="line ') for chart in charts) == lines
+    assert [row.cells[2].text for chart in charts for row in chart.table.rows][::2] == ["100.0"] * lines
 
 
 def test_the_agenda_counts_what_is_left_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from robnet_zoo import training
 from robnet_zoo.architecture import MODEL, TimmModel
 from robnet_zoo.training import Attack, Guard, Keeping, Stage
 from robnet_zoo.training.adversary import attacked
+from robnet_zoo.training.forms import layout
 
 SMALL = TimmModel(model="resnet18_cifar", num_classes=10, input_size=(3, 32, 32), width=0.05, depth=0.5)
 
@@ -46,6 +47,11 @@ def test_the_inner_attack_climbs_the_loss_of_the_model_in_eval_mode():
     (gradient,) = torch.autograd.grad(F.cross_entropy(twin(noisy.requires_grad_()), labels), noisy)
     expected = (noisy.detach() + 8 / 255 * gradient.sign()).clamp(0, 1)
     assert (found - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of gradients that round to nothing
+
+
+def test_channels_come_last_but_where_onednns_gradient_writes_past_its_memory():
+    assert layout(timm.create_model("resnet18_cifar")) == torch.channels_last
+    assert layout(timm.create_model("resnet18_cifar", width=0.05)) == torch.contiguous_format  # 3 channels
 
 
 def test_a_run_leaves_weights_document_and_card(images, recipe, tmp_path):
