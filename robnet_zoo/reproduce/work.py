@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -95,38 +95,57 @@ class Run:
 
 @dataclass(frozen=True)
 class Measuring:
-    """A measurement of a trained model, in a transfer through another one."""
+    """A measurement: of one trained model in a white box, or in a transfer of all that judge what one source gives.
 
-    run: Run
+    paths: of their documents, in the order of runs.
+    """
+
+    runs: tuple[Run, ...]
     source: Run | None
     images: Images
     protocol: Protocol
-    path: Path
+    paths: tuple[Path, ...]
     verb: ClassVar[str] = "measure"
 
     @property
     def done(self) -> bool:
-        """Whether its document is there."""
-        return self.path.is_file() and Result.load(self.path).complete
+        """Whether its documents are there."""
+        return len(self.finished) == len(self.runs)
+
+    @property
+    def finished(self) -> list[tuple[Run, Result]]:
+        """Those whose documents are there."""
+        found = [(run, Result.load(path)) for run, path in zip(self.runs, self.paths, strict=True) if path.is_file()]
+        return [(run, result) for run, result in found if result.complete]
 
     @property
     def name(self) -> str:
         """What agendas call it."""
+        who = self.runs[0].name if len(self.runs) == 1 else f"{len(self.runs)} networks"
         through = "" if self.source is None else f" through {self.source.name}"
-        return f"{self.run.name}{through}: {self.protocol.name}"
+        return f"{who}{through}: {self.protocol.name}"
 
     def do(self, *, progress: bool) -> None:
-        """Measure, or go on."""
-        target = self.run.target(self.protocol)
+        """Measure, or go on. The attacks on a source run once for all."""
+        targets = [run.target(self.protocol) for run in self.runs]
         if self.source is None:
-            evaluate(target, self.images, self.protocol, output=self.path, progress=progress)
+            for target, path in zip(targets, self.paths, strict=True):
+                evaluate(target, self.images, self.protocol, output=path, progress=progress)
         else:
             source = self.source.target(self.protocol)
-            evaluate_transfer([target], source, self.images, self.protocol, outputs=[self.path], progress=progress)
+            evaluate_transfer(targets, source, self.images, self.protocol, outputs=self.paths, progress=progress)
 
     def seconds(self, of: Speed) -> float:
         """How long it takes in all, at most."""
         return of.measure(self.protocol, len(self.images))
+
+    def without(self, failed: Set[Path]) -> Measuring | None:
+        """What can be measured of it where the trainings in these folders cannot go on."""
+        kept = [(run, path) for run, path in zip(self.runs, self.paths, strict=True) if run.folder not in failed]
+        if not kept or (self.source is not None and self.source.folder in failed):
+            return None
+        runs, paths = zip(*kept, strict=True)
+        return replace(self, runs=runs, paths=paths)
 
 
 Job = Run | Measuring
@@ -243,17 +262,15 @@ class Reproduction:
             protocol = self.scale.protocol(load_protocol(part.protocol), n=len(test))
             by = {(run.row.label, run.seed): run for run in self.runs if run.part == part}
             for seed in self.seeds:
-                for row in part.rows:
-                    run = by[row.label, seed]
-                    sources: list[Run | None] = [None]
-                    if part.sources == "copy":
-                        sources = [by[row.label, self._copy_of(seed)]]
-                    elif part.sources == "all":
-                        sources = [by[other.label, self._copy_of(seed)] for other in part.rows]
-                    found += [
-                        Measuring(run, source, test, protocol, self._path(run, source, protocol, test))
-                        for source in sources
-                    ]
+                runs = [by[row.label, seed] for row in part.rows]
+                groups: list[tuple[Run | None, list[Run]]] = [(None, [run]) for run in runs]
+                if part.sources == "copy":
+                    groups = [(by[run.row.label, self._copy_of(seed)], [run]) for run in runs]
+                elif part.sources == "all":
+                    groups = [(by[run.row.label, self._copy_of(seed)], runs) for run in runs]
+                for source, targets in groups:
+                    paths = tuple(self._path(run, source, protocol, test) for run in targets)
+                    found.append(Measuring(tuple(targets), source, test, protocol, paths))
         return found
 
     def _path(self, run: Run, source: Run | None, protocol: Protocol, test: Images) -> Path:
@@ -283,7 +300,7 @@ class Reproduction:
         """What will be trained and measured, what is there already, and how long the rest takes at measured speed."""
         lines = []
         for job in self.jobs:
-            run = job if isinstance(job, Run) else job.run if job.source is None else job.source
+            run = job if isinstance(job, Run) else job.source or job.runs[0]
             done = job.done
             lines.append(Line(job, done, 0.0 if done else job.seconds(self.speeds[_kind(run)])))
         return lines
@@ -314,10 +331,11 @@ class Reproduction:
                     failed.add(line.job.folder)
                     self.notes.append(f"left out: {line.job.name}: {error}")
                     break
-            pending = [line for line in pending if not line.job.done and not _needs(line.job) & failed]
+            left_over = [(line, _possible(line.job, failed)) for line in pending]
+            pending = [replace(line, job=job) for line, job in left_over if job is not None and not job.done]
             if taken is not None and isinstance(taken.job, Measuring):
                 self.result(progress=progress).save(self.document)
-            elif taken is None and pending and not any(_needs(line.job) & failed for line in pending):
+            elif taken is None and len(pending) == len(left_over):
                 time.sleep(WAIT)  # others are at work on all of it
         result = self.result(beside=True, progress=progress)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -327,7 +345,7 @@ class Reproduction:
     def _do(self, line: Line, left: float, done: int, total: int, progress: bool) -> bool:
         """Whether this job was done here; not if it is over, another process has it, or it waits for a training."""
         job = line.job
-        if isinstance(job, Measuring) and not all(one.done for one in (job.run, job.source) if one):
+        if isinstance(job, Measuring) and not all(one.done for one in (*job.runs, job.source) if one):
             return False
         with _claimed(job) as mine:
             if not mine or job.done:
@@ -344,9 +362,11 @@ class Reproduction:
         """What is there so far; with the models from elsewhere, which are measured then, if they are asked for."""
         parts = []
         for part, (training, test) in zip(self.plan.parts, self.images, strict=True):
-            mine = [each for each in self.measurings if each.run.part == part]
+            mine = [each for each in self.measurings if each.runs[0].part == part]
             protocol = mine[0].protocol
-            models = [_trained(each) for each in mine if each.done]
+            models = [_trained(run, each.source, found) for each in mine for run, found in each.finished]
+            rows = [row.label for row in part.rows]
+            models.sort(key=lambda model: (self.seeds.index(model.seed or 0), rows.index(model.label)))
             asked = self.beside if beside else ()
             others = [found for name in asked if (found := self._beside(name, part, test, protocol, progress))]
             parts.append(
@@ -355,7 +375,7 @@ class Reproduction:
                     training=DataIdentity(name=training.name, sha256=training.sha256, n=len(training)),
                     data=DataIdentity(name=test.name, sha256=test.sha256, n=len(test)),
                     size=test.shape[-1],
-                    recipe=mine[0].run.recipe,
+                    recipe=mine[0].runs[0].recipe,
                     protocol=protocol,
                     models=tuple(models + others),
                 )
@@ -419,13 +439,12 @@ def _digest(protocol: Protocol, test: Images) -> str:
     return hashlib.sha256(f"{protocol.dumps()}{test.sha256}".encode()).hexdigest()[:10]
 
 
-def _trained(measuring: Measuring) -> Trained:
-    run, found = measuring.run, Result.load(measuring.path)
+def _trained(run: Run, source: Run | None, found: Result) -> Trained:
     cost = costs(run.architecture)
     return Trained(
         label=run.row.label,
         seed=run.seed,
-        source=None if measuring.source is None else measuring.source.row.label,
+        source=None if source is None else source.row.label,
         hash=run.architecture.hash,
         weights_sha256=found.model.weights_sha256,
         parameters=cost.parameters,
@@ -440,7 +459,14 @@ def _needs(job: Job) -> set[Path]:
     """The folders of the trainings without which a job cannot be done."""
     if isinstance(job, Run):
         return {job.folder}
-    return {run.folder for run in (job.run, job.source) if run}
+    return {run.folder for run in (*job.runs, job.source) if run}
+
+
+def _possible(job: Job, failed: Set[Path]) -> Job | None:
+    """What is left of a job where the trainings in these folders cannot go on."""
+    if isinstance(job, Run):
+        return None if job.folder in failed else job
+    return job.without(failed)
 
 
 def _kind(run: Run) -> str:
@@ -461,7 +487,7 @@ def _outcomes(result: Result) -> tuple[Outcomes, ...]:
 @contextmanager
 def _claimed(job: Job) -> Iterator[bool]:
     """Whether this process alone has the job, while it does; the system lets go of the lock when a process dies."""
-    place = job.folder if isinstance(job, Run) else job.path
+    place = job.folder if isinstance(job, Run) else job.paths[0]
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(place.with_name(f".{place.name}.job"), timeout=0):

@@ -24,6 +24,7 @@ from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.report.blocks import ReportError
 from robnet_zoo.benchmarks.report.published import published
 from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.benchmarks.targets import Target
 from robnet_zoo.cli import main
 from robnet_zoo.documents import DocumentError
 from robnet_zoo.reproduce import order, work
@@ -190,9 +191,9 @@ def test_another_plan_takes_over_what_is_trained(finished: tuple[Path, Reproduce
         ("ResNet-18", "ResNet-18", 0), ("RobNet-free", "RobNet-free", 0),
     ]  # fmt: skip
     for measuring in reproduction.measurings:
-        found = Result.load(measuring.path)
+        ((run, found),) = measuring.finished
         assert found.source is not None
-        assert found.source.name == f"{measuring.run.row.label}, seed {1 - measuring.run.seed}"
+        assert found.source.name == f"{run.row.label}, seed {1 - run.seed}"
         assert found.source.weights_sha256 != found.model.weights_sha256
 
 
@@ -201,13 +202,51 @@ def test_one_seed_alone_trains_a_copy_of_the_next_for_a_transfer(tmp_path: Path)
     assert [(run.row.label, run.seed) for run in reproduction.runs] == [
         ("ResNet-18", 0), ("RobNet-free", 0), ("ResNet-18", 1), ("RobNet-free", 1),
     ]  # fmt: skip
-    pairs = [(each.run.name, each.source.name) for each in reproduction.measurings if each.source]
+    pairs = [(run.name, each.source.name) for each in reproduction.measurings if each.source for run in each.runs]
     assert len(pairs) == 4
     assert all(target.endswith("seed 0") and source.endswith("seed 1") for target, source in pairs)
     order_of = [job.name for job in reproduction.jobs]
-    assert order_of.index("RobNet-free, seed 1") < order_of.index(
-        "ResNet-18, seed 0 through RobNet-free, seed 1: table8"
-    )
+    assert order_of.index("RobNet-free, seed 1") < order_of.index("2 networks through RobNet-free, seed 1: table8")
+
+
+def test_a_source_is_attacked_once_for_all_networks_that_judge(
+    finished: tuple[Path, Reproduced], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = finished
+    attacked, real = [], work.evaluate_transfer
+
+    def evaluate_transfer(targets: list[Target], source: Target, *arguments: object, **options: object) -> object:
+        attacked.append((source.name, [target.name for target in targets]))
+        return real(targets, source, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(work, "evaluate_transfer", evaluate_transfer)
+    plan, scale = tiny_plan(protocol="table8", sources="all"), TINY.model_copy(update={"eps": "1"})
+    reproduction = Reproduction(plan.model_copy(update={"name": "eight"}), [DIGITS], folder, scale=scale, seeds=(0, 1))
+    (part,) = reproduction.run(progress=False).parts
+    labels = ["ResNet-18", "RobNet-free"]
+    assert attacked == [
+        (f"{source}, seed {1 - seed}", [f"{label}, seed {seed}" for label in labels])
+        for seed in (0, 1)
+        for source in labels
+    ]
+    assert [(model.seed, model.label, model.source) for model in part.models] == [
+        (seed, label, source) for seed in (0, 1) for label in labels for source in labels
+    ]
+
+
+def test_a_transfer_goes_on_without_the_trainings_that_cannot(finished: tuple[Path, Reproduced]) -> None:
+    folder, _ = finished
+    plan, scale = tiny_plan(protocol="table8", sources="all"), TINY.model_copy(update={"eps": "1"})
+    reproduction = Reproduction(plan, [DIGITS], folder, scale=scale, seeds=(0, 1))
+    first, second = reproduction.measurings[:2]
+    target, source = first.runs[0].folder, first.source
+    assert source is not None
+    assert first.without({source.folder}) is None
+    assert first.without({run.folder for run in first.runs}) is None
+    for each in (first, second):
+        left = each.without({target})
+        assert left is not None
+        assert (left.runs, left.paths) == (each.runs[1:], each.paths[1:])
 
 
 def test_a_model_from_elsewhere_stands_beside_or_a_note_says_why_not(
