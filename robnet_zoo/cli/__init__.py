@@ -181,6 +181,7 @@ def train(
     data: str,
     output: Path,
     recipe: str = DEFAULT,
+    weights: str | None = None,
     checkpoint_seconds: float = Keeping.seconds,
     checkpoint_updates: int | None = Keeping.updates,
     checkpoints: int = Keeping.count,
@@ -200,6 +201,9 @@ def train(
         A folder for checkpoints, history and weights.
     recipe
         A bundled recipe or the path of one; the flags of a recipe's fields override them.
+    weights
+        What to begin with instead of a random initialisation: a safetensors file of this architecture, or bundled
+        weights by name, such as robnet_micro.cifar10.
     checkpoint_seconds
         Write a checkpoint when the last one is so old; after every epoch in any case.
     checkpoint_updates
@@ -216,7 +220,7 @@ def train(
     chosen = fitted(published, num_classes=num_classes, input_size=images.shape)
     chosen_recipe = merged(load_recipe(recipe), overrides)
     keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
-    training.train(chosen, images, chosen_recipe, output, keeping=keeping)
+    training.train(chosen, images, chosen_recipe, output, weights=weights, keeping=keeping)
     print(output / "model.safetensors")
 
 

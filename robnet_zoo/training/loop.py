@@ -21,10 +21,11 @@ from robnet_zoo.documents import DocumentError, parse_json, read_bytes, write_at
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping, TrainingError
 from robnet_zoo.training.distributed import joined
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.training.records import Records
+from robnet_zoo.training.records import Records, model_card
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
+from robnet_zoo.weights import WeightsError, find, sha256
 
 MODEL, BEST = "model.safetensors", "best.safetensors"
 
@@ -35,6 +36,7 @@ def train(
     recipe: Recipe,
     output: str | os.PathLike[str],
     *,
+    weights: str | os.PathLike[str] | None = None,
     paths: Paths | None = None,
     keeping: Keeping | None = None,
     progress: bool = True,
@@ -45,10 +47,12 @@ def train(
     output: a folder for `checkpoints/` (as `keeping` says, and after every epoch), `history.csv`, TensorBoard events,
     and at the end `model.safetensors`, `curves.png` and the model card `README.md`. A run that was stopped at any
     moment goes on from its last checkpoint when it is started again with the same arguments. Under torchrun, each
-    process takes its part of every batch. Uses a GPU if there is one. paths: the sub-network that each update trains,
-    where it is not the whole network.
-    Raises DataError if the images do not fit the spec or vanish, TrainingError if the folder holds another run or one
-    at work, the loss is no longer a number, or nothing can be written; the last checkpoint is then left as it is.
+    process takes its part of every batch. Uses a GPU if there is one. weights: what to begin with instead of a random
+    initialisation, a safetensors file or the name of bundled weights, such as robnet_micro.cifar10. paths: the
+    sub-network that each update trains, where it is not the whole network.
+    Raises WeightsError for weights of another architecture, DataError if the images do not fit the spec or vanish,
+    TrainingError if the folder holds another run or one at work, the loss is no longer a number, or nothing can be
+    written; the last checkpoint is then left as it is.
     """
     input_size, num_classes = head(spec)
     check_fits(images, input_size=input_size, num_classes=num_classes)
@@ -59,37 +63,46 @@ def train(
         raise DataError(f"{images.name}: expected {num_classes} classes, got {len(images.classes)}")
     if paths is not None and recipe.attack.kind == "free":
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")
+    file = None if weights is None else find(weights)
+    if file is not None and not file.is_file():
+        raise WeightsError(f"{weights}: expected a safetensors file, or the name of bundled weights")
     with ExitStack() as alone, joined() as world:
         if recipe.sync_bn and world.size > 1 and world.device.type != "cuda":
             raise TrainingError("sync_bn: expected GPUs, got processes on CPUs")
         if recipe.batch % world.size:
             raise TrainingError(f"expected a batch that {world.size} processes can share, got {recipe.batch} images")
-        folder = Path(output)
+        state, folder = initial_state(spec, recipe, world, weights=file), Path(output)
         if world.first:
-            _claim(folder, spec, recipe, training, paths)
+            _claim(folder, spec, recipe, training, paths, file)
             alone.enter_context(_locked(folder))
             for place in (folder, folder / "checkpoints"):
                 for leftover in place.glob(".*.part"):  # of a process that was killed while it wrote
                     leftover.unlink(missing_ok=True)
         world.wait()
-        _claim(folder, spec, recipe, training, paths)
+        _claim(folder, spec, recipe, training, paths, file)
         checkpoints = Checkpoints(folder / "checkpoints", Keeping() if keeping is None else keeping)
-        updates = Updates(initial_state(spec, recipe, world), training, recipe, world, paths=paths)
-        run = Run(spec, updates, validation[: recipe.validation], folder, checkpoints)
+        updates = Updates(state, training, recipe, world, paths=paths)
+        run = Run(spec, updates, validation[: recipe.validation], folder, checkpoints, weights=file)
         return run.to_the_end(progress=progress)
 
 
-def _claim(folder: Path, spec: Architecture, recipe: Recipe, training: Images, paths: Paths | None) -> None:
+def _claim(
+    folder: Path, spec: Architecture, recipe: Recipe, training: Images, paths: Paths | None, weights: Path | None
+) -> None:
     """Write down what runs in this folder, or check that it is this very run."""
     folder.mkdir(parents=True, exist_ok=True)
     identity: dict[str, Any] = {"spec": spec.hash, "recipe": recipe.model_dump(mode="json"), "data": training.sha256}
     if paths is not None:
         identity["paths"] = paths.identity
+    if weights is not None:
+        identity["weights"] = sha256(weights)
     path = folder / "run.json"
     if path.exists():
         found = parse_json(read_bytes(path), source=str(path))
         if not isinstance(found, dict) or found | {"recipe": _whole(found.get("recipe"))} != identity:
-            raise TrainingError(f"{folder}: expected a folder of this run, got one with another spec, recipe or data")
+            raise TrainingError(
+                f"{folder}: expected a folder of this run, got one with another spec, recipe, data or weights"
+            )
         return
     saved(spec, folder)
     recipe.save(folder / "recipe.json")
@@ -118,10 +131,17 @@ class Run:
     """One training run in one process."""
 
     def __init__(
-        self, spec: Architecture, updates: Updates, validation: Images, folder: Path, checkpoints: Checkpoints
+        self,
+        spec: Architecture,
+        updates: Updates,
+        validation: Images,
+        folder: Path,
+        checkpoints: Checkpoints,
+        *,
+        weights: Path | None,
     ) -> None:
         self.spec, self.updates, self.validation, self.folder = spec, updates, validation, folder
-        self.checkpoints = checkpoints
+        self.checkpoints, self.weights = checkpoints, weights
         self.state, self.recipe, self.world = updates.state, updates.recipe, updates.world
 
     def to_the_end(self, *, progress: bool) -> nn.Module:
@@ -152,7 +172,16 @@ class Run:
         network = self._selected()
         if world.first:
             _save_weights(network, self.folder / MODEL)
-            records.finish(state, self.spec, self.updates.images, validated=len(self.validation), device=world.device)
+            card = model_card(
+                self.spec,
+                self.recipe,
+                self.updates.images,
+                state.history,
+                validated=len(self.validation),
+                device=world.device,
+                weights=self.weights,
+            )
+            records.finish(state, self.spec, card)
         world.wait()
         return network.eval()
 

@@ -20,6 +20,7 @@ from robnet_zoo.progress import bar as progress_bar
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
 from robnet_zoo.training.state import Row, State
 from robnet_zoo.version import __version__
+from robnet_zoo.weights import sha256
 
 EVENTS_EVERY = 20  # steps, between TensorBoard's points of the loss
 COLUMNS = ("epoch", "size", "loss", "clean", "robust", "hours")
@@ -80,12 +81,9 @@ class Records:
                 self.events.add_scalar(f"epoch/{name}", value, state.updates)
         self.events.flush()
 
-    def finish(
-        self, state: State, spec: Architecture, training: Images, *, validated: int, device: torch.device
-    ) -> None:
+    def finish(self, state: State, spec: Architecture, card: str) -> None:
         """The run is over: draw its curves and write its model card."""
         draw_curves(state.history, self.folder / "curves.png", title=f"{spec.name}, {self.recipe.name}")
-        card = model_card(spec, self.recipe, training, state.history, validated=validated, device=device)
         write_atomically(self.folder / "README.md", card.encode())
 
 
@@ -129,11 +127,18 @@ def draw_curves(history: list[Row], path: Path, *, title: str) -> None:
 
 
 def model_card(
-    spec: Architecture, recipe: Recipe, training: Images, history: list[Row], *, validated: int, device: torch.device
+    spec: Architecture,
+    recipe: Recipe,
+    training: Images,
+    history: list[Row],
+    *,
+    validated: int,
+    device: torch.device,
+    weights: Path | None,
 ) -> str:
     """What was trained, on what, how, for how long, and what the held-out images say, in Markdown.
 
-    validated: how many images were held out to be measured.
+    validated: how many images were held out to be measured. weights: the file that the run began with, if it did.
     """
     last, cost = history[-1], costs(spec)
     chosen = last
@@ -155,6 +160,8 @@ def model_card(
         f"- {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}; {last['hours']:.2f} hours on {place}, "
         f"{os.environ.get('WORLD_SIZE', '1')} processes, torch {torch.__version__}, robnet_zoo {__version__}",
     ]
+    if weights is not None:
+        lines.insert(5, f"- begun with the weights of {weights.name} (sha256 `{sha256(weights)[:12]}`)")
     if "clean" in chosen:
         lines.append(
             f"- {validated} held-out images after epoch {chosen['epoch']:.0f}, whose weights these are: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from robnet_zoo.network import Network
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.forms import layout, training_form
 from robnet_zoo.training.recipe import Recipe
+from robnet_zoo.zoo import load_weights, read_weights
 
 Row = dict[str, float]
 
@@ -72,11 +74,16 @@ class State:
 PLAIN = ("epoch", "step", "loss", "updates", "seconds", "perturbation", "guarded", "rescued", "history")
 
 
-def initial_state(spec: Architecture, recipe: Recipe, world: World) -> State:
-    """A network initialised from the recipe's seed, alike in every process, and what trains it."""
+def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: Path | None = None) -> State:
+    """A network initialised from the recipe's seed, alike in every process, or from a file; and what trains it.
+
+    Raises WeightsError for weights of another architecture.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
         network = build(spec).to(world.device)
+    if weights is not None:
+        load_weights(network, read_weights(weights), source=weights, name=spec.name)
     if not isinstance(network, Network):  # whose own forms arrange their weights themselves
         network = network.to(memory_format=layout(network))
     return state_of(network, recipe, world)

@@ -6,6 +6,7 @@ Whatever folder weights lie in: a manifest beside them is believed, and they are
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -79,6 +80,12 @@ def entry_of(file: Path) -> Entry | None:
     if not (file.parent / MANIFEST).is_file():
         return None
     return next((entry for entry in manifest(file.parent).entries if entry.file == file.name), None)
+
+
+def find(name: str | os.PathLike[str]) -> Path:
+    """The file of bundled weights by their name, `model.tag`; any other name is the path of a file."""
+    known = {f"{entry.model}.{entry.tag}": entry.file for entry in manifest().entries}
+    return FOLDER / known[str(name)] if str(name) in known else Path(name)
 
 
 def sha256(path: Path) -> str:

@@ -27,6 +27,7 @@ from robnet_zoo.network import Network
 from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, TrainingError, loop, records
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
+from robnet_zoo.weights import WeightsError, sha256
 
 
 def changed(recipe: Recipe, **changes) -> Recipe:
@@ -190,7 +191,7 @@ def test_a_run_goes_on_whose_recipe_is_older_than_some_of_its_fields(tiny, image
     (tmp_path / "run.json").write_text(json.dumps(run))
     training.train(tiny, images, recipe, tmp_path, progress=False)
     other = changed(recipe, attack=recipe.attack.model_copy(update={"statistics": "batch"}))
-    with pytest.raises(TrainingError, match="another spec, recipe or data"):
+    with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
         training.train(tiny, images, other, tmp_path, progress=False)
 
 
@@ -203,9 +204,31 @@ def test_a_run_that_is_at_work_in_the_folder_is_left_alone(tiny, images, recipe,
 def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, images, recipe, tmp_path):
     training.train(tiny, images, recipe, tmp_path, progress=False)
     before = (tmp_path / "model.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match="another spec, recipe or data"):
+    with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
         training.train(tiny, images, changed(recipe, lr=0.5), tmp_path, progress=False)
     assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_begins_with_the_weights_that_it_is_given_and_says_so(tiny, images, recipe, tmp_path):
+    first = training.train(tiny, images, recipe, tmp_path / "first", progress=False)
+    file, still = tmp_path / "first/model.safetensors", changed(recipe, lr=1e-12, weight_decay=0.0, select="last")
+    second = training.train(tiny, images, still, tmp_path / "second", weights=file, progress=False)
+    for name, parameter in first.named_parameters():
+        torch.testing.assert_close(dict(second.named_parameters())[name], parameter, rtol=1e-5, atol=1e-6)
+    assert (
+        f"begun with the weights of model.safetensors (sha256 `{sha256(file)[:12]}`)"
+        in (tmp_path / "second/README.md").read_text()
+    )
+    with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
+        training.train(tiny, images, still, tmp_path / "second", progress=False)
+
+
+def test_weights_that_do_not_fit_or_are_not_there_are_refused(tiny, images, recipe, tmp_path):
+    with pytest.raises(WeightsError, match="nothing: expected a safetensors file, or the name of bundled weights"):
+        training.train(tiny, images, recipe, tmp_path, weights="nothing", progress=False)
+    with pytest.raises(WeightsError, match="expected weights of tiny, got"):
+        training.train(tiny, images, recipe, tmp_path, weights="robnet_micro.cifar10", progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
