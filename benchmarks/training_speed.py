@@ -2,7 +2,8 @@
 
 Both do the same work on the same images: PGD with so many steps from a random start on the network in eval mode, then
 one step of SGD in training mode. The plain loop runs the naive form in float32, as the original does; the trainer's
-step attacks the inference form and trains the training form, in bfloat16. They take turns, round after round.
+step attacks the inference form and trains the training form, in bfloat16 where the device has it. They take turns,
+round after round.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.speed import in_turns, random_batch, with_statistics
@@ -29,7 +31,7 @@ from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.zoo import load_spec
 
-PLAIN, OURS = "plain loop, naive form, float32", "trainer, bfloat16"
+PLAIN, OURS = "plain loop, naive form, float32", "trainer, {}"
 
 
 class LoopSpeed(Document):
@@ -75,7 +77,8 @@ def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5)
         loss.backward()
         state.optimizer.step()
 
-    work = {PLAIN: lambda: _plain_step(plain, optimizer, images, labels, recipe.attack, generator), OURS: ours}
+    trainer = OURS.format(str(arithmetic(recipe.dtype)).removeprefix("torch."))
+    work = {PLAIN: lambda: _plain_step(plain, optimizer, images, labels, recipe.attack, generator), trainer: ours}
     seconds = in_turns(work, rounds=rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return TrainingSpeedResult(

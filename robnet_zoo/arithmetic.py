@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -15,8 +15,10 @@ UNITS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")  # of 
 def arithmetic(wanted: Arithmetic, place: torch.device | str = "cpu") -> torch.dtype:
     """What a document's `dtype` is on a device: `bfloat16` means float32 there if it would be emulated.
 
-    So a recipe or a protocol is fast on every machine.
+    So a recipe or a protocol is fast on every machine. Raises ValueError for another dtype.
     """
+    if wanted not in get_args(Arithmetic):
+        raise ValueError(f"dtype: expected {' or '.join(get_args(Arithmetic))}, got {wanted}")
     return torch.bfloat16 if wanted == "bfloat16" and has_bfloat16(place) else torch.float32
 
 

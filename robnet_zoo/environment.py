@@ -23,10 +23,9 @@ def software() -> dict[str, str]:
 def device(place: torch.device | str = "cpu") -> str:
     """What computes: the accelerator by name, or the processor, the number of threads that torch uses on it, and
     whether `bfloat16` in a document meant float32 (`robnet_zoo.arithmetic`)."""
-    if torch.device(place).type == "cuda":
-        return torch.cuda.get_device_name(place)
-    emulated = "" if has_bfloat16(place) else ", without bfloat16"
-    return f"{_processor()}, {torch.get_num_threads()} threads{emulated}"
+    cuda = torch.device(place).type == "cuda"
+    name = torch.cuda.get_device_name(place) if cuda else f"{_processor()}, {torch.get_num_threads()} threads"
+    return name if has_bfloat16(place) else f"{name}, without bfloat16"
 
 
 def _processor() -> str:

@@ -132,8 +132,8 @@ def _layer(layer: nn.Module, x: Tensor) -> Tensor:
         return layer(x)
     if not isinstance(layer, nn.Conv2d):
         return F.relu_(x) if isinstance(layer, nn.ReLU) else layer(x)
-    if layer.kernel_size == (1, 1) and layer.stride in ((1, 1), (2, 2)) and layer.groups == 1:
-        return _products(layer, [x if layer.stride == (1, 1) else every_second(x)])
+    if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.groups == 1:
+        return _products(layer, [x])
     weight = layer.weight.to(x.dtype)
     if layer.stride == (2, 2) and layer.groups == layer.in_channels and layer.dilation == (1, 1):
         return every_second(F.conv2d(x, weight, None, 1, layer.padding, groups=layer.groups))

@@ -13,6 +13,11 @@ def test_float32_is_float32_everywhere():
     assert arithmetic("float32") == torch.float32
 
 
+def test_another_dtype_is_refused():
+    with pytest.raises(ValueError, match="dtype: expected bfloat16 or float32, got float16"):
+        arithmetic("float16")
+
+
 @pytest.mark.skipif(not CPUINFO.is_file(), reason="asks Linux")
 def test_bfloat16_is_what_linux_says_the_processor_has():
     flags = set(CPUINFO.read_text().split())

@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from robnet_zoo import data
-from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import Pgd, run
 from robnet_zoo.benchmarks.targets import TargetError, load_target, of_module
 from robnet_zoo.converters import onnx as exporter
@@ -108,10 +107,11 @@ def test_hash_ignores_what_is_no_part_of_the_function():
     assert weights_sha256(first) != weights_sha256(second)
 
 
-def test_judge_is_in_float32_and_proposer_in_the_dtype_asked_for(digits, digits_logits):
+def test_judge_is_in_float32_and_proposer_in_the_dtype_asked_for(monkeypatch, digits, digits_logits):
+    monkeypatch.setattr("robnet_zoo.arithmetic._processor_has_bfloat16", lambda: True)
     target = load_target(DIGITS, dtype="bfloat16", device="cpu")
     assert {value.dtype for value in target.judge.parameters()} == {torch.float32}
-    assert arithmetic("bfloat16") in {value.dtype for value in target.proposer.parameters()}
+    assert torch.bfloat16 in {value.dtype for value in target.proposer.parameters()}
     assert not any(value.requires_grad for value in [*target.judge.parameters(), *target.proposer.parameters()])
     exact = load_target(DIGITS, dtype="float32", device="cpu")
     with torch.no_grad():

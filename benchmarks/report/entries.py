@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.report.blocks import ReportError
 from robnet_zoo.benchmarks.result import Measurement, ModelIdentity, Result
 
@@ -78,6 +79,11 @@ def columns(entries: Iterable[Entry]) -> list[str]:
     names = list(dict.fromkeys(name for entry in fullest_first for name in entry.measurements))
     first, last = [name for name in (CLEAN,) if name in names], [name for name in (WORST,) if name in names]
     return [*first, *(name for name in names if name not in (CLEAN, WORST)), *last]
+
+
+def proposing(protocol: Protocol) -> str:
+    """The arithmetic that proposes; whether the device has it, stands with the device (`robnet_zoo.arithmetic`)."""
+    return protocol.dtype if protocol.dtype == "float32" else f"{protocol.dtype} where the device has it"
 
 
 def parameters_of(attack: AnyAttack) -> dict[str, str]:

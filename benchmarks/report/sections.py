@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from robnet_zoo.benchmarks import alarms
 from robnet_zoo.benchmarks.report import charts, tables
 from robnet_zoo.benchmarks.report.blocks import Notice, Notices, Record, Section
-from robnet_zoo.benchmarks.report.entries import Entry, parameters_of
+from robnet_zoo.benchmarks.report.entries import Entry, parameters_of, proposing
 from robnet_zoo.benchmarks.report.pictures import gallery
 from robnet_zoo.benchmarks.report.precisions import precisions
 from robnet_zoo.benchmarks.result import ModelIdentity
@@ -101,7 +101,7 @@ def record(entry: Entry) -> Record:
         ("eps", protocol.eps, False),
         ("seed", str(protocol.seed), False),
         ("batch", str(protocol.batch), False),
-        ("proposes in", protocol.dtype, False),
+        ("proposes in", proposing(protocol), False),
     ]
     for attack in protocol.attacks:
         parameters = ", ".join(f"{key} {value}" for key, value in parameters_of(attack).items())

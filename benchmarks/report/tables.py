@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from robnet_zoo.benchmarks.report.blocks import EMPTY, Cell, Column, Row, Table
-from robnet_zoo.benchmarks.report.entries import CLEAN, WORST, Entry, columns, groups
+from robnet_zoo.benchmarks.report.entries import CLEAN, WORST, Entry, columns, groups, proposing
 from robnet_zoo.benchmarks.report.published import (
     PublishedColumn,
     PublishedRow,
@@ -217,7 +217,7 @@ def cost(entries: Sequence[Entry]) -> Table:
                     f"{1000 * measurement.seconds / len(measurement.correct):,.1f}",
                     measurement.seconds / len(measurement.correct),
                 ),
-                Cell(entry.result.device, entry.result.device, f"{entry.result.protocol.dtype} proposes"),
+                Cell(entry.result.device, entry.result.device, f"{proposing(entry.result.protocol)} proposes"),
             )
         )
         for entry in entries

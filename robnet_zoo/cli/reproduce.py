@@ -131,6 +131,7 @@ def _agenda(work: Reproduction) -> list[str]:
     for line in found:
         state = "there already" if line.done else f"about {spell(line.seconds)}"
         lines.append(f"  {line.job.verb:8} {line.job.name}: {state}")
+    lines += [f"  measure  {name}, beside: not timed, as it is loaded only then" for name in work.beside]
     done = sum(line.done for line in found)
     left = sum(line.seconds for line in found)
     lines.append(f"{done} of {len(found)} there already; about {spell(left)} left, at the speed measured just now")

@@ -16,6 +16,8 @@ def against_parameters(part: Measured, attack: str, *, note: str) -> list[Chart]
     points, rows = [], []
     for label, models, of in _measured(part, attack):
         count, estimate = models[0].parameters, accuracy(of)
+        if not count:  # a foreign file may name none of its tensors as such
+            continue
         points.append(_point(count, estimate, f"{label}, {count:,} parameters", label=label))
         rows.append(Row((Cell(label), Cell(f"{count:,}", count), cell(estimate))))
     if len(points) < 2:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from robnet_zoo.architecture import Architecture, head
-from robnet_zoo.arithmetic import arithmetic
+from robnet_zoo.arithmetic import Arithmetic, arithmetic
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.data import Images
-from robnet_zoo.network import modes_kept
+from robnet_zoo.network import Network, modes_kept
 from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.forms import attack_form
 from robnet_zoo.training.recipe import Recipe
@@ -78,7 +78,9 @@ def _speed(architecture: Architecture, recipe: Recipe, n: int) -> Speed:
 
         training = _seconds(update, world.device)
         with modes_kept(state.network):
-            form = attack_form(state.network.eval(), dtype=arithmetic("bfloat16", world.device))
+            # As targets have it: what was not compiled from a spec proposes in float32.
+            wanted: Arithmetic = "bfloat16" if isinstance(state.network, Network) else "float32"
+            form = attack_form(state.network.eval(), dtype=arithmetic(wanted, world.device))
             gradient = _seconds(lambda: _gradient(form, images, world.device), world.device)
     return Speed(training / n, gradient / n)
 

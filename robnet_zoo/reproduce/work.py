@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -364,11 +364,12 @@ class Reproduction:
         for part, (training, test) in zip(self.plan.parts, self.images, strict=True):
             mine = [each for each in self.measurings if each.runs[0].part == part]
             protocol = mine[0].protocol
-            models = [_trained(run, each.source, found) for each in mine for run, found in each.finished]
+            found = [(run, each.source, result) for each in mine for run, result in each.finished]
             rows = [row.label for row in part.rows]
-            models.sort(key=lambda model: (self.seeds.index(model.seed or 0), rows.index(model.label)))
+            found.sort(key=lambda each: (self.seeds.index(each[0].seed), rows.index(each[0].row.label)))
+            models = [_trained(*each) for each in found]
             asked = self.beside if beside else ()
-            others = [found for name in asked if (found := self._beside(name, part, test, protocol, progress))]
+            others = [one for name in asked if (one := self._beside(name, part, test, protocol, progress))]
             parts.append(
                 Measured(
                     part=part.data,
@@ -487,13 +488,16 @@ def _outcomes(result: Result) -> tuple[Outcomes, ...]:
 @contextmanager
 def _claimed(job: Job) -> Iterator[bool]:
     """Whether this process alone has the job, while it does; the system lets go of the lock when a process dies."""
-    place = job.folder if isinstance(job, Run) else job.paths[0]
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(place.with_name(f".{place.name}.job"), timeout=0):
+    places = (job.folder,) if isinstance(job, Run) else job.paths
+    with ExitStack() as locks:
+        try:
+            for place in places:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(FileLock(place.with_name(f".{place.name}.job"), timeout=0))
+        except Timeout:
+            yield False
+        else:
             yield True
-    except Timeout:
-        yield False
 
 
 def _plain(name: str) -> str:

@@ -22,8 +22,8 @@ def layout(network: nn.Module) -> torch.memory_format:
         for layer in network.modules()
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride != (1, 1)
     )
-    few = any(layer.in_channels // layer.groups < BLOCK for layer in strided)
-    return torch.contiguous_format if few else torch.channels_last
+    unsafe = any(layer.weight.device.type == "cpu" and layer.in_channels // layer.groups < BLOCK for layer in strided)
+    return torch.contiguous_format if unsafe else torch.channels_last
 
 
 class Cast(nn.Module):

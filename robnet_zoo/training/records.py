@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import platform
 import time
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Self
 
 import torch
 
+from robnet_zoo import environment
 from robnet_zoo.architecture import Architecture, costs, document_name
 from robnet_zoo.data import Images
 from robnet_zoo.documents import write_atomically
@@ -145,7 +145,6 @@ def model_card(
     if recipe.select == "best":
         chosen = max((row for row in history if row["size"] == last["size"]), key=lambda row: row["robust"])
     bundled = recipe.name in recipe_names() and load_recipe(recipe.name) == recipe
-    place = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     lines = [
         f"# {spec.name}, trained by the recipe `{recipe.name}`" + ("" if bundled else " as `recipe.json` has it"),
         "",
@@ -153,15 +152,15 @@ def model_card(
         "",
         f"- architecture: `{spec.name}`, hash `{spec.hash[:12]}`, {cost.parameters:,} parameters, "
         f"{cost.multiply_adds / 1e6:,.1f} M multiply-adds an image",
+        *([] if weights is None else [f"- begun with {weights.name} (sha256 `{sha256(weights)[:12]}`)"]),
         f"- trained on: the first {len(training):,} images of {training.name} (sha256 `{training.sha256[:12]}`); the "
         "tenth after them was held out",
         f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, {recipe.attack.steps} steps of "
         f"{recipe.attack.step}",
-        f"- {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}; {last['hours']:.2f} hours on {place}, "
-        f"{os.environ.get('WORLD_SIZE', '1')} processes, torch {torch.__version__}, robnet_zoo {__version__}",
+        f"- {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}; {last['hours']:.2f} hours on "
+        f"{environment.device(device)}, {os.environ.get('WORLD_SIZE', '1')} processes, torch {torch.__version__}, "
+        f"robnet_zoo {__version__}",
     ]
-    if weights is not None:
-        lines.insert(5, f"- begun with the weights of {weights.name} (sha256 `{sha256(weights)[:12]}`)")
     if "clean" in chosen:
         lines.append(
             f"- {validated} held-out images after epoch {chosen['epoch']:.0f}, whose weights these are: "

@@ -12,13 +12,15 @@ from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from robnet_zoo.architecture import Architecture, build
+from robnet_zoo.architecture import Architecture, beside, build
 from robnet_zoo.arithmetic import arithmetic
+from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.forms import layout, training_form
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.zoo import load_weights, read_weights
+from robnet_zoo.weights import WeightsError, entry_of, sha256
+from robnet_zoo.zoo import load_spec, load_weights, read_weights
 
 Row = dict[str, float]
 
@@ -83,10 +85,26 @@ def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: 
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
         network = build(spec).to(world.device)
     if weights is not None:
+        _check_origin(weights, spec)
         load_weights(network, read_weights(weights), source=weights, name=spec.name)
     if not isinstance(network, Network):  # whose own forms arrange their weights themselves
         network = network.to(memory_format=layout(network))
     return state_of(network, recipe, world)
+
+
+def _check_origin(weights: Path, spec: Architecture) -> None:
+    """Raise WeightsError for a damaged file, and for weights of other cells, which may have the same names and shapes.
+
+    As far as a manifest or the document of a training run beside the file tells.
+    """
+    entry = entry_of(weights)
+    if entry is not None and sha256(weights) != entry.sha256:
+        raise WeightsError(f"{weights}: expected sha256 {entry.sha256[:12]}: damaged; reinstall")
+    origin = beside(weights.parent) if entry is None else load_spec(entry.model)
+    if not (isinstance(origin, Genotype) and isinstance(spec, Genotype)):
+        return
+    if (origin.cells, origin.layout) != (spec.cells, spec.layout):
+        raise WeightsError(f"{weights}: expected weights of {spec.name}, got those of other cells ({origin.name})")
 
 
 def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:

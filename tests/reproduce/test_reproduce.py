@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from scipy import stats
 
 from robnet_zoo import data
@@ -28,7 +29,7 @@ from robnet_zoo.benchmarks.targets import Target
 from robnet_zoo.cli import main
 from robnet_zoo.documents import DocumentError
 from robnet_zoo.reproduce import order, work
-from robnet_zoo.reproduce.drawings import against_steps
+from robnet_zoo.reproduce.drawings import against_parameters, against_steps
 from robnet_zoo.reproduce.plan import Part, Plan, Row, load_plan, plan_names
 from robnet_zoo.reproduce.report import write
 from robnet_zoo.reproduce.result import Outcomes, Reproduced
@@ -232,6 +233,17 @@ def test_a_source_is_attacked_once_for_all_networks_that_judge(
     assert [(model.seed, model.label, model.source) for model in part.models] == [
         (seed, label, source) for seed in (0, 1) for label in labels for source in labels
     ]
+
+
+def test_a_measurement_waits_while_another_process_has_any_of_its_documents(finished: tuple[Path, Reproduced]) -> None:
+    folder, _ = finished
+    plan, scale = tiny_plan(protocol="table8", sources="all"), TINY.model_copy(update={"eps": "1"})
+    measuring = Reproduction(plan, [DIGITS], folder, scale=scale, seeds=(0, 1)).measurings[0]
+    for path in measuring.paths:
+        with FileLock(path.with_name(f".{path.name}.job")), work._claimed(measuring) as mine:
+            assert not mine
+    with work._claimed(measuring) as mine:
+        assert mine
 
 
 def test_a_transfer_goes_on_without_the_trainings_that_cannot(finished: tuple[Path, Reproduced]) -> None:
@@ -456,6 +468,13 @@ def test_figures_are_drawn_with_a_point_a_row_and_what_was_measured_beneath(
         (said,) = re.findall(rf"<title>{label}, ([\d,]+) parameters: ([\d.]+) %", drawing)
         assert said == (f"{models[0].parameters:,}", f"{100 * right:.1f}")
     assert "against steps" not in text
+
+
+def test_a_model_whose_parameters_are_not_known_has_no_point(finished: tuple[Path, Reproduced]) -> None:
+    part = finished[1].parts[0]
+    foreign = part.models[0].model_copy(update={"label": "foreign.onnx", "parameters": 0})
+    (chart,) = against_parameters(part.model_copy(update={"models": (*part.models, foreign)}), "pgd100", note="")
+    assert [row.cells[0].text for row in chart.table.rows] == ["ResNet-18", "RobNet-free"]
 
 
 @pytest.mark.parametrize(("step", "lines"), [("2/255", 2), ("1/255", 0)])

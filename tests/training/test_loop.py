@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from filelock import FileLock
 from PIL import Image
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robnet_zoo import data, training
+from robnet_zoo.compiler import compile
 from robnet_zoo.data import DataError
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
@@ -28,6 +30,7 @@ from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Sched
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.weights import WeightsError, sha256
+from robnet_zoo.zoo import load_spec
 
 
 def changed(recipe: Recipe, **changes) -> Recipe:
@@ -215,10 +218,7 @@ def test_a_run_begins_with_the_weights_that_it_is_given_and_says_so(tiny, images
     second = training.train(tiny, images, still, tmp_path / "second", weights=file, progress=False)
     for name, parameter in first.named_parameters():
         torch.testing.assert_close(dict(second.named_parameters())[name], parameter, rtol=1e-5, atol=1e-6)
-    assert (
-        f"begun with the weights of model.safetensors (sha256 `{sha256(file)[:12]}`)"
-        in (tmp_path / "second/README.md").read_text()
-    )
+    assert f"begun with model.safetensors (sha256 `{sha256(file)[:12]}`)" in (tmp_path / "second/README.md").read_text()
     with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
         training.train(tiny, images, still, tmp_path / "second", progress=False)
 
@@ -229,6 +229,13 @@ def test_weights_that_do_not_fit_or_are_not_there_are_refused(tiny, images, reci
     with pytest.raises(WeightsError, match="expected weights of tiny, got"):
         training.train(tiny, images, recipe, tmp_path, weights="robnet_micro.cifar10", progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_other_cells_are_refused_even_if_their_names_and_shapes_are_the_same(tiny, images, recipe, tmp_path):
+    safetensors.torch.save_file(compile(tiny).state_dict(), tmp_path / "model.safetensors")
+    load_spec("robnet_micro").save(tmp_path / "spec.json")
+    with pytest.raises(WeightsError, match=r"expected weights of tiny, got those of other cells \(robnet_micro\)"):
+        training.train(tiny, images, recipe, tmp_path / "run", weights=tmp_path / "model.safetensors", progress=False)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
