@@ -19,6 +19,8 @@ from robnet_zoo.benchmarks.robustness import evaluate
 from robnet_zoo.benchmarks.targets import load_target
 from robnet_zoo.compiler import compile
 from robnet_zoo.documents import DocumentError
+from robnet_zoo.reproduce.report import write
+from robnet_zoo.reproduce.scale import load_scale
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.report import html
 from robnet_zoo.search.selection import picks
@@ -169,6 +171,20 @@ def test_the_report_of_the_search_is_current_but_for_its_pictures():
         re.sub(r"<svg.*?</svg>", "<svg>", text, flags=re.DOTALL) for text in (docs.SEARCH_REPORT.read_text(), page)
     )
     assert old == new, "run `make docs`"  # matplotlib's versions draw differently
+
+
+def test_the_committed_run_of_table_1_is_whole_and_its_report_current(tmp_path):
+    result = docs.table1()
+    assert result.complete
+    assert (result.scale, result.seeds) == (load_scale("small"), (0, 1, 2))
+    assert {row.label for row in result.plan.parts[0].rows} == {
+        "ResNet-18",
+        "DenseNet-121",
+        "RobNet-large",
+        "RobNet-free",
+    }
+    write(result, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == docs.TABLE1_REPORT.read_text(), "run `make docs`"
 
 
 def test_our_apgd_stands_beside_its_authors_on_three_models():
