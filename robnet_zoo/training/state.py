@@ -19,7 +19,7 @@ from robnet_zoo.network import Network
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.forms import layout, training_form
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.weights import WeightsError, entry_of, sha256
+from robnet_zoo.weights import WeightsError, check, entry_of
 from robnet_zoo.zoo import load_spec, load_weights, read_weights
 
 Row = dict[str, float]
@@ -98,9 +98,10 @@ def _check_origin(weights: Path, spec: Architecture) -> None:
     As far as a manifest or the document of a training run beside the file tells.
     """
     entry = entry_of(weights)
-    if entry is not None and sha256(weights) != entry.sha256:
-        raise WeightsError(f"{weights}: expected sha256 {entry.sha256[:12]}: damaged; reinstall")
-    origin = beside(weights.parent) if entry is None else load_spec(entry.model)
+    origin = beside(weights.parent)
+    if entry is not None:
+        origin = bundled = load_spec(entry.model)
+        check(entry, bundled, folder=weights.parent)
     if not (isinstance(origin, Genotype) and isinstance(spec, Genotype)):
         return
     if (origin.cells, origin.layout) != (spec.cells, spec.layout):
