@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
-from scipy.stats import binomtest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Interval = Annotated[tuple[Share, Share], Field(strict=False)]
@@ -14,7 +13,7 @@ Interval = Annotated[tuple[Share, Share], Field(strict=False)]
 
 def wilson(right: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a share of `right` in n (Wilson, 1927)."""
-    interval = binomtest(right, n).proportion_ci(confidence_level=confidence, method="wilson")
+    interval = _binomial(right, n).proportion_ci(confidence_level=confidence, method="wilson")
     return (float(interval.low), float(interval.high))
 
 
@@ -34,4 +33,11 @@ def compare(first: Sequence[int], second: Sequence[int]) -> Comparison:
     only_first = sum(a > b for a, b in zip(first, second, strict=True))
     only_second = sum(b > a for a, b in zip(first, second, strict=True))
     n = only_first + only_second
-    return Comparison(only_first, only_second, float(binomtest(only_first, n).pvalue) if n else 1.0)
+    return Comparison(only_first, only_second, float(_binomial(only_first, n).pvalue) if n else 1.0)
+
+
+def _binomial(right: int, n: int) -> Any:
+    """scipy's test of `right` in n; its import takes as long as torch's, so it is not made before it is due."""
+    from scipy.stats import binomtest
+
+    return binomtest(right, n)

@@ -97,7 +97,7 @@ class Document(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise DocumentError(map(_sentence, _problems(error)), source=source) from None
+            raise DocumentError(sentences(error), source=source) from None
 
     @classmethod
     def loads(cls, text: str | bytes, *, source: str = "") -> Self:
@@ -292,6 +292,11 @@ def _first(items: Iterable[Item]) -> Iterator[Item]:
 def _problems(error: ValidationError) -> list[Problem]:
     details = error.errors(include_url=False)
     return [(detail["loc"], _expectation(detail)) for detail in _first(details)]
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """What pydantic found, one line each, with its place and what was expected there."""
+    return [_sentence(problem) for problem in _problems(error)]
 
 
 def _sentence(problem: Problem) -> str:

@@ -45,6 +45,24 @@ def test_flags_of_a_part_that_may_be_none_leave_its_other_fields_as_they_are(tin
     assert guard == {"updates": 7, "images": 8, "steps": 10, "share": 0.25}
 
 
+@pytest.mark.parametrize(
+    ("flags", "sizes"),
+    [
+        (["--stages", "[]"], []),
+        (["--stages", '[{"size": 4, "epochs": 1}]'], [4]),
+        (["--stages", '{"size": 4, "epochs": 1}', "--stages", '{"size": 8, "epochs": 1}'], [4, 8]),
+    ],
+)
+def test_a_list_is_overridden_item_by_item_or_whole(tiny, tmp_path, spec_file, capsys, flags, sizes):
+    staged = {"name": "staged", "epochs": 2, "batch": 512, "attack": {"steps": 0}, "validation": 0}
+    (tmp_path / "staged.json").write_text(json.dumps(staged | {"stages": [{"size": 8, "epochs": 2}]}))
+    out = tmp_path / "run"
+    common = ["--data", "digits", "--output", str(out), "--recipe", str(tmp_path / "staged.json")]
+    run(capsys, "train", str(spec_file), *common, *flags)
+    stages = json.loads((out / "run.json").read_text())["recipe"]["stages"]
+    assert [stage["size"] for stage in stages] == sizes
+
+
 def test_list_names_every_spec_with_its_exact_size(capsys):
     rows = json.loads(run(capsys, "list", "--json"))
     assert [row["name"] for row in rows] == spec_names()
@@ -195,6 +213,14 @@ def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, officia
         (["train", "robnet_micro", "--data", "digits", "--output", "x", "--recipe", "micro_cifar"], "did you mean"),
         (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "0"], "epochs: expected"),
         (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "many"], "many"),
+        (
+            ["train", "robnet_micro", "--data", "digits", "--output", "x", "--stages", '{"size": 16}'],
+            "--stages[0].epochs: missing",
+        ),
+        (
+            ["train", "robnet_micro", "--data", "digits", "--output", "x", "--schedule.milestones", "[1, x]"],
+            "--schedule.milestones[0]: expected",
+        ),
         (["export", "robnet_micro.digits"], "output"),
         (["export", "robnet_micro.digits", "-o", "x.onnx", "--opset", "12"], "opset: expected at least 18, got 12"),
         (["export", "robnet_micro.digits", "-o", "x.onnx", "--precision", "int8"], "expected real images"),

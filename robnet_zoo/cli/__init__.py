@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
+from pydantic import ValidationError
 
 from robnet_zoo.cli.benchmark import benchmark, report, robustbench
 from robnet_zoo.cli.parameters import Json, Output, fail, merged, partial
 from robnet_zoo.cli.reproduce import reproduce
 from robnet_zoo.cli.search import search
 from robnet_zoo.converters.onnx_options import ExportOptions
-from robnet_zoo.documents import DocumentError, nearest
+from robnet_zoo.documents import DocumentError, nearest, sentences
 from robnet_zoo.genotype import Denoise, Genotype
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
@@ -397,6 +398,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
+        if isinstance(error.__cause__, ValidationError):  # flags that are no document
+            fail("; ".join(f"--{sentence}" for sentence in sentences(error.__cause__)))
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         print("robnet-zoo: interrupted; what was written down is kept, and the same command goes on", file=sys.stderr)

@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 from cyclopts import Parameter
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, BeforeValidator, create_model
 
 from robnet_zoo.documents import Document
 
@@ -30,8 +30,15 @@ def partial(model: type[BaseModel]) -> type[BaseModel]:
         if get_origin(kind) in (Union, UnionType) and len(get_args(kind)) == 2 and get_args(kind)[1] is type(None):
             kind = get_args(kind)[0]  # a part that may be none is overridden field by field too
         inner: Any = partial(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
+        if get_origin(kind) is tuple:
+            inner = Annotated[kind, BeforeValidator(_whole)]
         fields[name] = (Annotated[inner | None, Parameter(help=field.description)], None)
     return create_model(f"{model.__name__}Overrides", **fields)
+
+
+def _whole(given: Any) -> Any:
+    """What a flag gives for a list: its items, one each time, or all of them as one JSON array."""
+    return given[0] if isinstance(given, list | tuple) and len(given) == 1 and isinstance(given[0], list) else given
 
 
 def merged(document: Document, overrides: BaseModel | None) -> Any:

@@ -35,9 +35,9 @@ from robnet_zoo.reproduce.result import Measured, Outcomes, Reproduced, Trained
 from robnet_zoo.reproduce.scale import Scale
 from robnet_zoo.reproduce.speed import Speed, speed
 from robnet_zoo.training import Recipe, TrainingError, load_recipe, train
+from robnet_zoo.training.loop import CARD
 
 WAIT = 5.0  # seconds between looks at jobs that others have begun
-CARD = "README.md"  # the last thing that a training run writes
 
 
 class ReproduceError(RuntimeError):

@@ -15,19 +15,24 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
+from robnet_zoo import environment
 from robnet_zoo.architecture import Architecture, head, saved
 from robnet_zoo.data import DataError, Images, check_fits
 from robnet_zoo.documents import DocumentError, parse_json, read_bytes, write_atomically
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping, TrainingError
 from robnet_zoo.training.distributed import joined
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.training.records import Records, model_card
+from robnet_zoo.training.records import Records
 from robnet_zoo.training.state import initial_state
+from robnet_zoo.training.trained import Epoch, Origin, Trained, model_card
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
 from robnet_zoo.weights import WeightsError, find, sha256
 
-MODEL, BEST = "model.safetensors", "best.safetensors"
+MODEL = "model.safetensors"
+CHOSEN = "chosen.safetensors"  # what a run that is not over would give now
+TRAINED = "training.json"
+CARD = "README.md"  # the last thing that a run writes
 
 
 def train(
@@ -45,7 +50,8 @@ def train(
 
     images: the training images; the last tenth is held out and measured after every epoch (`Images.split`).
     output: a folder for `checkpoints/` (as `keeping` says, and after every epoch), `history.csv`, TensorBoard events,
-    and at the end `model.safetensors`, `curves.png` and the model card `README.md`. A run that was stopped at any
+    after every epoch `training.json` and `chosen.safetensors`, what the run would give then, and at the end
+    `model.safetensors`, `curves.png` and the model card `README.md`. A run that was stopped at any
     moment goes on from its last checkpoint when it is started again with the same arguments. Under torchrun, each
     process takes its part of every batch. Uses a GPU if there is one. weights: what to begin with instead of a random
     initialisation, a safetensors file or the name of bundled weights, such as robnet_micro.cifar10. paths: the
@@ -143,6 +149,8 @@ class Run:
         self.spec, self.updates, self.validation, self.folder = spec, updates, validation, folder
         self.checkpoints, self.weights = checkpoints, weights
         self.state, self.recipe, self.world = updates.state, updates.recipe, updates.world
+        record = folder / TRAINED
+        self.before = Trained.load(record) if record.is_file() else None  # of the parts of this run before this one
 
     def to_the_end(self, *, progress: bool) -> nn.Module:
         """Whatever is left of the run, from the newest checkpoint on."""
@@ -170,18 +178,12 @@ class Run:
                 self._end_of_epoch(records)
         world.wait()  # until the first has written what is selected
         network = self._selected()
+        world.wait()  # until all have read it
         if world.first:
             _save_weights(network, self.folder / MODEL)
-            card = model_card(
-                self.spec,
-                self.recipe,
-                self.updates.images,
-                state.history,
-                validated=len(self.validation),
-                device=world.device,
-                weights=self.weights,
-            )
-            records.finish(state, self.spec, card)
+            (self.folder / CHOSEN).unlink(missing_ok=True)
+            records.finish(state, self.spec.name)
+            write_atomically(self.folder / CARD, model_card(self._so_far(), self.spec).encode())
         world.wait()
         return network.eval()
 
@@ -206,20 +208,43 @@ class Run:
         if len(self.validation):
             row |= self._validated(state.given, self.validation, key="epoch")
         before = [old for old in state.history if old["size"] == self.updates.size]
-        if self.recipe.select == "best" and all(row["robust"] > old["robust"] for old in before) and self.world.first:
-            _save_weights(state.given, self.folder / BEST)
+        chosen = self.recipe.select == "last" or all(row["robust"] > old["robust"] for old in before)
+        if chosen and self.world.first:
+            _save_weights(state.given, self.folder / CHOSEN)
         state.seconds += time.perf_counter() - started
         state.history.append(row | {"hours": state.seconds / 3600})
         state.next_epoch()
         if self.world.first:
             records.epoch(state)
+            self._so_far().save(self.folder / TRAINED)
         self._save()
+
+    def _so_far(self) -> Trained:
+        """What the run has come to."""
+        if self.before is not None and len(self.before.epochs) == len(self.state.history):
+            return self.before  # nothing was left to do here
+        images, world = self.updates.images, self.world
+        here = f"{environment.device(world.device)}, {world.size} process{'es' if world.size > 1 else ''}"
+        return Trained(
+            architecture=self.spec.name,
+            spec_hash=self.spec.hash,
+            recipe=self.recipe,
+            data=images.name,
+            data_sha256=images.sha256,
+            images=len(images),
+            held_out=len(self.validation),
+            begun_with=None if self.weights is None else Origin(name=self.weights.name, sha256=sha256(self.weights)),
+            epochs=tuple(map(Epoch.parse, self.state.history)),
+            devices=tuple(dict.fromkeys([*(self.before.devices if self.before else ()), here])),
+            software=environment.software(),
+        )
 
     def _selected(self) -> nn.Module:
         """The network with the weights that the recipe wants of the run."""
         network = self.state.given
         if self.recipe.select == "best":
-            network.load_state_dict(safetensors.torch.load_file(self.folder / BEST))
+            chosen = self.folder / CHOSEN
+            network.load_state_dict(safetensors.torch.load_file(chosen if chosen.exists() else self.folder / MODEL))
         return network
 
     def _save(self) -> None:

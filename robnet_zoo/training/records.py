@@ -1,26 +1,18 @@
-"""What a run shows of itself: a live line, a CSV, TensorBoard events, and at the end curves and a model card."""
+"""What a run shows of itself: a live line, a CSV, TensorBoard events, and at the end its curves."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import torch
-
-from robnet_zoo import environment
-from robnet_zoo.architecture import Architecture, costs, document_name
-from robnet_zoo.data import Images
 from robnet_zoo.documents import write_atomically
 from robnet_zoo.progress import bar as progress_bar
-from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
+from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import Row, State
-from robnet_zoo.version import __version__
-from robnet_zoo.weights import sha256
 
 EVENTS_EVERY = 20  # steps, between TensorBoard's points of the loss
 COLUMNS = ("epoch", "size", "loss", "clean", "robust", "hours")
@@ -81,10 +73,9 @@ class Records:
                 self.events.add_scalar(f"epoch/{name}", value, state.updates)
         self.events.flush()
 
-    def finish(self, state: State, spec: Architecture, card: str) -> None:
-        """The run is over: draw its curves and write its model card."""
-        draw_curves(state.history, self.folder / "curves.png", title=f"{spec.name}, {self.recipe.name}")
-        write_atomically(self.folder / "README.md", card.encode())
+    def finish(self, state: State, name: str) -> None:
+        """The run of an architecture of this name is over: draw its curves."""
+        draw_curves(state.history, self.folder / "curves.png", title=f"{name}, {self.recipe.name}")
 
 
 def _duration(seconds: float) -> str:
@@ -124,56 +115,3 @@ def draw_curves(history: list[Row], path: Path, *, title: str) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_atomically(path, picture.getvalue())
-
-
-def model_card(
-    spec: Architecture,
-    recipe: Recipe,
-    training: Images,
-    history: list[Row],
-    *,
-    validated: int,
-    device: torch.device,
-    weights: Path | None,
-) -> str:
-    """What was trained, on what, how, for how long, and what the held-out images say, in Markdown.
-
-    validated: how many images were held out to be measured. weights: the file that the run began with, if it did.
-    """
-    last, cost = history[-1], costs(spec)
-    chosen = last
-    if recipe.select == "best":
-        chosen = max((row for row in history if row["size"] == last["size"]), key=lambda row: row["robust"])
-    bundled = recipe.name in recipe_names() and load_recipe(recipe.name) == recipe
-    lines = [
-        f"# {spec.name}, trained by the recipe `{recipe.name}`" + ("" if bundled else " as `recipe.json` has it"),
-        "",
-        recipe.description if bundled else "The recipe is none of those that the package brings.",
-        "",
-        f"- architecture: `{spec.name}`, hash `{spec.hash[:12]}`, {cost.parameters:,} parameters, "
-        f"{cost.multiply_adds / 1e6:,.1f} M multiply-adds an image",
-        *([] if weights is None else [f"- begun with {weights.name} (sha256 `{sha256(weights)[:12]}`)"]),
-        f"- trained on: the first {len(training):,} images of {training.name} (sha256 `{training.sha256[:12]}`); the "
-        "tenth after them was held out",
-        f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, {recipe.attack.steps} steps of "
-        f"{recipe.attack.step}",
-        f"- {recipe.epochs} epochs, batch {recipe.batch}, seed {recipe.seed}; {last['hours']:.2f} hours on "
-        f"{environment.device(device)}, {os.environ.get('WORLD_SIZE', '1')} processes, torch {torch.__version__}, "
-        f"robnet_zoo {__version__}",
-    ]
-    if "clean" in chosen:
-        lines.append(
-            f"- {validated} held-out images after epoch {chosen['epoch']:.0f}, whose weights these are: "
-            f"{chosen['clean']:.1%} clean, {chosen['robust']:.1%} under PGD-10 at {recipe.attack.eps}"
-        )
-    lines += [
-        "",
-        "Held-out images are for choosing, not for reporting: measure test images with",
-        "`robnet-zoo benchmark THIS_FOLDER --data TEST_IMAGES --protocol table1`.",
-        "",
-        "![curves](curves.png)",
-        "",
-        f"The recipe in full is `recipe.json`, the architecture `{document_name(spec)}`, every epoch a line of",
-        "`history.csv`.",
-    ]
-    return "\n".join(lines) + "\n"

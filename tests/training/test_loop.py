@@ -29,6 +29,7 @@ from robnet_zoo.network import Network
 from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, TrainingError, loop, records
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
+from robnet_zoo.training.trained import Trained
 from robnet_zoo.weights import WeightsError, sha256
 from robnet_zoo.zoo import load_spec
 
@@ -128,6 +129,31 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
         for name in "ab"
     ]
     assert without_times[0] == without_times[1]
+
+
+def test_a_run_that_is_not_over_tells_what_it_has_come_to(tiny, images, recipe, tmp_path, monkeypatch):
+    recipe, real, steps = changed(recipe, ema=0.9), training.updates.Updates._step, []
+
+    def stop(*arguments):
+        steps.append(1)
+        if len(steps) == 5:  # in the second of three epochs
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training.updates.Updates, "_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tiny, images, recipe, tmp_path, progress=False)
+    averaged, chosen = last_state(tmp_path)["average"], load_file(tmp_path / "chosen.safetensors")
+    assert all(torch.equal(value, averaged[key]) for key, value in chosen.items())
+    so_far = Trained.load(tmp_path / "training.json")
+    assert (so_far.spec_hash, so_far.recipe, so_far.over) == (tiny.hash, recipe, False)
+    assert (so_far.images, so_far.held_out) == (108, recipe.validation)
+    assert [str(row.clean) for row in so_far.epochs] == [row["clean"] for row in history(tmp_path)]
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    whole = Trained.load(tmp_path / "training.json")
+    assert whole.over
+    assert whole.epochs[0] == so_far.epochs[0]
+    assert not (tmp_path / "chosen.safetensors").exists()
 
 
 def test_averaged_weights_are_what_a_run_with_averaging_gives(tiny, images, recipe, tmp_path):
