@@ -10,6 +10,8 @@ from types import MappingProxyType
 
 from robnet_zoo import weights
 from robnet_zoo.benchmarks import attack_speed, onnx_speed, search_speed, speed, training_speed
+from robnet_zoo.benchmarks.bundle import training_runs
+from robnet_zoo.benchmarks.report.card import card
 from robnet_zoo.benchmarks.report.entries import read
 from robnet_zoo.benchmarks.report.plain import table_lines
 from robnet_zoo.benchmarks.report.precisions import precisions as precision_tables
@@ -25,6 +27,7 @@ from robnet_zoo.search.report.judged import judged_row
 from robnet_zoo.search.report.scale import scale
 from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.selection import picks
+from robnet_zoo.training.trained import Trained
 from robnet_zoo.zoo import load_spec, spec_names
 
 OURS = ("apgd_ce", "apgd_dlr_t")
@@ -147,6 +150,18 @@ def onnx_speeds() -> str:
     return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(RESULTS / "onnx_speed.json"))
 
 
+def model_cards(folder: Path = weights.FOLDER, results: Path = RESULTS) -> dict[Path, str]:
+    """The cards of the weights of a folder whose training left a document, by their files."""
+    cards = {}
+    for entry in weights.manifest(folder).entries:
+        name, runs = f"{entry.model}.{entry.tag}", training_runs(entry.model, entry.tag, results=results)
+        if runs:
+            others = sorted(set(results.glob(f"{name}.*.json")) - set(runs))
+            measured = [Result.load(path) for path in (results / f"{name}.json", *others)]
+            cards[folder / f"{name}.md"] = card(entry, [Trained.load(path) for path in runs], measured)
+    return cards
+
+
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
     {
         README: (models, accuracies, speeds),
@@ -176,6 +191,9 @@ if __name__ == "__main__":
     for document in TABLES:
         write_atomically(document, filled(document).encode())
         print(f"{document.name} is current", file=sys.stderr)
+    for file, text in model_cards().items():
+        write_atomically(file, text.encode())
+        print(f"{file.name} is current", file=sys.stderr)
     found = searches()
     write_report(found, SEARCH_REPORT, picks=[picked for result in found for picked in picks(result)])
     print(f"{SEARCH_REPORT.name} is current", file=sys.stderr)

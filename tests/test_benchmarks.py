@@ -3,8 +3,10 @@
 import builtins
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -24,6 +26,7 @@ from robnet_zoo.reproduce.scale import load_scale
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.report import html
 from robnet_zoo.search.selection import picks
+from robnet_zoo.training import Attack, Recipe, train
 from robnet_zoo.weights import weights_sha256
 from robnet_zoo.zoo import SPECS, load_model, load_spec, spec_names
 
@@ -145,6 +148,48 @@ def test_the_clean_figure_of_the_cifar_weights_is_reproduced():
 @pytest.mark.parametrize("document", docs.TABLES, ids=lambda path: path.name)
 def test_the_tables_of_the_documentation_are_current(document):
     assert docs.filled(document) == document.read_text(), "run `make docs`"
+
+
+def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(tmp_path):
+    (digits, tests), folder, results = data.digits(), tmp_path / "weights", tmp_path / "results"
+    images = replace(digits[:200], name="digits instead of CIFAR-10")
+    np.savez(
+        tmp_path / "cifar10.npz", images=tests.pixels[:40].permute(0, 2, 3, 1).numpy(), labels=tests.labels[:40].numpy()
+    )
+    folder.mkdir(), results.mkdir()
+    weights.Manifest().save(folder / weights.MANIFEST)
+    recipe = Recipe(name="short", epochs=2, batch=60, attack=Attack(steps=0), validation=10, ema=0.5)
+    spec = load_spec("robnet_micro")
+
+    def bundled(run, origin=None):
+        train(spec, images, recipe, tmp_path / run, weights=origin, progress=False)
+        bundle.bundle(
+            spec.name, "short", run=tmp_path / run, images=str(tmp_path / "cifar10.npz"), folder=folder, results=results
+        )
+        ((path, text),) = docs.model_cards(folder, results).items()
+        assert path == folder / "robnet_micro.short.md"
+        return text
+
+    file = folder / "robnet_micro.short.safetensors"
+    text = bundled("first")
+    (entry,) = weights.manifest(folder).entries
+    assert entry.sha256 == weights.sha256(file)
+    assert "the first 180 images of digits instead of CIFAR-10" in text
+    result = Result.load(results / "robnet_micro.short.json")
+    assert f"| {100 * result.accuracy('pgd20'):.1f} (" in text
+    assert text.count("Recipe `short`") == 1
+    text = bundled("second", file)
+    assert text.count("Recipe `short`") == 2
+    assert f"begun with {file.name} (sha256 `{entry.sha256[:12]}`)" in text
+    text = bundled("third")  # begins anew
+    assert text.count("Recipe `short`") == 1
+
+
+def test_the_model_cards_of_bundled_weights_are_current():
+    cards = docs.model_cards()
+    assert set(cards) == set(weights.FOLDER.glob("*.md"))
+    for path, text in cards.items():
+        assert path.read_text() == text, "run `make docs`"
 
 
 def test_the_committed_search_has_the_candidates_that_it_asked_for():

@@ -1,0 +1,68 @@
+"""The model card of bundled weights: how they were trained, and what was measured, beside the paper's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robnet_zoo import weights
+from robnet_zoo.benchmarks.report.entries import read
+from robnet_zoo.benchmarks.report.plain import table_lines
+from robnet_zoo.benchmarks.report.tables import beside_the_paper, summary
+from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.training.trained import Trained, facts
+from robnet_zoo.zoo import load_spec
+
+
+def card(entry: weights.Entry, runs: Sequence[Trained], results: Sequence[Result]) -> str:
+    """The card in Markdown.
+
+    runs: what trained these weights, one run after the other, each from the weights of the one before. results: what
+    was measured of them.
+    """
+    spec, last = load_spec(entry.model), runs[-1]
+    hours = sum(run.epochs[-1].hours for run in runs)
+    lines = [
+        f"# {entry.model}.{entry.tag}",
+        "",
+        f'    timm.create_model("{entry.model}.{entry.tag}", pretrained=True)',
+        "",
+        f"Adversarially trained weights of {entry.model}, in {hours:.1f} hours. "
+        + ("" if last.over else "**A milestone: the training that they come from is not over.** ")
+        + "The paper's authors trained on 32 GPUs, for longer, with more attack steps: their figures are not these.",
+        "",
+        "## Training",
+        "",
+    ]
+    for run in runs:
+        described = f": {run.recipe.description}" if run.recipe.description else ""
+        lines += [f"Recipe `{run.recipe.name}`{described}.", "", *facts(run, spec), "", *epochs(run), ""]
+    entries = read(results)
+    lines += [
+        "## Test images",
+        "",
+        "No training saw them, and nothing was chosen by them.",
+        "",
+        *(line for table in (summary(entries), *beside_the_paper(entries)) for line in table_lines(table)),
+    ]
+    for result in results:
+        protocol = result.protocol
+        lines.append(
+            f"- protocol `{protocol.name}`: the first {result.data.n:,} images of {result.data.name} (sha256 "
+            f"`{result.data.sha256[:12]}`), seed {protocol.seed}, on {result.device}, torch {result.software['torch']}"
+        )
+        lines += [f"    - alarm: {alarm.text}" for alarm in result.alarms]
+    lines += [
+        "",
+        "White-box accuracies are upper bounds: a stronger attack may find more. The documents, with every image's",
+        "outcome, are in `benchmarks/results`.",
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def epochs(run: Trained) -> list[str]:
+    """A line an epoch, as a table: what it saw, and what the network did on held-out images then."""
+    lines = ["| epoch | pixels a side | loss | clean | PGD-10 | hours so far |", "|---:|---:|---:|---:|---:|---:|"]
+    for row in run.epochs:
+        shares = " | ".join("–" if share is None else f"{share:.1%}" for share in (row.clean, row.robust))
+        lines.append(f"| {row.epoch} | {row.size} | {row.loss:.3f} | {shares} | {row.hours:.2f} |")
+    return lines
