@@ -133,8 +133,22 @@ def test_a_folder_with_pictures_of_two_sizes_is_refused(tmp_path):
     for name, size in (("a", 4), ("b", 5)):
         (tmp_path / name).mkdir()
         Image.new("RGB", (size, 4)).save(tmp_path / name / "x.png")
-    with pytest.raises(DataError, match=r"x\.png: expected .* pixels as in the first"):
+    with pytest.raises(DataError, match=r"x\.png: expected .* pixels as in the first.*say pictures-SIDE:"):
         data.load(tmp_path)
+
+
+def test_pictures_of_any_sizes_are_read_at_the_size_that_is_asked_for(tmp_path):
+    for name, size in (("a", (40, 90)), ("b", (30, 20))):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", size, (0, 255 if name == "b" else 0, 0)).save(tmp_path / name / "x.png")
+    images = data.load(f"pictures-16:{tmp_path}", train=True)
+    assert (len(images), images.shape, images.classes) == (2, (3, 16, 16), ("a", "b"))
+    pixels, labels = images.batch(torch.arange(2))
+    assert pixels[:, 1].mean((1, 2)).tolist() == labels.tolist()
+    with pytest.raises(DataError, match=r"pictures-0:.*expected at least 1 pixel a side"):
+        data.load(f"pictures-0:{tmp_path}")
+    with pytest.raises(DataError, match="nowhere: expected a folder of pictures for each class"):
+        data.load("pictures-16:nowhere")
 
 
 @pytest.mark.parametrize("n", [0, 21])

@@ -197,7 +197,7 @@ def train(
     architecture
         A bundled name or the path of a spec, or a model of timm, such as resnet18_cifar.
     data
-        Training images: an .npz, a folder of class folders, cifar10-train:FOLDER, or `digits`.
+        Training images: an .npz, a folder of class folders, pictures-64:FOLDER, cifar10-train:FOLDER, or `digits`.
     output
         A folder for checkpoints, history and weights.
     recipe

@@ -47,7 +47,7 @@ def measure(
         A timm name (robnet_micro.cifar10, resnet18), a folder that training left, an .onnx file, or with --weights the
         path of a spec. Several are measured one after the other, or in a transfer against each other.
     data
-        An .npz, a folder of class folders, cifar10-test:FOLDER, or `digits`.
+        An .npz, a folder of class folders, pictures-64:FOLDER, cifar10-test:FOLDER, or `digits`.
     protocol
         A bundled protocol (quick, white_box, table1, table2, table6, table8, figure10, full, square, apgd, autoattack),
         or the path of one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from robnet_zoo.data.images import Images
 from robnet_zoo.data.pictures import DataError, PictureFiles, decode
 
 IMAGENET_SIDE = 224
+SIZED = re.compile(r"pictures-(\d{1,5})")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
 
 
@@ -28,7 +30,8 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
     """Labelled images, the first n of them if n is given.
 
     source: an .npz with `images` (N, H, W, C) uint8 and `labels` (N,) integers; a folder with a subfolder of pictures
-    for each class, which is read in a fixed random order; a known data set and its folder, such as
+    for each class, which is read in a fixed random order; `pictures-SIDE:FOLDER`, such a folder with pictures of any
+    sizes, decoded at SIDE pixels a side when they are wanted (`PictureFiles`); a known data set and its folder, such as
     `cifar10-test:FOLDER` (`data_sets()` lists them; torchvision downloads CIFAR and SVHN if they are not there yet);
     `digits`, whose training scans `train` asks for instead of the test ones. With `train`, the test part of a known
     data set is refused. Raises DataError.
@@ -41,12 +44,15 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
         if train and not kind.endswith("-train"):
             raise DataError(f"{name}: expected images to train on, {kind.rpartition('-')[0]}-train:..., got others")
         images = SETS[kind](Path(folder or "data"))
+    elif (sized := SIZED.fullmatch(kind)) and folder:
+        images = _any_sizes(Path(folder), int(sized[1]))
     elif os.path.isdir(name):
         images = _folder(Path(name))
     elif os.path.isfile(name):
         images = _npz(Path(name))
     else:
-        expected = f"an .npz file, a folder of class folders, or one of {', '.join((*SETS, 'digits'))}"
+        expected = "an .npz file, a folder of class folders, pictures-SIDE: and such a folder, or one of "
+        expected += ", ".join((*SETS, "digits"))
         raise DataError(f"{name}: expected {expected}, found nothing there")
     if n is not None and not 0 < n <= len(images):
         raise DataError(f"{name}: expected n from 1 to {len(images)}, got {n}")
@@ -101,8 +107,17 @@ def _folder(path: Path) -> Images:
         pictures.append(np.asarray(decode(path / file)))
         if pictures[-1].shape != pictures[0].shape:
             first, this = pictures[0].shape[:2], pictures[-1].shape[:2]
-            raise DataError(f"{path / file}: expected {first} pixels as in the first picture, got {this}")
+            advice = f"to have all at one size, say pictures-SIDE:{path}"
+            raise DataError(f"{path / file}: expected {first} pixels as in the first picture, got {this}; {advice}")
     return _in_memory(np.stack(pictures).transpose(0, 3, 1, 2), labels, path.name, classes)
+
+
+def _any_sizes(path: Path, side: int) -> Images:
+    if side < 1:
+        raise DataError(f"pictures-{side}:{path}: expected at least 1 pixel a side")
+    files, labels, classes = _listed(path)
+    name = f"{path.name}, {side} pixels a side"
+    return Images(PictureFiles(path, tuple(files), side), torch.from_numpy(labels).long(), name, classes)
 
 
 def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tuple[str, ...]]:

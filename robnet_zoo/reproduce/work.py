@@ -83,7 +83,7 @@ class Run:
         """How long the rest of it takes, from its newest checkpoint on."""
         recipe, native, images = self.recipe, self.images.shape[-1], len(self.images.split()[0])
         updates = max((int(path.stem) for path in (self.folder / "checkpoints").glob("*.pt")), default=0)
-        an_epoch = images // recipe.batch * (recipe.attack.steps if recipe.attack.kind == "free" else 1)
+        an_epoch = images // recipe.batch * recipe.updates_a_batch
         over = recipe.done(min(updates / an_epoch, recipe.epochs), native)
         return (1 - over) * of.train(recipe, images, native)
 

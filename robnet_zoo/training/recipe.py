@@ -183,6 +183,11 @@ class Recipe(Document):
             raise problems_error(problems)
         return self
 
+    @property
+    def updates_a_batch(self) -> int:
+        """How often the weights are updated on each batch."""
+        return self.attack.steps if self.attack.kind == "free" else 1
+
     def size_at(self, epoch: int, native: int) -> int:
         """Pixels a side of the images in an epoch, counted from 1."""
         for stage in self.stages:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.compiler import for_training, subnetwork
-from robnet_zoo.data import Images
+from robnet_zoo.data import Images, PictureFiles
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
+from robnet_zoo.training.ahead import Ahead
 from robnet_zoo.training.augmentation import augmented, resize
 from robnet_zoo.training.checkpoints import TrainingError
 from robnet_zoo.training.distributed import World
@@ -60,13 +61,22 @@ class Updates:
         state, recipe = self.state, self.recipe
         draw = torch.Generator().manual_seed(recipe.seed * 100_003 + state.epoch)
         order = torch.randperm(len(self.images), generator=draw)
-        while state.step < self.steps:
-            batch = order[state.step * recipe.batch : (state.step + 1) * recipe.batch]
-            loss = self._step(batch[self.world.share(recipe.batch)])
-            if not math.isfinite(loss):
-                raise TrainingError(f"epoch {state.epoch}, step {state.step}: expected a finite loss, got {loss}")
-            state.step, state.loss = state.step + 1, state.loss + loss
-            yield loss
+        own = [batch[self.world.share(recipe.batch)] for batch in order.split(recipe.batch)[: self.steps]]
+        with Ahead(self._drawn_images, ahead=isinstance(self.images.pixels, PictureFiles)) as drawn:
+            while state.step < self.steps:
+                images, labels = drawn.get(own[state.step], state.updates)
+                if state.step + 1 < self.steps:
+                    drawn.begin(own[state.step + 1], state.updates + recipe.updates_a_batch)
+                loss = self._step(images, labels)
+                if not math.isfinite(loss):
+                    raise TrainingError(f"epoch {state.epoch}, step {state.step}: expected a finite loss, got {loss}")
+                state.step, state.loss = state.step + 1, state.loss + loss
+                yield loss
+
+    def _drawn_images(self, indices: Tensor, update: int) -> tuple[Tensor, Tensor]:
+        """Some images as they are before an update, changed at random, at their own size, and their labels."""
+        draw = generator(self.recipe.seed, update, self.world.rank, "images")
+        return augmented(self.images, indices, self.recipe.augmentation, draw)
 
     @property
     def size(self) -> int:
@@ -83,8 +93,8 @@ class Updates:
         """The share of the run's work that is over."""
         return self.recipe.done(self.over, self.native)
 
-    def _step(self, indices: Tensor) -> float:
-        """Train on some images; returns the loss, which is the mean over all processes.
+    def _step(self, images: Tensor, labels: Tensor) -> float:
+        """Train on some images, (N, C, H, W), and their labels, (N,); returns the mean loss over all processes.
 
         Batch norms see the images of their own process; their running statistics are averaged after each update.
         """
@@ -92,8 +102,6 @@ class Updates:
         for group in state.optimizer.param_groups:
             group["lr"] = recipe.lr_at(self.over, self.native)
         strength = recipe.strength(self.over, self.native)
-        draw = generator(recipe.seed, state.updates, world.rank, "images")
-        images, labels = augmented(self.images, indices, recipe.augmentation, draw)
         images, labels = resize(images.to(world.device), self.size), labels.to(world.device)
         attack = rescue(recipe) if state.rescued else recipe.attack
         if attack.kind == "free":

@@ -26,7 +26,19 @@ from robnet_zoo.compiler import compile
 from robnet_zoo.data import DataError
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
-from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, TrainingError, loop, records
+from robnet_zoo.training import (
+    Attack,
+    Guard,
+    Keeping,
+    Objective,
+    Recipe,
+    Schedule,
+    Stage,
+    TrainingError,
+    ahead,
+    loop,
+    records,
+)
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.training.trained import Trained
@@ -337,6 +349,20 @@ def large(tiny):
     """`tiny` for pictures of 224x224."""
     network = tiny.network.model_copy(update={"input_size": (3, 224, 224), "num_classes": 2})
     return tiny.model_copy(update={"network": network})
+
+
+@pytest.mark.parametrize("kind", ["pgd", "free"])
+def test_picture_files_are_decoded_ahead_without_changing_the_weights(
+    large, recipe, imagenet, tmp_path, monkeypatch, kind
+):
+    recipe = changed(recipe, batch=6, epochs=1, attack=Attack(kind=kind, steps=2), validation=0)
+    pictures, real, begun = data.load(f"imagenet-train:{imagenet}", train=True), ahead.Ahead.begin, []
+    monkeypatch.setattr(ahead.Ahead, "begin", lambda self, *batch: (begun.append(batch[1]), real(self, *batch)))
+    first = training.train(large, pictures, recipe, tmp_path / "a", progress=False)
+    assert begun == [2 if kind == "free" else 1, 4 if kind == "free" else 2]  # updates before batches 2 and 3
+    monkeypatch.setattr(ahead.Ahead, "begin", lambda *_: None)
+    second = training.train(large, pictures, recipe, tmp_path / "b", progress=False)
+    assert_same_weights(first, second)
 
 
 def test_data_that_vanishes_is_one_line_and_the_run_goes_on_when_it_is_back(large, recipe, imagenet, tmp_path):
