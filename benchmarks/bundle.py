@@ -2,7 +2,8 @@
 
 For whoever releases weights. What was measured goes to `results/MODEL.TAG.json`, what trained them to
 `results/MODEL.TAG.training.json` (and `training.2.json`, if a second run began with the weights of the first), the
-weights and their manifest entry to `robnet_zoo/weights`; `python -m robnet_zoo.docs` then writes their model card.
+weights and their manifest entry to `robnet_zoo/weights`. `python -m robnet_zoo.docs` then writes their model card, of
+these documents and of all others that are called `results/MODEL.TAG.*.json`, such as `MODEL.TAG.autoattack.json`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from robnet_zoo.benchmarks.result import RESULTS
 from robnet_zoo.benchmarks.robustness import evaluate
 from robnet_zoo.benchmarks.targets import load_target
 from robnet_zoo.documents import write_atomically
-from robnet_zoo.training.loop import CHOSEN, MODEL, TRAINED
-from robnet_zoo.training.trained import Trained
+from robnet_zoo.training.loop import CHOSEN, MODEL, RESULT
+from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import load_spec, read_weights
+
+STATED = {"fgsm", "pgd20"}  # accuracies that the manifest has, besides the clean one
 
 
 def bundle(
@@ -61,22 +64,30 @@ def bundle(
     results
         The folder of the documents.
     """
-    spec, trained = load_spec(model), Trained.load(run / TRAINED)
-    given, source = run / (MODEL if trained.over else CHOSEN), run / "bundled.safetensors"
-    write_atomically(source, safetensors.torch.save(stored(read_weights(given), half=half)))
-    tests = data.load(images)
-    measured_by = load_protocol(protocol).model_copy(update={"eps": eps})
+    run_result, measured_by = TrainingResult.load(run / RESULT), load_protocol(protocol).model_copy(update={"eps": eps})
+    missing = STATED - {attack.title for attack in measured_by.attacks}
+    if missing:
+        raise ValueError(f"{protocol}: expected a protocol with {' and '.join(sorted(missing))}")
+    entries = {(entry.model, entry.tag): entry for entry in weights.manifest(folder).entries}
+    before = entries.get((model, tag))
+    origin = run_result.begun_with
+    if not run_result.over and before is not None and origin is not None and origin.sha256 == before.sha256:
+        raise ValueError(
+            f"{run}: expected a run that is over, as it could not go on without the weights to be replaced"
+        )
+    source = run / "bundled.safetensors"
+    write_atomically(source, safetensors.torch.save(stored(_given(run, run_result), half=half)))
     target = load_target(model, weights=source)
     named = replace(target, identity=target.identity.model_copy(update={"name": f"{model}.{tag}"}))
-    result = evaluate(named, tests, measured_by)
+    result = evaluate(named, data.load(images), measured_by)
     result = result.model_copy(update={"examples": ()})  # no picture of a data set goes into the package
     entry = weights.Entry(
         model=model,
         tag=tag,
         file=f"{model}.{tag}.safetensors",
         sha256=weights.sha256(source),
-        spec_hash=spec.hash,
-        recipe=trained.recipe.name,
+        spec_hash=load_spec(model).hash,
+        recipe=run_result.recipe.name,
         measured=weights.Measured(
             data=result.data.name,
             data_sha256=result.data.sha256,
@@ -89,18 +100,36 @@ def bundle(
             device=result.device,
         ),
     )
-    known = weights.manifest(folder).entries
-    before = next((other for other in known if (other.model, other.tag) == (model, tag)), None)
-    runs = training_runs(model, tag, results=results)
-    if before is None or trained.begun_with is None or trained.begun_with.sha256 != before.sha256:
-        for path in runs:
-            path.unlink()
-        runs = []
-    trained.save(results / f"{model}.{tag}.{_numbered(len(runs) + 1)}.json")
+    _keep(run_result, model, tag, before, results)
     result.save(results / f"{model}.{tag}.json")
     write_atomically(folder / entry.file, source.read_bytes())
-    entries = sorted([entry, *(other for other in known if other is not before)], key=lambda one: (one.model, one.tag))
-    weights.Manifest(entries=tuple(entries)).save(folder / weights.MANIFEST)
+    entries[model, tag] = entry
+    weights.Manifest(entries=tuple(entries[name] for name in sorted(entries))).save(folder / weights.MANIFEST)
+
+
+def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
+    """The weights that a run gives, or would give now. Raises ValueError if its document is not of them."""
+    path = run / CHOSEN if (run / CHOSEN).exists() else run / MODEL
+    if weights.sha256(path) != result.weights_sha256:
+        raise ValueError(f"{path}: expected the weights that {RESULT} tells of; start the run again, to its next epoch")
+    return read_weights(path)
+
+
+def _keep(run: TrainingResult, model: str, tag: str, before: weights.Entry | None, results: Path) -> None:
+    """Write down what trained the weights, behind the runs that it goes on from, and delete what did not."""
+    paths = training_runs(model, tag, results=results)
+    runs = [TrainingResult.load(path) for path in paths]
+    known = next((place for place, other in enumerate(runs) if other.is_of(run)), None)
+    origin = run.begun_with
+    if known is not None:  # an earlier milestone of this run
+        place = known
+    elif origin and runs and origin.sha256 in (runs[-1].weights_sha256, before and before.sha256):
+        place = len(runs)
+    else:
+        place = 0
+    run.save(results / f"{model}.{tag}.{_numbered(place + 1)}.json")
+    for path in paths[place + 1 :]:
+        path.unlink()
 
 
 def training_runs(model: str, tag: str, *, results: Path = RESULTS) -> list[Path]:

@@ -27,7 +27,7 @@ from robnet_zoo.search.report.judged import judged_row
 from robnet_zoo.search.report.scale import scale
 from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.selection import picks
-from robnet_zoo.training.trained import Trained
+from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import load_spec, spec_names
 
 OURS = ("apgd_ce", "apgd_dlr_t")
@@ -151,14 +151,22 @@ def onnx_speeds() -> str:
 
 
 def model_cards(folder: Path = weights.FOLDER, results: Path = RESULTS) -> dict[Path, str]:
-    """The cards of the weights of a folder whose training left a document, by their files."""
+    """The cards of the weights of a folder whose training left a document, by their files.
+
+    Raises ValueError for results of other weights under the name of these.
+    """
     cards = {}
     for entry in weights.manifest(folder).entries:
         name, runs = f"{entry.model}.{entry.tag}", training_runs(entry.model, entry.tag, results=results)
+        others = sorted(set(results.glob(f"{name}.*.json")) - set(runs))
         if runs:
-            others = sorted(set(results.glob(f"{name}.*.json")) - set(runs))
-            measured = [Result.load(path) for path in (results / f"{name}.json", *others)]
-            cards[folder / f"{name}.md"] = card(entry, [Trained.load(path) for path in runs], measured)
+            measured = {path: Result.load(path) for path in (results / f"{name}.json", *others)}
+            first = next(iter(measured.values()))
+            for path, result in measured.items():
+                if result.model.weights_sha256 != first.model.weights_sha256:
+                    raise ValueError(f"{path}: expected a result of the weights of {name}.json; measure them anew")
+            loaded = [TrainingResult.load(path) for path in runs]
+            cards[folder / f"{name}.md"] = card(entry, loaded, list(measured.values()))
     return cards
 
 

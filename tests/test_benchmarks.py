@@ -27,6 +27,7 @@ from robnet_zoo.search.config import load_config
 from robnet_zoo.search.report import html
 from robnet_zoo.search.selection import picks
 from robnet_zoo.training import Attack, Recipe, train
+from robnet_zoo.training.updates import Updates
 from robnet_zoo.weights import weights_sha256
 from robnet_zoo.zoo import SPECS, load_model, load_spec, spec_names
 
@@ -150,39 +151,95 @@ def test_the_tables_of_the_documentation_are_current(document):
     assert docs.filled(document) == document.read_text(), "run `make docs`"
 
 
-def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(tmp_path):
+@pytest.fixture
+def bundling(tmp_path):
+    """(train a run on digits, bundle it): bundling gives the model card that it leads to."""
     (digits, tests), folder, results = data.digits(), tmp_path / "weights", tmp_path / "results"
     images = replace(digits[:200], name="digits instead of CIFAR-10")
     np.savez(
-        tmp_path / "cifar10.npz", images=tests.pixels[:40].permute(0, 2, 3, 1).numpy(), labels=tests.labels[:40].numpy()
+        tmp_path / "cifar10.npz", images=tests.pixels[:12].permute(0, 2, 3, 1).numpy(), labels=tests.labels[:12].numpy()
     )
     folder.mkdir(), results.mkdir()
     weights.Manifest().save(folder / weights.MANIFEST)
     recipe = Recipe(name="short", epochs=2, batch=60, attack=Attack(steps=0), validation=10, ema=0.5)
-    spec = load_spec("robnet_micro")
 
-    def bundled(run, origin=None):
-        train(spec, images, recipe, tmp_path / run, weights=origin, progress=False)
-        bundle.bundle(
-            spec.name, "short", run=tmp_path / run, images=str(tmp_path / "cifar10.npz"), folder=folder, results=results
-        )
+    def trained(run, origin=None):
+        train(load_spec("robnet_micro"), images, recipe, tmp_path / run, weights=origin, progress=False)
+
+    def bundled(run, **options):
+        places = {"run": tmp_path / run, "images": str(tmp_path / "cifar10.npz"), "folder": folder, "results": results}
+        bundle.bundle("robnet_micro", "short", **places, **options)
         ((path, text),) = docs.model_cards(folder, results).items()
         assert path == folder / "robnet_micro.short.md"
         return text
 
-    file = folder / "robnet_micro.short.safetensors"
+    return trained, bundled
+
+
+def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(bundling, tmp_path):
+    trained, bundled = bundling
+    trained("first")
     text = bundled("first")
-    (entry,) = weights.manifest(folder).entries
-    assert entry.sha256 == weights.sha256(file)
+    (entry,) = weights.manifest(tmp_path / "weights").entries
+    assert entry.sha256 == weights.sha256(tmp_path / "weights" / entry.file)
     assert "the first 180 images of digits instead of CIFAR-10" in text
+    beside = text[text.index("**Table 1. White-box attack results on CIFAR-10") :]
+    assert "| RobNet-free | paper | 5.49 M | 82.79 | 58.38 | 52.74 |" in beside
+    assert f"| {100 * entry.measured.clean:.1f} (" in beside
+    assert f"| {100 * entry.measured.pgd20:.1f} (" in beside
+
+
+def test_the_runs_behind_weights_are_told_one_after_the_other(bundling, tmp_path, monkeypatch):
+    (trained, bundled), real, steps = bundling, Updates._step, []
+
+    def stop(*arguments):
+        steps.append(1)
+        if len(steps) == 4:  # of 3 an epoch
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(Updates, "_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trained("first")
+    text = bundled("first", half=True)
+    assert "A milestone" in text
+    assert "1 of 2 epochs" in text
+    trained("first")
+    text = bundled("first", half=True)
+    assert "A milestone" not in text
+    assert text.count("Recipe `short`") == 1
+    file = tmp_path / "weights" / "robnet_micro.short.safetensors"
+    digest = weights.sha256(file)
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        trained("second", file)
+    with pytest.raises(ValueError, match="second: expected a run that is over"):
+        bundled("second")
+    trained("second", file)
+    for _ in range(2):
+        text = bundled("second")
+        assert text.count("Recipe `short`") == 2
+        assert f"begun with {file.name} (sha256 `{digest[:12]}`)" in text
+    trained("third")
+    assert bundled("third").count("Recipe `short`") == 1
+
+
+def test_weights_are_not_bundled_with_documents_of_others(bundling, tmp_path):
+    trained, bundled = bundling
+    trained("first")
+    with pytest.raises(ValueError, match="pgd100: expected a protocol with fgsm and pgd20"):
+        bundled("first", protocol="pgd100")
+    bundled("first")
+    results = tmp_path / "results"
     result = Result.load(results / "robnet_micro.short.json")
-    assert f"| {100 * result.accuracy('pgd20'):.1f} (" in text
-    assert text.count("Recipe `short`") == 1
-    text = bundled("second", file)
-    assert text.count("Recipe `short`") == 2
-    assert f"begun with {file.name} (sha256 `{entry.sha256[:12]}`)" in text
-    text = bundled("third")  # begins anew
-    assert text.count("Recipe `short`") == 1
+    other = result.model.model_copy(update={"weights_sha256": 64 * "0"})
+    result.model_copy(update={"model": other}).save(results / "robnet_micro.short.autoattack.json")
+    with pytest.raises(ValueError, match=r"short\.autoattack\.json: expected a result of the weights of"):
+        docs.model_cards(tmp_path / "weights", results)
+    file = tmp_path / "first" / "model.safetensors"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(ValueError, match=r"model\.safetensors: expected the weights that training\.json tells of"):
+        bundled("first")
 
 
 def test_the_model_cards_of_bundled_weights_are_current():

@@ -9,40 +9,45 @@ from robnet_zoo.benchmarks.report.entries import read
 from robnet_zoo.benchmarks.report.plain import table_lines
 from robnet_zoo.benchmarks.report.tables import beside_the_paper, summary
 from robnet_zoo.benchmarks.result import Result
-from robnet_zoo.training.trained import Trained, facts
+from robnet_zoo.training.result import TrainingResult, facts
 from robnet_zoo.zoo import load_spec
 
+AUTHORS = "The paper's figures below are of its authors' weights, whose training took 32 GPUs."
 
-def card(entry: weights.Entry, runs: Sequence[Trained], results: Sequence[Result]) -> str:
+
+def card(entry: weights.Entry, runs: Sequence[TrainingResult], results: Sequence[Result]) -> str:
     """The card in Markdown.
 
     runs: what trained these weights, one run after the other, each from the weights of the one before. results: what
     was measured of them.
     """
-    spec, last = load_spec(entry.model), runs[-1]
+    spec, last, name = load_spec(entry.model), runs[-1], f"{entry.model}.{entry.tag}"
+    entries = read(results)
+    published = beside_the_paper(entries)
     hours = sum(run.epochs[-1].hours for run in runs)
     lines = [
-        f"# {entry.model}.{entry.tag}",
+        f"# {name}",
         "",
-        f'    timm.create_model("{entry.model}.{entry.tag}", pretrained=True)',
+        f'    timm.create_model("{name}", pretrained=True)',
         "",
-        f"Adversarially trained weights of {entry.model}, in {hours:.1f} hours. "
-        + ("" if last.over else "**A milestone: the training that they come from is not over.** ")
-        + "The paper's authors trained on 32 GPUs, for longer, with more attack steps: their figures are not these.",
+        f"Adversarially trained weights of {entry.model}, in {hours:.1f} hours."
+        + ("" if last.over else " **A milestone: the training that they come from is not over.**")
+        + (f" {AUTHORS}" if published else ""),
         "",
         "## Training",
         "",
     ]
-    for run in runs:
-        described = f": {run.recipe.description}" if run.recipe.description else ""
-        lines += [f"Recipe `{run.recipe.name}`{described}.", "", *facts(run, spec), "", *epochs(run), ""]
-    entries = read(results)
+    for number, run in enumerate(runs, 1):
+        document = f"{name}.training{'' if number == 1 else f'.{number}'}.json"
+        changed = "" if run.is_bundled else f", changed: `benchmarks/results/{document}` has it in full"
+        described = f". {run.recipe.description}" if run.is_bundled and run.recipe.description else ""
+        lines += [f"Recipe `{run.recipe.name}`{changed}{described}.", "", *facts(run, spec), "", *epochs(run), ""]
     lines += [
         "## Test images",
         "",
         "No training saw them, and nothing was chosen by them.",
         "",
-        *(line for table in (summary(entries), *beside_the_paper(entries)) for line in table_lines(table)),
+        *(line for table in (summary(entries), *published) for line in table_lines(table)),
     ]
     for result in results:
         protocol = result.protocol
@@ -59,7 +64,7 @@ def card(entry: weights.Entry, runs: Sequence[Trained], results: Sequence[Result
     return "\n".join(lines).rstrip() + "\n"
 
 
-def epochs(run: Trained) -> list[str]:
+def epochs(run: TrainingResult) -> list[str]:
     """A line an epoch, as a table: what it saw, and what the network did on held-out images then."""
     lines = ["| epoch | pixels a side | loss | clean | PGD-10 | hours so far |", "|---:|---:|---:|---:|---:|---:|"]
     for row in run.epochs:

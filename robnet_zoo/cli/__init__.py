@@ -399,7 +399,7 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         if isinstance(error.__cause__, ValidationError):  # flags that are no document
-            fail("; ".join(f"--{sentence}" for sentence in sentences(error.__cause__)))
+            fail(str(DocumentError(f"--{sentence}" for sentence in sentences(error.__cause__))))
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         print("robnet-zoo: interrupted; what was written down is kept, and the same command goes on", file=sys.stderr)

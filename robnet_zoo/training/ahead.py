@@ -15,12 +15,12 @@ Batch = tuple[Tensor, Tensor]  # images (N, C, H, W), labels (N,)
 class Ahead:
     """Batches from `prepare(indices, update)`, the next one begun before it is asked for.
 
-    ahead: whether to; where images are in memory a thread would cost more than it saves.
+    threaded: whether to; where images are in memory a thread would cost more than it saves.
     """
 
-    def __init__(self, prepare: Callable[[Tensor, int], Batch], *, ahead: bool) -> None:
+    def __init__(self, prepare: Callable[[Tensor, int], Batch], *, threaded: bool) -> None:
         self.prepare = prepare
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="next batch") if ahead else None
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="next batch") if threaded else None
         self.coming: tuple[int, Future[Batch]] | None = None
 
     def __enter__(self) -> Self:

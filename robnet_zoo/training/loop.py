@@ -23,15 +23,15 @@ from robnet_zoo.training.checkpoints import Checkpoints, Keeping, TrainingError
 from robnet_zoo.training.distributed import joined
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.records import Records
+from robnet_zoo.training.result import Epoch, Origin, TrainingResult, model_card
 from robnet_zoo.training.state import initial_state
-from robnet_zoo.training.trained import Epoch, Origin, Trained, model_card
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
 from robnet_zoo.weights import WeightsError, find, sha256
 
 MODEL = "model.safetensors"
 CHOSEN = "chosen.safetensors"  # what a run that is not over would give now
-TRAINED = "training.json"
+RESULT = "training.json"
 CARD = "README.md"  # the last thing that a run writes
 
 
@@ -72,6 +72,7 @@ def train(
     file = None if weights is None else find(weights)
     if file is not None and not file.is_file():
         raise WeightsError(f"{weights}: expected a safetensors file, or the name of bundled weights")
+    origin = None if file is None else Origin(name=file.name, sha256=sha256(file))
     with ExitStack() as alone, joined() as world:
         if recipe.sync_bn and world.size > 1 and world.device.type != "cuda":
             raise TrainingError("sync_bn: expected GPUs, got processes on CPUs")
@@ -79,29 +80,29 @@ def train(
             raise TrainingError(f"expected a batch that {world.size} processes can share, got {recipe.batch} images")
         state, folder = initial_state(spec, recipe, world, weights=file), Path(output)
         if world.first:
-            _claim(folder, spec, recipe, training, paths, file)
+            _claim(folder, spec, recipe, training, paths, origin)
             alone.enter_context(_locked(folder))
             for place in (folder, folder / "checkpoints"):
                 for leftover in place.glob(".*.part"):  # of a process that was killed while it wrote
                     leftover.unlink(missing_ok=True)
         world.wait()
-        _claim(folder, spec, recipe, training, paths, file)
+        _claim(folder, spec, recipe, training, paths, origin)
         checkpoints = Checkpoints(folder / "checkpoints", Keeping() if keeping is None else keeping)
         updates = Updates(state, training, recipe, world, paths=paths)
-        run = Run(spec, updates, validation[: recipe.validation], folder, checkpoints, weights=file)
+        run = Run(spec, updates, validation[: recipe.validation], folder, checkpoints, origin=origin)
         return run.to_the_end(progress=progress)
 
 
 def _claim(
-    folder: Path, spec: Architecture, recipe: Recipe, training: Images, paths: Paths | None, weights: Path | None
+    folder: Path, spec: Architecture, recipe: Recipe, training: Images, paths: Paths | None, origin: Origin | None
 ) -> None:
     """Write down what runs in this folder, or check that it is this very run."""
     folder.mkdir(parents=True, exist_ok=True)
     identity: dict[str, Any] = {"spec": spec.hash, "recipe": recipe.model_dump(mode="json"), "data": training.sha256}
     if paths is not None:
         identity["paths"] = paths.identity
-    if weights is not None:
-        identity["weights"] = sha256(weights)
+    if origin is not None:
+        identity["weights"] = origin.sha256
     path = folder / "run.json"
     if path.exists():
         found = parse_json(read_bytes(path), source=str(path))
@@ -144,13 +145,13 @@ class Run:
         folder: Path,
         checkpoints: Checkpoints,
         *,
-        weights: Path | None,
+        origin: Origin | None,
     ) -> None:
         self.spec, self.updates, self.validation, self.folder = spec, updates, validation, folder
-        self.checkpoints, self.weights = checkpoints, weights
+        self.checkpoints, self.origin = checkpoints, origin
         self.state, self.recipe, self.world = updates.state, updates.recipe, updates.world
-        record = folder / TRAINED
-        self.before = Trained.load(record) if record.is_file() else None  # of the parts of this run before this one
+        known = self.world.first and (folder / RESULT).is_file()
+        self.before = TrainingResult.load(folder / RESULT) if known else None  # what earlier processes came to
 
     def to_the_end(self, *, progress: bool) -> nn.Module:
         """Whatever is left of the run, from the newest checkpoint on."""
@@ -183,7 +184,9 @@ class Run:
             _save_weights(network, self.folder / MODEL)
             (self.folder / CHOSEN).unlink(missing_ok=True)
             records.finish(state, self.spec.name)
-            write_atomically(self.folder / CARD, model_card(self._so_far(), self.spec).encode())
+            result = self._so_far()
+            result.save(self.folder / RESULT)
+            write_atomically(self.folder / CARD, model_card(result, self.spec).encode())
         world.wait()
         return network.eval()
 
@@ -216,16 +219,17 @@ class Run:
         state.next_epoch()
         if self.world.first:
             records.epoch(state)
-            self._so_far().save(self.folder / TRAINED)
+            self._so_far().save(self.folder / RESULT)
         self._save()
 
-    def _so_far(self) -> Trained:
-        """What the run has come to."""
-        if self.before is not None and len(self.before.epochs) == len(self.state.history):
+    def _so_far(self) -> TrainingResult:
+        """What the run has come to, and the file of weights beside with it."""
+        epochs = tuple(map(Epoch.parse, self.state.history))
+        if self.before is not None and self.before.epochs == epochs:
             return self.before  # nothing was left to do here
-        images, world = self.updates.images, self.world
+        images, world, chosen = self.updates.images, self.world, self.folder / CHOSEN
         here = f"{environment.device(world.device)}, {world.size} process{'es' if world.size > 1 else ''}"
-        return Trained(
+        return TrainingResult(
             architecture=self.spec.name,
             spec_hash=self.spec.hash,
             recipe=self.recipe,
@@ -233,8 +237,9 @@ class Run:
             data_sha256=images.sha256,
             images=len(images),
             held_out=len(self.validation),
-            begun_with=None if self.weights is None else Origin(name=self.weights.name, sha256=sha256(self.weights)),
-            epochs=tuple(map(Epoch.parse, self.state.history)),
+            begun_with=self.origin,
+            weights_sha256=sha256(chosen if chosen.exists() else self.folder / MODEL),
+            epochs=epochs,
             devices=tuple(dict.fromkeys([*(self.before.devices if self.before else ()), here])),
             software=environment.software(),
         )

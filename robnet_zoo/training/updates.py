@@ -62,11 +62,12 @@ class Updates:
         draw = torch.Generator().manual_seed(recipe.seed * 100_003 + state.epoch)
         order = torch.randperm(len(self.images), generator=draw)
         own = [batch[self.world.share(recipe.batch)] for batch in order.split(recipe.batch)[: self.steps]]
-        with Ahead(self._drawn_images, ahead=isinstance(self.images.pixels, PictureFiles)) as drawn:
+        with Ahead(self._drawn_images, threaded=isinstance(self.images.pixels, PictureFiles)) as drawn:
             while state.step < self.steps:
                 images, labels = drawn.get(own[state.step], state.updates)
                 if state.step + 1 < self.steps:
-                    drawn.begin(own[state.step + 1], state.updates + recipe.updates_a_batch)
+                    each = 1 if state.rescued else recipe.updates_a_batch
+                    drawn.begin(own[state.step + 1], state.updates + each)
                 loss = self._step(images, labels)
                 if not math.isfinite(loss):
                     raise TrainingError(f"epoch {state.epoch}, step {state.step}: expected a finite loss, got {loss}")

@@ -40,8 +40,8 @@ from robnet_zoo.training import (
     records,
 )
 from robnet_zoo.training.distributed import World
+from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state
-from robnet_zoo.training.trained import Trained
 from robnet_zoo.weights import WeightsError, sha256
 from robnet_zoo.zoo import load_spec
 
@@ -157,15 +157,35 @@ def test_a_run_that_is_not_over_tells_what_it_has_come_to(tiny, images, recipe, 
         training.train(tiny, images, recipe, tmp_path, progress=False)
     averaged, chosen = last_state(tmp_path)["average"], load_file(tmp_path / "chosen.safetensors")
     assert all(torch.equal(value, averaged[key]) for key, value in chosen.items())
-    so_far = Trained.load(tmp_path / "training.json")
+    so_far = TrainingResult.load(tmp_path / "training.json")
     assert (so_far.spec_hash, so_far.recipe, so_far.over) == (tiny.hash, recipe, False)
     assert (so_far.images, so_far.held_out) == (108, recipe.validation)
+    assert so_far.weights_sha256 == sha256(tmp_path / "chosen.safetensors")
     assert [str(row.clean) for row in so_far.epochs] == [row["clean"] for row in history(tmp_path)]
     training.train(tiny, images, recipe, tmp_path, progress=False)
-    whole = Trained.load(tmp_path / "training.json")
+    whole = TrainingResult.load(tmp_path / "training.json")
     assert whole.over
     assert whole.epochs[0] == so_far.epochs[0]
+    assert whole.weights_sha256 == sha256(tmp_path / "model.safetensors")
     assert not (tmp_path / "chosen.safetensors").exists()
+
+
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_an_epoch_that_is_done_again_is_told_of_anew(tiny, images, recipe, tmp_path, monkeypatch, select):
+    recipe = changed(recipe, select=select)
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    first, card = TrainingResult.load(tmp_path / "training.json"), (tmp_path / "README.md").read_text()
+    training.train(tiny, images, recipe, tmp_path, progress=False)  # finds nothing to do
+    assert TrainingResult.load(tmp_path / "training.json") == first
+    assert (tmp_path / "README.md").read_text() == card
+    max((tmp_path / "checkpoints").glob("*.pt")).unlink()
+    monkeypatch.setattr(loop.environment, "device", lambda *_: "another machine")
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    again = TrainingResult.load(tmp_path / "training.json")
+    assert again.devices == (*first.devices, "another machine, 1 process")
+    assert [str(row.hours) for row in again.epochs] == [row["hours"] for row in history(tmp_path)]
+    assert again.epochs[:-1] == first.epochs[:-1]
+    assert again.weights_sha256 == first.weights_sha256 == sha256(tmp_path / "model.safetensors")
 
 
 def test_averaged_weights_are_what_a_run_with_averaging_gives(tiny, images, recipe, tmp_path):

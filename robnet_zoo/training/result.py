@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -33,11 +34,12 @@ class Origin(Document):
     sha256: str
 
 
-class Trained(Document):
+class TrainingResult(Document):
     """A training run after some of its epochs.
 
-    images: how many it trains on. held_out: how many are measured after an epoch. devices: all that a part of it was
-    computed on, with the number of processes. software: of the newest part.
+    images: how many it trains on. held_out: how many are measured after an epoch. weights_sha256: of the file of
+    weights that it gives. devices: all that an epoch of it came to its end on, with the number of processes. software:
+    of the last epoch.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
@@ -49,9 +51,20 @@ class Trained(Document):
     images: Count
     held_out: Count
     begun_with: Origin | None = None
+    weights_sha256: str
     epochs: Annotated[Tuple[Epoch], Field(min_length=1)]
     devices: Tuple[str]
     software: dict[str, str]
+
+    def is_of(self, run: TrainingResult) -> bool:
+        """Whether it tells of the same run, at whatever epoch."""
+        parts = ("spec_hash", "recipe", "data_sha256", "begun_with")
+        return all(getattr(self, part) == getattr(run, part) for part in parts)
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether its recipe is one that the package brings, in every field."""
+        return self.recipe.name in recipe_names() and load_recipe(self.recipe.name) == self.recipe
 
     @property
     def over(self) -> bool:
@@ -67,66 +80,48 @@ class Trained(Document):
         return max((row for row in self.epochs if row.size == last.size), key=lambda row: row.robust or 0.0)
 
 
-def facts(trained: Trained, architecture: Architecture) -> list[str]:
+def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
     """What was trained, on what, how, for how long, and what held-out images say: lines of Markdown."""
-    recipe, cost, last, chosen = trained.recipe, costs(architecture), trained.epochs[-1], trained.chosen
-    origin = trained.begun_with
-    versions = ", ".join(f"{name} {trained.software[name]}" for name in ("torch", "robnet_zoo"))
-    epochs = f"{recipe.epochs} epochs" if trained.over else f"{last.epoch} of {recipe.epochs} epochs"
+    recipe, cost, last, chosen = run.recipe, costs(architecture), run.epochs[-1], run.chosen
+    origin = run.begun_with
+    versions = ", ".join(f"{name} {run.software[name]}" for name in ("torch", "robnet_zoo"))
+    epochs = f"{recipe.epochs} epochs" if run.over else f"{last.epoch} of {recipe.epochs} epochs"
     lines = [
         f"- architecture: `{architecture.name}`, hash `{architecture.hash[:12]}`, {cost.parameters:,} parameters, "
         f"{cost.multiply_adds / 1e6:,.1f} M multiply-adds an image",
         *([] if origin is None else [f"- begun with {origin.name} (sha256 `{origin.sha256[:12]}`)"]),
-        f"- trained on: the first {trained.images:,} images of {trained.data} (sha256 `{trained.data_sha256[:12]}`); "
+        f"- trained on: the first {run.images:,} images of {run.data} (sha256 `{run.data_sha256[:12]}`); "
         "the tenth after them was held out",
         f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, {recipe.attack.steps} steps of "
         f"{recipe.attack.step}",
-        f"- {epochs}{_stages(trained)}, batch {recipe.batch}, seed {recipe.seed}; {last.hours:.2f} hours on "
-        f"{'; '.join(trained.devices)}; {versions}",
+        f"- {epochs}{_stages(run)}, batch {recipe.batch}, seed {recipe.seed}; {last.hours:.2f} hours on "
+        f"{'; '.join(run.devices)}; {versions}",
     ]
     if chosen.clean is not None and chosen.robust is not None:
-        pixels = f"{chosen.size} pixels a side, " if len(_sizes(trained)) > 1 else ""
+        pixels = f"{chosen.size} pixels a side, " if recipe.stages else ""
         lines.append(
-            f"- {trained.held_out} held-out images after epoch {chosen.epoch}, whose weights these are: {pixels}"
+            f"- {run.held_out} held-out images after epoch {chosen.epoch}, whose weights it gives: {pixels}"
             f"{chosen.clean:.1%} clean, {chosen.robust:.1%} under PGD-10 at {recipe.attack.eps}"
         )
     return lines
 
 
-def _sizes(trained: Trained) -> dict[int, int]:
-    """Pixels a side: how many epochs saw images of that size."""
-    sizes: dict[int, int] = {}
-    for row in trained.epochs:
-        sizes[row.size] = sizes.get(row.size, 0) + 1
-    return sizes
+def _stages(run: TrainingResult) -> str:
+    """How many of the epochs saw images of which size, where the recipe has several."""
+    sizes = Counter(row.size for row in run.epochs)
+    told = ", ".join(f"{count} of {size} pixels a side" for size, count in sizes.items())
+    return f" ({told})" if run.recipe.stages else ""
 
 
-def _stages(trained: Trained) -> str:
-    sizes = _sizes(trained)
-    if len(sizes) == 1:
-        return ""
-    return " (" + ", ".join(f"{count} of {size} pixels a side" for size, count in sizes.items()) + ")"
-
-
-def titled(trained: Trained) -> str:
-    """`robnet_free, trained by the recipe `fast``, and whether that is the bundled one."""
-    bundled = "" if _is_bundled(trained.recipe) else " as `recipe.json` has it"
-    return f"{trained.architecture}, trained by the recipe `{trained.recipe.name}`{bundled}"
-
-
-def _is_bundled(recipe: Recipe) -> bool:
-    return recipe.name in recipe_names() and load_recipe(recipe.name) == recipe
-
-
-def model_card(trained: Trained, architecture: Architecture) -> str:
+def model_card(run: TrainingResult, architecture: Architecture) -> str:
     """The card of a run that is over, in Markdown."""
-    bundled = _is_bundled(trained.recipe)
+    changed = "" if run.is_bundled else " as `recipe.json` has it"
     lines = [
-        f"# {titled(trained)}",
+        f"# {run.architecture}, trained by the recipe `{run.recipe.name}`{changed}",
         "",
-        trained.recipe.description if bundled else "The recipe is none of those that the package brings.",
+        run.recipe.description if run.is_bundled else "The recipe is none of those that the package brings.",
         "",
-        *facts(trained, architecture),
+        *facts(run, architecture),
         "",
         "Held-out images are for choosing, not for reporting: measure test images with",
         "`robnet-zoo benchmark THIS_FOLDER --data TEST_IMAGES --protocol table1`.",
