@@ -25,9 +25,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from robnet_zoo.blueprint import CellBlueprint, blueprint
-from robnet_zoo.inference import Affine, fold, folded
+from robnet_zoo.inference import Affine, Fold, Halves, Step, fold, folded
 from robnet_zoo.network import Cell, Network
-from robnet_zoo.operations import DotProduct2d, EmbeddedGaussian2d, FactorizedConv2d, Median2d
+from robnet_zoo.operations import DotProduct2d, EmbeddedGaussian2d, Median2d
 from robnet_zoo.vocabulary import MEDIAN_OF_NINE, Block
 
 ALIGNMENT = 16  # channels
@@ -152,20 +152,20 @@ class Graph:
                 self.norms[f"{key}.{norm}"] = [name for name in added if not name.endswith(".weight")]
         return x
 
-    def _step(self, step: nn.Module, key: str, x: Value, like: Value | None) -> Value:
+    def _step(self, step: Step, key: str, x: Value, like: Value | None) -> Value:
         match step:
             case nn.ReLU():
                 if x.name not in self._rectified:
                     self._rectified[x.name] = Value(self._node("Relu", [x.name]), x.positions, x.width)
                 return self._rectified[x.name]
-            case FactorizedConv2d():
-                half = step.out_channels // 2
+            case Halves():
+                half = step.even.conv.out_channels
                 shifted = self._slice(x, {2: (1, END), 3: (1, END)})  # x[:, :, 1:, 1:]
-                even = self._conv(step.conv_1, f"{key}.conv_1", x, half)
-                odd = self._conv(step.conv_2, f"{key}.conv_2", shifted, aligned(step.out_channels) - half)
+                even = self._conv(step.even, f"{key}.conv_1", x, half)
+                odd = self._conv(step.odd, f"{key}.conv_2", shifted, aligned(2 * half) - half)
                 return self._concat([even, odd])
-            case nn.Conv2d():
-                return self._conv(step, key, x, aligned(step.out_channels) if like is None else like.width, like)
+            case Fold():
+                return self._conv(step, key, x, aligned(step.conv.out_channels) if like is None else like.width, like)
             case DotProduct2d() | EmbeddedGaussian2d():
                 return self._non_local(step, key, x)
             case Median2d():
@@ -185,24 +185,25 @@ class Graph:
                 return Value(name, x.positions, x.width)
         raise TypeError(f"expected a layer of the vocabulary, got {type(step).__name__}")
 
-    def _conv(self, step: nn.Conv2d, key: str, x: Value, width: int, like: Value | None = None) -> Value:
-        kernel = tuple(step.weight.shape[2:])
-        if step.groups == 1:
-            outputs = np.arange(step.out_channels) if like is None else like.positions
+    def _conv(self, step: Fold, key: str, x: Value, width: int, like: Value | None = None) -> Value:
+        conv, (weight, bias) = step.conv, step.tensors()
+        kernel = tuple(weight.shape[2:])
+        if conv.groups == 1:
+            outputs = np.arange(conv.out_channels) if like is None else like.positions
             place, groups = Placement((width, x.width, *kernel), outputs, x.positions), 1
         else:  # depthwise
             outputs, width = x.positions, x.width
             place, groups = Placement((width, 1, *kernel), outputs), width
-        inputs = [x.name, self._weight(f"{key}.weight", step.weight, place)]
-        if step.bias is not None:
-            inputs.append(self._weight(f"{key}.bias", step.bias, Placement((width,), outputs)))
+        inputs = [x.name, self._weight(f"{key}.weight", weight, place)]
+        if bias is not None:
+            inputs.append(self._weight(f"{key}.bias", bias, Placement((width,), outputs)))
         name = self._node(
             "Conv",
             inputs,
             kernel_shape=kernel,
-            strides=step.stride,
-            pads=[*step.padding, *step.padding],
-            dilations=step.dilation,
+            strides=conv.stride,
+            pads=[*conv.padding, *conv.padding],
+            dilations=conv.dilation,
             group=groups,
         )
         return Value(name, outputs, width)
@@ -214,7 +215,7 @@ class Graph:
         if isinstance(step, EmbeddedGaussian2d):
             width = aligned(step.theta.out_channels)
             queries, keys = (
-                self._flat(self._conv(conv, f"{key}.{name}", x, width))
+                self._flat(self._conv(Fold(conv, None), f"{key}.{name}", x, width))
                 for name, conv in (("theta", step.theta), ("phi", step.phi))
             )  # (N, d, HW)
             queries = self._node("Mul", [self._node("Transpose", [queries], perm=[0, 2, 1]), self._real(step.scale)])

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,17 +54,99 @@ class Value:
         return self._halves
 
 
-class Pointwise(nn.Module):
-    """A 1x1 convolution that may rectify its result, or add into a running sum.
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A convolution and the batch norm behind it, if there is one: what weights of a form are made of, in float64.
 
-    weight: (out, in). bias: (out,) or None.
+    rows: the channels of the norm that are the convolution's.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, channels_last: bool) -> None:
+    conv: nn.Conv2d
+    norm: nn.Module | None
+    rows: slice = field(default_factory=partial(slice, None))
+
+    def tensors(self) -> tuple[Tensor, Tensor | None]:
+        """(weight (out, in / groups, kH, kW), bias (out,) or None) of both as one convolution, in eval mode."""
+        weight, bias = self.conv.weight.detach().double(), self.conv.bias
+        if self.norm is None:
+            return weight, None if bias is None else bias.detach().double()
+        assert bias is None
+        scale, shift = _scale_and_shift(self.norm)
+        return weight * scale[self.rows, None, None, None], shift[self.rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """A factorized convolution: its two, whose channels the norm has one after the other."""
+
+    even: Fold
+    odd: Fold
+
+
+class Made(nn.Module):
+    """A part of a form, with parameters that are made of the network's."""
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """The parameters by name, as the network has them now, in float64; None where there is none."""
+        raise NotImplementedError
+
+    def make(self) -> None:
+        """Make the parameters, in float64."""
+        for name, value in self.tensors().items():
+            setattr(
+                self, name, None if value is None else nn.Parameter(value.clone(memory_format=torch.contiguous_format))
+            )
+
+    def refresh(self) -> None:
+        """Make their values anew, in place, in the dtype and layout that they have."""
+        for name, value in self.tensors().items():
+            if value is not None:
+                getattr(self, name).copy_(value)
+
+
+class Convolution(Made):
+    """A convolution. weight: (out, in / groups, kH, kW). bias: (out,) or None."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, origin: Fold) -> None:
+        super().__init__()
+        conv = origin.conv
+        self.origin, self.groups = origin, conv.groups
+        self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
+        self.make()
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        return dict(zip(("weight", "bias"), self.origin.tensors(), strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Pointwise(Made):
+    """A 1x1 convolution that may rectify its result, or add into a running sum.
+
+    weight: (out, in). bias: (out,) or None. columns: the input channels of its origin that are its own. biases: the
+    origins whose biases it adds.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, origin: Fold, columns: slice = slice(None), *, channels_last: bool) -> None:
         super().__init__()
         self.channels_last, self.relu = channels_last, False
-        self.weight = nn.Parameter(weight)
-        self.bias = None if bias is None else nn.Parameter(bias)
+        self.origin, self.columns = origin, columns
+        self.biases = [origin] if columns.start in (None, 0) else []
+        self.make()
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        weight, bias = self.origin.tensors()
+        found = [bias] if self.biases == [self.origin] else [other.tensors()[1] for other in self.biases]
+        added = [value for value in found if value is not None]
+        total = torch.stack(added).sum(0) if added else None
+        return {"weight": weight[:, self.columns, 0, 0], "bias": total}
 
     def forward(self, x: Tensor, total: Tensor | None = None) -> Tensor:
         """(N, in, H, W) -> (N, out, H, W). A `total` is taken over: the sum may be made in its place."""
@@ -79,21 +163,43 @@ class Pointwise(nn.Module):
         return as_image(sums, x)
 
 
-class Affine(nn.Module):
+class Affine(Made):
     """A batch norm that no convolution before it can take: x * scale + shift, a channel. Both: (C,)."""
 
-    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+    scale: nn.Parameter
+    shift: nn.Parameter
+
+    def __init__(self, origin: nn.Module) -> None:
         super().__init__()
-        self.scale, self.shift = nn.Parameter(scale), nn.Parameter(shift)
+        self.origin = (origin,)  # a tuple, so that it is no part of this one
+        self.make()
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        return dict(zip(("scale", "shift"), _scale_and_shift(*self.origin), strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale[:, None, None] + self.shift[:, None, None]  # (N, C, H, W)
 
 
+class Copied(Made):
+    """Any other module, as it is."""
+
+    def __init__(self, origin: nn.Module) -> None:
+        super().__init__()
+        self.origin, self.copy = (origin,), copy.deepcopy(origin).double()
+
+    def refresh(self) -> None:
+        self.copy.load_state_dict(self.origin[0].state_dict())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.copy(x)
+        return y
+
+
 class Subsampled(nn.Module):
     """A depthwise convolution of stride 2, as every second pixel of the one of stride 1."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: Convolution) -> None:
         super().__init__()
         conv.stride = (1, 1)
         self.conv = conv
@@ -105,12 +211,11 @@ class Subsampled(nn.Module):
 class Mix(nn.Module):
     """A 1x1 convolution of the concatenation of several values, without concatenating them."""
 
-    def __init__(self, conv: nn.Conv2d, parts: int, *, channels_last: bool) -> None:
+    def __init__(self, origin: Fold, parts: int, *, channels_last: bool) -> None:
         super().__init__()
-        slices = conv.weight[:, :, 0, 0].detach().chunk(parts, dim=1)  # parts of (out, in / parts)
+        each = origin.conv.in_channels // parts
         self.terms = nn.ModuleList(
-            Pointwise(slice.contiguous(), conv.bias if i == 0 else None, channels_last=channels_last)
-            for i, slice in enumerate(slices)
+            Pointwise(origin, slice(i * each, (i + 1) * each), channels_last=channels_last) for i in range(parts)
         )
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
@@ -124,15 +229,26 @@ class Mix(nn.Module):
 class Halving(nn.Module):
     """The factorized convolution of the concatenation of several values; see `vocabulary.FactorizedConv`."""
 
-    def __init__(self, conv: FactorizedConv2d, parts: int, *, channels_last: bool) -> None:
+    def __init__(self, origin: Halves, parts: int, *, channels_last: bool) -> None:
         super().__init__()
-        self.even = Mix(conv.conv_1, parts, channels_last=channels_last)
-        self.odd = Mix(conv.conv_2, parts, channels_last=channels_last)
+        self.even = Mix(origin.even, parts, channels_last=channels_last)
+        self.odd = Mix(origin.odd, parts, channels_last=channels_last)
 
     def forward(self, values: Sequence[Value]) -> Tensor:
         even = self.even([value.halves[0] for value in values])
         odd = self.odd([value.halves[1] for value in values])
         return torch.cat([even, odd], dim=1)  # (N, out, H/2, W/2)
+
+
+class Factorized(nn.Module):
+    """The same of one value that is not rectified before."""
+
+    def __init__(self, origin: Halves) -> None:
+        super().__init__()
+        self.even, self.odd = Convolution(origin.even), Convolution(origin.odd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1)  # (N, out, H/2, W/2)
 
 
 class Preprocess(nn.Module):
@@ -142,10 +258,10 @@ class Preprocess(nn.Module):
         super().__init__()
         (_, conv) = fold(block, module)
         self.mix: Mix | Halving
-        if isinstance(conv, FactorizedConv2d):
+        if isinstance(conv, Halves):
             self.mix = Halving(conv, parts, channels_last=channels_last)
         else:
-            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(conv, Fold)
             self.mix = Mix(conv, parts, channels_last=channels_last)
 
     def forward(self, values: Sequence[Value]) -> Tensor:
@@ -158,15 +274,15 @@ class EdgeOperation(nn.Module):
 
     def __init__(self, block: Block, module: nn.Module, *, channels_last: bool) -> None:
         super().__init__()
-        steps = fold(block, module)
-        self.rectified = bool(steps) and isinstance(steps[0], nn.ReLU)
-        steps = steps[self.rectified :]
-        first = steps[0] if steps else None
+        folds = fold(block, module)
+        self.rectified = bool(folds) and isinstance(folds[0], nn.ReLU)
+        folds = folds[self.rectified :]
+        first = folds[0] if folds else None
         self.halving: Halving | None = None
-        if self.rectified and isinstance(first, FactorizedConv2d):
+        if self.rectified and isinstance(first, Halves):
             self.halving = Halving(first, 1, channels_last=channels_last)
-            steps = steps[1:]
-        steps = _lower(steps, channels_last=channels_last)
+            folds = folds[1:]
+        steps = _lower(folds, channels_last=channels_last)
         last = steps[-1] if steps else None
         self.adder: Pointwise | None = None
         if isinstance(last, Pointwise) and not last.relu:  # max(x, 0) would be of this operation, not of the sum
@@ -262,6 +378,8 @@ class InferenceCell(nn.Module):
 class InferenceNetwork(nn.Module):
     """The inference form of a Network; made by `robnet_zoo.compiler.for_inference`.
 
+    It holds on to the network's layers: `refresh` takes over what they have become.
+
     Images: (N, C, H, W) in [0, 1], of any floating dtype and layout. Logits: (N, num_classes), of the images' dtype;
     inside, the cells compute in `dtype` and the head in at least float32.
     """
@@ -272,7 +390,7 @@ class InferenceNetwork(nn.Module):
         self.dtype, self.channels_last = dtype, channels_last
         plan = blueprint(network.spec, in_chans=network.in_chans, num_classes=network.num_classes)
         self.stem = nn.ModuleList(
-            nn.Sequential(*fold(block, stage)) for block, stage in zip(plan.stem, network.stem, strict=True)
+            nn.Sequential(*map(_made, fold(block, stage))) for block, stage in zip(plan.stem, network.stem, strict=True)
         )
         self.cells = nn.ModuleList()
         parts = (1, 1)
@@ -284,8 +402,15 @@ class InferenceNetwork(nn.Module):
         self.global_pool = copy.deepcopy(network.global_pool)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.to(dtype).to(memory_format=layout)
-        self.classifier = copy.deepcopy(network.classifier).to(torch.promote_types(dtype, torch.float32))
+        self.classifier = Copied(network.classifier).to(torch.promote_types(dtype, torch.float32))
         self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over what the network's parameters and running statistics have become, as if made anew."""
+        for module in self.modules():
+            if isinstance(module, Made):
+                module.refresh()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the last cell's output, (N, num_features, H', W'), in `dtype`."""
@@ -306,21 +431,25 @@ class InferenceNetwork(nn.Module):
         return logits.to(x.dtype)
 
 
-def fold(block: Block, module: nn.Module) -> list[nn.Module]:
-    """Copies of a block's modules in float64; each batch norm is folded into the convolution before it.
+Step = Fold | Halves | nn.Module
+
+
+def fold(block: Block, module: nn.Module) -> list[Step]:
+    """A block's convolutions, each with the batch norm behind it, other norms as `Affine`, and its other modules.
 
     Uses the running statistics, whatever mode the module is in.
     """
     children = [child for _, child in zip(block, module.children(), strict=True)]
-    steps: list[nn.Module] = []
-    for index, norm in folded(block):
-        if index == norm:
-            steps.append(Affine(*_scale_and_shift(children[norm])))
-            continue
-        step = copy.deepcopy(children[index]).double()
-        if norm is not None:
-            _scale(step, *_scale_and_shift(children[norm]))
-        steps.append(step)
+    steps: list[Step] = []
+    for index, inside in folded(block):
+        child, norm = children[index], None if inside is None else children[inside]
+        if norm is child:
+            steps.append(Affine(child))
+        elif isinstance(child, FactorizedConv2d):
+            half = child.out_channels // 2
+            steps.append(Halves(Fold(child.conv_1, norm, slice(half)), Fold(child.conv_2, norm, slice(half, None))))
+        else:
+            steps.append(Fold(child, norm) if isinstance(child, nn.Conv2d) else child)
     return steps
 
 
@@ -350,41 +479,42 @@ def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return scale.detach(), shift.detach()
 
 
-def _scale(conv: nn.Module, scale: Tensor, shift: Tensor) -> None:
-    """Multiply a bias-free convolution's output channels by `scale` and add `shift`, in place. Both: (out,)."""
-    if isinstance(conv, FactorizedConv2d):
-        half = conv.out_channels // 2
-        _scale(conv.conv_1, scale[:half], shift[:half])
-        _scale(conv.conv_2, scale[half:], shift[half:])
-        return
-    assert isinstance(conv, nn.Conv2d)
-    assert conv.bias is None
-    conv.weight = nn.Parameter(conv.weight.detach() * scale[:, None, None, None])
-    conv.bias = nn.Parameter(shift)
+def _made(step: Step) -> nn.Module:
+    """A step as it is, as a module of a form."""
+    if isinstance(step, Fold):
+        return Convolution(step)
+    if isinstance(step, Halves):
+        return Factorized(step)
+    return step if isinstance(step, Affine | nn.ReLU) else Copied(step)
 
 
-def _lower(steps: Sequence[nn.Module], *, channels_last: bool) -> list[nn.Module]:
-    """Folded modules -> the fast ones where there are such, the same elsewhere."""
+def _lower(steps: Sequence[Step], *, channels_last: bool) -> list[nn.Module]:
+    """The steps as the fast modules where there are such, the same elsewhere."""
     lowered: list[nn.Module] = []
     for step in steps:
-        if isinstance(step, nn.Conv2d) and step.kernel_size == (1, 1) and step.stride == (1, 1) and step.groups == 1:
-            lowered.append(Pointwise(step.weight[:, :, 0, 0].detach(), step.bias, channels_last=channels_last))
-        elif isinstance(step, nn.Conv2d) and step.stride == (2, 2) and step.groups == step.in_channels:
-            lowered.append(Subsampled(step))
-        elif isinstance(step, nn.ReLU) and lowered and isinstance(lowered[-1], Pointwise):
-            lowered[-1].relu = True
+        before = lowered[-1] if lowered else None
+        if isinstance(step, nn.ReLU) and isinstance(before, Pointwise):
+            before.relu = True
+        elif isinstance(step, Fold) and _is_pointwise(step.conv):
+            lowered.append(Pointwise(step, channels_last=channels_last))
+        elif isinstance(step, Fold) and step.conv.stride == (2, 2) and step.conv.groups == step.conv.in_channels:
+            lowered.append(Subsampled(Convolution(step)))
         else:
-            lowered.append(step)
+            lowered.append(_made(step))
     return lowered
+
+
+def _is_pointwise(conv: nn.Conv2d) -> bool:
+    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1
 
 
 def _gather_biases(adders: Sequence[Pointwise]) -> None:
     """Let the first of the steps that add into one sum add the biases of them all."""
-    biases = [adder.bias.detach() for adder in adders if adder.bias is not None]
-    if biases:
-        for adder in adders:
-            adder.bias = None
-        adders[0].bias = nn.Parameter(torch.stack(biases).sum(0))
+    biases = [origin for adder in adders for origin in adder.biases]
+    for adder in adders:
+        adder.biases = biases if adder is adders[0] else []
+        bias = adder.tensors()["bias"]
+        adder.bias = None if bias is None else nn.Parameter(bias)
 
 
 def pixels(x: Tensor) -> Tensor:

@@ -125,6 +125,43 @@ def test_network_is_left_as_it_was(training: bool) -> None:
     assert not {p.data_ptr() for p in form.parameters()} & {p.data_ptr() for p in network.parameters()}
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_a_refreshed_form_is_the_one_that_would_be_made_anew(
+    spec: Genotype, channels_last: bool, dtype: torch.dtype
+) -> None:
+    network = network_of(spec)
+    form = for_inference(network, dtype=dtype, channels_last=channels_last)
+    held = [parameter.data_ptr() for parameter in form.parameters()]
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for value in (*network.parameters(), *network.buffers()):
+            if value.is_floating_point():
+                value.mul_(torch.rand(value.shape, dtype=torch.float64, generator=draw) + 0.5)
+    form.refresh()
+    anew = for_inference(network, dtype=dtype, channels_last=channels_last)
+    assert [parameter.data_ptr() for parameter in form.parameters()] == held
+    for (name, found), (other, expected) in zip(form.named_parameters(), anew.named_parameters(), strict=True):
+        assert name == other
+        assert torch.equal(found, expected), name
+        assert found.stride() == expected.stride(), name
+    images = images_of(network)
+    assert torch.equal(form(images), anew(images))
+
+
+def test_a_form_changes_only_when_it_is_refreshed() -> None:
+    network = network_of(SPECS["every operation"])
+    form, images = for_inference(network, dtype=torch.float64), images_of(network)
+    before = form(images)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    assert torch.equal(form(images), before)
+    form.refresh()
+    assert not torch.equal(form(images), before)
+
+
 def test_network_in_training_mode_gives_the_eval_modes_function() -> None:
     network = network_of(SPECS["every operation"], drop_rate=0.5)
     images = images_of(network)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor, nn
 
 from robnet_zoo.compiler import for_inference, for_training
+from robnet_zoo.inference import InferenceNetwork
 from robnet_zoo.network import Network
 
 BLOCK = 16  # channels that oneDNN takes at once, at most
@@ -49,5 +52,21 @@ def training_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
 
 
 def attack_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
-    """What attacks look at: the function of a network in eval mode, in which it must be while they do."""
-    return for_inference(network, dtype=dtype) if isinstance(network, Network) else Cast(network, dtype=dtype)
+    """What attacks look at: the function of a network in eval mode, in which it must be while they do.
+
+    It is that of the network as it is now; until the next call for the same network, which takes it over.
+    """
+    if not isinstance(network, Network):
+        return Cast(network, dtype=dtype)
+    device = next(network.parameters()).device
+    made_of = (dtype, device, tuple(map(id, network.modules())))  # with other layers, it has to be made anew
+    known = _FORMS.get(network)
+    if known is not None and known[0] == made_of:
+        known[1].refresh()
+        return known[1]
+    form = for_inference(network, dtype=dtype)
+    _FORMS[network] = made_of, form
+    return form
+
+
+_FORMS: WeakKeyDictionary[Network, tuple[tuple[object, ...], InferenceNetwork]] = WeakKeyDictionary()

@@ -10,6 +10,7 @@ from robnet_zoo.compiler import compile
 from robnet_zoo.training import Attack, Guard, Objective, Recipe
 from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
 from robnet_zoo.training.distributed import World
+from robnet_zoo.training.forms import attack_form
 from robnet_zoo.training.state import initial_state
 
 
@@ -120,3 +121,17 @@ def test_the_guards_attack_steps_a_quarter_of_eps(eps, step):
     attack = rescue(Recipe(name="r", epochs=1, attack=Attack(kind="n_fgsm", eps=eps, steps=1), guard=Guard(steps=4)))
     assert (attack.kind, attack.steps, attack.eps) == ("pgd", 4, eps)
     assert attack.step_value == pytest.approx(step)
+
+
+def test_the_attacks_form_follows_the_network_without_being_made_anew(tiny):
+    network, images = compile(tiny).eval(), torch.rand(2, *tiny.network.input_size)
+    form = attack_form(network, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1)
+    assert attack_form(network, dtype=torch.float32) is form
+    torch.testing.assert_close(form(images), network(images), rtol=1e-4, atol=1e-4)
+    network.classifier = torch.nn.Linear(network.num_features, 3)  # another layer: nothing to follow
+    assert attack_form(network, dtype=torch.float32)(images).shape == (2, 3)
+    assert attack_form(network, dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert attack_form(compile(tiny), dtype=torch.float32) is not form
