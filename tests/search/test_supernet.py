@@ -83,11 +83,11 @@ def test_training_is_algorithm_1(kind, tmp_path) -> None:
 def test_update_changes_its_path_alone(tmp_path, monkeypatch) -> None:
     real, paths, seen = Updates._step, PathDropout(space("cell_free"), Sampling(), seed=RECIPE.seed), 0
 
-    def watched(self: Updates, indices: torch.Tensor) -> float:
+    def watched(self: Updates, *batch: torch.Tensor) -> float:
         nonlocal seen
         before = {key: value.clone() for key, value in self.state.network.state_dict().items()}
         inside = subnetwork(self.state.network, paths.at(self.state.updates)).state_dict()
-        loss = real(self, indices)
+        loss = real(self, *batch)
         for key, value in self.state.network.state_dict().items():
             if key not in inside:
                 assert torch.equal(value, before[key]), key
@@ -105,11 +105,11 @@ def test_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch) ->
     undisturbed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "a", progress=False)
     real, calls = Updates._step, []
 
-    def stop(self: Updates, indices: torch.Tensor) -> float:
+    def stop(self: Updates, *batch: torch.Tensor) -> float:
         calls.append(1)
         if len(calls) == 7:
             raise KeyboardInterrupt
-        return real(self, indices)
+        return real(self, *batch)
 
     monkeypatch.setattr(Updates, "_step", stop)
     with pytest.raises(KeyboardInterrupt):
