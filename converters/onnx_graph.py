@@ -186,7 +186,7 @@ class Graph:
         raise TypeError(f"expected a layer of the vocabulary, got {type(step).__name__}")
 
     def _conv(self, step: Fold, key: str, x: Value, width: int, like: Value | None = None) -> Value:
-        conv, (weight, bias) = step.conv, step.tensors()
+        conv, weight, bias = step.conv, step.weight(), step.bias()
         kernel = tuple(weight.shape[2:])
         if conv.groups == 1:
             outputs = np.arange(conv.out_channels) if like is None else like.positions

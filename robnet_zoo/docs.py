@@ -165,7 +165,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = RESULTS) -> dict[
             for path, result in measured.items():
                 if result.model.weights_sha256 != first.model.weights_sha256:
                     raise ValueError(f"{path}: expected a result of the weights of {name}.json; measure them anew")
-            loaded = [TrainingResult.load(path) for path in runs]
+            loaded = {path.name: TrainingResult.load(path) for path in runs}
             cards[folder / f"{name}.md"] = card(entry, loaded, list(measured.values()))
     return cards
 

@@ -65,14 +65,18 @@ class Fold:
     norm: nn.Module | None
     rows: slice = field(default_factory=partial(slice, None))
 
-    def tensors(self) -> tuple[Tensor, Tensor | None]:
-        """(weight (out, in / groups, kH, kW), bias (out,) or None) of both as one convolution, in eval mode."""
-        weight, bias = self.conv.weight.detach().double(), self.conv.bias
+    def weight(self, columns: slice = slice(None)) -> Tensor:
+        """(out, in / groups, kH, kW), of both as one convolution in eval mode; of some of its input channels."""
+        weight = self.conv.weight.detach()[:, columns].double()
+        return weight if self.norm is None else weight * _scale_and_shift(self.norm)[0][self.rows, None, None, None]
+
+    def bias(self) -> Tensor | None:
+        """(out,), of both as one convolution in eval mode, if it has one."""
+        bias = self.conv.bias
         if self.norm is None:
-            return weight, None if bias is None else bias.detach().double()
+            return None if bias is None else bias.detach().double()
         assert bias is None
-        scale, shift = _scale_and_shift(self.norm)
-        return weight * scale[self.rows, None, None, None], shift[self.rows]
+        return _scale_and_shift(self.norm)[1][self.rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +122,7 @@ class Convolution(Made):
         self.make()
 
     def tensors(self) -> dict[str, Tensor | None]:
-        return dict(zip(("weight", "bias"), self.origin.tensors(), strict=True))
+        return {"weight": self.origin.weight(), "bias": self.origin.bias()}
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
@@ -142,11 +146,12 @@ class Pointwise(Made):
         self.make()
 
     def tensors(self) -> dict[str, Tensor | None]:
-        weight, bias = self.origin.tensors()
-        found = [bias] if self.biases == [self.origin] else [other.tensors()[1] for other in self.biases]
-        added = [value for value in found if value is not None]
-        total = torch.stack(added).sum(0) if added else None
-        return {"weight": weight[:, self.columns, 0, 0], "bias": total}
+        return {"weight": self.origin.weight(self.columns)[:, :, 0, 0], "bias": self.total_bias()}
+
+    def total_bias(self) -> Tensor | None:
+        """The sum of the biases that it adds, (out,), in float64, if there are any."""
+        found = [bias for bias in (origin.bias() for origin in self.biases) if bias is not None]
+        return torch.stack(found).sum(0) if found else None
 
     def forward(self, x: Tensor, total: Tensor | None = None) -> Tensor:
         """(N, in, H, W) -> (N, out, H, W). A `total` is taken over: the sum may be made in its place."""
@@ -495,7 +500,7 @@ def _lower(steps: Sequence[Step], *, channels_last: bool) -> list[nn.Module]:
         before = lowered[-1] if lowered else None
         if isinstance(step, nn.ReLU) and isinstance(before, Pointwise):
             before.relu = True
-        elif isinstance(step, Fold) and _is_pointwise(step.conv):
+        elif isinstance(step, Fold) and is_pointwise(step.conv):
             lowered.append(Pointwise(step, channels_last=channels_last))
         elif isinstance(step, Fold) and step.conv.stride == (2, 2) and step.conv.groups == step.conv.in_channels:
             lowered.append(Subsampled(Convolution(step)))
@@ -504,7 +509,8 @@ def _lower(steps: Sequence[Step], *, channels_last: bool) -> list[nn.Module]:
     return lowered
 
 
-def _is_pointwise(conv: nn.Conv2d) -> bool:
+def is_pointwise(conv: nn.Conv2d) -> bool:
+    """Whether a convolution is a matrix product over pixels."""
     return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1
 
 
@@ -513,7 +519,7 @@ def _gather_biases(adders: Sequence[Pointwise]) -> None:
     biases = [origin for adder in adders for origin in adder.biases]
     for adder in adders:
         adder.biases = biases if adder is adders[0] else []
-        bias = adder.tensors()["bias"]
+        bias = adder.total_bias()
         adder.bias = None if bias is None else nn.Parameter(bias)
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robnet_zoo.inference import Value, as_image, every_second, keep_layout, pixels
+from robnet_zoo.inference import Value, as_image, every_second, is_pointwise, keep_layout, pixels
 from robnet_zoo.network import Cell, Network
 from robnet_zoo.operations import Denoising, FactorizedConv2d
 
@@ -132,7 +132,7 @@ def _layer(layer: nn.Module, x: Tensor) -> Tensor:
         return layer(x)
     if not isinstance(layer, nn.Conv2d):
         return F.relu_(x) if isinstance(layer, nn.ReLU) else layer(x)
-    if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.groups == 1:
+    if is_pointwise(layer):
         return _products(layer, [x])
     weight = layer.weight.to(x.dtype)
     if layer.stride == (2, 2) and layer.groups == layer.in_channels and layer.dilation == (1, 1):

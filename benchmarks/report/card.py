@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from robnet_zoo import weights
 from robnet_zoo.benchmarks.report.entries import read
@@ -15,16 +15,16 @@ from robnet_zoo.zoo import load_spec
 AUTHORS = "The paper's figures below are of its authors' weights, whose training took 32 GPUs."
 
 
-def card(entry: weights.Entry, runs: Sequence[TrainingResult], results: Sequence[Result]) -> str:
+def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequence[Result]) -> str:
     """The card in Markdown.
 
-    runs: what trained these weights, one run after the other, each from the weights of the one before. results: what
-    was measured of them.
+    runs: what trained these weights, by the file's name, one run after the other, each from the weights of the one
+    before. results: what was measured of them.
     """
-    spec, last, name = load_spec(entry.model), runs[-1], f"{entry.model}.{entry.tag}"
+    spec, last, name = load_spec(entry.model), list(runs.values())[-1], f"{entry.model}.{entry.tag}"
     entries = read(results)
     published = beside_the_paper(entries)
-    hours = sum(run.epochs[-1].hours for run in runs)
+    hours = sum(run.epochs[-1].hours for run in runs.values())
     lines = [
         f"# {name}",
         "",
@@ -37,8 +37,7 @@ def card(entry: weights.Entry, runs: Sequence[TrainingResult], results: Sequence
         "## Training",
         "",
     ]
-    for number, run in enumerate(runs, 1):
-        document = f"{name}.training{'' if number == 1 else f'.{number}'}.json"
+    for document, run in runs.items():
         changed = "" if run.is_bundled else f", changed: `benchmarks/results/{document}` has it in full"
         described = f". {run.recipe.description}" if run.is_bundled and run.recipe.description else ""
         lines += [f"Recipe `{run.recipe.name}`{changed}{described}.", "", *facts(run, spec), "", *epochs(run), ""]

@@ -115,8 +115,12 @@ def _folder(path: Path) -> Images:
 def _any_sizes(path: Path, side: int) -> Images:
     if side < 1:
         raise DataError(f"pictures-{side}:{path}: expected at least 1 pixel a side")
+    return _when_wanted(path, side, f"{path.name}, {side} pixels a side")
+
+
+def _when_wanted(path: Path, side: int, name: str) -> Images:
+    """Pictures in class folders, decoded when they are wanted."""
     files, labels, classes = _listed(path)
-    name = f"{path.name}, {side} pixels a side"
     return Images(PictureFiles(path, tuple(files), side), torch.from_numpy(labels).long(), name, classes)
 
 
@@ -215,9 +219,7 @@ def _stacked(root: Path, files: list[str], labels: np.ndarray, name: str, classe
 def _imagenet(folder: Path, *, train: bool) -> Images:
     """Folders of ImageNet as torchvision and timm want them: train/CLASS/*.JPEG and val/CLASS/*.JPEG."""
     part = folder / ("train" if train else "val")
-    files, labels, classes = _listed(part)
-    name = f"ImageNet {'training' if train else 'validation'} images"
-    return Images(PictureFiles(part, tuple(files), IMAGENET_SIDE), torch.from_numpy(labels).long(), name, classes)
+    return _when_wanted(part, IMAGENET_SIDE, f"ImageNet {'training' if train else 'validation'} images")
 
 
 SETS: Mapping[str, Callable[[Path], Images]] = MappingProxyType(

@@ -51,11 +51,11 @@ def train(
     images: the training images; the last tenth is held out and measured after every epoch (`Images.split`).
     output: a folder for `checkpoints/` (as `keeping` says, and after every epoch), `history.csv`, TensorBoard events,
     after every epoch `training.json` and `chosen.safetensors`, what the run would give then, and at the end
-    `model.safetensors`, `curves.png` and the model card `README.md`. A run that was stopped at any
-    moment goes on from its last checkpoint when it is started again with the same arguments. Under torchrun, each
-    process takes its part of every batch. Uses a GPU if there is one. weights: what to begin with instead of a random
-    initialisation, a safetensors file or the name of bundled weights, such as robnet_micro.cifar10. paths: the
-    sub-network that each update trains, where it is not the whole network.
+    `model.safetensors`, `curves.png` and the model card `README.md`. A run that was stopped at any moment goes on from
+    its last checkpoint when it is started again with the same arguments. Under torchrun, each process takes its part of
+    every batch. Uses a GPU if there is one. weights: what to begin with instead of a random initialisation, a
+    safetensors file or the name of bundled weights, such as robnet_micro.cifar10. paths: the sub-network that each
+    update trains, where it is not the whole network.
     Raises WeightsError for weights of another architecture, DataError if the images do not fit the spec or vanish,
     TrainingError if the folder holds another run or one at work, the loss is no longer a number, or nothing can be
     written; the last checkpoint is then left as it is.
@@ -151,7 +151,7 @@ class Run:
         self.checkpoints, self.origin = checkpoints, origin
         self.state, self.recipe, self.world = updates.state, updates.recipe, updates.world
         known = self.world.first and (folder / RESULT).is_file()
-        self.before = TrainingResult.load(folder / RESULT) if known else None  # what earlier processes came to
+        self.told = TrainingResult.load(folder / RESULT) if known else None  # what the run came to, as last written
 
     def to_the_end(self, *, progress: bool) -> nn.Module:
         """Whatever is left of the run, from the newest checkpoint on."""
@@ -184,9 +184,7 @@ class Run:
             _save_weights(network, self.folder / MODEL)
             (self.folder / CHOSEN).unlink(missing_ok=True)
             records.finish(state, self.spec.name)
-            result = self._so_far()
-            result.save(self.folder / RESULT)
-            write_atomically(self.folder / CARD, model_card(result, self.spec).encode())
+            write_atomically(self.folder / CARD, model_card(self._so_far(), self.spec).encode())
         world.wait()
         return network.eval()
 
@@ -219,17 +217,17 @@ class Run:
         state.next_epoch()
         if self.world.first:
             records.epoch(state)
-            self._so_far().save(self.folder / RESULT)
+            self._so_far()
         self._save()
 
     def _so_far(self) -> TrainingResult:
-        """What the run has come to, and the file of weights beside with it."""
-        epochs = tuple(map(Epoch.parse, self.state.history))
-        if self.before is not None and self.before.epochs == epochs:
-            return self.before  # nothing was left to do here
+        """What the run has come to, and the file of weights with it; written down where it was not."""
+        epochs, before = tuple(map(Epoch.parse, self.state.history)), self.told
+        if before is not None and before.epochs == epochs:
+            return before
         images, world, chosen = self.updates.images, self.world, self.folder / CHOSEN
         here = f"{environment.device(world.device)}, {world.size} process{'es' if world.size > 1 else ''}"
-        return TrainingResult(
+        self.told = TrainingResult(
             architecture=self.spec.name,
             spec_hash=self.spec.hash,
             recipe=self.recipe,
@@ -240,9 +238,11 @@ class Run:
             begun_with=self.origin,
             weights_sha256=sha256(chosen if chosen.exists() else self.folder / MODEL),
             epochs=epochs,
-            devices=tuple(dict.fromkeys([*(self.before.devices if self.before else ()), here])),
+            devices=tuple(dict.fromkeys([*(before.devices if before else ()), here])),
             software=environment.software(),
         )
+        self.told.save(self.folder / RESULT)
+        return self.told
 
     def _selected(self) -> nn.Module:
         """The network with the weights that the recipe wants of the run."""

@@ -10,9 +10,9 @@ from pydantic import Field
 from robnet_zoo.architecture import Architecture, costs, document_name
 from robnet_zoo.documents import Document, Tuple, exactly
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
+from robnet_zoo.weights import Share
 
 Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Epoch(Document):
