@@ -9,6 +9,7 @@ import pytest
 from robnet_zoo import cli
 from robnet_zoo.benchmarks.protocol import FOLDER
 from robnet_zoo.genotype import Genotype
+from robnet_zoo.training import Estimate
 from robnet_zoo.zoo import SCHEMA, SPECS, load_spec, spec_names
 
 
@@ -134,6 +135,15 @@ def test_train_then_benchmark_then_export(capsys, spec_file, tmp_path):
     assert (tmp_path / "m.onnx").exists()
 
 
+def test_estimate_prints_and_writes_how_long_training_takes(capsys, spec_file, tmp_path):
+    out = tmp_path / "estimate.json"
+    common = ["--data", "digits", "--recipe", "micro_digits", "--batch", "400", "--attack.steps", "1"]
+    table = run(capsys, "estimate", str(spec_file), *common, "--updates", "1", "-o", str(out))
+    found = Estimate.load(out)
+    assert (found.recipe.batch, found.recipe.attack.steps) == (400, 1)
+    assert table.splitlines()[-1] == f"| together | {found.recipe.epochs} | | {found.hours:.1f} |"
+
+
 def test_export_takes_options_and_data_and_reports(capsys, tmp_path):
     path = tmp_path / "m.onnx"
     options = ["--precision", "int8", "--data", "digits", "--calibration", "64", "--opset", "19", "--batch", "2"]
@@ -196,7 +206,7 @@ def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, officia
         (["show", "robnet_free", "--cell", "cell_99", "--draw", "x.svg"], "unknown cell 'cell_99'"),
         (["show", "robnet_free", "--draw", "x.bmp"], "expected a file that ends in .svg or .png"),
         (["validate"], "expected one or more files"),
-        (["benchmark", "robnet_free", "--data", "digits"], "no weights of robnet_free are bundled"),
+        (["benchmark", "robnet_large", "--data", "digits"], "no weights of robnet_large are bundled"),
         (["benchmark", "resnet999", "--data", "digits"], "neither an ONNX file, nor a folder"),
         (["benchmark", "robnet_micro.digits", "--data", "nowhere.npz"], "nowhere.npz: expected"),
         (["benchmark", "robnet_micro.digits", "--data", "digits", "-n", "0"], "n: expected at least 1, got 0"),
@@ -221,6 +231,7 @@ def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, officia
             ["train", "robnet_micro", "--data", "digits", "--output", "x", "--schedule.milestones", "[1, x]"],
             "--schedule.milestones[0]: expected",
         ),
+        (["estimate", "robnet_micro", "--data", "digits", "--updates", "0"], "--updates: expected at least 1, got 0"),
         (["export", "robnet_micro.digits"], "output"),
         (["export", "robnet_micro.digits", "-o", "x.onnx", "--opset", "12"], "opset: expected at least 18, got 12"),
         (["export", "robnet_micro.digits", "-o", "x.onnx", "--precision", "int8"], "expected real images"),

@@ -400,7 +400,7 @@ def test_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, monkeypatc
     ("name", "options", "message"),
     [
         ("robnet_mirco", {}, "robnet_mirco: neither an ONNX file.*, did you mean 'robnet_micro'"),
-        ("robnet_free", {}, "no weights of robnet_free are bundled: train them"),
+        ("robnet_large", {}, "no weights of robnet_large are bundled: train them"),
         ("nowhere/model.onnx", {}, "nowhere/model.onnx: cannot be read: No such file"),
         ("nowhere/model.onnx", {"weights": WEIGHTS}, "an ONNX file brings its own weights"),
         ("nowhere/spec.json", {}, "expected weights for this spec"),

@@ -6,9 +6,10 @@ Whatever a user got wrong is one line on stderr and exit code 2; `--json` prints
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -24,6 +25,10 @@ from robnet_zoo.genotype import Denoise, Genotype
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 from robnet_zoo.version import __version__
+
+if TYPE_CHECKING:
+    from robnet_zoo.architecture import Architecture
+    from robnet_zoo.data import Images
 
 app = App(
     name="robnet-zoo", help=__doc__, version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False
@@ -213,16 +218,64 @@ def train(
         Keep so many.
     """
     from robnet_zoo import training
+
+    chosen, images = _fitted(architecture, data)
+    chosen_recipe = merged(load_recipe(recipe), overrides)
+    keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
+    training.train(chosen, images, chosen_recipe, output, weights=weights, keeping=keeping)
+    print(output / "model.safetensors")
+
+
+@app.command
+def estimate(
+    architecture: str,
+    *,
+    data: str,
+    recipe: str = DEFAULT,
+    updates: int = 3,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    as_json: Json = False,
+    overrides: Annotated[RecipeOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
+) -> None:
+    """How long `train` would take here, from a few updates at each image size; nothing is trained.
+
+    Under torchrun, of all its processes together.
+
+    Parameters
+    ----------
+    architecture
+        As for `train`.
+    data
+        As for `train`.
+    recipe
+        A bundled recipe or the path of one; the flags of a recipe's fields override them.
+    updates
+        Time so many at each image size.
+    output
+        A file for the estimate as a document.
+    """
+    from robnet_zoo import training
+    from robnet_zoo.training.duration import table
+
+    if updates < 1:
+        fail(f"--updates: expected at least 1, got {updates}")
+    chosen, images = _fitted(architecture, data)
+    found = training.estimate(chosen, images, merged(load_recipe(recipe), overrides), updates=updates)
+    if int(os.environ.get("RANK", "0")):
+        return  # the first process tells
+    if output is not None:
+        found.save(output)
+    print(found.dumps() if as_json else table(found))
+
+
+def _fitted(architecture: str, data: str) -> tuple[Architecture, Images]:
+    """An architecture for the classes and the size of some training images, and these."""
     from robnet_zoo.architecture import fitted, head, load_architecture
     from robnet_zoo.data import load as load_images
 
     published, images = load_architecture(architecture), load_images(data, train=True)
     num_classes = images.count_classes(at_least=head(published)[1])
-    chosen = fitted(published, num_classes=num_classes, input_size=images.shape)
-    chosen_recipe = merged(load_recipe(recipe), overrides)
-    keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
-    training.train(chosen, images, chosen_recipe, output, weights=weights, keeping=keeping)
-    print(output / "model.safetensors")
+    return fitted(published, num_classes=num_classes, input_size=images.shape), images
 
 
 @app.command

@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from robnet_zoo import environment
+
 
 class OutOfStepError(RuntimeError):
     """Processes whose weights differ, although they should be the same."""
@@ -31,6 +33,11 @@ class World:
     def first(self) -> bool:
         """Whether this process is the one that writes and shows."""
         return self.rank == 0
+
+    @property
+    def name(self) -> str:
+        """What they compute on, and how many they are."""
+        return f"{environment.device(self.device)}, {self.size} process{'es' if self.size > 1 else ''}"
 
     def share(self, batch: int) -> slice:
         """The part of a batch that this process works on."""

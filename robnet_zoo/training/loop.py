@@ -20,7 +20,7 @@ from robnet_zoo.architecture import Architecture, head, saved
 from robnet_zoo.data import DataError, Images, check_fits
 from robnet_zoo.documents import DocumentError, parse_json, read_bytes, write_atomically
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping, TrainingError
-from robnet_zoo.training.distributed import joined
+from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.records import Records
 from robnet_zoo.training.result import Epoch, Origin, TrainingResult, model_card
@@ -60,13 +60,7 @@ def train(
     TrainingError if the folder holds another run or one at work, the loss is no longer a number, or nothing can be
     written; the last checkpoint is then left as it is.
     """
-    input_size, num_classes = head(spec)
-    check_fits(images, input_size=input_size, num_classes=num_classes)
-    training, validation = images.split()
-    if len(training) < recipe.batch:
-        raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(training)}")
-    if images.classes and len(images.classes) != num_classes:
-        raise DataError(f"{images.name}: expected {num_classes} classes, got {len(images.classes)}")
+    training, validation = fitting(spec, images, recipe)
     if paths is not None and recipe.attack.kind == "free":
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")
     file = None if weights is None else find(weights)
@@ -74,10 +68,7 @@ def train(
         raise WeightsError(f"{weights}: expected a safetensors file, or the name of bundled weights")
     origin = None if file is None else Origin(name=file.name, sha256=sha256(file))
     with ExitStack() as alone, joined() as world:
-        if recipe.sync_bn and world.size > 1 and world.device.type != "cuda":
-            raise TrainingError("sync_bn: expected GPUs, got processes on CPUs")
-        if recipe.batch % world.size:
-            raise TrainingError(f"expected a batch that {world.size} processes can share, got {recipe.batch} images")
+        check_world(recipe, world)
         state, folder = initial_state(spec, recipe, world, weights=file), Path(output)
         if world.first:
             _claim(folder, spec, recipe, training, paths, origin)
@@ -89,8 +80,28 @@ def train(
         _claim(folder, spec, recipe, training, paths, origin)
         checkpoints = Checkpoints(folder / "checkpoints", Keeping() if keeping is None else keeping)
         updates = Updates(state, training, recipe, world, paths=paths)
-        run = Run(spec, updates, validation[: recipe.validation], folder, checkpoints, origin=origin)
+        run = Run(spec, updates, validation, folder, checkpoints, origin=origin)
         return run.to_the_end(progress=progress)
+
+
+def fitting(spec: Architecture, images: Images, recipe: Recipe) -> tuple[Images, Images]:
+    """The images to train on, and those that are measured. Raises DataError or TrainingError if they do not fit."""
+    input_size, num_classes = head(spec)
+    check_fits(images, input_size=input_size, num_classes=num_classes)
+    training, validation = images.split()
+    if len(training) < recipe.batch:
+        raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(training)}")
+    if images.classes and len(images.classes) != num_classes:
+        raise DataError(f"{images.name}: expected {num_classes} classes, got {len(images.classes)}")
+    return training, validation[: recipe.validation]
+
+
+def check_world(recipe: Recipe, world: World) -> None:
+    """Raise TrainingError for a recipe that these processes cannot follow."""
+    if recipe.sync_bn and world.size > 1 and world.device.type != "cuda":
+        raise TrainingError("sync_bn: expected GPUs, got processes on CPUs")
+    if recipe.batch % world.size:
+        raise TrainingError(f"expected a batch that {world.size} processes can share, got {recipe.batch} images")
 
 
 def _claim(
@@ -225,8 +236,7 @@ class Run:
         epochs, before = tuple(map(Epoch.parse, self.state.history)), self.told
         if before is not None and before.epochs == epochs:
             return before
-        images, world, chosen = self.updates.images, self.world, self.folder / CHOSEN
-        here = f"{environment.device(world.device)}, {world.size} process{'es' if world.size > 1 else ''}"
+        images, chosen = self.updates.images, self.folder / CHOSEN
         self.told = TrainingResult(
             architecture=self.spec.name,
             spec_hash=self.spec.hash,
@@ -238,7 +248,7 @@ class Run:
             begun_with=self.origin,
             weights_sha256=sha256(chosen if chosen.exists() else self.folder / MODEL),
             epochs=epochs,
-            devices=tuple(dict.fromkeys([*(before.devices if before else ()), here])),
+            devices=tuple(dict.fromkeys([*(before.devices if before else ()), self.world.name])),
             software=environment.software(),
         )
         self.told.save(self.folder / RESULT)

@@ -1,0 +1,81 @@
+"""How long a run will take: by a clock that runs with the work, so that the answer is known."""
+
+import pytest
+
+from robnet_zoo import training
+from robnet_zoo.data import DataError
+from robnet_zoo.training import Attack, Estimate, Guard, Recipe, Stage, TrainingError, duration
+from robnet_zoo.training.updates import Updates
+
+SMALL, WHOLE = 16, 32  # pixels a side
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that an update moves on by a second a pixel a side, a measurement by its passes."""
+    now = [0.0]
+
+    def step(self: Updates, images, labels) -> float:
+        now[0] += 1.0 * self.size + 1e4 * (self.state.step == 0)  # the first update of several warms up
+        return 1.0
+
+    def validate(network, images, recipe, world, *, size, steps, generator) -> dict[str, float]:
+        now[0] += 0.1 * size * len(images) * (2 + 3 * steps)
+        return {}
+
+    monkeypatch.setattr(Updates, "_step", step)
+    monkeypatch.setattr(duration, "validate", validate)
+    monkeypatch.setattr(duration.time, "perf_counter", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def staged() -> Recipe:
+    """Two epochs of small images and three of whole ones, three updates each, and a guard."""
+    return Recipe(
+        name="staged",
+        epochs=5,
+        batch=32,
+        attack=Attack(steps=1),
+        stages=(Stage(size=SMALL, epochs=2),),
+        guard=Guard(updates=6, images=4, steps=20),
+        validation=8,
+    )
+
+
+def test_hours_are_those_of_all_updates_and_of_all_measurements(clock, tiny, images, staged):
+    found = training.estimate(tiny, images, staged, updates=2, progress=False)
+    for stage, size, epochs in zip(found.stages, (SMALL, WHOLE), (2, 3), strict=True):
+        updates, validation, guard = 3 * 1.0 * size, 0.1 * size * 8 * (2 + 3 * 10), 0.1 * size * 4 * (2 + 3 * 20)
+        assert (stage.size, stage.epochs) == (size, epochs)
+        assert stage.images_per_second == pytest.approx(32 / (1.0 * size), rel=1e-3)
+        assert stage.hours == pytest.approx(epochs * (updates + validation + guard * 3 / 6) / 3600, abs=1e-4)
+    assert found.hours == sum(stage.hours for stage in found.stages) > 0
+    assert (found.images, found.recipe) == (108, staged)
+
+
+def test_a_run_that_measures_nothing_is_its_updates(clock, tiny, images, recipe):
+    unmeasured = recipe.model_copy(update={"validation": 0})
+    (stage,) = training.estimate(tiny, images, unmeasured, progress=False).stages
+    assert stage.hours == pytest.approx(3 * 3 * 1.0 * WHOLE / 3600, abs=1e-4)
+
+
+def test_nothing_is_written_and_the_document_is_read_back(tiny, images, staged, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = training.estimate(tiny, images, staged, updates=1, progress=False)
+    assert not list(tmp_path.iterdir())
+    assert all(stage.images_per_second > 0 for stage in found.stages)
+    found.save(tmp_path / "estimate.json")
+    assert Estimate.load(tmp_path / "estimate.json") == found
+    text = duration.table(found)
+    assert f"| {SMALL} | 2 | {found.stages[0].images_per_second:.1f} |" in text
+    assert f"| together | 5 | | {found.hours:.1f} |" in text
+
+
+def test_what_cannot_be_trained_cannot_be_estimated(tiny, images, recipe):
+    with pytest.raises(ValueError, match="updates: expected at least 1, got 0"):
+        training.estimate(tiny, images, recipe, updates=0)
+    with pytest.raises(TrainingError, match="expected at least one batch of 200"):
+        training.estimate(tiny, images, recipe.model_copy(update={"batch": 200}))
+    with pytest.raises(DataError):
+        training.estimate(tiny, images[:5], recipe)
