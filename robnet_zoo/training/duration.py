@@ -72,11 +72,11 @@ def estimate(
     with joined() as world:
         check_world(recipe, world)
         work = Updates(initial_state(spec, recipe, world), training, recipe, world)
-        sizes = Counter(recipe.size_at(epoch, work.native) for epoch in range(1, recipe.epochs + 1))
+        sizes = [recipe.size_at(epoch, work.native) for epoch in range(1, recipe.epochs + 1)]
         stages: list[StageEstimate] = []
-        with bar(total=len(sizes), unit="image sizes", shown=progress and world.first) as shown:
-            for size, epochs in sizes.items():
-                work.state.epoch, work.state.step = 1 + sum(stage.epochs for stage in stages), 0
+        with bar(total=len(set(sizes)), unit="image sizes", shown=progress and world.first) as shown:
+            for size, epochs in Counter(sizes).items():
+                work.state.epoch, work.state.step = 1 + sizes.index(size), 0
                 batch = _seconds_a_batch(work, updates)
                 epoch = work.steps * batch + _seconds_of_checks(work, validation)
                 stages.append(

@@ -60,6 +60,13 @@ def test_a_run_that_measures_nothing_is_its_updates(clock, tiny, images, recipe)
     assert stage.hours == pytest.approx(3 * 3 * 1.0 * WHOLE / 3600, abs=1e-4)
 
 
+def test_a_size_that_comes_back_is_one_line(clock, tiny, images, staged):
+    there_and_back = (Stage(size=SMALL, epochs=1), Stage(size=WHOLE, epochs=2), Stage(size=SMALL, epochs=1))
+    found = training.estimate(tiny, images, staged.model_copy(update={"stages": there_and_back}), progress=False)
+    assert [(stage.size, stage.epochs) for stage in found.stages] == [(SMALL, 2), (WHOLE, 3)]
+    assert [stage.images_per_second for stage in found.stages] == [32 / SMALL, 32 / WHOLE]
+
+
 def test_nothing_is_written_and_the_document_is_read_back(tiny, images, staged, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = training.estimate(tiny, images, staged, updates=1, progress=False)
