@@ -27,6 +27,7 @@ from robnet_zoo.search.report.judged import judged_row
 from robnet_zoo.search.report.scale import scale
 from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.selection import picks
+from robnet_zoo.training import Estimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import load_spec, spec_names
 
@@ -74,6 +75,11 @@ def speeds() -> str:
 def training_speeds() -> str:
     """Images a second of adversarial training, beside a plain loop, from one run."""
     return training_speed.table(training_speed.TrainingSpeedResult.load(RESULTS / "training_speed.json"))
+
+
+def estimates() -> str:
+    """How long the bundled recipe for few cores takes."""
+    return duration.table(Estimate.load(RESULTS / "estimate.robnet_free.fast.json"))
 
 
 def agreements() -> str:
@@ -174,7 +180,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
     {
         README: (models, accuracies, speeds),
         ROBUSTNESS: (agreements, attack_speeds),
-        TRAINING: (training_speeds,),
+        TRAINING: (estimates, training_speeds),
         ONNX: (precisions, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),

@@ -128,9 +128,15 @@ def _create(name: str, spec: Genotype, pretrained: bool, kwargs: dict[str, Any])
         pretrained,
         spec=spec,
         pretrained_cfg_overlay=overlay,
+        pretrained_filter_fn=_in_float32,
         feature_cfg={"feature_cls": "hook", "no_rewrite": True, "out_indices": tuple(range(levels))},
         **kwargs,
     )
+
+
+def _in_float32(state: Mapping[str, torch.Tensor], _: nn.Module) -> dict[str, torch.Tensor]:
+    """A state dict in which timm, which sums the first kernels for gray images, does not sum in half precision."""
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def _check_weights(spec: Genotype, cfg: PretrainedCfg) -> None:

@@ -134,16 +134,17 @@ def test_the_figures_of_the_digits_weights_are_reproduced():
         assert differing <= 1, now.attack  # another processor may round one image over the boundary
 
 
-def test_the_clean_figure_of_the_cifar_weights_is_reproduced():
+@pytest.mark.parametrize("name", ["robnet_micro.cifar10", "robnet_free.fast_cifar10"])
+def test_the_clean_figure_of_the_cifar_weights_is_reproduced(name):
     folder = os.environ.get("ROBNET_ZOO_DATA")
     if not folder:
         pytest.skip("ROBNET_ZOO_DATA does not name a folder with cifar10_test1k.npz")
-    stated = Result.load(docs.RESULTS / "robnet_micro.cifar10.json")
+    stated = Result.load(docs.RESULTS / f"{name}.json")
     images = data.load(Path(folder) / "cifar10_test1k.npz")
     assert images.sha256 == stated.data.sha256
-    protocol = Protocol(name="clean", attacks=())
-    found = evaluate(load_target("robnet_micro.cifar10"), images, protocol, progress=False)
-    assert abs(found.accuracy("clean") - stated.accuracy("clean")) <= 0.001
+    found = evaluate(load_target(name), images[:200], Protocol(name="clean", attacks=()), progress=False)
+    pairs = zip(found.measurement("clean").correct, stated.measurement("clean").correct[:200], strict=True)
+    assert sum(now != before for now, before in pairs) <= 1  # another processor may round one over the boundary
 
 
 @pytest.mark.parametrize("document", docs.TABLES, ids=lambda path: path.name)

@@ -133,17 +133,24 @@ def asked_for(model: str, *, dataset: str, threat: str) -> str:
     return f"{model.lower().replace('-', '_')}_{dataset}_{threat.lower()}"
 
 
-@pytest.mark.parametrize("model", ["robnet_micro", "RobNet-micro"])
-def test_its_loader_finds_our_model_with_its_trained_weights(model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "bundled"),
+    [
+        ("robnet_micro", "robnet_micro.cifar10"),
+        ("RobNet-micro", "robnet_micro.cifar10"),
+        ("RobNet-free", "robnet_free.fast_cifar10"),
+    ],
+)
+def test_its_loader_finds_our_model_with_its_trained_weights(model: str, bundled: str) -> None:
     name = asked_for(model, dataset="cifar10", threat="Linf")
     assert timm.is_model(name)
     found = timm.create_model(name, num_classes=10, pretrained=True, checkpoint_path="").eval()
     images = torch.rand(2, 3, 32, 32)
-    assert torch.equal(found(images), load_model("robnet_micro.cifar10")(images))
+    assert torch.equal(found(images), load_model(bundled)(images))
 
 
 def test_all_weights_trained_on_its_data_sets_are_found() -> None:
-    entries = [entry for entry in weights.manifest().entries if entry.tag == "cifar10"]
+    entries = [entry for entry in weights.manifest().entries if entry.tag.endswith("cifar10")]
     names = {asked_for(entry.model, dataset="cifar10", threat="Linf") for entry in entries}
     assert names == set(zoo.aliases())
     assert names == {name for name in timm.list_models("robnet*", pretrained=True) if name.endswith("_linf")}

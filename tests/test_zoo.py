@@ -101,6 +101,11 @@ def test_bundled_weights_load_by_name_and_tag(name: str) -> None:
     assert same_weights(model, load_model(entry.model, weights=weights.FOLDER / entry.file))
 
 
+def test_robnet_free_is_trained_without_a_tag() -> None:
+    model = timm.create_model("robnet_free", pretrained=True)
+    assert same_weights(model, timm.create_model("robnet_free.fast_cifar10", pretrained=True))
+
+
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_weights_fit_other_heads_and_gray_images(name: str) -> None:
     model = timm.create_model(name, pretrained=True, num_classes=3, in_chans=1).eval()

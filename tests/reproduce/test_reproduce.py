@@ -36,7 +36,7 @@ from robnet_zoo.reproduce.result import Outcomes, Reproduced
 from robnet_zoo.reproduce.scale import Scale, load_scale, scale_names
 from robnet_zoo.reproduce.speed import Speed, gradients
 from robnet_zoo.reproduce.work import Measuring, ReproduceError, Reproduction, Run, Source
-from robnet_zoo.training import TrainingError, load_recipe
+from robnet_zoo.training import Stage, TrainingError, load_recipe
 
 DIGITS = Source("digits", "digits")
 TINY = Scale(name="tiny", width=0.05, depth=0.1, size=0.5, epochs=0.01, images=0.2, test_images=0.04, eps="2")
@@ -130,10 +130,11 @@ def test_a_fraction_is_taken_of_epochs_milestones_sizes_and_eps() -> None:
     recipe = scale.recipe(load_recipe("paper"), seed=0)
     assert (recipe.epochs, recipe.schedule.milestones) == (10, (5.0, 7.5))
     assert (Fraction(recipe.attack.eps), Fraction(recipe.attack.step)) == (Fraction(4, 255), Fraction(1, 255))
-    fast = load_recipe("fast")
-    for share, stages in ((0.5, [(8, 2), (12, 2)]), (0.05, []), (0.2, [(8, 1), (12, 1)])):
+    stages = (Stage(size=16, epochs=4), Stage(size=24, epochs=4))
+    fast = load_recipe("fast").model_copy(update={"epochs": 11, "stages": stages})
+    for share, expected in ((0.5, [(8, 2), (12, 2)]), (0.05, []), (0.2, [(8, 1), (12, 1)])):
         found = Scale(epochs=share, size=0.5).recipe(fast, seed=0)
-        assert [(stage.size, stage.epochs) for stage in found.stages] == stages
+        assert [(stage.size, stage.epochs) for stage in found.stages] == expected
     protocol = scale.protocol(load_protocol("table1"), n=10)
     assert Fraction(protocol.eps) == Fraction(4, 255)
     assert {Fraction(attack.step) for attack in protocol.attacks if hasattr(attack, "step")} == {Fraction(1, 255)}
