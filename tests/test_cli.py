@@ -142,6 +142,8 @@ def test_estimate_prints_and_writes_how_long_training_takes(capsys, spec_file, t
     found = Estimate.load(out)
     assert (found.recipe.batch, found.recipe.attack.steps) == (400, 1)
     assert table.splitlines()[-1] == f"| together | {found.recipe.epochs} | | {found.hours:.1f} |"
+    again = Estimate.parse(json.loads(run(capsys, "estimate", str(spec_file), *common, "--updates", "1", "--json")))
+    assert again.recipe == found.recipe
 
 
 def test_export_takes_options_and_data_and_reports(capsys, tmp_path):

@@ -265,7 +265,7 @@ def estimate(
         return  # the first process tells
     if output is not None:
         found.save(output)
-    print(found.dumps() if as_json else table(found))
+    print(found.dumps() if as_json else f"{table(found)}\n", end="")
 
 
 def _fitted(architecture: str, data: str) -> tuple[Architecture, Images]:
