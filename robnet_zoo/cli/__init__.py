@@ -6,7 +6,6 @@ Whatever a user got wrong is one line on stderr and exit code 2; `--json` prints
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +15,7 @@ from cyclopts import App, Parameter
 from pydantic import ValidationError
 
 from robnet_zoo.cli.benchmark import benchmark, report, robustbench
-from robnet_zoo.cli.parameters import Json, Output, fail, merged, partial
+from robnet_zoo.cli.parameters import Json, Output, fail, is_first, merged, partial
 from robnet_zoo.cli.reproduce import reproduce
 from robnet_zoo.cli.search import search
 from robnet_zoo.converters.onnx_options import ExportOptions
@@ -261,8 +260,8 @@ def estimate(
         fail(f"--updates: expected at least 1, got {updates}")
     chosen, images = _fitted(architecture, data)
     found = training.estimate(chosen, images, merged(load_recipe(recipe), overrides), updates=updates)
-    if int(os.environ.get("RANK", "0")):
-        return  # the first process tells
+    if not is_first():
+        return
     if output is not None:
         found.save(output)
     print(found.dumps() if as_json else f"{table(found)}\n", end="")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, Output, fail
+from robnet_zoo.cli.parameters import Json, Output, fail, is_first
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.protocol import Protocol
@@ -124,7 +124,7 @@ def _measured(
     names = [_path(output, target, source, protocol, several=several) for source in sources for target in targets]
     if output is not None and len(set(names)) < len(names):
         fail(f"--output: expected models whose files have different names, got {', '.join(map(str, names))}")
-    progress = int(os.environ.get("RANK", "0")) == 0
+    progress = is_first()
     for source in sources:
         paths = [_path(output, target, source, protocol, several=several) for target in targets]
         mine = [path if path is None or part is None else _part_path(path, part) for path in paths]

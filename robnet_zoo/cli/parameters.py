@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import UnionType
@@ -14,6 +15,11 @@ from robnet_zoo.documents import Document
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+
+
+def is_first() -> bool:
+    """Whether this process is the one that tells, under torchrun or alone."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def fail(message: str) -> NoReturn:

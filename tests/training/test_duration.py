@@ -16,7 +16,7 @@ def clock(monkeypatch):
     now = [0.0]
 
     def step(self: Updates, images, labels) -> float:
-        now[0] += 1.0 * self.size + 1e4 * (self.state.step == 0)  # the first update of several warms up
+        now[0] += self.size + 1e4 * (self.state.step == 0)  # the first update of several warms up
         return 1.0
 
     def validate(network, images, recipe, world, *, size, steps, generator) -> dict[str, float]:
@@ -46,9 +46,9 @@ def staged() -> Recipe:
 def test_hours_are_those_of_all_updates_and_of_all_measurements(clock, tiny, images, staged):
     found = training.estimate(tiny, images, staged, updates=2, progress=False)
     for stage, size, epochs in zip(found.stages, (SMALL, WHOLE), (2, 3), strict=True):
-        updates, validation, guard = 3 * 1.0 * size, 0.1 * size * 8 * (2 + 3 * 10), 0.1 * size * 4 * (2 + 3 * 20)
+        updates, validation, guard = 3 * size, 0.1 * size * 8 * (2 + 3 * 10), 0.1 * size * 4 * (2 + 3 * 20)
         assert (stage.size, stage.epochs) == (size, epochs)
-        assert stage.images_per_second == pytest.approx(32 / (1.0 * size), rel=1e-3)
+        assert stage.images_per_second == pytest.approx(32 / size, rel=1e-3)
         assert stage.hours == pytest.approx(epochs * (updates + validation + guard * 3 / 6) / 3600, abs=1e-4)
     assert found.hours == sum(stage.hours for stage in found.stages) > 0
     assert (found.images, found.recipe) == (108, staged)
@@ -57,7 +57,7 @@ def test_hours_are_those_of_all_updates_and_of_all_measurements(clock, tiny, ima
 def test_a_run_that_measures_nothing_is_its_updates(clock, tiny, images, recipe):
     unmeasured = recipe.model_copy(update={"validation": 0})
     (stage,) = training.estimate(tiny, images, unmeasured, progress=False).stages
-    assert stage.hours == pytest.approx(3 * 3 * 1.0 * WHOLE / 3600, abs=1e-4)
+    assert stage.hours == pytest.approx(3 * 3 * WHOLE / 3600, abs=1e-4)
 
 
 def test_a_size_that_comes_back_is_one_line(clock, tiny, images, staged):
