@@ -40,6 +40,7 @@ Place = tuple[str | int, ...]  # the keys and positions that lead to a part of a
 Problem = tuple[Place, str]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$", description="in image units, as a fraction: 8/255")]
 
 

@@ -6,12 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from robnet_zoo.documents import Document, Tuple, exactly
+from robnet_zoo.documents import Document, Share, Tuple, exactly
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.search.config import Branch, SearchConfig
 from robnet_zoo.search.space import Codes, Kind, SearchSpace
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Accuracy(Document):

@@ -10,13 +10,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.blueprint import parameters
-from robnet_zoo.documents import Document, DocumentError, problems_error
+from robnet_zoo.documents import Document, DocumentError, Share, problems_error
 from robnet_zoo.genotype import Budget, Genotype, NetworkConfig
 from robnet_zoo.search.space import SearchError, SearchSpace, direct_share
 
 MAX_DRAWS = 100_000  # in a row without a new architecture that is wanted
 CONVS = {"small": (0, 7), "medium": (8, 10), "large": (11, 10**9)}  # a cell (paper, section 3.4)
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Sampling(Document):

@@ -8,19 +8,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robnet_zoo.architecture import Architecture, costs, document_name
-from robnet_zoo.documents import Document, Tuple, exactly
+from robnet_zoo.documents import Document, Share, Tuple, exactly
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
-from robnet_zoo.weights import Share
 
-Count = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=0)]
 
 
 class Epoch(Document):
     """One epoch, when it was over. size: pixels a side. clean, robust: accuracies of the network that the run would
     give then, on held-out images. hours: of work so far."""
 
-    epoch: Count
-    size: Count
+    epoch: Number
+    size: Number
     loss: float
     clean: Share | None = None
     robust: Annotated[Share | None, Field(description="under PGD-10")] = None
@@ -48,8 +47,8 @@ class TrainingResult(Document):
     recipe: Recipe
     data: str
     data_sha256: str
-    images: Count
-    held_out: Count
+    images: Number
+    held_out: Number
     begun_with: Origin | None = None
     weights_sha256: str
     epochs: Annotated[Tuple[Epoch], Field(min_length=1)]

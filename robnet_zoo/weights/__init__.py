@@ -14,13 +14,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from robnet_zoo.documents import Document, Pixels, Tuple, problems_error
+from robnet_zoo.documents import Document, Pixels, Share, Tuple, problems_error
 from robnet_zoo.genotype import Genotype, Name
 
 FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class WeightsError(RuntimeError):
