@@ -13,6 +13,7 @@ from robnet_zoo.arithmetic import Arithmetic
 from robnet_zoo.documents import (
     Document,
     Pixels,
+    Share,
     Tuple,
     bundled_names,
     bundled_or_path,
@@ -25,7 +26,7 @@ from robnet_zoo.documents import (
 FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "paper"
 Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+ProperShare = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Attack(Document):
@@ -80,7 +81,7 @@ class Objective(Document):
 
     kind: Literal["adversarial", "trades"] = "adversarial"
     beta: Positive = 6.0
-    label_smoothing: Share = 0.0
+    label_smoothing: ProperShare = 0.0
 
 
 class Schedule(Document):
@@ -92,9 +93,9 @@ class Schedule(Document):
     """
 
     kind: Literal["cosine", "linear", "steps"] = "cosine"
-    warmup: Annotated[Share, Field(description="share of the run")] = 0.0
-    start: Annotated[float, Field(ge=0, le=1, description="the factor at the beginning of the warm-up")] = 0.0
-    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup: Annotated[ProperShare, Field(description="share of the run")] = 0.0
+    start: Annotated[Share, Field(description="the factor at the beginning of the warm-up")] = 0.0
+    final: Share = 0.0
     milestones: Tuple[Annotated[float, Field(ge=0)]] = ()
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
 
@@ -125,7 +126,7 @@ class Guard(Document):
     updates: Annotated[int, Field(ge=1)] = 100
     images: Annotated[int, Field(ge=1)] = 128
     steps: Annotated[int, Field(ge=1)] = 10
-    share: Share = 0.5
+    share: ProperShare = 0.5
 
 
 class Recipe(Document):
@@ -140,13 +141,13 @@ class Recipe(Document):
         "sgd"
     )
     lr: Positive = 0.1
-    momentum: Share = 0.9
+    momentum: ProperShare = 0.9
     weight_decay: Annotated[float, Field(ge=0, description="not on biases and batch norms")] = 5e-4
     clip: Annotated[float, Field(ge=0, description="largest norm of the gradient; 0 does not clip")] = 0.0
     schedule: Schedule = Schedule()
     objective: Objective = Objective()
     attack: Attack = Attack()
-    eps_warmup: Annotated[Share, Field(description="of the run, over which eps and step grow from 0")] = 0.0
+    eps_warmup: Annotated[ProperShare, Field(description="of the run, over which eps and step grow from 0")] = 0.0
     augmentation: Augmentation = Augmentation()
     stages: Annotated[
         Tuple[Stage], Field(description="smaller images first; the epochs that are left see them whole")
@@ -154,7 +155,9 @@ class Recipe(Document):
     guard: Guard | None = None
     dtype: Annotated[Arithmetic, Field(description="of the training step; weights are float32")] = "float32"
     sync_bn: Annotated[bool, Field(description="batch norms see the images of all processes; needs GPUs")] = False
-    ema: Annotated[Share, Field(description="decay a step of the averaged weights, which the run gives; 0: none")] = 0.0
+    ema: Annotated[
+        ProperShare, Field(description="decay a step of the averaged weights, which the run gives; 0: none")
+    ] = 0.0
     validation: Annotated[int, Field(ge=0, description="validation images measured after each epoch")] = 500
     select: Annotated[
         Literal["best", "last"], Field(description="which epoch's weights: by robust accuracy on validation images")
