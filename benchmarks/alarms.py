@@ -14,8 +14,8 @@ from types import MappingProxyType
 from robnet_zoo.attacks import AnyAttack, Apgd, AutoAttack, Bim, CarliniWagner, Fgsm, MiFgsm, Pgd
 from robnet_zoo.benchmarks.probes import from_target
 from robnet_zoo.benchmarks.result import Alarm, Measurement, Result
-from robnet_zoo.benchmarks.statistics import compare
 from robnet_zoo.documents import in_image_units
+from robnet_zoo.statistics import compare
 
 __all__ = ["ALARMS", "from_result", "from_results", "from_target"]
 
@@ -33,9 +33,10 @@ ALARMS: Mapping[str, str] = MappingProxyType(
         "random_outputs": "The same images got different answers twice: each figure is one draw of many.",
         "batch_dependent": "An image's logits depend on the other images of its batch.",
         "mode_dependent": "The model answers otherwise in training mode, and that is how it was handed over or stays.",
-        "unconfirmed": "The form that attacks look at claims successes that the original does not confirm.",
+        "unconfirmed": "Successes are claimed that the original does not confirm, or outside the ball or the box.",
         "inputs_outside": "Images leave [0, 1], so eps means something else than it says.",
         "labels_out_of_range": "Labels name classes that the model does not have.",
+        "unused_classes": "No label names an upper class of the model, as if it were made for other data.",
         "trained_on_test": "The model was trained on images that it is measured on.",
     }
 )

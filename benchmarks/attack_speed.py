@@ -47,21 +47,20 @@ from torch import Tensor
 
 from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import Classifier, Pgd
-from robnet_zoo.attacks.ball import length
+from robnet_zoo.attacks.ball import length, within
 from robnet_zoo.attacks.gradient import input_gradient
-from robnet_zoo.attacks.slots import TOLERANCE
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.methods import OURS, Library, Method, Setup, installed, other, ours
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.protocol import Count
 from robnet_zoo.benchmarks.result import Bit, DataIdentity, ModelIdentity
-from robnet_zoo.benchmarks.statistics import Interval, wilson
 from robnet_zoo.compiler import for_inference
 from robnet_zoo.data import DataError, Images, check_fits, load
 from robnet_zoo.documents import Document, DocumentError, Tuple, exactly
 from robnet_zoo.environment import device, software
 from robnet_zoo.network import Network
 from robnet_zoo.progress import bar as progress_bar
+from robnet_zoo.statistics import Interval, wilson
 from robnet_zoo.weights import WeightsError, weights_sha256
 from robnet_zoo.zoo import load_model
 
@@ -219,10 +218,10 @@ def _turn(
 
 def _check_inside(name: str, adversarial: Tensor, clean: Tensor, eps: float) -> None:
     low, high = (float(value) for value in adversarial.aminmax())
-    far = float(length(adversarial - clean, "linf").max())
-    if not (low >= 0 and high <= 1 and far <= eps + TOLERANCE):  # NaN too
+    far = length(adversarial - clean, "linf").max()
+    if not (low >= 0 and high <= 1 and within(far, eps)):  # NaN too
         expected = f"expected images in [0, 1] and within {eps:.6f} of the clean ones"
-        raise RuntimeError(f"{name}: {expected}, got values from {low:.3g} to {high:.3g}, up to {far:.6f} away")
+        raise RuntimeError(f"{name}: {expected}, got values from {low:.3g} to {high:.3g}, up to {float(far):.6f} away")
 
 
 @torch.no_grad()

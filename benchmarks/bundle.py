@@ -88,6 +88,7 @@ def bundle(
         sha256=weights.sha256(source),
         spec_hash=load_spec(model).hash,
         recipe=run_result.recipe.name,
+        trained_on=run_result.data_sha256,
         measured=weights.Measured(
             data=result.data.name,
             data_sha256=result.data.sha256,

@@ -18,6 +18,7 @@ from robnet_zoo.data import VALIDATION_SHARE, Images
 
 RANDOM = 1e-4  # of the largest logit: AutoAttack's bound between two answers to the same batch
 ROUNDING = 1e-3  # of the largest logit: two orders of summation, in TensorFloat-32 too
+CHANCE = 1e-6  # of as many labels as there are, drawn from all classes alike, being as low as they are
 SATURATED = -math.log(torch.finfo(torch.float32).tiny)  # a lead of this many leaves exp(-lead) below the normal numbers
 HALF = Pgd(steps=20, step="1/8")  # at eps 1/2 a step is a quarter of eps, as 2/255 is of 8/255
 
@@ -28,15 +29,16 @@ def from_target(
     *,
     seed: int,
     count: int = 64,
+    whole: Images | None = None,
     training: Images | None = None,
 ) -> list[Alarm]:
     """What a few queries on the first `count` images show; a target without gradients gets those without them.
 
-    seed: of whatever is random, in the probes and in the model. training: what the model was trained on, of which no
-    image may be among `images`. Without it `Target.training_sha256` tells the same set of images, whole or without its
-    validation images, but not a part of it.
+    seed: of whatever is random, in the probes and in the model. whole: the set that `images` are the first of, if they
+    are not all of it. training: what the model was trained on, of which no image may be among `images`. Without it
+    `Target.training_sha256` tells the same set of images, whole or without its validation images, but not a part of it.
     """
-    found = [*_of_images(images), *_of_training(images, training, target.training_sha256)]
+    found = [*_of_images(images), *_of_training(images, whole or images, training, target.training_sha256)]
     shown, labels = (part.to(target.device) for part in images.batch(slice(count)))
     with _own_randomness(seed, target.device):
         logits, again = _answers(target.judge, shown), _answers(target.judge, shown)
@@ -73,9 +75,14 @@ def _of_labels(images: Images, classes: int) -> Iterator[Alarm]:
         strange = int(((images.labels < 0) | (images.labels >= classes)).sum())
         text = f"{strange} of {len(images)} labels are not from 0 to {classes - 1}; they go from {low} to {high}"
         yield Alarm(name="labels_out_of_range", text=text)
+    elif ((high + 1) / classes) ** len(images) < CHANCE:
+        text = f"the model has {classes} classes, and none of {len(images)} labels is above {high}"
+        yield Alarm(name="unused_classes", text=text)
 
 
-def _of_training(images: Images, training: Images | None, training_sha256: str | None) -> Iterator[Alarm]:
+def _of_training(
+    images: Images, whole: Images, training: Images | None, training_sha256: str | None
+) -> Iterator[Alarm]:
     if training is not None:
         known = set(_digests(training))
         shared = sum(digest in known for digest in _digests(images))
@@ -85,11 +92,12 @@ def _of_training(images: Images, training: Images | None, training_sha256: str |
             return
     if training_sha256 is None:
         return
-    parts = [images, *(images.split()[:1] if len(images) >= VALIDATION_SHARE else ())]
+    parts = [images, whole, *(whole.split()[:1] if len(whole) >= VALIDATION_SHARE else ())]
     for part in parts:
         if part.sha256 == training_sha256:
-            text = f"{len(part)} of {len(images)} images are the very ones it was trained on ({training_sha256[:12]})"
-            yield Alarm(name="trained_on_test", text=text)
+            shared = min(len(part), len(images))  # both are the first ones of the whole
+            text = f"{shared} of {len(images)} images are among the very ones it was trained on"
+            yield Alarm(name="trained_on_test", text=f"{text} ({training_sha256[:12]})")
             return
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
-from robnet_zoo.benchmarks.statistics import Interval, wilson
 from robnet_zoo.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.statistics import Interval, wilson
 
 RESULTS = Path(__file__).parent / "results"  # the committed ones
 Bit = Literal[0, 1]
@@ -58,10 +58,10 @@ class Measurement(Document):
     correct: 1 if the image is still classified rightly. steps: how many steps had been taken when it was first
     fooled, -1 if it was not. margins: the largest one seen, positive where fooled. distances: of the image found, or
     last tried, in the norm of the attack. forwards, backwards: of the form that proposes; judged: forwards of the
-    original. unconfirmed: successes that the form that proposes claimed and the original did not confirm: they count as
-    none. broken_by: the part of AutoAttack that fooled the model, `clean` if none was needed, null where none did; its
-    forwards and backwards are those of the batch, spread over its images. samples: which images the lists are of, where
-    a document is not complete.
+    original. unconfirmed: successes that the form that proposes claimed and the original did not confirm, or that lay
+    outside the ball or the box: they count as none. broken_by: the part of AutoAttack that fooled the model, `clean` if
+    none was needed, null where none did; its forwards and backwards are those of the batch, spread over its images.
+    samples: which images the lists are of, where a document is not complete.
     """
 
     attack: str

@@ -21,15 +21,14 @@ from tqdm import tqdm
 from robnet_zoo import attacks
 from robnet_zoo.attacks import Attack, AutoAttack
 from robnet_zoo.attacks.autoattack import BatchOutcome
-from robnet_zoo.attacks.ball import length
+from robnet_zoo.attacks.ball import length, within
 from robnet_zoo.attacks.losses import margin
-from robnet_zoo.attacks.slots import TOLERANCE
 from robnet_zoo.benchmarks import alarms
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Alarm, Result, Shard
 from robnet_zoo.benchmarks.run import Run
 from robnet_zoo.benchmarks.targets import Target, TargetError
-from robnet_zoo.data import Images
+from robnet_zoo.data import DataError, Images
 from robnet_zoo.progress import bar as progress_bar
 
 CHUNK = 32  # batches whose float32 images are held in memory at once
@@ -129,7 +128,7 @@ def _probed(run: Run) -> list[Alarm]:
     count = min(64, run.protocol.batch)
     while True:
         try:
-            return alarms.from_target(run.target, run.images, seed=run.protocol.seed, count=count)
+            return alarms.from_target(run.target, run.images, seed=run.protocol.seed, count=count, whole=run.whole)
         except torch.OutOfMemoryError:
             if count == 1:
                 raise
@@ -174,7 +173,9 @@ def _clean(run: Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
     with _adding(run, "clean", bar) as add:
         images, labels = run.batch(samples)
         logits = run.judged(images)
-        highest = int(run.images.labels.max())
+        lowest, highest = int(run.images.labels.min()), int(run.images.labels.max())
+        if lowest < 0:
+            raise DataError(f"{run.images.name}: expected labels from 0 on, got {lowest}")
         if logits.ndim != 2 or logits.shape[1] <= highest:
             expected = f"expected logits (N, K) with K > {highest}, the highest label"
             raise TargetError(f"{run.target.name}: {expected}, got {tuple(logits.shape)}")
@@ -253,7 +254,7 @@ def _transfer(
         )
         for run, left, before in zip(runs, missing, logits, strict=True):
             right = before[start : start + batch].argmax(1) == labels
-            _judge_transfer(run, attack, some, left, found.to(run.target.device), right, bar)
+            _judge_transfer(run, attack, some, left, found, right, bar)
 
 
 def _judge_transfer(
@@ -261,7 +262,7 @@ def _judge_transfer(
     attack: Attack,
     samples: Sequence[int],
     left: Set[int],
-    found: Tensor,
+    found: Sequence[attacks.Outcome],
     right: Tensor,
     bar: tqdm[Any],
 ) -> None:
@@ -271,9 +272,10 @@ def _judge_transfer(
     """
     images, labels = run.batch(samples)
     with _adding(run, attack.title, bar) as add:
-        logits = run.judged(found)
-        distances = length(found - images, attack.ball)
-        outside = distances > run.protocol.eps_value + TOLERANCE
+        adversarial = torch.stack([outcome.image for outcome in found]).to(images.device)
+        logits = run.judged(adversarial)
+        distances = length(adversarial - images, attack.ball)
+        outside = ~within(distances, run.protocol.eps_value)
         correct = (((logits.argmax(1) == labels) | outside) & right).tolist()
         margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
         for index, sample in enumerate(samples):
@@ -284,6 +286,9 @@ def _judge_transfer(
                         "correct": int(correct[index]),
                         "margin": _number(margins[index]),
                         "distance": float(distances[index]),
+                        "tries": found[index].tries,
+                        "forwards": found[index].forwards,
+                        "backwards": found[index].backwards,
                         "judged": 1,
                     }
                 )

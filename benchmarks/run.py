@@ -30,7 +30,10 @@ Entry = dict[str, Any]
 
 @dataclass
 class Run:
-    """One document in the making: a target, and how its outcomes are found."""
+    """One document in the making: a target, and how its outcomes are found.
+
+    images: those of the protocol, the first ones of `whole`.
+    """
 
     target: Target
     images: Images
@@ -38,10 +41,12 @@ class Run:
     source: Target | None
     shard: Shard | None
     output: Path | None
+    whole: Images = field(init=False)
     journal: Journal = field(init=False)
     alarms: list[Alarm] = field(default_factory=list)  # that the probes gave
 
     def __post_init__(self) -> None:
+        self.whole = self.images
         self.images = _fitting(self.target, self.images, self.protocol)
         count = 1 if self.shard is None else self.shard.count
         if len(self.images) <= (count - 1) * self.protocol.batch:
@@ -73,7 +78,13 @@ class Run:
         if (found.protocol, found.model, found.source, found.data, found.shard, found.software) != expected:
             got = "got that of another model, protocol, data or version"
             raise DataError(f"{self.output}: expected no file or the document of this run, {got}")
+        if found.complete and (left := self._journal_path) is not None:
+            left.unlink(missing_ok=True)  # of a process that was killed between its last two steps
         return found if found.complete else None
+
+    @property
+    def _journal_path(self) -> Path | None:
+        return None if self.output is None else self.output.with_name(f"{self.output.name}.journal")
 
     def open(self) -> Journal:
         """The journal of this run, which its key names: whatever decides an outcome."""
@@ -86,8 +97,7 @@ class Run:
         )
         text = [device(self.target.device), *(part.dumps() if part else "" for part in parts)]
         key = hashlib.sha256(repr([*text, sorted(software().items())]).encode()).hexdigest()
-        path = None if self.output is None else self.output.with_name(f"{self.output.name}.journal")
-        self.journal = Journal(path, key)
+        self.journal = Journal(self._journal_path, key)
         return self.journal
 
     def missing(self, attack: str, samples: Sequence[int]) -> list[int]:
@@ -159,6 +169,10 @@ def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:
     if wanted and wanted.sha256 and images.sha256 != wanted.sha256:
         expected = f"expected the images of {protocol.name}, {wanted.name} (sha256 {wanted.sha256[:12]})"
         raise DataError(f"{images.name}: {expected}, got others ({images.sha256[:12]})")
+    if target.num_classes is not None and images.classes and len(images.classes) > target.num_classes:
+        names = ", ".join(images.classes[:3]) + (", ..." if len(images.classes) > 3 else "")
+        expected = f"expected images of at most the {target.num_classes} classes of {target.name}"
+        raise DataError(f"{images.name}: {expected}, got {len(images.classes)}: {names}")
     if target.input_size is not None and target.num_classes is not None:
         check_fits(images, input_size=target.input_size, num_classes=target.num_classes)
     return images
@@ -169,7 +183,7 @@ def _measurement(title: str, attack: AnyAttack | None, entries: Sequence[Entry],
     ledger: dict[str, Any] = {
         name: tuple(entry[SINGULAR.get(name, name)] for entry in entries)
         for name in LEDGER
-        if SINGULAR.get(name, name) in entries[0]
+        if all(SINGULAR.get(name, name) in entry for entry in entries)
     }
     if isinstance(attack, AutoAttack):
         ledger["flags"] = attack.flags(ledger["broken_by"], {flag for entry in entries for flag in entry["flags"]})

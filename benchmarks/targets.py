@@ -30,7 +30,7 @@ from robnet_zoo.converters.onnx_open import OnnxFileError
 from robnet_zoo.converters.onnx_operations import UnsupportedError
 from robnet_zoo.documents import DocumentError, nearest, parse_json, read_bytes
 from robnet_zoo.network import Network
-from robnet_zoo.weights import WeightsError, weights_sha256
+from robnet_zoo.weights import FOLDER, WeightsError, entry_of, weights_sha256
 
 PARITY = 1e-5  # largest difference of a rebuilt graph's logits from its file's, in the largest logit's size or 1
 # The same of a file of ours, whose graph and weights are checked as such: the rounding of its own precision.
@@ -56,7 +56,7 @@ class Target:
     attacks can differentiate, fast if there is a fast one; None if there is none, and `why_not` says why in one line.
     input_size: (C, H, W), None where any will do. num_classes: how many logits. device: where images must be. module:
     what was handed over, in the mode that it was handed over in, as a classifier of float32 images in [0, 1]; None for
-    a file. training_sha256: `Images.sha256` of what it was trained on, where a training run says so. provenance: where
+    a file. training_sha256: `Images.sha256` of what it was trained on, where that is known. provenance: where
     its architecture comes from, in words, as a spec says it.
     """
 
@@ -102,7 +102,7 @@ class Normalised(nn.Module):
         self.std: Tensor
         for name, values in (("mean", normalisation.mean), ("std", normalisation.std)):
             self.register_buffer(name, torch.tensor(values, device=device)[:, None, None])  # (C, 1, 1)
-        self.eval()
+        self.training = isinstance(classifier, nn.Module) and classifier.training  # which stays as it is
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[1] != len(self.mean):  # one channel would be stretched to three without a word
@@ -153,7 +153,7 @@ def load_target(
         raise TargetError(str(error)) from error
     if given is None and not isinstance(model, Network) and not name.startswith(ROBUSTBENCH):
         given = _own_normalisation(name, model)
-    learned = trained_on(weights or Path(name) / "model.safetensors")
+    learned = trained_on(_weights_file(name, weights, model))
     return _of_frozen(model.to(place), name, given, dtype=dtype, num_classes=None, training_sha256=learned)
 
 
@@ -188,11 +188,23 @@ def of_module(
     return _of_frozen(frozen, name, given, dtype=dtype, num_classes=num_classes)
 
 
-def trained_on(weights: Path) -> str | None:
-    """`Images.sha256` of what a weights file was trained on, as `run.json` beside it says; None if nothing does.
+def _weights_file(name: str, weights: Path | None, model: nn.Module) -> Path:
+    """Where a model's weights were read from; timm's configuration has the file of bundled ones, or a folder."""
+    if weights is not None:
+        return weights
+    place = Path(_configuration(model).get("file") or name)
+    return place if place.suffix == ".safetensors" else place / "model.safetensors"
 
-    Raises DocumentError if that file is no JSON.
+
+def trained_on(weights: Path) -> str | None:
+    """`Images.sha256` of what a weights file was trained on; None if nothing says so.
+
+    The manifest of the bundled weights does, or the `run.json` beside those that training left. Raises DocumentError
+    if that is no JSON.
     """
+    if weights.parent.absolute() == FOLDER:  # any other folder may have a manifest of its own
+        entry = entry_of(weights)
+        return None if entry is None else entry.trained_on
     path = weights.parent / "run.json"
     if not path.is_file():
         return None

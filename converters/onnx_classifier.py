@@ -312,6 +312,7 @@ class _ImageModule(nn.Module):
     def __init__(self, graph: GraphModule, *, dtype: torch.dtype, nhwc: bool, batch: int | None) -> None:
         super().__init__()
         self.graph, self.dtype, self.nhwc, self.batch = graph, dtype, nhwc, batch
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.to(self.dtype)

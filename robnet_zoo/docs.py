@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import get_args
 
 from robnet_zoo import weights
+from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.benchmarks import attack_speed, onnx_speed, search_speed, speed, training_speed
 from robnet_zoo.benchmarks.bundle import training_runs
 from robnet_zoo.benchmarks.report.card import card
@@ -27,6 +30,7 @@ from robnet_zoo.search.report.judged import judged_row
 from robnet_zoo.search.report.scale import scale
 from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.selection import picks
+from robnet_zoo.statistics import with_interval
 from robnet_zoo.training import Estimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import load_spec, spec_names
@@ -61,7 +65,9 @@ def accuracies() -> str:
     lines = ["| weights | images | eps | clean | FGSM | PGD-20 |", "|---|---|---|---|---|---|"]
     for entry in weights.manifest().entries:
         result = Result.load(RESULTS / f"{entry.model}.{entry.tag}.json")
-        figures = " | ".join(f"{result.accuracy(attack):.1%}" for attack in ("clean", "fgsm", "pgd20"))
+        figures = " | ".join(
+            with_interval(result.accuracy(attack), result.data.n) for attack in ("clean", "fgsm", "pgd20")
+        )
         images = f"{result.data.name}, n = {result.data.n}"
         lines.append(f"| `{entry.model}.{entry.tag}` | {images} | {result.protocol.eps} | {figures} |")
     return "\n".join(lines)
@@ -80,6 +86,22 @@ def training_speeds() -> str:
 def estimates() -> str:
     """How long the bundled recipe for few cores takes."""
     return duration.table(Estimate.load(RESULTS / "estimate.robnet_free.fast.json"))
+
+
+def attacks() -> str:
+    """Every attack of a protocol, with its parameters and their defaults."""
+    lines = ["| kind | attack | parameters |", "|---|---|---|"]
+    for attack in get_args(get_args(AnyAttack)[0]):
+        fields = {key: value for key, value in attack.model_fields.items() if key not in ("kind", "name")}
+        choices = {key: get_args(value.annotation) for key, value in fields.items()}
+        parameters = [
+            f"`{key}` {' or '.join(map(str, choices[key])) if choices[key] and value.default else value.default}"
+            for key, value in fields.items()
+            if len(choices[key]) != 1 or not value.default
+        ]
+        summary = inspect.cleandoc(attack.__doc__).partition("\n\n")[0].replace("\n", " ")
+        lines.append(f"| `{attack.model_fields['kind'].default}` | {summary} | {', '.join(parameters)} |")
+    return "\n".join(lines)
 
 
 def agreements() -> str:
@@ -179,7 +201,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = RESULTS) -> dict[
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
     {
         README: (models, accuracies, speeds),
-        ROBUSTNESS: (agreements, attack_speeds),
+        ROBUSTNESS: (attacks, agreements, attack_speeds),
         TRAINING: (estimates, training_speeds),
         ONNX: (precisions, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),

@@ -9,18 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 
-from robnet_zoo import data
-from robnet_zoo.attacks import Apgd, Fgsm, Pgd, Square
+from robnet_zoo import data, weights
+from robnet_zoo.attacks import Apgd, AutoAttack, Fgsm, Pgd, Square
 from robnet_zoo.benchmarks import alarms
 from robnet_zoo.benchmarks.alarms import ALARMS, from_result, from_results, from_target
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.benchmarks.result import DataIdentity, Measurement, ModelIdentity, Result
+from robnet_zoo.benchmarks.result import RESULTS, DataIdentity, Measurement, ModelIdentity, Result
 from robnet_zoo.benchmarks.robustness import evaluate, evaluate_transfer
-from robnet_zoo.benchmarks.statistics import wilson
 from robnet_zoo.benchmarks.targets import Target, load_target, of_module, trained_on
+from robnet_zoo.statistics import wilson
+from robnet_zoo.training.result import TrainingResult
+from robnet_zoo.zoo import load_model
 
 PGD20 = Pgd(steps=20)
 MARGIN = Pgd(steps=20, loss="margin")
@@ -175,7 +178,7 @@ def written(*rows: tuple[object, list[int]], threat: str = "white_box", clean=No
         for title, correct in outcomes
     ]
     return Result(
-        protocol=Protocol(name="written", threat=threat, attacks=tuple(attack for attack, _ in rows)),
+        protocol=Protocol(name="written", threat=threat, dtype="float32", attacks=tuple(attack for attack, _ in rows)),
         model=ModelIdentity(name="target", weights_sha256="1" * 64),
         source=ModelIdentity(name="source", weights_sha256="2" * 64) if threat == "transfer" else None,
         data=DataIdentity(name="none", sha256="0" * 64, n=len(rows[0][1])),
@@ -264,6 +267,11 @@ def test_training_mode_that_answers_otherwise_is_seen_when_it_was_handed_over():
     assert "mode_dependent" not in probed(Dropping().eval(), handed_over=True)
 
 
+def test_training_mode_is_seen_behind_a_normalisation_too():
+    target = of_module(Dropping().train(), name="d", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    assert "mode_dependent" in {alarm.name for alarm in from_target(target, greys(), seed=0)}
+
+
 def test_a_part_that_ignores_eval_is_named():
     model = nn.Sequential(StubbornNorm(3), Brightness())
     assert probed(model, handed_over=True)["mode_dependent"].endswith("0 of 3 modules ignore eval()")
@@ -318,6 +326,12 @@ def test_labels_that_the_model_has_no_class_for_are_counted():
     assert found["labels_out_of_range"] == "3 of 56 labels are not from 0 to 1; they go from -1 to 5"
 
 
+@pytest.mark.parametrize(("n", "raised"), [(20, True), (19, False)])  # of all-zero labels of 2 classes: 2 ** -n
+def test_labels_that_name_no_upper_class_are_seen_once_chance_is_no_reason(n, raised):
+    text = f"the model has 2 classes, and none of {n} labels is above 0"
+    assert probed(Brightness(), greys(100, 100 + n)) == ({"unused_classes": text} if raised else {})
+
+
 @pytest.mark.parametrize(("first", "last", "shared"), [(0, 56, 56), (0, 10, 10), (50, 56, 6)])
 def test_images_that_the_model_was_trained_on_are_found_one_by_one(first, last, shared):
     (alarm,) = from_target(target_of(Brightness()), greys(), seed=0, training=greys()[first:last])
@@ -339,10 +353,35 @@ def test_the_training_file_itself_is_known_by_its_hash(part):
     assert alarm.name == "trained_on_test"
 
 
+@pytest.mark.parametrize("part", [slice(None), slice(51)])
+def test_the_training_file_is_known_where_only_its_first_images_are_measured(part):
+    target = replace(target_of(Brightness()), training_sha256=greys()[part].sha256)
+    protocol = Protocol(name="made", attacks=(Fgsm(),), n=40)
+    (alarm,) = evaluate(target, greys(), protocol, progress=False).alarms
+    assert alarm.name == "trained_on_test"
+    assert alarm.text.startswith("40 of 40 images are among the very ones it was trained on")
+
+
+def test_bundled_weights_know_what_they_were_trained_on():
+    (entry,) = (entry for entry in weights.manifest().entries if entry.model == "robnet_free")
+    assert entry.trained_on == TrainingResult.load(RESULTS / "robnet_free.fast_cifar10.training.json").data_sha256
+    assert load_target("robnet_free").training_sha256 == entry.trained_on
+
+
 def test_the_file_beside_weights_says_what_they_were_trained_on(tmp_path):
     assert trained_on(tmp_path / "model.safetensors") is None
     (tmp_path / "run.json").write_text(json.dumps({"spec": "x", "recipe": {}, "data": "a" * 64}))
     assert trained_on(tmp_path / "model.safetensors") == "a" * 64
+
+
+@pytest.mark.parametrize("prefix", ["", "local-dir:"])
+def test_a_folder_says_what_its_weights_were_trained_on(tmp_path, prefix):
+    folder = tmp_path / "folder"
+    timm.models.save_for_hf(load_model("robnet_micro.digits"), folder, safe_serialization=True)
+    (folder / "run.json").write_text(json.dumps({"data": "a" * 64}))
+    (folder / "manifest.json").write_text("of something else")
+    (tmp_path / "run.json").write_text(json.dumps({"data": "b" * 64}))
+    assert load_target(f"{prefix}{folder}").training_sha256 == "a" * 64
 
 
 # Outcomes
@@ -362,6 +401,16 @@ def test_square_that_beats_gradients_is_seen_with_paired_counts():
 def test_square_may_beat_the_cross_entropy_alone_by_what_a_margin_wins_on_honest_models(attack, right, raised):
     result = written((attack, shares(right)), (Square(), shares(300)))
     assert [alarm.name for alarm in from_result(result)] == ["square_beats_gradient"] * raised
+
+
+@pytest.mark.parametrize(("alone", "raised"), [(3, True), (2, False)])  # 0.3 and 0.2 points of 1000 images
+def test_square_that_beats_the_other_parts_of_autoattack_is_seen(alone, raised):
+    attack = AutoAttack()
+    broken_by = ("clean",) * 100 + ("apgd-ce",) * 300 + ("square",) * alone + (None,) * (600 - alone)
+    right = [int(part is None) for part in broken_by]
+    result = written((attack, right), broken_by=broken_by, flags=attack.flags(broken_by, ()))
+    text = f"in autoattack, square alone fools {alone} of 1000 images that apgd-ce, apgd-t, fab-t left"
+    assert [(alarm.name, alarm.text) for alarm in from_result(result)] == [("square_beats_gradient", text)] * raised
 
 
 def test_fgsm_that_beats_pgd_is_seen():

@@ -17,7 +17,7 @@ FOLDERS = ("specs", "converters", "benchmarks")  # top-level folders that are pa
 # From the bottom up. A module may import what stands in a lower layer or, without a cycle, in its own.
 LAYERS = (
     {"version", "specs"},
-    {"documents", "vocabulary", "progress", "arithmetic", "environment", "pages"},
+    {"documents", "vocabulary", "progress", "arithmetic", "environment", "pages", "statistics"},
     {"genotype"},
     {"passes", "blueprint"},
     {"operations"},

@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from robnet_zoo import weights, zoo
+from robnet_zoo import cli, weights, zoo
 from robnet_zoo.attacks import Pgd
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks.protocol import Protocol
@@ -58,6 +58,15 @@ def test_entry_has_the_leaderboards_keys_in_order_and_type() -> None:
     info = model_info(result(), **PAPER)
     assert {key: type(value) for key, value in info.items()} == KEYS
     assert list(json.loads(json.dumps(info))) == list(KEYS)
+
+
+def test_command_writes_the_entry(tmp_path, capsys) -> None:
+    document, entry = tmp_path / "result.json", tmp_path / "model.json"
+    result().save(document)
+    options = [word for key, value in PAPER.items() for word in (f"--{key}", value)]
+    cli.main(["robustbench", str(document), *options, "-o", str(entry)])
+    assert json.loads(entry.read_text()) == model_info(result(), **PAPER)
+    assert capsys.readouterr().out == f"{entry}\n"
 
 
 def test_figures_are_percentages_with_two_decimals() -> None:

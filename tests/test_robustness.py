@@ -1,5 +1,6 @@
 """The harness: its figures against closed forms, and that neither a kill nor a shard changes a document."""
 
+import json
 import multiprocessing
 import random
 import signal
@@ -193,6 +194,16 @@ def test_a_target_without_gradients_offers_square_alone(grey):
     assert result.accuracy("clean") > result.accuracy("square") >= exact
 
 
+def test_images_of_more_classes_and_labels_below_zero_are_refused(grey):
+    target = of_module(Brightness(), name="b", num_classes=2)
+    named = replace(grey, classes=("dark", "grey", "bright"))
+    expected = "grey: expected images of at most the 2 classes of b, got 3: dark, grey, bright"
+    with pytest.raises(DataError, match=expected):
+        evaluate(target, named, WHITE_BOX, progress=False)
+    with pytest.raises(DataError, match="grey: expected labels from 0 on, got -1"):
+        evaluate(target, replace(grey, labels=grey.labels - 1), WHITE_BOX, progress=False)
+
+
 def test_a_transfer_needs_a_source_and_a_white_box_none(grey):
     target = of_module(Brightness(), name="b")
     transfer = WHITE_BOX.model_copy(update={"threat": "transfer"})
@@ -246,6 +257,38 @@ def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(tmp_path, monkeyp
     assert len(part.measurements[3].samples) == 8
     monkeypatch.setattr(robustness.attacks, "run", real)
     assert without_times(evaluate(target, images, SHORT, output=output, progress=False)) == without_times(undisturbed)
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_an_interrupted_transfer_goes_on_and_makes_no_image_twice(tmp_path, monkeypatch):
+    target, source, images = load_target(DIGITS), load_target("robnet_micro.cifar10"), data.load("digits")
+    through = Protocol(
+        name="t", threat="transfer", eps="32/255", n=24, batch=8, attacks=(Fgsm(), Pgd(steps=4, step="8/255"))
+    )
+    (undisturbed,) = evaluate_transfer([target], source, images, through, progress=False)
+    real, batches = robustness.attacks.craft, []
+
+    def interrupt(*arguments, **options):
+        batches.append(options["samples"])
+        if len(batches) == 5:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(robustness.attacks, "craft", interrupt)
+    output = tmp_path / "result.json"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_transfer([target], source, images, through, outputs=[output], progress=False)
+    assert [len(measurement.correct) for measurement in Result.load(output).measurements] == [24, 24, 8]
+    (found,) = evaluate_transfer([target], source, images, through, outputs=[output], progress=False)
+    assert batches[5:] == [list(range(8, 16)), list(range(16, 24))]
+    assert without_times(found) == without_times(undisturbed)
+
+
+def test_what_a_kill_between_document_and_journal_leaves_is_cleared_away(grey, tmp_path):
+    target, output = of_module(Brightness(), name="b"), tmp_path / "result.json"
+    first = evaluate(target, grey, WHITE_BOX, output=output, progress=False)
+    (tmp_path / "result.json.journal").write_text("{}\n")
+    assert evaluate(target, grey, WHITE_BOX, output=output, progress=False) == first
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
@@ -357,8 +400,8 @@ def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_docume
     assert 0 < sum(found.correct) < 24
 
 
-@pytest.mark.slow  # twenty processes are started and killed
-def test_twenty_kills_at_random_moments_change_nothing_but_times(tmp_path):
+@pytest.mark.slow  # two dozen processes are started and killed
+def test_two_dozen_kills_at_random_moments_change_nothing_but_times(tmp_path):
     protocol = tmp_path / "protocol.json"
     longer = SHORT.model_copy(update={"attacks": (Fgsm(), Pgd(steps=40), Square(queries=300)), "n": 64})
     longer.save(protocol)
@@ -366,17 +409,20 @@ def test_twenty_kills_at_random_moments_change_nothing_but_times(tmp_path):
     output, journal = tmp_path / "result.json", tmp_path / "result.json.journal"
     processes = multiprocessing.get_context("forkserver")  # forked from one that has imported all, so soon at work
     processes.set_forkserver_preload(["robnet_zoo.benchmarks.robustness", "robnet_zoo.cli"])
-    dice, sizes = random.Random(0), [0]
-    while len(sizes) <= 20:
+    dice, size = random.Random(0), 0
+    for kill in range(24):
         process = processes.Process(target=measure, args=(output, protocol))
         process.start()
-        while process.is_alive() and (not journal.exists() or journal.stat().st_size <= sizes[-1]):
-            time.sleep(0.005)  # until it has found something that the one before had not
-        time.sleep(dice.uniform(0, 0.05))
+        if kill % 4:
+            while process.is_alive() and (not journal.exists() or journal.stat().st_size <= size):
+                time.sleep(0.005)  # until it has found something that the one before had not
+            time.sleep(dice.uniform(0, 0.05))
+        else:
+            time.sleep(dice.uniform(0, 0.5))  # wherever it is: at the start, in the probes, at work
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it was through before it could be killed"
-        sizes.append(journal.stat().st_size)
+        size = journal.stat().st_size if journal.exists() else 0
     measure(output, protocol)
     assert not journal.exists()
     assert without_times(Result.load(output)) == without_times(undisturbed)
@@ -386,10 +432,11 @@ def test_twenty_kills_at_random_moments_change_nothing_but_times(tmp_path):
 def test_two_processes_under_torchrun_give_the_document_of_one(tmp_path):
     protocol, output = tmp_path / "protocol.json", tmp_path / "result.json"
     SHORT.save(protocol)
-    arguments = ["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)]
+    arguments = ["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output), "--json"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "robnet_zoo.cli"]
-    subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True)
+    printed = subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True).stdout
     whole = evaluate(load_target(DIGITS), data.load("digits"), SHORT, progress=False)
+    assert Result.parse(json.loads(printed)) == Result.load(output)
     merged, alone = without_times(Result.load(output)), without_times(whole)
     assert merged.pop("device").split(",")[0] == alone.pop("device").split(",")[0]  # the number of threads differs
     assert merged == alone

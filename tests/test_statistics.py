@@ -2,7 +2,7 @@
 
 import pytest
 
-from robnet_zoo.benchmarks.statistics import compare, wilson
+from robnet_zoo.statistics import compare, wilson
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from robnet_zoo.architecture import denoised, fitted
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.benchmarks.protocol import Count, Threat
 from robnet_zoo.benchmarks.result import ModelIdentity, Result
 from robnet_zoo.documents import Document, Pixels, Tuple, exactly, in_image_units, problems_error
-from robnet_zoo.zoo import load_spec, spec_names
+from robnet_zoo.vocabulary import DENOISE_FORMS
+from robnet_zoo.zoo import load_spec
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -37,29 +39,44 @@ class PublishedColumn(Document):
 
 
 class PublishedRow(Document):
-    """parameters: millions. spec: the bundled architecture that it is. names: others that the model is known by."""
+    """parameters: millions. spec: the bundled architecture that it is, and denoise: whether with denoising blocks, of
+    any form. names: others that the model is known by."""
 
     model: str
     spec: str | None = None
+    denoise: bool = False
     names: Tuple[str] = ()
     parameters: Annotated[float, Field(gt=0)] | None = None
     values: Tuple[Percent]
 
-    def is_of(self, model: ModelIdentity) -> bool:
-        """Whether a measured model has this architecture: by its spec's hash where it has one, else by its name."""
+    def is_of(
+        self, model: ModelIdentity, num_classes: int | None = None, input_size: tuple[int, int, int] | None = None
+    ) -> bool:
+        """Whether a measured model has this architecture: by its spec's hash where it has one, else by its name.
+
+        num_classes, input_size: of the data that the spec was fitted to, where they are not its own.
+        """
         if model.spec_hash is not None:
-            return self.spec is not None and _spec_of(model.spec_hash) == self.spec
+            return self.spec is not None and model.spec_hash in _hashes(
+                self.spec, num_classes, input_size, denoise=self.denoise
+            )
         return _plain(model.name) in {re.sub(r"[^a-z0-9]", "", name.lower()) for name in (self.model, *self.names)}
 
 
 class PublishedTable(Document):
-    """One table of the paper. data_pattern: what the name of a data set must contain, as a regular expression."""
+    """One table of the paper, or the part of it that is of one data set.
+
+    data_pattern: what the name of the data must contain, as a regular expression. num_classes, input_size: of the data,
+    where specs have to be fitted to it.
+    """
 
     number: Count
     title: str
     threat: Threat
     data: str
     data_pattern: str
+    num_classes: Count | None = None
+    input_size: Annotated[tuple[Count, Count, Count] | None, Field(strict=False)] = None
     eps: Pixels
     columns: Tuple[PublishedColumn]
     rows: Tuple[PublishedRow]
@@ -82,7 +99,8 @@ class PublishedTable(Document):
 
     def row_of(self, model: ModelIdentity) -> PublishedRow | None:
         """The row of a measured model's architecture."""
-        return next((row for row in self.rows if row.is_of(model)), None)
+        fit = (self.num_classes, self.input_size)
+        return next((row for row in self.rows if row.is_of(model, *fit)), None)
 
 
 class Published(Document):
@@ -95,7 +113,7 @@ class Published(Document):
     tables: Tuple[PublishedTable]
 
     def table(self, number: int) -> PublishedTable:
-        """Raises KeyError."""
+        """A table, or its first part. Raises KeyError."""
         for table in self.tables:
             if table.number == number:
                 return table
@@ -127,5 +145,9 @@ def _same(key: str, expected: str | int | float, value: object) -> bool:
 
 
 @cache
-def _spec_of(spec_hash: str) -> str | None:
-    return next((name for name in spec_names() if load_spec(name).hash == spec_hash), None)
+def _hashes(
+    spec: str, num_classes: int | None, input_size: tuple[int, int, int] | None, *, denoise: bool
+) -> frozenset[str]:
+    """The hashes of a bundled spec, fitted to data of this kind; with denoising, one for each form of it."""
+    whole = fitted(load_spec(spec), num_classes=num_classes, input_size=input_size)
+    return frozenset({denoised(whole, form).hash for form in DENOISE_FORMS} if denoise else {whole.hash})

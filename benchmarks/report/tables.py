@@ -17,10 +17,10 @@ from robnet_zoo.benchmarks.report.published import (
     same_architecture,
 )
 from robnet_zoo.benchmarks.result import Measurement, ModelIdentity
-from robnet_zoo.benchmarks.statistics import compare
+from robnet_zoo.statistics import compare
 
 SIGNIFICANCE = 0.05
-BESIDE = (1, 2, 6, 8)  # the paper's tables that ours are set beside; table 7 repeats columns of table 1
+REPEATING = (4, 7)  # tables of the paper that have rows of its table 1 too
 MANY = 1000  # images, up to which a tenth of a percent is all that there is to say
 Numbers = tuple[int, ...]
 
@@ -113,8 +113,7 @@ def _matrix(name: str, conditions: str, pairs: Mapping[tuple[str, str], Entry]) 
 def beside_the_paper(entries: Sequence[Entry]) -> list[Table]:
     """The paper's tables, each published row followed by what was measured here for the same architecture."""
     found = []
-    for number in BESIDE:
-        table = published().table(number)
+    for table in published().tables:
         fitting = [entry for entry in entries if entry.whole and table.fits(entry.result)]
         rows = _beside(table, fitting)
         if rows:
@@ -123,7 +122,7 @@ def beside_the_paper(entries: Sequence[Entry]) -> list[Table]:
             note += "measured here: the documents of this report, with 95 % Wilson intervals."
             found.append(
                 Table(
-                    f"Table {number}. {table.title}, eps {table.eps}; accuracy in percent",
+                    f"Table {table.number}. {table.title}, eps {table.eps}; accuracy in percent",
                     (*heads, *(Column(column.label) for column in table.columns), Column("images")),
                     rows,
                     note,
@@ -278,10 +277,14 @@ def independent(entry: Entry) -> bool:
 
 
 def _beside(table: PublishedTable, entries: Sequence[Entry]) -> tuple[Row, ...]:
-    """The published rows with ours below each; ours of other architectures last. None if we have no figure."""
+    """The published rows with ours below each; ours of other architectures last. None if we have no figure.
+
+    Nor if a table that repeats rows of table 1 would say nothing beyond that.
+    """
     ours = [(table.row_of(members[0].result.model), members) for members in _lines(table, entries)]
     measured = [(place, row) for place, members in ours if (row := _our_row(table, members)) is not None]
-    if not measured:
+    repeated = {row.model for row in published().table(1).rows} if table.number in REPEATING else set()
+    if not measured or (repeated and all(place is None or place.model in repeated for place, _ in measured)):
         return ()
     rows = []
     for printed in table.rows:

@@ -20,8 +20,9 @@ MOMENTUM = 0.75  # alpha of algorithm 1
 
 
 class Apgd(Attack):
-    """Algorithm 1 of the paper, with its checkpoints (section 3.3) and rho = 0.75.
+    """Auto-PGD (Croce and Hein, 2020, algorithm 1), whose step is halved where it no longer helps.
 
+    With the paper's checkpoints (section 3.3) and rho = 0.75.
     target_classes: 0 attacks the label; M attacks, in tries of their own, towards each of the M likeliest wrong classes
     of the clean image: with the loss dlr and M = 9 this is APGD-T. Any wrong class is a success.
     """

@@ -25,9 +25,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from robnet_zoo.attacks.attack import AttackError, Classifier, check_box
-from robnet_zoo.attacks.ball import Norm, length
+from robnet_zoo.attacks.ball import Norm, length, within
 from robnet_zoo.attacks.losses import margin
-from robnet_zoo.attacks.slots import TOLERANCE
 from robnet_zoo.documents import Document, Tuple, problems_error
 
 Component = Literal["apgd-ce", "apgd-t", "apgd-dlr", "fab-t", "fab", "square"]
@@ -81,10 +80,11 @@ class BatchOutcome:
 
 
 class AutoAttack(Document):
-    """APGD-CE, APGD-T, FAB-T and Square, each on the images that the ones before left.
+    """AutoAttack (Croce and Hein, 2020) by its authors' library: each part on the images that the ones before left.
 
-    version: `standard` is the one that figures are compared by: 100 iterations, 9 target classes, 5000 queries;
-    `custom` runs the components that `attacks` names, in that order, with the parameters that they have in `standard`.
+    version: `standard` is the one that figures are compared by: APGD-CE, APGD-T, FAB-T and Square with 100 iterations,
+    9 target classes and 5000 queries; `custom` runs the components that `attacks` names, in that order, with the
+    parameters that they have in `standard`.
     It is no attack for slots: `run_batch` attacks one batch and knows nothing of any other.
     """
 
@@ -174,7 +174,7 @@ class AutoAttack(Document):
             with torch.no_grad():
                 logits = counted(found)
         distances = length(found - images, self.norm)
-        inside = (distances <= eps + TOLERANCE) & ((found >= 0) & (found <= 1)).flatten(1).all(1)  # NaN is not
+        inside = within(distances, eps) & ((found >= 0) & (found <= 1)).flatten(1).all(1)  # NaN is not
         confirmed = inside & (logits.argmax(1) != labels) & logits.isfinite().all(1)
         good = [name is None or yes for name, yes in zip(claimed, confirmed.tolist(), strict=True)]
         kept = torch.tensor(good, device=images.device)

@@ -12,12 +12,18 @@ from robnet_zoo.attacks.keyed import Key, normal, uniform
 
 Norm = Literal["linf", "l2"]
 Radius = float | Tensor
+TOLERANCE = 1e-6  # of a distance, and in image units: the rounding of float32 near 1
 
 
 def length(delta: Tensor, norm: Norm) -> Tensor:
     """The norm of each row: (N, C, H, W) -> (N,)."""
     flat = delta.flatten(1)
     return flat.abs().amax(1) if norm == "linf" else flat.square().sum(1).sqrt()
+
+
+def within(distances: Tensor, eps: Radius) -> Tensor:
+    """Which distances, of any shape, are at most eps, a number or of that shape, up to rounding; NaN is not."""
+    return distances <= eps + TOLERANCE * torch.as_tensor(eps).clamp(min=1)
 
 
 def project(adversarial: Tensor, images: Tensor, eps: Radius, norm: Norm = "linf") -> Tensor:

@@ -19,10 +19,11 @@ EDGE = 1 - 1e-6  # how near to black and white tanh can come
 
 
 class CarliniWagner(Attack):
-    """|x - clean|^2 + c f(x) over w, with x = (tanh w + 1) / 2, and a binary search for c.
+    """The l2 attack of Carlini and Wagner (2017, equation 8): the least change that fools, by Adam.
 
-    f is the hinge of the margin at -confidence. searches: the values of c that are tried, each with `steps` steps of
-    Adam. The nearest image found that fools the model is given, whatever eps is; it counts if it lies in the ball.
+    |x - clean|^2 + c f(x) over w, with x = (tanh w + 1) / 2, and a binary search for c; f is the hinge of the margin at
+    -confidence. searches: the values of c that are tried, each with `steps` steps of Adam. The nearest image found that
+    fools the model is given, whatever eps is; it counts if it lies in the ball.
     """
 
     kind: Literal["cw_l2"] = "cw_l2"

@@ -16,7 +16,7 @@ from robnet_zoo.attacks.losses import likeliest_wrong
 
 
 class DeepFool(Attack):
-    """Steps onto the nearest linearised boundary until the class changes.
+    """DeepFool (Moosavi-Dezfooli et al., 2016): steps onto the nearest linearised boundary until the class changes.
 
     mode: `projected` projects what it finds onto the ball of eps, as in tables of robust accuracy; `minimal` gives it
     as it is, so that its distance is an upper bound of the distance to the boundary. candidates: how many of the

@@ -14,7 +14,8 @@ class Outcome:
     image: (C, H, W), the adversarial image if fooled, else the last one tried. step: how many steps had been taken when
     it was first fooled. margin: the best one seen (`losses.margin`), positive where the attack succeeded. distance: of
     `image` from the clean one. forwards, backwards: of the fast form; judged: forwards of the original.
-    unconfirmed: successes that the fast form claimed and the original did not confirm; they count as none.
+    unconfirmed: successes that the fast form claimed and the original did not confirm, or that lay outside the ball or
+    the box; they count as none.
     """
 
     sample: int

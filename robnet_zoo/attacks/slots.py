@@ -17,12 +17,10 @@ import torch
 from torch import Tensor
 
 from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, check_box
-from robnet_zoo.attacks.ball import length
+from robnet_zoo.attacks.ball import length, within
 from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.attacks.outcome import Outcome
-
-TOLERANCE = 1e-6  # of the ball's radius, in image units: the rounding of float32 near 1
 
 
 @dataclass
@@ -66,8 +64,10 @@ def run(
     judged. images: (N, C, H, W) in [0, 1]. labels: (N,). eps: in image units, a number or (N,). targets: (N,), the
     classes to reach; without them any wrong class is a success. samples: N numbers that key the random numbers, by
     default 0 to N - 1. clean_logits: (N, K), the judge's, if they are known already.
-    An image that the judge gets wrong as it is counts as fooled at step 0. When an accelerator is out of memory, the
-    number of slots is halved. Raises AttackError if images leave [0, 1] or labels are out of range.
+    An image that the judge gets wrong as it is counts as fooled at step 0. What lies outside the ball or the box, or is
+    claimed by the model and not confirmed by the judge, is no success and counts as `unconfirmed`. When an accelerator
+    is out of memory, the number of slots is halved. Raises AttackError if images leave [0, 1] or labels are out of
+    range.
     """
     return Slots(
         attack,
@@ -93,21 +93,22 @@ def craft(
     labels: Tensor,
     *,
     eps: float | Tensor,
+    targets: Tensor | None = None,
     seed: int = 0,
     samples: Sequence[int] | None = None,
     slots: int = 64,
-) -> Tensor:
-    """Adversarial images, (N, C, H, W), for others to judge: every image runs the full length of one try.
+) -> list[Outcome]:
+    """Adversarial images for others to judge: every image runs the full length of one try, and counts as not fooled.
 
     Images that the model gets wrong as they are are attacked like all others. Arguments as in `run`.
     """
-    state = Slots(
+    return Slots(
         attack,
         model,
         images,
         labels,
         eps=eps,
-        targets=None,
+        targets=targets,
         seed=seed,
         samples=range(len(images)) if samples is None else samples,
         slots=slots,
@@ -115,8 +116,7 @@ def craft(
         early=False,
         clean_logits=None,
         on_outcome=lambda outcome: None,
-    )
-    return torch.stack([outcome.image for outcome in state.run()])
+    ).run()
 
 
 @dataclass
@@ -326,14 +326,14 @@ class Slots:
         labels, targets = self.labels[index], self.targets[index]
         logits = self._judged(candidates)
         del self.waiting[: len(jobs)]  # after the forward, which may run out of memory
-        distances = length(candidates - self.images[index], self.attack.ball)
-        self._check_inside(candidates, distances, index)
-        assert isinstance(self.eps, Tensor)
+        inside = self._inside(candidates, index)
         fooled = self._fooled(logits, labels, targets)
-        margins = self._margins(logits, labels, targets)
-        for job, success, value in zip(jobs, fooled.tolist(), margins.tolist(), strict=True):
+        margins = torch.where(inside, self._margins(logits, labels, targets), -torch.inf)
+        flags = torch.stack([fooled & inside, fooled & ~inside]).tolist()
+        for job, success, outside, value in zip(jobs, *flags, margins.tolist(), strict=True):
             job.judged += 1
             job.margin = max(job.margin, value)
+            job.unconfirmed += outside and job.final  # one that is not final is counted with the claims
             self._decide(job, success)
 
     def _decide(self, job: _Job, success: bool) -> None:
@@ -359,7 +359,7 @@ class Slots:
         elif job.best is not None:
             distance, image, step = job.best
             assert isinstance(self.eps, Tensor)
-            inside = distance <= float(self.eps[job.index]) + TOLERANCE
+            inside = bool(within(torch.tensor(distance), self.eps[job.index].cpu()))
             self._finish(job, image, fooled=inside, step=step if inside else None)
         else:
             self._finish(job, job.candidate, fooled=False, step=None)
@@ -371,16 +371,13 @@ class Slots:
         if job.best is None or distance < job.best[0]:
             job.best = (distance, job.candidate, job.step)
 
-    def _check_inside(self, candidates: Tensor, distances: Tensor, index: Tensor) -> None:
-        """Every image that an attack gives lies in [0, 1] and, unless the attack is minimal, in its ball."""
-        low, high = (float(value) for value in candidates.aminmax())
+    def _inside(self, candidates: Tensor, index: Tensor) -> Tensor:
+        """Which candidates lie in [0, 1] and, unless the attack is minimal, in their balls, bool (N,); NaN does not."""
+        in_box = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)
+        if self.attack.minimal:
+            return in_box
         assert isinstance(self.eps, Tensor)
-        far = float((distances - self.eps[index]).max())
-        if not (low >= 0 and high <= 1 and (self.attack.minimal or far <= TOLERANCE)):  # NaN too
-            raise RuntimeError(
-                f"{self.attack.title}: expected images in [0, 1] and in the ball, got values from {low:.3g} to "
-                f"{high:.3g}, up to {max(far, 0):.3g} outside the ball"
-            )
+        return in_box & within(length(candidates - self.images[index], self.attack.ball), self.eps[index])
 
     def _finish(self, job: _Job, image: Tensor, *, fooled: bool, step: int | None) -> None:
         outcome = Outcome(

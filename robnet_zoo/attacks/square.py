@@ -20,8 +20,9 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 class Square(Attack):
-    """Vertical stripes of +-eps, then squares of a colour +-eps each, kept where they raise the margin.
+    """Square (Andriushchenko et al., 2020), random search on answers alone.
 
+    Vertical stripes of +-eps, then squares of a colour +-eps each, kept where they raise the margin.
     share: the share of the pixels that the first square covers (p of the paper). Only logits are asked for.
     """
 

@@ -32,6 +32,9 @@ def measure(
     mean: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
     std: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
     source: Annotated[list[str] | None, Parameter(negative=())] = None,
+    source_weights: Path | None = None,
+    source_mean: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
+    source_std: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
     eps: str | None = None,
     seed: int | None = None,
     batch: int | None = None,
@@ -49,8 +52,8 @@ def measure(
     data
         An .npz, a folder of class folders, pictures-64:FOLDER, cifar10-test:FOLDER, or `digits`.
     protocol
-        A bundled protocol (quick, white_box, table1, table2, table6, table8, figure10, full, square, apgd, autoattack),
-        or the path of one.
+        A bundled protocol (`benchmark protocols` lists them), such as quick, table1, table2 or autoattack, or the path
+        of one.
     n
         Use the first n images.
     weights
@@ -61,6 +64,12 @@ def measure(
         What the model divides its inputs by, a channel.
     source
         In a transfer: the model that is attacked, by the same names; by default, each of several targets.
+    source_weights
+        A safetensors file for the source, as --weights is for a model.
+    source_mean
+        What the source subtracts from its inputs, a channel, if it does not say so itself.
+    source_std
+        What the source divides its inputs by, a channel.
     eps
         Radius of the ball in image units, as a fraction, instead of the protocol's.
     seed
@@ -82,6 +91,9 @@ def measure(
         fail(f"expected models to measure, each once, got {', '.join(target) or 'none'}")
     if len(target) > 1 and (weights or mean or std):
         fail(f"--weights, --mean, --std: expected one model with them, got {len(target)}")
+    described = bool(source_weights or source_mean or source_std)
+    if described and len(source or ()) != 1:
+        fail(f"--source-weights, --source-mean, --source-std: expected one --source with them, got {len(source or ())}")
     chosen = load_protocol(protocol)
     given = {"eps": eps, "seed": seed, "batch": batch, "n": n}
     chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
@@ -91,13 +103,17 @@ def measure(
     if chosen.threat == "transfer":
         if not source and len(target) == 1:
             fail(f"--source: expected the model to attack, as {chosen.name} is a transfer, got none")
-        names = source or target
         sources = [
-            targets[target.index(name)] if name in target else load_target(name, dtype=chosen.dtype) for name in names
+            targets[target.index(name)]
+            if name in target and not described
+            else load_target(name, weights=source_weights, dtype=chosen.dtype, mean=source_mean, std=source_std)
+            for name in source or target
         ]
     elif source:
         fail(f"--source: expected none, as {chosen.name} is a white box, got {', '.join(source)}")
     results = _measured(targets, sources, images, chosen, shard=shard, output=output)
+    if not results:  # a process that is not the first
+        return
     if as_json:
         documents = [result.model_dump(mode="json", exclude_none=True) for result in results]
         print(json.dumps(documents[0] if len(targets) * len(sources) == 1 else documents))
@@ -177,6 +193,8 @@ def _part_path(path: Path, shard: Shard) -> Path:
 def _summary(result: Result) -> str:
     """A result for a terminal: alarms, then a line an attack."""
     source = "" if result.source is None else f", attacked through {result.source.name}"
+    if result.source is not None and result.source.weights_sha256 == result.model.weights_sha256:
+        source += " (a white box, as its weights are the same)"
     lines = [f"{result.model.name}{source}: {result.protocol.name}, eps {result.protocol.eps}, {result.data.name}"]
     lines += [f"ALARM {alarm.name}: {alarm.text}" for alarm in result.alarms]
     measurements = [*result.measurements, *([result.worst_case] if result.worst_case else [])]
@@ -188,6 +206,24 @@ def _summary(result: Result) -> str:
             f"{sum(measurement.correct)} of {len(measurement.correct)}"
         )
     return "\n".join(lines) + "\n"
+
+
+@benchmark.command
+def protocols(name: str | None = None) -> None:
+    """The bundled protocols, or one of them as JSON, to begin a protocol of one's own with.
+
+    Parameters
+    ----------
+    name
+        A bundled protocol or the path of one.
+    """
+    from robnet_zoo.benchmarks.protocol import load_protocol, protocol_names
+
+    if name is not None:
+        print(load_protocol(name).dumps(), end="")
+        return
+    for known in protocol_names():
+        print(f"{known:20} {load_protocol(known).description}")
 
 
 @benchmark.command

@@ -41,7 +41,7 @@ class Measured(Document):
 
 
 class Entry(Document):
-    """One weights file: `model`.`tag` is its name in timm."""
+    """One weights file: `model`.`tag` is its name in timm. trained_on: `Images.sha256` of what, where it is known."""
 
     model: Name
     tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\z")]
@@ -51,6 +51,7 @@ class Entry(Document):
     sha256: Sha256
     spec_hash: Sha256
     recipe: str
+    trained_on: Sha256 | None = None
     measured: Measured
 
 

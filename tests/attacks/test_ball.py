@@ -5,10 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from robnet_zoo.attacks.ball import length, project, random_start, steepest
+from robnet_zoo.attacks.ball import length, project, random_start, steepest, within
 from robnet_zoo.attacks.keyed import Key
 
 KEYS = [Key(0, sample, 0) for sample in range(8)]
+
+
+def test_a_distance_is_within_up_to_the_rounding_of_float32_at_its_size():
+    distances, eps = torch.tensor([0.5, 0.5, 100.0, 100.0, torch.nan]), torch.tensor([0.5, 0.49, 100.0, 99.99, 1.0])
+    off_by_one = torch.nextafter(distances, torch.full_like(distances, torch.inf))
+    for found in (distances, off_by_one):
+        assert within(found, eps).tolist() == [True, False, True, False, False]
+    assert bool(within(torch.tensor(0.1), 0.1))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

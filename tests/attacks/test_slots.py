@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -147,6 +148,34 @@ def test_a_proposer_that_lies_convinces_nobody_and_its_claims_are_counted(name, 
     assert all(outcome.step is None and outcome.margin < 0 for outcome in outcomes)
 
 
+def test_a_proposer_in_bfloat16_finds_what_the_original_confirms(images):
+    """What counts is what the original says of the images that come out."""
+    model = small(seed=1)
+    rough = copy.deepcopy(model).bfloat16()
+    labels = model(images).argmax(1)
+    outcomes = run(
+        Pgd(steps=8, step="1/255"),
+        lambda x: rough(x.bfloat16()).float(),
+        images,
+        labels,
+        eps=EPS,
+        slots=6,
+        judge=model,
+    )
+    answers = model(torch.stack([outcome.image for outcome in outcomes])).argmax(1)
+    assert [outcome.fooled for outcome in outcomes] == (answers != labels).tolist()
+    exact = run(Pgd(steps=8, step="1/255"), model, images, labels, eps=EPS, slots=6)
+    assert sum(outcome.fooled for outcome in outcomes) == pytest.approx(sum(one.fooled for one in exact), abs=1)
+
+
+@pytest.mark.parametrize("attack", [Pgd(steps=1000, step="1/2550"), Apgd(steps=1000)], ids=["pgd", "apgd"])
+def test_a_thousand_steps_are_taken(attack, images):
+    deaf = Opposites((3, 8, 8))
+    deaf.b.data += 1000
+    outcomes = run(attack, deaf, images[:3], torch.zeros(3, dtype=torch.long), eps=EPS, slots=2)
+    assert all(outcome.forwards == 1000 and not outcome.fooled for outcome in outcomes)
+
+
 def test_an_image_whose_success_is_not_confirmed_goes_on_to_its_last_step(network, images):
     deaf = Opposites((3, 8, 8))
     deaf.b.data += 1000
@@ -209,9 +238,18 @@ def test_in_a_transfer_every_image_runs_its_full_length_and_its_last_iterate_is_
     assert all((outcome.margin > 0) == outcome.fooled for outcome in outcomes)
 
 
+def test_what_is_crafted_is_made_towards_its_target(network, images):
+    logits = network(images)
+    labels, targets = logits.topk(2).indices.unbind(1)
+    made = craft(Pgd(steps=5, step="4/255"), network, images, labels, targets=targets, eps=EPS, slots=6)
+    after = network(torch.stack([outcome.image for outcome in made]))
+    assert bool((after.gather(1, targets[:, None]) > logits.gather(1, targets[:, None])).all())
+    assert all((outcome.fooled, outcome.tries, outcome.forwards) == (False, 1, 5) for outcome in made)
+
+
 def test_what_is_crafted_is_the_last_iterate_of_every_image_even_of_those_that_are_wrong(network, images, labels):
     attack = Pgd(steps=5, step="4/255")
-    crafted = craft(attack, network, images, labels, eps=EPS, slots=6)
+    crafted = torch.stack([made.image for made in craft(attack, network, images, labels, eps=EPS, slots=6)])
     outcomes = run(attack, network, images, labels, eps=EPS, slots=6, early=False)
     right = [index for index in range(20) if index not in (2, 9, 17)]
     assert torch.equal(crafted[right], torch.stack([outcomes[index].image for index in right]))
@@ -448,10 +486,17 @@ def test_a_loss_that_needs_more_classes_than_there_are_is_refused(attack, images
         run(attack, three, images, three(images).argmax(1), eps=EPS)
 
 
-def test_an_attack_that_leaves_its_ball_is_an_error(network, images, labels):
+@pytest.mark.parametrize("early", [True, False])  # a claim on the way, or the last image
+@pytest.mark.parametrize(("grey", "eps"), [(0.5, 0.1), (0.2, 0.4)], ids=["ball", "box"])
+def test_a_success_outside_the_ball_or_the_box_is_none_and_is_counted(grey, eps, early):
     class Leaves(Bim):
         def advance(self, rows, seen):
-            rows["x"] = (rows["x"] + 0.05).clamp(0, 1)
+            rows["x"] = rows["x"] + 0.3 * seen.gradient.sign()
 
-    with pytest.raises(RuntimeError, match=r"bim2: expected images in .* and in the ball"):
-        run(Leaves(steps=2), network, images, labels, eps=EPS)
+    model, images = Opposites(), torch.full((3, 3, 4, 4), grey + 0.001)
+    labels = model(images).argmax(1)
+    for outcome in run(Leaves(steps=2 if early else 1), model, images, labels, eps=eps, slots=2, early=early):
+        assert not outcome.fooled
+        assert outcome.unconfirmed == (2 if early else 1)  # a claim, and then the last image
+        assert outcome.margin < 0
+        assert int(model(outcome.image[None]).argmax()) != int(labels[0])

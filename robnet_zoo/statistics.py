@@ -7,7 +7,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-Share = Annotated[float, Field(ge=0, le=1)]
+from robnet_zoo.documents import Share
+
 Interval = Annotated[tuple[Share, Share], Field(strict=False)]
 
 
@@ -15,6 +16,12 @@ def wilson(right: int, n: int, *, confidence: float = 0.95) -> tuple[float, floa
     """Wilson's score interval of a share of `right` in n (Wilson, 1927)."""
     interval = _binomial(right, n).proportion_ci(confidence_level=confidence, method="wilson")
     return (float(interval.low), float(interval.high))
+
+
+def with_interval(share: float, n: int) -> str:
+    """A share of n, in percent, and its interval: `60.4% (57.3 – 63.4)`."""
+    low, high = wilson(round(share * n), n)
+    return f"{share:.1%} ({100 * low:.1f} – {100 * high:.1f})"
 
 
 class Comparison(NamedTuple):
