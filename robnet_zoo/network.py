@@ -204,12 +204,15 @@ def modes_kept(module: nn.Module) -> Iterator[None]:
 def statistics_kept(module: nn.Module) -> Iterator[None]:
     """While a module in train mode is not to learn running statistics: a batch that it has seen already, an attack's.
 
-    A momentum of 0 and no counter leave them as they are, and the graph the same, on which checkpointing insists.
+    A momentum of 0 leaves them as they are, and the graph the same, on which checkpointing insists; what is counted is
+    a copy, as synchronised norms insist on a counter.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        norm.momentum = 0.0
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked = norm.num_batches_tracked.clone()
     try:
         yield
     finally:

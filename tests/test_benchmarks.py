@@ -27,6 +27,7 @@ from robnet_zoo.search.config import load_config
 from robnet_zoo.search.report import html
 from robnet_zoo.search.selection import picks
 from robnet_zoo.training import Attack, Recipe, train
+from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.updates import Updates
 from robnet_zoo.weights import weights_sha256
 from robnet_zoo.zoo import SPECS, load_model, load_spec, spec_names
@@ -233,7 +234,10 @@ def test_the_runs_behind_weights_are_told_one_after_the_other(bundling, tmp_path
     trained("second", file)
     for _ in range(2):
         text = bundled("second")
-        assert text.count("Recipe `short`") == 2
+        assert text.count("ecipe `short`") == 2
+        assert "Then, from those weights, recipe `short`" in text
+        (entry,) = weights.manifest(tmp_path / "weights").entries
+        assert entry.trained_on == TrainingResult.load(tmp_path / "second" / "training.json").data_sha256
         assert f"begun with {file.name} (sha256 `{digest[:12]}`)" in text
     trained("third")
     assert bundled("third").count("Recipe `short`") == 1

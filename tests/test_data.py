@@ -2,8 +2,10 @@
 
 import hashlib
 import pickle
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +226,21 @@ def test_cifar_gives_the_pixels_of_its_files_in_order(cifar, source, kind, files
     assert images.classes == tuple("abcdefghij")
 
 
+def test_a_truncated_file_of_a_known_data_set_is_refused(cifar, monkeypatch):
+    folder, _ = cifar
+    file = next(folder.rglob("data_batch_1"))
+    file.write_bytes(file.read_bytes()[:-100])
+
+    def no_network(self):
+        assert not self._check_integrity()
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets.CIFAR10, "download", no_network)
+    expected = "expected CIFAR-10 there, whole and undamaged, or a network to fetch it, got: no network"
+    with pytest.raises(DataError, match=expected):
+        data.load(f"cifar10-train:{folder}")
+
+
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_svhn_gives_its_pixels_and_calls_the_digit_0_class_0(tmp_path, monkeypatch, part):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 12), dtype=np.uint8)
@@ -273,8 +290,9 @@ def tiny_imagenet(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("part", "count"), [("train", 20), ("val", 2)])
-def test_tiny_imagenet_gives_each_picture_its_class(tiny_imagenet, part, count):
+@pytest.mark.parametrize(("part", "count", "other"), [("train", 20, "val"), ("val", 2, "train")])
+def test_tiny_imagenet_gives_each_picture_its_class(tiny_imagenet, part, count, other):
+    shutil.rmtree(tiny_imagenet / other)  # nothing of the other part is opened
     images = data.load(f"tiny-imagenet-{part}:{tiny_imagenet}")
     assert images.shape == (3, 64, 64)
     assert len(images) == count
@@ -290,6 +308,30 @@ def test_tiny_imagenets_pictures_of_another_size_and_class_are_refused(tiny_imag
     Image.new("RGB", (64, 63)).save(tiny_imagenet / "train" / "n01" / "images" / "n01_0.JPEG")
     with pytest.raises(DataError, match=r"n01_0\.JPEG: expected 64x64 pixels, got 63x64"):
         data.load(f"tiny-imagenet-train:{tiny_imagenet}")
+
+
+def test_a_class_that_tiny_imagenets_training_part_lacks_is_named(tiny_imagenet):
+    (tiny_imagenet / "wnids.txt").write_text("n02\nn01\nn03\n")
+    expected = r"a folder for each of the 3 classes of wnids\.txt, got 2; n03 is in one of the two alone"
+    with pytest.raises(DataError, match=expected):
+        data.load(f"tiny-imagenet-train:{tiny_imagenet}", train=True)
+
+
+def test_a_truncated_picture_is_refused_by_name(tmp_path):
+    (tmp_path / "a").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a" / "x.png")
+    (tmp_path / "a" / "x.png").write_bytes((tmp_path / "a" / "x.png").read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"x\.png: expected a picture that can be read"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize(("n", "refused"), [(400, True), (40, False)])  # of 40 images a class may have none by chance
+def test_a_class_without_images_is_refused_where_chance_is_no_reason(n, refused):
+    pixels, labels = torch.zeros(n, 3, 2, 2, dtype=torch.uint8), torch.arange(n) % 9 + 1
+    images = data.Images(pixels, labels, "shifted")
+    with pytest.raises(DataError, match="got none of 0 among 400") if refused else nullcontext():
+        data.check_labels(images)
 
 
 def test_a_class_without_pictures_and_a_missing_part_are_refused(tmp_path):

@@ -37,10 +37,11 @@ def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequ
         "## Training",
         "",
     ]
-    for document, run in runs.items():
+    for number, (document, run) in enumerate(runs.items()):
         changed = "" if run.is_bundled else f", changed: `benchmarks/results/{document}` has it in full"
         described = f". {run.recipe.description}" if run.is_bundled and run.recipe.description else ""
-        lines += [f"Recipe `{run.recipe.name}`{changed}{described}.", "", *facts(run, spec), "", *epochs(run), ""]
+        begun = "Then, from those weights, recipe" if number else "Recipe"
+        lines += [f"{begun} `{run.recipe.name}`{changed}{described}.", "", *facts(run, spec), "", *epochs(run), ""]
     lines += [
         "## Test images",
         "",

@@ -190,6 +190,7 @@ def train(
     checkpoint_seconds: float = Keeping.seconds,
     checkpoint_updates: int | None = Keeping.updates,
     checkpoints: int = Keeping.count,
+    resume: Annotated[bool, Parameter(negative=())] = False,
     overrides: Annotated[RecipeOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
 ) -> None:
     """Train an architecture adversarially; run it again to go on after an interruption.
@@ -215,14 +216,17 @@ def train(
         Write one also every so many updates.
     checkpoints
         Keep so many.
+    resume
+        Expect a run to go on with in the folder; without it one begins where there is none.
     """
     from robnet_zoo import training
 
     chosen, images = _fitted(architecture, data)
     chosen_recipe = merged(load_recipe(recipe), overrides)
     keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
-    training.train(chosen, images, chosen_recipe, output, weights=weights, keeping=keeping)
-    print(output / "model.safetensors")
+    training.train(chosen, images, chosen_recipe, output, weights=weights, keeping=keeping, resume=resume)
+    if is_first():
+        print(output / "model.safetensors")
 
 
 @app.command

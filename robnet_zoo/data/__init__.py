@@ -1,6 +1,6 @@
 """Labelled images in [0, 1]: files, folders and known data sets, split by a fixed rule."""
 
-from robnet_zoo.data.images import VALIDATION_SHARE, Images, check_fits, resized
+from robnet_zoo.data.images import VALIDATION_SHARE, Images, check_fits, check_labels, resized
 from robnet_zoo.data.pictures import DataError, PictureFiles
 from robnet_zoo.data.sources import data_sets, digits, load
 
@@ -10,6 +10,7 @@ __all__ = [
     "Images",
     "PictureFiles",
     "check_fits",
+    "check_labels",
     "data_sets",
     "digits",
     "load",

@@ -18,6 +18,7 @@ from torch import Tensor
 from robnet_zoo.data.pictures import DataError, PictureFiles
 
 VALIDATION_SHARE = 10  # one in so many
+MISSING = 1e-6  # a chance below which classes do not lack images by chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,24 @@ class Images:
             digest.update(self.pixels.contiguous().numpy().tobytes())
         digest.update(self.labels.numpy().astype("<i8").tobytes())
         return digest.hexdigest()
+
+
+def check_labels(images: Images) -> None:
+    """Raise DataError where a class has no images that should have some, as where labels count from 1.
+
+    Of few images a class may have none by chance: then that is no error.
+    """
+    if int(images.labels.min()) < 0:
+        raise DataError(f"{images.name}: expected labels from 0 on, got {int(images.labels.min())}")
+    counts = torch.bincount(images.labels, minlength=len(images.classes))
+    classes = len(counts)
+    by_chance = classes * (1 - 1 / classes) ** len(images)  # that some class is left out, if labels are drawn evenly
+    missing = (counts == 0).nonzero()[:, 0].tolist()
+    if missing and by_chance < MISSING:
+        named = f"{missing[0]}" + (f" ({images.classes[missing[0]]})" if images.classes else "")
+        expected = f"expected images of each class from 0 to {classes - 1}"
+        advice = "; do labels count from 1?" if missing == [0] else ""
+        raise DataError(f"{images.name}: {expected}, got none of {named} among {len(images):,}{advice}")
 
 
 def resized(images: Images, size: int) -> Images:

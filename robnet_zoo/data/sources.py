@@ -173,7 +173,8 @@ def _fetched(fetch: Callable[[], Any], folder: Path, title: str) -> Any:
         with _alone(folder):
             return fetch()
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{folder}: expected {title} there or a network to fetch it, got: {error}") from error
+        expected = f"expected {title} there, whole and undamaged, or a network to fetch it"
+        raise DataError(f"{folder}: {expected}, got: {error}") from error
 
 
 @contextmanager
@@ -189,20 +190,29 @@ def _alone(folder: Path) -> Iterator[None]:
 def _tiny_imagenet(folder: Path, *, train: bool) -> Images:
     """The layout of tiny-imagenet-200: train/CLASS/images/*.JPEG; val/images/*.JPEG and val/val_annotations.txt."""
     name = f"Tiny-ImageNet {'training' if train else 'validation'} images"
+    classes = tuple(sorted(_text(folder / "wnids.txt").split()))
     if train:
-        files, labels, classes = _listed(folder / "train", inside="images")
+        files, labels, found = _listed(folder / "train", inside="images")
+        if found != classes:
+            strange = min(set(found) ^ set(classes))
+            expected = f"expected a folder for each of the {len(classes)} classes of wnids.txt"
+            raise DataError(f"{folder / 'train'}: {expected}, got {len(found)}; {strange} is in one of the two alone")
         return _stacked(folder / "train", files, labels, name, classes)
     listing = folder / "val" / "val_annotations.txt"
-    try:
-        rows = [line.split("\t") for line in listing.read_text().splitlines()]
-        classes = tuple((folder / "wnids.txt").read_text().split())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder}: expected val/val_annotations.txt and wnids.txt, got: {error}") from error
-    number = {name: label for label, name in enumerate(sorted(classes))}
+    rows = [line.split("\t") for line in _text(listing).splitlines()]
+    number = {name: label for label, name in enumerate(classes)}
     if not rows or any(len(row) < 2 or row[1] not in number for row in rows):
         raise DataError(f"{listing}: expected lines of file, tab, class of wnids.txt, got others")
     labels = np.array([number[row[1]] for row in rows])
-    return _stacked(folder / "val" / "images", [row[0] for row in rows], labels, name, tuple(sorted(classes)))
+    return _stacked(folder / "val" / "images", [row[0] for row in rows], labels, name, classes)
+
+
+def _text(path: Path) -> str:
+    """A file of a data set's own, such as a list of its classes."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a text file of the data set, got: {error}") from error
 
 
 def _stacked(root: Path, files: list[str], labels: np.ndarray, name: str, classes: tuple[str, ...]) -> Images:

@@ -76,6 +76,8 @@ class Checkpoints:
             return False
         try:
             restore(torch.load(files[-1], weights_only=True, map_location="cpu"))
+        except TrainingError as error:  # a good file that this run cannot go on from
+            raise TrainingError(f"{files[-1]}: {error}") from error
         except READ_ERRORS as error:
             before = files[-2].name if len(files) > 1 else "the beginning"
             advice = f"if the file is damaged, delete it to go on from {before}"

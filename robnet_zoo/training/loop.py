@@ -17,7 +17,7 @@ from torch import nn
 
 from robnet_zoo import environment
 from robnet_zoo.architecture import Architecture, head, saved
-from robnet_zoo.data import DataError, Images, check_fits
+from robnet_zoo.data import DataError, Images, check_fits, check_labels
 from robnet_zoo.documents import DocumentError, parse_json, read_bytes, write_atomically
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping, TrainingError
 from robnet_zoo.training.distributed import World, joined
@@ -44,6 +44,7 @@ def train(
     weights: str | os.PathLike[str] | None = None,
     paths: Paths | None = None,
     keeping: Keeping | None = None,
+    resume: bool = False,
     progress: bool = True,
 ) -> nn.Module:
     """Train a network adversarially; returns it in eval mode.
@@ -55,11 +56,13 @@ def train(
     its last checkpoint when it is started again with the same arguments. Under torchrun, each process takes its part of
     every batch. Uses a GPU if there is one. weights: what to begin with instead of a random initialisation, a
     safetensors file or the name of bundled weights, such as robnet_micro.cifar10. paths: the sub-network that each
-    update trains, where it is not the whole network.
+    update trains, where it is not the whole network. resume: refuse to begin anew where there is no run to go on with.
     Raises WeightsError for weights of another architecture, DataError if the images do not fit the spec or vanish,
     TrainingError if the folder holds another run or one at work, the loss is no longer a number, or nothing can be
     written; the last checkpoint is then left as it is.
     """
+    if resume and not (Path(output) / "run.json").is_file():
+        raise TrainingError(f"{output}: expected the folder of a run to go on with, got none")
     training, validation = fitting(spec, images, recipe)
     if paths is not None and recipe.attack.kind == "free":
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")
@@ -88,6 +91,7 @@ def fitting(spec: Architecture, images: Images, recipe: Recipe) -> tuple[Images,
     """The images to train on, and those that are measured. Raises DataError or TrainingError if they do not fit."""
     input_size, num_classes = head(spec)
     check_fits(images, input_size=input_size, num_classes=num_classes)
+    check_labels(images)
     training, validation = images.split()
     if len(training) < recipe.batch:
         raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(training)}")
@@ -215,6 +219,7 @@ class Run:
     def _end_of_epoch(self, records: Records) -> None:
         """Measure, remember the best, write down."""
         state, started = self.state, time.perf_counter()
+        self.world.check_in_step(state.network)
         loss = state.loss / self.updates.steps
         row: dict[str, float] = {"epoch": state.epoch, "size": self.updates.size, "loss": loss}
         if len(self.validation):
@@ -273,9 +278,9 @@ class Run:
     def _restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of `_save`."""
         if state["perturbation"] is not None:
-            began = len(state["perturbation"])
-            if began != self.world.size:
-                raise TrainingError(f"expected the {began} processes that free training began with")
+            began, here = len(state["perturbation"]), self.world.size
+            if began != here:
+                raise TrainingError(f"expected the {began} processes that free training began with, got {here}")
             state["perturbation"] = state["perturbation"][self.world.rank].to(self.world.device)
         self.state.load_state_dict(state)
 
@@ -293,9 +298,9 @@ class Run:
         assert guard is not None
         images, size = self.validation[: guard.images], str(self.updates.size)
         robust = self._validated(state.network, images, key="guard", steps=guard.steps)["robust"]
-        best = state.guarded.get(size, 0.0)
+        best = max(state.guarded.values(), default=0.0)  # of all sizes, so that it also watches the first check of one
         state.rescued = robust < guard.share * best
-        state.guarded[size] = max(best, robust)
+        state.guarded[size] = max(state.guarded.get(size, 0.0), robust)
 
     def _validated(self, network: nn.Module, images: Images, *, key: str, steps: int = STEPS) -> dict[str, float]:
         draw = generator(self.recipe.seed, self.state.updates, self.world.rank, key, device=self.world.device)

@@ -119,8 +119,8 @@ class Guard(Document):
     """A check for catastrophic overfitting: single-step training that no longer withstands PGD (Wong et al., 2020).
 
     Every so many updates, PGD attacks the first validation images; if the robust accuracy is below `share` of the best
-    one so far at this image size, the run trains on PGD with the guard's steps until the check is passed again (Li et
-    al., 2020).
+    one so far, at whatever image size, the run trains on PGD with the guard's steps until the check is passed again (Li
+    et al., 2020).
     """
 
     updates: Annotated[int, Field(ge=1)] = 100
@@ -172,6 +172,8 @@ class Recipe(Document):
         known = [str(name) for name in list_optimizers()]
         if self.optimizer not in known:
             problems.append((("optimizer",), f"unknown optimizer {self.optimizer!r}{nearest(self.optimizer, known)}"))
+        if self.optimizer == "sgd" and not self.momentum:
+            problems.append((("momentum",), "expected more than 0 for sgd, which is Nesterov's; momentum is without"))
         if any(milestone > self.epochs for milestone in self.schedule.milestones):
             problems.append((("schedule", "milestones"), f"expected epochs of the run's {self.epochs}"))
         if self.objective.kind == "trades" and self.attack.kind != "pgd":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from robnet_zoo.architecture import Architecture, costs, document_name
 from robnet_zoo.documents import Document, Share, Tuple, exactly
+from robnet_zoo.statistics import with_interval
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
 
 Number = Annotated[int, Field(ge=0)]
@@ -93,16 +95,39 @@ def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
         "the tenth after them was held out",
         f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, {recipe.attack.steps} steps of "
         f"{recipe.attack.step}",
+        f"- {', '.join(_optimization(recipe))}",
         f"- {epochs}{_stages(run)}, batch {recipe.batch}, seed {recipe.seed}; {last.hours:.2f} hours on "
         f"{'; '.join(run.devices)}; {versions}",
     ]
     if chosen.clean is not None and chosen.robust is not None:
         pixels = f"{chosen.size} pixels a side, " if recipe.stages else ""
+        clean, robust = (with_interval(share, run.held_out) for share in (chosen.clean, chosen.robust))
         lines.append(
             f"- {run.held_out} held-out images after epoch {chosen.epoch}, whose weights it gives: {pixels}"
-            f"{chosen.clean:.1%} clean, {chosen.robust:.1%} under PGD-10 at {recipe.attack.eps}"
+            f"{clean} clean, {robust} under PGD-10 at {recipe.attack.eps}"
         )
     return lines
+
+
+def _optimization(recipe: Recipe) -> Iterator[str]:
+    """How the weights were changed, part by part."""
+    schedule, objective, guard = recipe.schedule, recipe.objective, recipe.guard
+    milestones = " and ".join(f"{milestone:g}" for milestone in schedule.milestones)
+    falls = f"x{schedule.factor:g} after epochs {milestones}" if milestones else schedule.kind
+    yield f"optimizer `{recipe.optimizer}`"
+    yield f"learning rate {recipe.lr:g} ({falls}{f', warm-up {schedule.warmup:.0%}' if schedule.warmup else ''})"
+    yield f"momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g}"
+    if objective.kind != "adversarial":
+        yield f"{objective.kind} with beta {objective.beta:g}"
+    if objective.label_smoothing:
+        yield f"label smoothing {objective.label_smoothing:g}"
+    if recipe.clip:
+        yield f"gradients clipped at {recipe.clip:g}"
+    if recipe.ema:
+        yield f"weights averaged with {recipe.ema:g}"
+    if guard is not None:
+        yield f"PGD-{guard.steps} on {guard.images} held-out images every {guard.updates} updates as a guard"
+    yield f"{recipe.dtype} arithmetic"
 
 
 def _stages(run: TrainingResult) -> str:

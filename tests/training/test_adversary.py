@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from robnet_zoo.compiler import compile
 from robnet_zoo.training import Attack, Guard, Objective, Recipe
-from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
+from robnet_zoo.training.adversary import Replay, attacked, batch_statistics, loss_of, rescue
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.forms import attack_form
 from robnet_zoo.training.state import initial_state
@@ -89,6 +90,25 @@ def test_the_adversarial_loss_sees_the_adversarial_images_alone(tiny):
     adversarial, labels = torch.rand(5, 3, 32, 32, dtype=torch.float64, generator=seeded()), torch.arange(5)
     found = loss_of(network, torch.full_like(adversarial, torch.nan), adversarial, labels, Objective())
     torch.testing.assert_close(found, -network(adversarial).log_softmax(1)[torch.arange(5), labels].mean())
+
+
+@pytest.mark.parametrize("kind", ["adversarial", "trades"])
+def test_smoothed_labels_give_a_share_of_the_weight_to_all_classes(kind):
+    logits, labels = torch.randn(6, 10, dtype=torch.float64, generator=seeded()), torch.arange(6)
+    found = loss_of(lambda _: logits, logits, logits, labels, Objective(kind=kind, label_smoothing=0.2))
+    logs = logits.log_softmax(1)
+    torch.testing.assert_close(found, -(0.8 * logs[torch.arange(6), labels] + 0.2 * logs.mean(1)).mean())
+
+
+def test_synchronised_norms_learn_nothing_from_an_attack_either():
+    """On a CPU, without other processes, they compute as any batch norm, but insist on their counter."""
+    norm = nn.SyncBatchNorm(3)
+    before = {key: value.clone() for key, value in norm.state_dict().items()}
+    with batch_statistics(norm):
+        norm(torch.rand(4, 3, 5, 5))
+    assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
+    norm.train()(torch.rand(4, 3, 5, 5))
+    assert int(norm.num_batches_tracked) == 1
 
 
 def test_free_training_is_the_algorithm_of_its_paper(tiny):

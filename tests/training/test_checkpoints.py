@@ -65,3 +65,15 @@ def test_a_damaged_one_is_one_line_that_names_the_one_before(tmp_path, content):
 def test_keeping_that_makes_no_sense_is_refused(keeping):
     with pytest.raises(TrainingError, match="expected seconds >= 0, updates >= 1 and a count >= 1"):
         Keeping(**keeping)
+
+
+def test_a_good_one_that_a_run_cannot_go_on_from_is_not_to_be_deleted(tmp_path):
+    kept = Checkpoints(tmp_path, Keeping())
+    kept.save(1, {"updates": 1})
+
+    def refuse(state):
+        raise TrainingError("expected the 4 processes that free training began with, got 2")
+
+    with pytest.raises(TrainingError, match=r"0000000001\.pt: expected the 4 processes") as error:
+        kept.load_newest(refuse)
+    assert "delete" not in str(error.value)

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,13 +14,16 @@ import torch
 from safetensors.torch import load_file
 
 from robnet_zoo import data, training
+from robnet_zoo.compiler import compile
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
 from robnet_zoo.training import Attack, Keeping, Recipe, TrainingError
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
 from robnet_zoo.training.distributed import OutOfStepError, World, joined
-from robnet_zoo.training.state import initial_state
+from robnet_zoo.training.loop import check_world
+from robnet_zoo.training.result import TrainingResult
+from robnet_zoo.training.state import initial_state, state_of
 from robnet_zoo.training.updates import generator
 
 TOGETHER = Recipe(name="two", epochs=5, batch=24, attack=Attack(steps=1), ema=0.9, validation=12)  # 4 steps an epoch
@@ -47,6 +52,24 @@ def train_and_die_as(rank: int, folder: Path, port: int) -> None:
     torch.set_num_threads(1)
     spec, images = Genotype.load(folder / "tiny.json"), data.digits()[0][:120]
     training.train(spec, images, TOGETHER, folder / "run", keeping=Keeping(updates=5), progress=False)
+
+
+def train_and_drift_as(rank: int, folder: Path, port: int) -> None:
+    """The same, but that a weight of the second process changes at its third update."""
+    real, steps = training.updates.Updates._step, []
+
+    def step(self, *arguments):
+        steps.append(1)
+        if rank == 1 and len(steps) == 3:
+            with torch.no_grad():
+                self.state.network.classifier.bias[0] += 1e-3
+        return real(self, *arguments)
+
+    training.updates.Updates._step = step
+    try:
+        train_as(rank, folder, port)
+    except OutOfStepError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
 
 
 def drift_as(rank: int, folder: Path, port: int) -> None:
@@ -151,6 +174,45 @@ def test_processes_that_drift_apart_are_noticed(tmp_path):
     for rank in range(2):
         said = (tmp_path / f"{rank}.txt").read_text()
         assert said == "expected the same weights in all processes, got others in [1] than in 0"
+
+
+@pytest.mark.slow  # two processes import torch
+def test_processes_that_drift_apart_while_they_train_are_noticed_before_a_checkpoint(tiny, tmp_path):
+    tiny.save(tmp_path / "tiny.json")
+    in_two_processes(train_and_drift_as, tmp_path)
+    for rank in range(2):
+        said = (tmp_path / f"{rank}.txt").read_text()
+        assert said == "expected the same weights in all processes, got others in [1] than in 0"
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.pt"))
+
+
+@pytest.mark.slow  # two processes import torch
+def test_torchrun_trains_as_the_processes_do_and_tells_once_where_the_weights_are(tiny, tmp_path):
+    """The recipe is for the 1,297 scans that the command takes: 24 updates."""
+    tiny.save(tmp_path / "tiny.json")
+    recipe = TOGETHER.model_copy(update={"epochs": 1, "batch": 48})
+    recipe.save(tmp_path / "recipe.json")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "robnet_zoo.cli"]
+    arguments = ["train", "tiny.json", "--data", "digits", "--recipe", "recipe.json", "--output", "run"]
+    options = {"cwd": tmp_path, "timeout": 300, "capture_output": True, "text": True}
+    said = subprocess.run([*launch, *arguments], check=True, **options)
+    assert said.stdout == "run/model.safetensors\n"
+    result = TrainingResult.load(tmp_path / "run" / "training.json")
+    assert result.devices[0].endswith("2 processes")
+
+
+def test_synchronised_norms_are_made_for_several_processes_and_refused_on_cpus(tiny):
+    recipe = TOGETHER.model_copy(update={"sync_bn": True})
+    with pytest.raises(TrainingError, match="sync_bn: expected GPUs, got processes on CPUs"):
+        check_world(recipe, World(size=2))
+
+    class Alone(World):
+        def wrapped(self, network):
+            return network
+
+    kinds = {type(part) for part in state_of(compile(tiny), recipe, Alone(size=2)).network.modules()}
+    assert torch.nn.SyncBatchNorm in kinds
+    assert torch.nn.BatchNorm2d not in kinds
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tiny, images, tmp_path, monkeypatch):

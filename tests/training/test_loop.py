@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from robnet_zoo.compiler import compile
 from robnet_zoo.data import DataError
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
+from robnet_zoo.statistics import with_interval
 from robnet_zoo.training import (
     Attack,
     Guard,
@@ -78,6 +80,9 @@ def test_a_run_leaves_the_weights_that_it_returns_and_its_records(tiny, images, 
     card = (tmp_path / "README.md").read_text()
     assert tiny.hash[:12] in card
     assert "the first 108 images of scikit-learn digits" in card
+    assert "optimizer `sgd`, learning rate 0.1 (cosine), momentum 0.9, weight decay 0.0005, float32 arithmetic" in card
+    robust = with_interval(float(rows[-1]["robust"]), 8)
+    assert f"clean, {robust} under PGD-10 at 8/255" in card
     assert Recipe.load(tmp_path / "recipe.json") == recipe
     assert Genotype.load(tmp_path / "spec.json") == tiny
 
@@ -229,6 +234,67 @@ def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, mo
     own = ("n_fgsm", 1, "8/255", "8/255")
     assert seen == [own, own, ("pgd", 3, "8/255", "2/255")]  # the second check fails, the third passes again
     assert not last_state(tmp_path)["rescued"]
+
+
+def test_the_guard_watches_from_the_first_check_at_a_new_image_size(tiny, images, recipe, tmp_path, monkeypatch):
+    said, seen = iter([0.5, 0.4, 0.5, 0.1, 0.4, 0.4]), []
+    real = training.updates.attacked
+    recipe = changed(
+        recipe,
+        epochs=2,
+        stages=(Stage(size=16, epochs=1),),
+        guard=Guard(updates=1, images=8, steps=3, share=0.5),
+        attack=Attack(kind="n_fgsm", steps=1, step="8/255"),
+    )
+
+    def validate(network, images, recipe, world, *, size, steps=10, generator):
+        return {"clean": 0.5, "robust": next(said) if steps == 3 else 0.5}
+
+    def attacked(network, images, labels, attack, *arguments, **strength):
+        seen.append((images.shape[-1], attack.kind))
+        return real(network, images, labels, attack, *arguments, **strength)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(training.updates, "attacked", attacked)
+    training.train(tiny, images, recipe, tmp_path, progress=False)
+    assert seen == [(16, "n_fgsm")] * 3 + [(32, "n_fgsm"), (32, "pgd"), (32, "n_fgsm")]
+
+
+def test_clipped_gradients_move_the_weights_as_far_as_the_clip_allows(tiny, images, recipe, tmp_path):
+    plain = changed(recipe, epochs=1, optimizer="momentum", momentum=0.0, weight_decay=0.0, lr=0.1, validation=0)
+    clip = 1e-4
+    clipped = changed(plain, clip=clip, schedule=Schedule(kind="steps"))
+    before = {key: value.clone() for key, value in initial_state(tiny, plain, World()).network.named_parameters()}
+    lengths = []
+    for name, chosen in (("plain", plain), ("clipped", clipped)):
+        after = dict(training.train(tiny, images, chosen, tmp_path / name, progress=False).named_parameters())
+        lengths.append(float(sum((after[key] - value).detach().square().sum() for key, value in before.items()).sqrt()))
+    assert lengths[0] > 100 * lengths[1]
+    assert 0.5 * clip * 0.1 < lengths[1] <= 3 * clip * 0.1 * 1.01  # three updates, each of the clip times the rate
+
+
+def test_a_line_tells_the_rate_the_loss_the_accuracies_and_the_time_that_is_left(tiny, images, recipe, tmp_path, capfd):
+    training.train(tiny, images, recipe, tmp_path)
+    line = [line for line in capfd.readouterr().err.splitlines() if line][-1]
+    told = r"[\d.]+ images/s, epoch 3/3, loss [\d.]+, clean [\d.]+%, robust [\d.]+%, 0 min left"
+    assert re.fullmatch(rf"100%\|#+\| 288/288 \[\d\d:\d\d, +{told}\]", line)
+
+
+def test_a_run_is_gone_on_with_where_there_is_one(tiny, images, recipe, tmp_path):
+    with pytest.raises(TrainingError, match="none: expected the folder of a run to go on with, got none"):
+        training.train(tiny, images, recipe, tmp_path / "none", resume=True, progress=False)
+    assert not (tmp_path / "none").exists()
+    first = training.train(tiny, images, recipe, tmp_path / "run", progress=False)
+    assert_same_weights(first, training.train(tiny, images, recipe, tmp_path / "run", resume=True, progress=False))
+
+
+def test_labels_that_count_from_one_are_refused(tiny, images, recipe, tmp_path):
+    network = tiny.network.model_copy(update={"num_classes": 11})
+    shifted = replace(images, labels=images.labels + 1, classes=())
+    many = replace(shifted, pixels=shifted.pixels.repeat(3, 1, 1, 1), labels=shifted.labels.repeat(3))
+    with pytest.raises(DataError, match="each class from 0 to 10, got none of 0 among 360; do labels count from 1"):
+        training.train(tiny.model_copy(update={"network": network}), many, recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_validation_images_do_not_change_the_weights(tiny, images, recipe, tmp_path):

@@ -48,6 +48,40 @@ def test_free_training_on_imagenet_has_four_replays_of_4_255():
     assert (attack.kind, attack.steps, attack.eps, attack.step) == ("free", 4, "4/255", "4/255")
 
 
+def test_fast_is_one_noisy_step_on_growing_images_with_all_that_steadies_it():
+    recipe = load_recipe("fast")
+    assert (recipe.attack.kind, recipe.attack.steps, recipe.attack.eps, recipe.attack.step) == (
+        "n_fgsm",
+        1,
+        "8/255",
+        "8/255",
+    )
+    assert [recipe.size_at(epoch, 32) for epoch in range(1, recipe.epochs + 1)] == [16, 16, 16, 24, 32]
+    assert recipe.objective.label_smoothing > 0
+    assert recipe.ema > 0
+    assert recipe.guard is not None
+    assert recipe.validation >= recipe.guard.images
+    assert recipe.dtype == recipe.attack.dtype == "bfloat16"
+
+
+def test_trades_is_that_of_its_paper_on_cifar10():
+    recipe = load_recipe("trades")
+    assert (recipe.objective.kind, recipe.objective.beta) == ("trades", 6.0)
+    assert (recipe.attack.loss, recipe.attack.steps, recipe.attack.step) == ("kl", 10, "2/255")
+    assert [recipe.lr_at(epoch, 32) for epoch in (0, 74, 75, 90)] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+
+
+def test_original_large_is_original_with_cutout():
+    plain, large = load_recipe("original"), load_recipe("original_large")
+    assert (plain.augmentation.cutout, large.augmentation.cutout) == (0, 16)
+    assert (large.epochs, large.batch, large.lr, large.schedule) == (
+        plain.epochs,
+        plain.batch,
+        plain.lr,
+        plain.schedule,
+    )
+
+
 def test_stages_give_the_sizes_and_the_clock_counts_pixels():
     recipe = Recipe(name="s", epochs=4, stages=(Stage(size=16, epochs=2), Stage(size=24, epochs=1)))
     assert [recipe.size_at(epoch, 32) for epoch in (1, 2, 3, 4)] == [16, 16, 24, 32]
