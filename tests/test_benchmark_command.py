@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import fails, run
 
-from robnet_zoo import cli, data
+from robnet_zoo import data
 from robnet_zoo.attacks import Fgsm, Pgd
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol, protocol_names
 from robnet_zoo.benchmarks.result import Result
@@ -20,21 +21,6 @@ DIGITS = "robnet_micro.digits"
 WEIGHTS = FOLDER / "robnet_micro.digits.safetensors"
 CIFAR10_WEIGHTS = FOLDER / "robnet_micro.cifar10.safetensors"
 COMMON = ("--data", "digits", "-n", "24", "--eps", "32/255", "--batch", "8")
-
-
-def run(capsys, *arguments: str | Path) -> str:
-    cli.main([*map(str, arguments)])
-    return capsys.readouterr().out
-
-
-def fails(capsys, *arguments: str | Path) -> str:
-    """The one line on stderr of a command that must exit with 2."""
-    with pytest.raises(SystemExit) as stopped:
-        cli.main([*map(str, arguments)])
-    assert stopped.value.code == 2
-    line: str = capsys.readouterr().err
-    assert line.count("\n") == 1
-    return line
 
 
 @pytest.fixture

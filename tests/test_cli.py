@@ -5,28 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from command import fails, run
 
 from robnet_zoo import cli
 from robnet_zoo.benchmarks.protocol import FOLDER
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.training import Estimate
 from robnet_zoo.zoo import SCHEMA, SPECS, load_spec, spec_names
-
-
-def run(capsys, *arguments: str) -> str:
-    cli.main([*arguments])
-    return capsys.readouterr().out
-
-
-def fails(capsys, *arguments: str) -> str:
-    """The one line on stderr of a command that must exit with 2."""
-    with pytest.raises(SystemExit) as exit:
-        cli.main([*arguments])
-    captured = capsys.readouterr()
-    assert exit.value.code == 2
-    assert captured.err.startswith("robnet-zoo: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from robnet_zoo.attacks.attack import AttackError, Classifier, check_box
-from robnet_zoo.attacks.ball import Norm, length, within
+from robnet_zoo.attacks.ball import Norm, in_box, length, within
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.documents import Document, Tuple, problems_error
 
@@ -174,7 +174,7 @@ class AutoAttack(Document):
             with torch.no_grad():
                 logits = counted(found)
         distances = length(found - images, self.norm)
-        inside = within(distances, eps) & ((found >= 0) & (found <= 1)).flatten(1).all(1)  # NaN is not
+        inside = within(distances, eps) & in_box(found)
         confirmed = inside & (logits.argmax(1) != labels) & logits.isfinite().all(1)
         good = [name is None or yes for name, yes in zip(claimed, confirmed.tolist(), strict=True)]
         kept = torch.tensor(good, device=images.device)

@@ -26,6 +26,11 @@ def within(distances: Tensor, eps: Radius) -> Tensor:
     return distances <= eps + TOLERANCE * torch.as_tensor(eps).clamp(min=1)
 
 
+def in_box(images: Tensor) -> Tensor:
+    """Which images, (N, C, H, W), lie in [0, 1], bool (N,); NaN does not."""
+    return ((images >= 0) & (images <= 1)).flatten(1).all(1)
+
+
 def project(adversarial: Tensor, images: Tensor, eps: Radius, norm: Norm = "linf") -> Tensor:
     """The nearest point of the ball, moved into [0, 1]; that leads not out of it, as the images are in [0, 1]."""
     if norm == "linf":

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, check_box
-from robnet_zoo.attacks.ball import length, within
+from robnet_zoo.attacks.ball import in_box, length, within
 from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.attacks.outcome import Outcome
@@ -373,11 +373,11 @@ class Slots:
 
     def _inside(self, candidates: Tensor, index: Tensor) -> Tensor:
         """Which candidates lie in [0, 1] and, unless the attack is minimal, in their balls, bool (N,); NaN does not."""
-        in_box = ((candidates >= 0) & (candidates <= 1)).flatten(1).all(1)
+        boxed = in_box(candidates)
         if self.attack.minimal:
-            return in_box
+            return boxed
         assert isinstance(self.eps, Tensor)
-        return in_box & within(length(candidates - self.images[index], self.attack.ball), self.eps[index])
+        return boxed & within(length(candidates - self.images[index], self.attack.ball), self.eps[index])
 
     def _finish(self, job: _Job, image: Tensor, *, fooled: bool, step: int | None) -> None:
         outcome = Outcome(

@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from pydantic import ValidationError
 
 from robnet_zoo.cli.benchmark import benchmark, report, robustbench
-from robnet_zoo.cli.parameters import Json, Output, fail, is_first, merged, partial
+from robnet_zoo.cli.parameters import Json, Output, fail, is_first, merged, partial, show_bundled
 from robnet_zoo.cli.reproduce import reproduce
 from robnet_zoo.cli.search import search
 from robnet_zoo.converters.onnx_options import ExportOptions
@@ -292,11 +292,7 @@ def recipes(name: str | None = None) -> None:
     """
     from robnet_zoo.training.recipe import recipe_names
 
-    if name is not None:
-        print(load_recipe(name).dumps(), end="")
-        return
-    for known in recipe_names():
-        print(f"{known:20} {load_recipe(known).description}")
+    show_bundled(name, recipe_names, load_recipe)
 
 
 @app.command

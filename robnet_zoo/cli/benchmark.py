@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, Output, fail, is_first
+from robnet_zoo.cli.parameters import Json, Output, fail, is_first, show_bundled
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.protocol import Protocol
@@ -219,11 +219,7 @@ def protocols(name: str | None = None) -> None:
     """
     from robnet_zoo.benchmarks.protocol import load_protocol, protocol_names
 
-    if name is not None:
-        print(load_protocol(name).dumps(), end="")
-        return
-    for known in protocol_names():
-        print(f"{known:20} {load_protocol(known).description}")
+    show_bundled(name, protocol_names, load_protocol)
 
 
 @benchmark.command

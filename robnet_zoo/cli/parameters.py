@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
@@ -26,6 +27,25 @@ def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2."""
     print(f"robnet-zoo: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def show_bundled(
+    name: str | None,
+    names: Callable[[], Sequence[str]],
+    load: Callable[[str], Document],
+    *,
+    about: str = "description",
+    width: int = 20,
+) -> None:
+    """Print one document as JSON, by its name or path; without a name the bundled ones, a line each.
+
+    about: the field that tells what a document is. width: of the column of names.
+    """
+    if name is not None:
+        print(load(name).dumps(), end="")
+        return
+    for known in names():
+        print(f"{known:{width}} {getattr(load(known), about)}")
 
 
 def partial(model: type[BaseModel]) -> type[BaseModel]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, Output, fail, merged, partial
+from robnet_zoo.cli.parameters import Json, Output, fail, merged, partial, show_bundled
 from robnet_zoo.reproduce.scale import FULL, Scale, load_scale
 
 if TYPE_CHECKING:
@@ -116,11 +116,7 @@ def plans(name: str | None = None) -> None:
     """
     from robnet_zoo.reproduce.plan import load_plan, plan_names
 
-    if name is not None:
-        print(load_plan(name).dumps(), end="")
-        return
-    for known in plan_names():
-        print(f"{known:10} {load_plan(known).title}")
+    show_bundled(name, plan_names, load_plan, about="title", width=10)
 
 
 def _agenda(work: Reproduction) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from robnet_zoo.cli.parameters import Output
+from robnet_zoo.cli.parameters import Output, show_bundled
 from robnet_zoo.search.config import config_names, load_config
 from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.space import Kind, SearchError
@@ -133,8 +133,4 @@ def configs(name: str | None = None) -> None:
     name
         A bundled config or the path of one.
     """
-    if name is not None:
-        print(load_config(name).dumps(), end="")
-        return
-    for known in config_names():
-        print(f"{known:20} {load_config(known).description}")
+    show_bundled(name, config_names, load_config)
