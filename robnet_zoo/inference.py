@@ -153,19 +153,29 @@ class Pointwise(Made):
         found = [bias for bias in (origin.bias() for origin in self.biases) if bias is not None]
         return torch.stack(found).sum(0) if found else None
 
-    def forward(self, x: Tensor, total: Tensor | None = None) -> Tensor:
-        """(N, in, H, W) -> (N, out, H, W). A `total` is taken over: the sum may be made in its place."""
+    def add(self, x: Tensor, sums: Tensor | None = None) -> Tensor:
+        """(N, in, H, W) and a running sum -> the sum, in the given one's place if there is one; see `image`.
+
+        In channels-last layout a sum is (N * H * W, out): written to as an image, it would be a view to autograd, which
+        copies the gradient of every view that is written to.
+        """
         if not self.channels_last:
             y = F.conv2d(x, self.weight[:, :, None, None], self.bias)
-            y = y if total is None else total + y
+            y = y if sums is None else sums + y
             return F.relu(y) if self.relu else y
-        if total is None:
-            sums = F.linear(pixels(x), self.weight, self.bias)  # (N * H * W, out)
+        if sums is None:
+            sums = F.linear(pixels(x), self.weight, self.bias)
         else:
-            sums = pixels(total).addmm_(pixels(x), self.weight.t())
+            sums = sums.addmm_(pixels(x), self.weight.t())
             sums = sums if self.bias is None else sums.add_(self.bias)
-        sums = F.relu_(sums) if self.relu else sums  # before the view, so that autograd sees no write to a view
-        return as_image(sums, x)
+        return F.relu_(sums) if self.relu else sums
+
+    def image(self, sums: Tensor, like: Tensor) -> Tensor:
+        """What `add` gave, as (N, out, H, W), with N, H and W of `like`."""
+        return as_image(sums, like) if self.channels_last else sums
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.image(self.add(x), x)  # (N, out, H, W)
 
 
 class Affine(Made):
@@ -224,11 +234,12 @@ class Mix(nn.Module):
         )
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
-        total: Tensor | None = None
+        sums: Tensor | None = None
         for term, value in zip(self.terms, values, strict=True):
-            total = term(value, total)
-        assert total is not None
-        return total
+            assert isinstance(term, Pointwise)
+            sums = term.add(value, sums)
+        assert sums is not None
+        return term.image(sums, value)
 
 
 class Halving(nn.Module):
@@ -275,7 +286,7 @@ class Preprocess(nn.Module):
 
 
 class EdgeOperation(nn.Module):
-    """One operation on one edge. adder: its last step, where that can add into the node's running sum."""
+    """One operation on one edge. adder: its last step, where that can add into the node's running sum, left to it."""
 
     def __init__(self, block: Block, module: nn.Module, *, channels_last: bool) -> None:
         super().__init__()
@@ -295,16 +306,15 @@ class EdgeOperation(nn.Module):
             steps = steps[:-1]
         self.steps = nn.ModuleList(steps)
 
-    def forward(self, value: Value, total: Tensor | None = None) -> Tensor:
+    def forward(self, value: Value) -> Tensor:
+        """What the adder then takes, or, without one, the result."""
         if self.halving is not None:
             x: Tensor = self.halving([value])
         else:
             x = value.relu if self.rectified else value.x
         for step in self.steps:
             x = step(x)
-        if self.adder is not None:
-            x, total = self.adder(x, total), None
-        return x if total is None else total + x
+        return x
 
 
 class Node(nn.Module):
@@ -319,9 +329,16 @@ class Node(nn.Module):
         _gather_biases([operation.adder for _, operation in ordered if operation.adder is not None])
 
     def forward(self, values: Sequence[Value]) -> Tensor:
+        sums: Tensor | None = None
         total: Tensor | None = None
         for source, operation in zip(self.sources, self.operations, strict=True):
-            total = operation(values[source], total)
+            assert isinstance(operation, EdgeOperation)
+            x, adder = operation(values[source]), operation.adder
+            if adder is None:
+                total = x if total is None else total + x
+            else:
+                sums = adder.add(x, sums)
+                total = adder.image(sums, x)
         assert total is not None
         return total
 
