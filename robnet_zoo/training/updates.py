@@ -56,7 +56,7 @@ class Updates:
     def epoch(self) -> Iterator[float]:
         """What is left of one pass over the images; gives the loss of each update.
 
-        Raises TrainingError if that is no number.
+        Raises TrainingError if that, or a gradient, is not finite.
         """
         state, recipe = self.state, self.recipe
         draw = torch.Generator().manual_seed(recipe.seed * 100_003 + state.epoch)
@@ -70,7 +70,7 @@ class Updates:
                     drawn.begin(own[state.step + 1], state.updates + each)
                 loss = self._step(images, labels)
                 if not math.isfinite(loss):
-                    raise TrainingError(f"epoch {state.epoch}, step {state.step}: expected a finite loss, got {loss}")
+                    raise TrainingError(f"{self._where}: expected a finite loss, got {loss}")
                 state.step, state.loss = state.step + 1, state.loss + loss
                 yield loss
 
@@ -78,6 +78,10 @@ class Updates:
         """Some images as they are before an update, changed at random, at their own size, and their labels."""
         draw = generator(self.recipe.seed, update, self.world.rank, "images")
         return augmented(self.images, indices, self.recipe.augmentation, draw)
+
+    @property
+    def _where(self) -> str:
+        return f"epoch {self.state.epoch}, step {self.state.step}"
 
     @property
     def size(self) -> int:
@@ -148,7 +152,10 @@ class Updates:
         return sum(losses) / len(losses)
 
     def _update(self, loss: Tensor) -> float:
-        """One step of the optimizer, if the loss is finite; returns it, as the mean over all processes."""
+        """One step of the optimizer, if the loss is finite; returns it, as the mean over all processes.
+
+        Raises TrainingError if the gradients are not; the weights are then as they were.
+        """
         state, recipe, world = self.state, self.recipe, self.world
         mean = world.total([loss.item()])[0] / world.size
         if not math.isfinite(mean):
@@ -161,7 +168,7 @@ class Updates:
             world.mean_(gradients)
         norm = nn.utils.get_total_norm(gradients)
         if not bool(norm.isfinite()):
-            return math.nan
+            raise TrainingError(f"{self._where}: expected finite gradients, got some of norm {norm.item()}")
         if recipe.clip:
             nn.utils.clip_grads_with_norm_(parameters, recipe.clip, norm)
         state.optimizer.step()
