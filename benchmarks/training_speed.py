@@ -1,9 +1,9 @@
-"""Images a second of adversarial training, the trainer's step beside a plain loop: `... benchmarks.training_speed`.
+"""Images a second of adversarial training, the trainer beside a plain loop: `... benchmarks.training_speed`.
 
 Both do the same work on the same images: PGD with so many steps from a random start on the network in eval mode, then
-one step of SGD in training mode. The plain loop runs the naive form in float32, as the original does; the trainer's
-step attacks the inference form and trains the training form, in bfloat16 where the device has it. They take turns,
-round after round.
+one step of SGD in training mode. The plain loop runs the naive form in float32, as the original does; the trainer makes
+an epoch of one update, its random crops and checks included: it attacks the inference form and trains the training
+form, in bfloat16 where the device has it. They take turns, round after round.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from robnet_zoo.attacks.ball import project
 from robnet_zoo.benchmarks.naive import naive
 from robnet_zoo.benchmarks.speed import in_turns, random_batch, with_statistics
 from robnet_zoo.compiler import compile
+from robnet_zoo.data import Images
 from robnet_zoo.documents import Document, Tuple, exactly
 from robnet_zoo.environment import device, software
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.training import Attack, Recipe
-from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
+from robnet_zoo.training.updates import Updates
 from robnet_zoo.zoo import load_spec
 
 PLAIN, OURS = "plain loop, naive form, float32", "trainer, {}"
@@ -60,7 +61,9 @@ class TrainingSpeedResult(Document):
 def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5) -> TrainingSpeedResult:
     """Time both loops on this machine's CPU."""
     generator = torch.Generator().manual_seed(0)
-    images, labels = random_batch(spec, batch, generator)
+    noise, labels = random_batch(spec, batch, generator)
+    pixels = noise.mul(255).round().byte()
+    images = pixels / 255
     recipe = Recipe(name="speed", epochs=1, batch=batch, attack=Attack(steps=steps), dtype="bfloat16")
     network = with_statistics(compile(spec), images)
     plain = naive(copy.deepcopy(network), spec)
@@ -69,13 +72,12 @@ def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5)
     )
     state = initial_state(spec, recipe, World())
     state.network.load_state_dict(network.state_dict())
+    updates = Updates(state, Images(pixels, labels, "noise"), recipe, World())
 
     def ours() -> None:
-        found = attacked(state.network, images, labels, recipe.attack, generator)
-        loss = loss_of(state.trained.train(), images, found, labels, recipe.objective)
-        state.optimizer.zero_grad()
-        loss.backward()
-        state.optimizer.step()
+        state.epoch, state.step = 1, 0
+        for _ in updates.epoch():
+            pass
 
     trainer = OURS.format(str(arithmetic(recipe.dtype)).removeprefix("torch."))
     work = {PLAIN: lambda: _plain_step(plain, optimizer, images, labels, recipe.attack, generator), trainer: ours}
