@@ -84,8 +84,10 @@ def training_speeds() -> str:
 
 
 def estimates() -> str:
-    """How long the bundled recipe for few cores takes."""
-    return duration.table(Estimate.load(RESULTS / "estimate.robnet_free.fast.json"))
+    """How long runs of the recipe for few cores take, as estimated before they began."""
+    return "\n\n".join(
+        duration.table(Estimate.load(path)) for path in sorted(RESULTS.glob("estimate.robnet_free.fast*.json"))
+    )
 
 
 def attacks() -> str:
