@@ -234,12 +234,13 @@ class Mix(nn.Module):
         )
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
-        sums: Tensor | None = None
+        sums, total = None, None
         for term, value in zip(self.terms, values, strict=True):
             assert isinstance(term, Pointwise)
             sums = term.add(value, sums)
-        assert sums is not None
-        return term.image(sums, value)
+            total = term.image(sums, value)
+        assert total is not None
+        return total
 
 
 class Halving(nn.Module):

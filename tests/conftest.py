@@ -8,6 +8,10 @@ import torch
 
 from robnet_zoo.genotype import Genotype
 
+# MKL chooses its product of matrices by their size, unless it is told one instruction set: some tests ask for the same
+# bits whatever the batch. It reads this when it is first called.
+os.environ.setdefault("MKL_CBWR", "AVX2")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
