@@ -124,7 +124,7 @@ def test_training_images_raise_an_alarm_wherever_they_are_measured(capsys, tiny,
     scans = data.digits()[0]
     np.savez(file, images=scans.pixels.permute(0, 2, 3, 1).numpy(), labels=scans.labels.numpy())
     options = ["--epochs", "1", "--batch", "512", "--attack.steps", "1", "--validation", "0"]
-    run(capsys, "train", spec, "--data", file, "--recipe", "micro_digits", *options, "--output", out)
+    run(capsys, "train", spec, "--data", file, "--recipe", "micro_digits", *options, "-o", out)
     common = ("benchmark", out, "--protocol", white_box, "-n", "24", "--batch", "8")
     assert "ALARM trained_on_test: 24 of 24 images" in run(capsys, *common, "--data", file)
     assert "trained_on_test" not in run(capsys, *common, "--data", "digits")

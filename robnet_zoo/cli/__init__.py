@@ -184,7 +184,7 @@ def train(
     architecture: str,
     *,
     data: str,
-    output: Path,
+    output: Output,
     recipe: str = DEFAULT,
     weights: str | None = None,
     checkpoint_seconds: float = Keeping.seconds,
@@ -328,7 +328,7 @@ def export(
 
 
 @app.command
-def demo(*, output: Path = Path("demo-report")) -> None:
+def demo(*, output: Output = Path("demo-report")) -> None:
     """Load a bundled model, attack it on handwritten digits, export it to ONNX, and write a small report.
 
     Parameters
