@@ -334,6 +334,14 @@ def test_a_class_without_images_is_refused_where_chance_is_no_reason(n, refused)
         data.check_labels(images)
 
 
+def test_a_stray_label_is_refused_where_chance_is_no_reason_for_all_the_classes_below_it():
+    labels = torch.arange(50_000) % 10
+    labels[123] = 10_000
+    images = data.Images(torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(50_000, 3, 2, 2), labels, "stray")
+    with pytest.raises(DataError, match="0 to 10000, got none of 10 and 9,989 others among 50,000"):
+        data.check_labels(images)
+
+
 def test_a_class_without_pictures_and_a_missing_part_are_refused(tmp_path):
     with pytest.raises(DataError, match="train: expected a folder of pictures for each class"):
         data.load(f"imagenet-train:{tmp_path}", train=True)

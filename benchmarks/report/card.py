@@ -9,10 +9,12 @@ from robnet_zoo.benchmarks.report.entries import read
 from robnet_zoo.benchmarks.report.plain import table_lines
 from robnet_zoo.benchmarks.report.tables import beside_the_paper, summary
 from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.statistics import with_interval
 from robnet_zoo.training.result import TrainingResult, facts
 from robnet_zoo.zoo import load_spec
 
 AUTHORS = "The paper's figures below are of its authors' weights, whose training took 32 GPUs."
+MILESTONES = " They were measured after every run, so the later runs began with figures of them known."
 
 
 def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequence[Result]) -> str:
@@ -45,7 +47,7 @@ def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequ
     lines += [
         "## Test images",
         "",
-        "No training saw them, and nothing was chosen by them.",
+        "No training saw them, and no epoch was chosen by them." + MILESTONES * (len(runs) > 1),
         "",
         *(line for table in (summary(entries), *published) for line in table_lines(table)),
     ]
@@ -68,6 +70,7 @@ def epochs(run: TrainingResult) -> list[str]:
     """A line an epoch, as a table: what it saw, and what the network did on held-out images then."""
     lines = ["| epoch | pixels a side | loss | clean | PGD-10 | hours so far |", "|---:|---:|---:|---:|---:|---:|"]
     for row in run.epochs:
-        shares = " | ".join("–" if share is None else f"{share:.1%}" for share in (row.clean, row.robust))
+        known = (None if share is None else with_interval(share, run.held_out) for share in (row.clean, row.robust))
+        shares = " | ".join(share or "–" for share in known)
         lines.append(f"| {row.epoch} | {row.size} | {row.loss:.3f} | {shares} | {row.hours:.2f} |")
     return lines

@@ -7,6 +7,7 @@ validation, as in the 45,000 / 5,000 split of CIFAR-10's training images.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -90,13 +91,24 @@ def check_labels(images: Images) -> None:
         raise DataError(f"{images.name}: expected labels from 0 on, got {int(images.labels.min())}")
     counts = torch.bincount(images.labels, minlength=len(images.classes))
     classes = len(counts)
-    by_chance = classes * (1 - 1 / classes) ** len(images)  # that some class is left out, if labels are drawn evenly
     missing = (counts == 0).nonzero()[:, 0].tolist()
-    if missing and by_chance < MISSING:
+    if missing and _chance_of_missing(len(missing), classes=classes, images=len(images)) < MISSING:
         named = f"{missing[0]}" + (f" ({images.classes[missing[0]]})" if images.classes else "")
+        named += f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
         expected = f"expected images of each class from 0 to {classes - 1}"
         advice = "; do labels count from 1?" if missing == [0] else ""
         raise DataError(f"{images.name}: {expected}, got none of {named} among {len(images):,}{advice}")
+
+
+def _chance_of_missing(missing: int, *, classes: int, images: int) -> float:
+    """At most the chance that so many classes have no images, if labels are drawn evenly.
+
+    Chernoff's bound, which holds for the empty ones of several bins (Dubhashi and Ranjan, Balls and bins, 1998).
+    """
+    mean = classes * (1 - 1 / classes) ** images
+    if mean >= missing:
+        return 1.0
+    return math.exp(missing - mean + missing * (math.log(mean) - math.log(missing))) if mean else 0.0
 
 
 def resized(images: Images, size: int) -> Images:

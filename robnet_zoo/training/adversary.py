@@ -23,7 +23,8 @@ def rescue(recipe: Recipe) -> Attack:
     """The attack that a failed guard puts in the place of the recipe's: PGD of its eps, in a quarter of it a step."""
     assert recipe.guard is not None
     step = Fraction(recipe.attack.eps) / 4
-    return Attack(eps=recipe.attack.eps, step=str(step), steps=recipe.guard.steps, dtype=recipe.attack.dtype)
+    own, steps = recipe.attack, recipe.guard.steps
+    return Attack(eps=own.eps, step=str(step), steps=steps, dtype=own.dtype, statistics=own.statistics)
 
 
 def attacked(

@@ -14,7 +14,8 @@ import torch
 
 from robnet_zoo.documents import write_atomically
 
-READ_ERRORS = (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError, OSError)
+DAMAGED = (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError)
+OTHERS = (RuntimeError, KeyError, TypeError, ValueError)
 
 
 class TrainingError(RuntimeError):
@@ -74,13 +75,21 @@ class Checkpoints:
         files = self.files()
         if not files:
             return False
+        newest = files[-1]
         try:
-            restore(torch.load(files[-1], weights_only=True, map_location="cpu"))
-        except TrainingError as error:  # a good file that this run cannot go on from
-            raise TrainingError(f"{files[-1]}: {error}") from error
-        except READ_ERRORS as error:
-            before = files[-2].name if len(files) > 1 else "the beginning"
-            advice = f"if the file is damaged, delete it to go on from {before}"
+            state = torch.load(newest, weights_only=True, map_location="cpu")
+        except OSError as error:
+            raise TrainingError(f"{newest}: cannot be read: {error}") from error
+        except DAMAGED as error:
+            before = f"delete it to go on from {files[-2].name}" if len(files) > 1 else "there is none before it"
+            advice = f"if the file is damaged, {before}"
             reason = str(error) or type(error).__name__
-            raise TrainingError(f"{files[-1]}: expected a checkpoint of this run; {advice}: {reason}") from error
+            raise TrainingError(f"{newest}: expected a checkpoint of this run; {advice}: {reason}") from error
+        try:
+            restore(state)
+        except torch.OutOfMemoryError:
+            raise
+        except OTHERS as error:  # a good file that this run cannot go on from
+            expected = "" if isinstance(error, TrainingError) else "expected a checkpoint of this run: "
+            raise TrainingError(f"{newest}: {expected}{' '.join(str(error).split())}") from error
         return True

@@ -21,6 +21,10 @@ class OutOfStepError(RuntimeError):
     """Processes whose weights differ, although they should be the same."""
 
 
+class LeftError(RuntimeError):
+    """A process is gone while others still wait for it; it is the one that knows why."""
+
+
 @dataclass(frozen=True)
 class World:
     """The processes of a run; by default this one alone."""
@@ -111,7 +115,10 @@ def _checksum(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world that torchrun started this process in, or one of this process alone; on GPUs where there are any."""
+    """The world that torchrun started this process in, or one of this process alone; on GPUs where there are any.
+
+    Raises LeftError when another process has gone.
+    """
     gpus = torch.cuda.device_count()
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World(device=torch.device("cuda") if gpus else torch.device("cpu"))
@@ -124,6 +131,16 @@ def joined() -> Iterator[World]:
         dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(hours=6))
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
+    except RuntimeError as error:
+        if not _of_a_transfer(error):
+            raise
+        here = f"process {dist.get_rank()} of {dist.get_world_size()}"
+        raise LeftError(f"{here}: expected all processes, but another one has left; it says why") from error
     finally:
         if own:
             dist.destroy_process_group()
+
+
+def _of_a_transfer(error: RuntimeError) -> bool:
+    """Whether it is of tensors on their way between processes; gloo has no class of errors of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)

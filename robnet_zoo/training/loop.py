@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 
 from robnet_zoo import environment
 from robnet_zoo.architecture import Architecture, head, saved
@@ -23,8 +23,8 @@ from robnet_zoo.training.checkpoints import Checkpoints, Keeping, TrainingError
 from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.records import Records
-from robnet_zoo.training.result import Epoch, Origin, TrainingResult, model_card
-from robnet_zoo.training.state import initial_state
+from robnet_zoo.training.result import Epoch, Origin, TrainingResult, model_card, selected
+from robnet_zoo.training.state import State, initial_state
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
 from robnet_zoo.weights import WeightsError, find, sha256
@@ -165,13 +165,14 @@ class Run:
         self.spec, self.updates, self.validation, self.folder = spec, updates, validation, folder
         self.checkpoints, self.origin = checkpoints, origin
         self.state, self.recipe, self.world = updates.state, updates.recipe, updates.world
-        known = self.world.first and (folder / RESULT).is_file()
+        known = (folder / RESULT).is_file()
         self.told = TrainingResult.load(folder / RESULT) if known else None  # what the run came to, as last written
 
     def to_the_end(self, *, progress: bool) -> nn.Module:
         """Whatever is left of the run, from the newest checkpoint on."""
         try:
-            self.checkpoints.load_newest(self._restore)
+            if not self.checkpoints.load_newest(self._restore):
+                self._check_nothing_is_lost()
             self._check_all_are_here()
             return self._trained(progress=progress)
         except OSError as error:
@@ -192,11 +193,10 @@ class Run:
             while state.epoch <= self.recipe.epochs:
                 self._epoch(records)
                 self._end_of_epoch(records)
-        world.wait()  # until the first has written what is selected
-        network = self._selected()
-        world.wait()  # until all have read it
+        network = state.given
+        network.load_state_dict(state.selected)
         if world.first:
-            _save_weights(network, self.folder / MODEL)
+            _save_weights(network.state_dict(), self.folder / MODEL)
             (self.folder / CHOSEN).unlink(missing_ok=True)
             records.finish(state, self.spec.name)
             write_atomically(self.folder / CARD, model_card(self._so_far(), self.spec).encode())
@@ -224,21 +224,21 @@ class Run:
         row: dict[str, float] = {"epoch": state.epoch, "size": self.updates.size, "loss": loss}
         if len(self.validation):
             row |= self._validated(state.given, self.validation, key="epoch")
-        before = [old for old in state.history if old["size"] == self.updates.size]
-        chosen = self.recipe.select == "last" or all(row["robust"] > old["robust"] for old in before)
-        if chosen and self.world.first:
-            _save_weights(state.given, self.folder / CHOSEN)
         state.seconds += time.perf_counter() - started
         state.history.append(row | {"hours": state.seconds / 3600})
+        if self.recipe.select == "best" and selected(_epochs(state), self.recipe).epoch == state.epoch:
+            state.best = {key: value.clone() for key, value in state.given.state_dict().items()}
         state.next_epoch()
         if self.world.first:
+            _save_weights(state.selected, self.folder / CHOSEN)
             records.epoch(state)
-            self._so_far()
         self._save()
+        if self.world.first:
+            self._so_far()  # after the checkpoint: that there should be one is known by this document
 
     def _so_far(self) -> TrainingResult:
         """What the run has come to, and the file of weights with it; written down where it was not."""
-        epochs, before = tuple(map(Epoch.parse, self.state.history)), self.told
+        epochs, before = _epochs(self.state), self.told
         if before is not None and before.epochs == epochs:
             return before
         images, chosen = self.updates.images, self.folder / CHOSEN
@@ -259,14 +259,6 @@ class Run:
         self.told.save(self.folder / RESULT)
         return self.told
 
-    def _selected(self) -> nn.Module:
-        """The network with the weights that the recipe wants of the run."""
-        network = self.state.given
-        if self.recipe.select == "best":
-            chosen = self.folder / CHOSEN
-            network.load_state_dict(safetensors.torch.load_file(chosen if chosen.exists() else self.folder / MODEL))
-        return network
-
     def _save(self) -> None:
         """Write a checkpoint; the first process does, and all hold the same but for perturbations."""
         state = self.state.state_dict()
@@ -283,6 +275,15 @@ class Run:
                 raise TrainingError(f"expected the {began} processes that free training began with, got {here}")
             state["perturbation"] = state["perturbation"][self.world.rank].to(self.world.device)
         self.state.load_state_dict(state)
+
+    def _check_nothing_is_lost(self) -> None:
+        """Raise TrainingError if the run has come further than to its beginning: it would be overwritten."""
+        if self.told is not None:
+            weights = next((name for name in (CHOSEN, MODEL) if (self.folder / name).is_file()), "its weights")
+            raise TrainingError(
+                f"{self.folder / 'checkpoints'}: expected a checkpoint of this run, which came to epoch "
+                f"{self.told.epochs[-1].epoch}, got none; begin another elsewhere, with {weights} if that is enough"
+            )
 
     def _check_all_are_here(self) -> None:
         """Raise TrainingError unless every process goes on from the same checkpoint."""
@@ -307,6 +308,10 @@ class Run:
         return validate(network, images, self.recipe, self.world, size=self.updates.size, steps=steps, generator=draw)
 
 
-def _save_weights(network: nn.Module, path: Path) -> None:
-    tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+def _epochs(state: State) -> tuple[Epoch, ...]:
+    return tuple(map(Epoch.parse, state.history))
+
+
+def _save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    tensors = {key: value.cpu().contiguous() for key, value in weights.items()}
     write_atomically(path, safetensors.torch.save(tensors))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from timm.optim import list_optimizers
+from timm.optim import get_optimizer_info, list_optimizers
 
 from robnet_zoo.arithmetic import Arithmetic
 from robnet_zoo.documents import (
@@ -169,7 +169,7 @@ class Recipe(Document):
         problems: list[tuple[tuple[str | int, ...], str]] = []
         if sum(stage.epochs for stage in self.stages) > self.epochs:
             problems.append((("stages",), f"expected no more than the run's {self.epochs} epochs"))
-        known = [str(name) for name in list_optimizers()]
+        known = [str(name) for name in list_optimizers() if not get_optimizer_info(str(name)).second_order]
         if self.optimizer not in known:
             problems.append((("optimizer",), f"unknown optimizer {self.optimizer!r}{nearest(self.optimizer, known)}"))
         if self.optimizer == "sgd" and not self.momentum:

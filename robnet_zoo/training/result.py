@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -75,10 +76,16 @@ class TrainingResult(Document):
     @property
     def chosen(self) -> Epoch:
         """The epoch whose weights the run gives."""
-        last = self.epochs[-1]
-        if self.recipe.select == "last":
-            return last
-        return max((row for row in self.epochs if row.size == last.size), key=lambda row: row.robust or 0.0)
+        return selected(self.epochs, self.recipe)
+
+
+def selected(epochs: Sequence[Epoch], recipe: Recipe) -> Epoch:
+    """The epoch whose weights a run gives after these: the last, or the best since the images had another size."""
+    last = epochs[-1]
+    if recipe.select == "last":
+        return last
+    comparable = [*takewhile(lambda row: row.size == last.size, reversed(epochs))][::-1]
+    return max(comparable, key=lambda row: row.robust or 0.0)
 
 
 def facts(run: TrainingResult, architecture: Architecture) -> list[str]:

@@ -16,6 +16,7 @@ from robnet_zoo.architecture import Architecture, beside, build
 from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
+from robnet_zoo.training.checkpoints import TrainingError
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.forms import layout, training_form
 from robnet_zoo.training.recipe import Recipe
@@ -42,6 +43,7 @@ class State:
     guarded: dict[str, float] = field(default_factory=dict)  # the guard's best robust accuracy, by image size
     rescued: bool = False  # whether the guard has PGD take the place of the recipe's attack
     history: list[Row] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None  # the weights to give, where the recipe selects an epoch and one is over
 
     @property
     def given(self) -> nn.Module:
@@ -50,6 +52,11 @@ class State:
             return self.network
         averaged: nn.Module = self.average.module
         return averaged
+
+    @property
+    def selected(self) -> dict[str, Tensor]:
+        """The weights that the run would give now."""
+        return self.given.state_dict() if self.best is None else self.best
 
     def next_epoch(self) -> None:
         """One epoch is over."""
@@ -73,13 +80,13 @@ class State:
             setattr(self, name, state[name])
 
 
-PLAIN = ("epoch", "step", "loss", "updates", "seconds", "perturbation", "guarded", "rescued", "history")
+PLAIN = ("epoch", "step", "loss", "updates", "seconds", "perturbation", "guarded", "rescued", "history", "best")
 
 
 def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: Path | None = None) -> State:
     """A network initialised from the recipe's seed, alike in every process, or from a file; and what trains it.
 
-    Raises WeightsError for weights of another architecture.
+    Raises WeightsError for weights of another architecture, TrainingError for an optimizer that cannot run here.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
@@ -108,6 +115,15 @@ def _check_origin(weights: Path, spec: Architecture) -> None:
         raise WeightsError(f"{weights}: expected weights of {spec.name}, got those of other cells ({origin.name})")
 
 
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    try:
+        return create_optimizer_v2(
+            network, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+        )
+    except (ImportError, AssertionError, RuntimeError) as error:  # one of another library, or for another device
+        raise TrainingError(f"optimizer: expected one that runs here, got {recipe.optimizer}: {error}") from error
+
+
 def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
     """A run that begins with a network as it is."""
     if recipe.sync_bn and world.size > 1:
@@ -116,8 +132,6 @@ def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
     if recipe.ema:
         average = ModelEmaV3(network, decay=recipe.ema, use_warmup=True, warmup_gamma=10, warmup_power=1)
         average.requires_grad_(False)
-    optimizer = create_optimizer_v2(
-        network, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
-    )
+    optimizer = _optimizer(network, recipe)
     form = training_form(network, dtype=arithmetic(recipe.dtype, world.device))
     return State(network, world.wrapped(form), optimizer, average)

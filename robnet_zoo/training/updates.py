@@ -113,9 +113,9 @@ class Updates:
             return self._replays(images, labels, strength=strength)
         noise = generator(recipe.seed, state.updates, world.rank, "attack", device=world.device)
         network, trained = self._drawn()
-        adversarial = attacked(network, images, labels, attack, noise, strength=strength)
-        trained.train()
-        with self._dropout():
+        with self._dropout():  # an attack by the statistics of the batch has it too
+            adversarial = attacked(network, images, labels, attack, noise, strength=strength)
+            trained.train()
             loss = loss_of(trained, images, adversarial, labels, recipe.objective)
         return self._update(loss)
 

@@ -143,6 +143,11 @@ def test_the_guards_attack_steps_a_quarter_of_eps(eps, step):
     assert attack.step_value == pytest.approx(step)
 
 
+def test_the_guards_attack_goes_by_the_statistics_that_the_recipes_does():
+    own = Attack(kind="n_fgsm", steps=1, statistics="batch")
+    assert rescue(Recipe(name="r", epochs=1, attack=own, guard=Guard(steps=4))).statistics == "batch"
+
+
 def test_the_attacks_form_follows_the_network_without_being_made_anew(tiny):
     network, images = compile(tiny).eval(), torch.rand(2, *tiny.network.input_size)
     form = attack_form(network, dtype=torch.float32)

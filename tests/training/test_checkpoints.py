@@ -67,6 +67,28 @@ def test_keeping_that_makes_no_sense_is_refused(keeping):
         Keeping(**keeping)
 
 
+def test_a_damaged_one_without_one_before_is_not_to_be_deleted(tmp_path):
+    (tmp_path / "0000000002.pt").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"02\.pt: expected a checkpoint.*damaged, there is none before it: .+"):
+        Checkpoints(tmp_path, Keeping()).load_newest(lambda state: None)
+
+
+def test_one_that_cannot_be_read_or_is_of_another_network_is_not_to_be_deleted(tmp_path, monkeypatch):
+    kept = Checkpoints(tmp_path, Keeping())
+    kept.save(1, {"weight": torch.zeros(2)})
+    with pytest.raises(TrainingError, match=r"01\.pt: expected a checkpoint of this run: .*size mismatch") as error:
+        kept.load_newest(torch.nn.Linear(3, 1, bias=False).load_state_dict)
+    assert "delete" not in str(error.value)
+
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(checkpoints.torch, "load", denied)
+    with pytest.raises(TrainingError, match=r"01\.pt: cannot be read: .*Permission denied") as error:
+        kept.load_newest(lambda state: None)
+    assert "delete" not in str(error.value)
+
+
 def test_a_good_one_that_a_run_cannot_go_on_from_is_not_to_be_deleted(tmp_path):
     kept = Checkpoints(tmp_path, Keeping())
     kept.save(1, {"updates": 1})

@@ -1,5 +1,6 @@
 """Several processes: the weights of one that takes the parts in turn, and a check that they stay in step."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -15,12 +16,13 @@ from safetensors.torch import load_file
 
 from robnet_zoo import data, training
 from robnet_zoo.compiler import compile
+from robnet_zoo.data import DataError
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.network import Network
-from robnet_zoo.training import Attack, Keeping, Recipe, TrainingError
+from robnet_zoo.training import Attack, Keeping, Recipe, TrainingError, checkpoints
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
-from robnet_zoo.training.distributed import OutOfStepError, World, joined
+from robnet_zoo.training.distributed import LeftError, OutOfStepError, World, joined
 from robnet_zoo.training.loop import check_world
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state, state_of
@@ -69,6 +71,25 @@ def train_and_drift_as(rank: int, folder: Path, port: int) -> None:
     try:
         train_as(rank, folder, port)
     except OutOfStepError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+
+
+def train_and_fail_as(rank: int, folder: Path, port: int) -> None:
+    """The same, but that the disk is full at the first checkpoint, or the second process loses its images."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def vanished(*_):
+        raise DataError("digits: vanished")
+
+    if (folder / "full").exists():
+        checkpoints.write_atomically = full
+    elif rank == 1:
+        training.updates.augmented = vanished
+    try:
+        train_as(rank, folder, port)
+    except (TrainingError, DataError, LeftError) as error:
         (folder / f"{rank}.txt").write_text(str(error))
 
 
@@ -184,6 +205,19 @@ def test_processes_that_drift_apart_while_they_train_are_noticed_before_a_checkp
         said = (tmp_path / f"{rank}.txt").read_text()
         assert said == "expected the same weights in all processes, got others in [1] than in 0"
     assert not list((tmp_path / "run" / "checkpoints").glob("*.pt"))
+
+
+@pytest.mark.slow  # two processes import torch
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_cannot_go_on_says_why_and_the_other_that_it_is_gone(tiny, tmp_path, rank):
+    tiny.save(tmp_path / "tiny.json")
+    if rank == 0:
+        (tmp_path / "full").touch()
+    in_two_processes(train_and_fail_as, tmp_path)
+    said = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert "No space left on device" in said[0] if rank == 0 else said[1] == "digits: vanished"
+    other = 1 - rank
+    assert said[other] == f"process {other} of 2: expected all processes, but another one has left; it says why"
 
 
 @pytest.mark.slow  # two processes import torch

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_a_run_leaves_the_weights_that_it_returns_and_its_records(tiny, images, 
     "changes",
     [
         {"attack": Attack(steps=0)},
-        {"attack": Attack(kind="n_fgsm", steps=1, step="8/255"), "dtype": "bfloat16", "epochs": 25},
+        {"attack": Attack(kind="n_fgsm", steps=1, step="8/255"), "dtype": "bfloat16", "epochs": 35},
         {"attack": Attack(kind="free", steps=2, step="8/255"), "epochs": 8},
         {"attack": Attack(steps=2, loss="kl"), "objective": Objective(kind="trades", beta=1.0)},
         {"optimizer": "adamw", "lr": 0.01},
@@ -213,6 +214,93 @@ def test_the_best_epochs_weights_are_given_where_the_recipe_wants_them(tiny, ima
     best = training.train(tiny, images, changed(recipe, select="best"), tmp_path, progress=False)
     assert torch.equal(best.classifier.weight, weights[1])
     assert not torch.equal(weights[1], weights[2])
+
+
+def test_the_best_epoch_is_the_best_since_the_images_had_another_size(tiny, images, recipe, tmp_path, monkeypatch):
+    said, weights = iter([0.5, 0.2, 0.3, 0.9, 0.25, 0.2]), []
+
+    def validate(network, *_, **__):
+        weights.append(network.classifier.weight.detach().clone())
+        return {"clean": 0.5, "robust": next(said)}
+
+    monkeypatch.setattr(loop, "validate", validate)
+    stages = (Stage(size=16, epochs=1), Stage(size=32, epochs=2), Stage(size=16, epochs=1))
+    recipe = changed(recipe, select="best", stages=stages, epochs=6)
+    best = training.train(tiny, images, recipe, tmp_path, progress=False)
+    assert torch.equal(best.classifier.weight, weights[4])  # not the third's, of this size but before another
+    assert TrainingResult.load(tmp_path / "training.json").chosen.epoch == 5
+
+
+def test_a_best_epoch_that_turns_out_worse_when_it_is_done_again_is_not_given(
+    tiny, images, recipe, tmp_path, monkeypatch
+):
+    said, weights = iter([0.4, 0.5, 0.3, 0.2]), []
+
+    def validate(network, *_, **__):
+        weights.append(network.classifier.weight.detach().clone())
+        return {"clean": 0.5, "robust": next(said)}
+
+    real = training.checkpoints.Checkpoints.save
+
+    def full(self, updates, state):
+        if len(weights) == 2:
+            raise TrainingError("no space left")
+        real(self, updates, state)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(training.checkpoints.Checkpoints, "save", full)
+    recipe = changed(recipe, select="best")
+    with pytest.raises(TrainingError, match="no space left"):
+        training.train(tiny, images, recipe, tmp_path, progress=False)
+    best = training.train(tiny, images, recipe, tmp_path, progress=False)
+    assert torch.equal(best.classifier.weight, weights[0])
+    assert TrainingResult.load(tmp_path / "training.json").chosen.epoch == 1
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew_over_its_weights(
+    tiny, images, recipe, tmp_path, monkeypatch, over
+):
+    if not over:
+        real, steps = training.updates.Updates._step, []
+
+        def stop(*arguments):
+            steps.append(1)
+            if len(steps) == 5:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        monkeypatch.setattr(training.updates.Updates, "_step", stop)
+    with nullcontext() if over else pytest.raises(KeyboardInterrupt):
+        training.train(tiny, images, recipe, tmp_path, progress=False)
+    for checkpoint in (tmp_path / "checkpoints").glob("*.pt"):
+        checkpoint.unlink()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    name, epoch = ("model", 3) if over else ("chosen", 1)
+    expected = f"a checkpoint of this run, which came to epoch {epoch}, got none; .* with {name}.safetensors"
+    with pytest.raises(TrainingError, match=expected):
+        training.train(tiny, images, recipe, tmp_path, progress=False)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_a_run_that_is_over_gives_its_weights_again_where_they_were_moved_away(tiny, images, recipe, tmp_path):
+    recipe = changed(recipe, select="best")
+    first = training.train(tiny, images, recipe, tmp_path, progress=False)
+    moved = (tmp_path / "model.safetensors").rename(tmp_path / "elsewhere")
+    assert_same_weights(first, training.train(tiny, images, recipe, tmp_path, progress=False))
+    assert (tmp_path / "model.safetensors").read_bytes() == moved.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("bnbadam", "expected one that runs here, got bnbadam: "), ("adahessian", "unknown optimizer 'adahessian'")],
+)
+def test_an_optimizer_that_cannot_run_is_refused_before_the_folder_is_claimed(
+    tiny, images, recipe, tmp_path, name, expected
+):
+    with pytest.raises((TrainingError, ValueError), match=expected):
+        training.train(tiny, images, changed(recipe, optimizer=name), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, monkeypatch):

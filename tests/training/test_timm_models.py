@@ -90,9 +90,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(images, recipe, tmp_
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-def test_dropout_is_drawn_anew_for_each_update_and_again_when_resumed(images, recipe, tmp_path):
+@pytest.mark.parametrize("attack", [Attack(steps=0), Attack(steps=2, statistics="batch")], ids=["clean", "batch"])
+def test_dropout_is_drawn_anew_for_each_update_and_again_when_resumed(images, recipe, tmp_path, attack):
     dropping = TimmModel(model="ghostnet_050", num_classes=10, input_size=(3, 32, 32))  # drops a fifth by default
-    recipe = recipe.model_copy(update={"epochs": 1, "validation": 0, "attack": Attack(steps=0)})
+    recipe = recipe.model_copy(update={"epochs": 1, "validation": 0, "attack": attack})
     torch.manual_seed(1)
     first = training.train(dropping, images, recipe, tmp_path / "a", progress=False)
     torch.manual_seed(2)
