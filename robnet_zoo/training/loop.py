@@ -58,8 +58,9 @@ def train(
     safetensors file or the name of bundled weights, such as robnet_micro.cifar10. paths: the sub-network that each
     update trains, where it is not the whole network. resume: refuse to begin anew where there is no run to go on with.
     Raises WeightsError for weights of another architecture, DataError if the images do not fit the spec or vanish,
-    TrainingError if the folder holds another run or one at work, the loss is no longer a number, or nothing can be
-    written; the last checkpoint is then left as it is.
+    TrainingError if the folder holds another run, one at work or one whose checkpoints are gone, the loss is no longer
+    a number, or nothing can be written, and LeftError if another process is gone; the last checkpoint is then left as
+    it is.
     """
     if resume and not (Path(output) / "run.json").is_file():
         raise TrainingError(f"{output}: expected the folder of a run to go on with, got none")
