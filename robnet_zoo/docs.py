@@ -73,6 +73,23 @@ def accuracies() -> str:
     return "\n".join(lines)
 
 
+def autoattacked() -> str:
+    """The bundled weights under AutoAttack, where that was measured, and under PGD-20 on the same images."""
+    lines = ["| weights | images | eps | clean | PGD-20 | AutoAttack |", "|---|---|---|---|---|---|"]
+    for entry in weights.manifest().entries:
+        name = f"{entry.model}.{entry.tag}"
+        path = RESULTS / f"{name}.autoattack.json"
+        if not path.is_file():
+            continue
+        result, stated = Result.load(path), Result.load(RESULTS / f"{name}.json")
+        n = result.data.n
+        (pgd,) = (measured.correct[:n] for measured in stated.measurements if measured.attack == "pgd20")
+        shares = (result.accuracy("clean"), sum(pgd) / n, result.accuracy("autoattack"))
+        figures = " | ".join(with_interval(share, n) for share in shares)
+        lines.append(f"| `{name}` | {result.data.name}, n = {n} | {result.protocol.eps} | {figures} |")
+    return "\n".join(lines)
+
+
 def speeds() -> str:
     """Images a second of the forms of a network, from one run."""
     return speed.table(speed.SpeedResult.load(RESULTS / "speed.json"))
@@ -202,7 +219,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = RESULTS) -> dict[
 
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
     {
-        README: (models, accuracies, speeds),
+        README: (models, accuracies, autoattacked, speeds),
         ROBUSTNESS: (attacks, agreements, attack_speeds),
         TRAINING: (estimates, training_speeds),
         ONNX: (precisions, onnx_speeds),
