@@ -46,6 +46,8 @@ def without_times(path: Path) -> dict:
     return document
 
 
+@pytest.mark.slow  # a process imports torch
+@pytest.mark.same_bits
 def test_shards_are_measured_and_merged(capsys, white_box, tmp_path):
     common = ("benchmark", DIGITS, *COMMON, "--protocol", white_box)
     parts = [tmp_path / f"part{index}.json" for index in range(3)]

@@ -213,6 +213,8 @@ def test_a_transfer_needs_a_source_and_a_white_box_none(grey):
         evaluate_transfer([target], target, grey, WHITE_BOX, progress=False)
 
 
+@pytest.mark.slow  # a process imports torch
+@pytest.mark.same_bits
 def test_three_shards_merge_into_the_document_of_one_process(tmp_path):
     target, images = load_target(DIGITS), data.load("digits")
     whole = evaluate(target, images, SHORT, progress=False)
@@ -428,7 +430,8 @@ def test_two_dozen_kills_at_random_moments_change_nothing_but_times(tmp_path):
     assert without_times(Result.load(output)) == without_times(undisturbed)
 
 
-@pytest.mark.slow  # two processes import torch
+@pytest.mark.slow  # three processes import torch
+@pytest.mark.same_bits
 def test_two_processes_under_torchrun_give_the_document_of_one(tmp_path):
     protocol, output = tmp_path / "protocol.json", tmp_path / "result.json"
     SHORT.save(protocol)
