@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from interruption import interrupt_at
 
 from robnet_zoo import data, docs, weights
 from robnet_zoo.benchmarks import bundle, onnx_speed, search_speed, training_speed
@@ -28,7 +29,6 @@ from robnet_zoo.search.report import html
 from robnet_zoo.search.selection import picks
 from robnet_zoo.training import Attack, Recipe, train
 from robnet_zoo.training.result import TrainingResult
-from robnet_zoo.training.updates import Updates
 from robnet_zoo.weights import weights_sha256
 from robnet_zoo.zoo import SPECS, load_model, load_spec, spec_names
 
@@ -206,15 +206,8 @@ def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(b
 
 
 def test_the_runs_behind_weights_are_told_one_after_the_other(bundling, tmp_path, monkeypatch):
-    (trained, bundled), real, steps = bundling, Updates._step, []
-
-    def stop(*arguments):
-        steps.append(1)
-        if len(steps) == 4:  # of 3 an epoch
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(Updates, "_step", stop)
+    trained, bundled = bundling
+    steps = interrupt_at(monkeypatch, 4)  # of 3 an epoch
     with pytest.raises(KeyboardInterrupt):
         trained("first")
     text = bundled("first", half=True)

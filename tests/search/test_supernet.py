@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruption import interrupt_at
 from small_search import RECIPE, images, space
 from torch import nn
 
@@ -103,15 +104,7 @@ def test_update_changes_its_path_alone(tmp_path, monkeypatch) -> None:
 
 def test_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch) -> None:
     undisturbed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "a", progress=False)
-    real, calls = Updates._step, []
-
-    def stop(self: Updates, *batch: torch.Tensor) -> float:
-        calls.append(1)
-        if len(calls) == 7:
-            raise KeyboardInterrupt
-        return real(self, *batch)
-
-    monkeypatch.setattr(Updates, "_step", stop)
+    interrupt_at(monkeypatch, 7)
     with pytest.raises(KeyboardInterrupt):
         train_supernet(
             space("cell_based"), images(), RECIPE, tmp_path / "b", keeping=Keeping(seconds=0), progress=False

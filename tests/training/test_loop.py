@@ -19,6 +19,7 @@ import pytest
 import safetensors.torch
 import torch
 from filelock import FileLock
+from interruption import interrupt_at
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -126,16 +127,9 @@ EVERYTHING = {
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     tiny, images, recipe, tmp_path, monkeypatch, changes, after
 ):
-    recipe, real, steps = changed(recipe, **changes), training.updates.Updates._step, []
+    recipe = changed(recipe, **changes)
     undisturbed = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
-
-    def stop(*arguments):
-        steps.append(1)
-        if len(steps) == after:  # of 3 an epoch
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(training.updates.Updates, "_step", stop)
+    steps = interrupt_at(monkeypatch, after)  # of 3 an epoch
     keeping = Keeping(seconds=0)
     with pytest.raises(KeyboardInterrupt):
         training.train(tiny, images, recipe, tmp_path / "b", keeping=keeping, progress=False)
@@ -150,15 +144,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
 
 
 def test_a_run_that_is_not_over_tells_what_it_has_come_to(tiny, images, recipe, tmp_path, monkeypatch):
-    recipe, real, steps = changed(recipe, ema=0.9), training.updates.Updates._step, []
-
-    def stop(*arguments):
-        steps.append(1)
-        if len(steps) == 5:  # in the second of three epochs
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(training.updates.Updates, "_step", stop)
+    recipe = changed(recipe, ema=0.9)
+    interrupt_at(monkeypatch, 5)  # in the second of three epochs
     with pytest.raises(KeyboardInterrupt):
         training.train(tiny, images, recipe, tmp_path, progress=False)
     averaged, chosen = last_state(tmp_path)["average"], load_file(tmp_path / "chosen.safetensors")
@@ -262,15 +249,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew_over_its_weights(
     tiny, images, recipe, tmp_path, monkeypatch, over
 ):
     if not over:
-        real, steps = training.updates.Updates._step, []
-
-        def stop(*arguments):
-            steps.append(1)
-            if len(steps) == 5:
-                raise KeyboardInterrupt
-            return real(*arguments)
-
-        monkeypatch.setattr(training.updates.Updates, "_step", stop)
+        interrupt_at(monkeypatch, 5)  # in the second of three epochs
     with nullcontext() if over else pytest.raises(KeyboardInterrupt):
         training.train(tiny, images, recipe, tmp_path, progress=False)
     for checkpoint in (tmp_path / "checkpoints").glob("*.pt"):

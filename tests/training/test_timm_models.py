@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from interruption import interrupt_at
 from safetensors.torch import load_file
 
 from robnet_zoo import training
@@ -73,16 +74,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(images, recipe, tmp_
         "stages": (Stage(size=16, epochs=1),),
         "guard": Guard(updates=2, images=8, steps=2, share=0.9),
     }
-    recipe, real, steps = recipe.model_copy(update=changes), training.updates.Updates._step, []
+    recipe = recipe.model_copy(update=changes)
     undisturbed = training.train(SMALL, images, recipe, tmp_path / "a", progress=False)
-
-    def stop(*arguments):
-        steps.append(1)
-        if len(steps) == 5:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(training.updates.Updates, "_step", stop)
+    interrupt_at(monkeypatch, 5)
     with pytest.raises(KeyboardInterrupt):
         training.train(SMALL, images, recipe, tmp_path / "b", keeping=Keeping(seconds=0), progress=False)
     resumed = training.train(SMALL, images, recipe, tmp_path / "b", progress=False)
