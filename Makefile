@@ -23,13 +23,13 @@ demo: $(VENV)/installed
 	$(BIN)/robnet-zoo demo --output demo-report
 
 bench: $(VENV)/installed
-	$(BIN)/python -m robnet_zoo.benchmarks.speed --output benchmarks/results/speed.json
-	$(BIN)/python -m robnet_zoo.benchmarks.training_speed --output benchmarks/results/training_speed.json
-	$(BIN)/python -m robnet_zoo.benchmarks.onnx_speed --output benchmarks/results/onnx_speed.json
-	$(BIN)/python -m robnet_zoo.benchmarks.search_speed --output benchmarks/results/search_speed.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.forms --output benchmarks/results/speed.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.training --output benchmarks/results/training_speed.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.onnx --output benchmarks/results/onnx_speed.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.search --output benchmarks/results/search_speed.json
 
 docs: $(VENV)/installed
-	$(BIN)/python -m robnet_zoo.docs
+	$(BIN)/python -m tools.docs
 
 clean:
 	rm -rf $(VENV) .build demo-report

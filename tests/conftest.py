@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.genotype.genotype import Genotype
 
 # MKL rounds a product of matrices by its size and a row's place in it, with each of its instruction sets otherwise. It
 # reads this when it is first called.

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from robnet_zoo.compiler import compile
-from robnet_zoo.genotype import Genotype
-from robnet_zoo.network import Network
-from robnet_zoo.operations import EmbeddedGaussian2d
-from robnet_zoo.vocabulary import DENOISE_FORMS, OPERATIONS
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.operations import DENOISE_FORMS, OPERATIONS
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.nn.layers import EmbeddedGaussian2d
+from robnet_zoo.nn.network import Network
 
 
 def genotype(cells: Mapping[str, Mapping[str, list[str]]], layout: str, **network: object) -> Genotype:

@@ -11,9 +11,9 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from robnet_zoo.documents import DocumentError
-from robnet_zoo.genotype import STEM_STRIDES, Genotype, edges
-from robnet_zoo.vocabulary import DENOISE_FORMS, OPERATIONS
+from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype, edges
+from robnet_zoo.genotype.operations import DENOISE_FORMS, OPERATIONS
 
 NAMES = ("cell_0", "cell_1", "normal", "reduce")  # the first two are the names that `merge_equal_cells` gives
 

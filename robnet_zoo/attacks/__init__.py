@@ -8,10 +8,10 @@ from robnet_zoo.attacks.apgd import Apgd
 from robnet_zoo.attacks.attack import Attack, AttackError, Classifier
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.attacks.carlini_wagner import CarliniWagner
+from robnet_zoo.attacks.continuous_batching import craft, run
 from robnet_zoo.attacks.deepfool import DeepFool
 from robnet_zoo.attacks.gradient import Bim, Fgsm, MiFgsm, Pgd, fgsm, n_fgsm, pgd
 from robnet_zoo.attacks.outcome import Outcome
-from robnet_zoo.attacks.slots import craft, run
 from robnet_zoo.attacks.square import Square
 
 AnyAttack = Annotated[

@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from robnet_zoo.attacks.ball import Norm
-from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import Loss
-from robnet_zoo.documents import Document
+from robnet_zoo.attacks.random import Key
+from robnet_zoo.core.documents import Document
 
 Classifier = Callable[[Tensor], Tensor]  # (N, C, H, W) in [0, 1] -> logits (N, K)
 Count = Annotated[int, Field(ge=1)]
@@ -50,7 +50,7 @@ class Attack(Document):
     """Base of the attacks. A try begins, then queries the model and advances until it is finished.
 
     Rows never look at each other, so any of them can be taken out and others put in between two steps
-    (`robnet_zoo.attacks.slots`).
+    (`robnet_zoo.attacks.continuous_batching`).
     """
 
     name: Annotated[str | None, Field(pattern=r"^[a-z0-9_]+\z", description="in results; by default its kind")] = None

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from robnet_zoo.attacks.attack import AttackError, Classifier, check_box
 from robnet_zoo.attacks.ball import Norm, in_box, length, within
 from robnet_zoo.attacks.losses import margin
-from robnet_zoo.documents import Document, Tuple, problems_error
+from robnet_zoo.core.documents import Document, Tuple, problems_error
 
 Component = Literal["apgd-ce", "apgd-t", "apgd-dlr", "fab-t", "fab", "square"]
 STANDARD: tuple[Component, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks.keyed import Key, normal, uniform
+from robnet_zoo.attacks.random import Key, normal, uniform
 
 Norm = Literal["linf", "l2"]
 Radius = float | Tensor

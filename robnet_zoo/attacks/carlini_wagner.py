@@ -11,8 +11,8 @@ from torch import Tensor
 
 from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, loss_gradient
 from robnet_zoo.attacks.ball import Norm, length
-from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import LOSSES
+from robnet_zoo.attacks.random import Key
 
 BETAS = (0.9, 0.999)  # Adam's
 EDGE = 1 - 1e-6  # how near to black and white tanh can come

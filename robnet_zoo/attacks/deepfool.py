@@ -11,8 +11,8 @@ from torch import Tensor
 
 from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, project, steepest
-from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import likeliest_wrong
+from robnet_zoo.attacks.random import Key
 
 
 class DeepFool(Attack):

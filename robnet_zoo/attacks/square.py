@@ -12,8 +12,8 @@ from torch import Tensor
 
 from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen
 from robnet_zoo.attacks.ball import project
-from robnet_zoo.attacks.keyed import Key
 from robnet_zoo.attacks.losses import LOSSES
+from robnet_zoo.attacks.random import Key
 
 # Algorithm 1's schedule, of 10,000 queries: the share of pixels halves after each of these.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

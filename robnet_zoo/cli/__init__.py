@@ -18,16 +18,16 @@ from robnet_zoo.cli.benchmark import benchmark, report, robustbench
 from robnet_zoo.cli.parameters import Json, Output, fail, is_first, merged, partial, show_bundled
 from robnet_zoo.cli.reproduce import reproduce
 from robnet_zoo.cli.search import search
-from robnet_zoo.converters.onnx_options import ExportOptions
-from robnet_zoo.documents import DocumentError, nearest, sentences
-from robnet_zoo.genotype import Denoise, Genotype
+from robnet_zoo.converters.onnx.options import ExportOptions
+from robnet_zoo.core.documents import DocumentError, nearest, sentences
+from robnet_zoo.genotype.genotype import Denoise, Genotype
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 from robnet_zoo.version import __version__
 
 if TYPE_CHECKING:
-    from robnet_zoo.architecture import Architecture
     from robnet_zoo.data import Images
+    from robnet_zoo.zoo.architecture import Architecture
 
 app = App(
     name="robnet-zoo", help=__doc__, version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False
@@ -47,9 +47,9 @@ RecipeOverrides, ExportOverrides = partial(Recipe), partial(ExportOptions)
 @app.command(name="list")
 def list_(*, as_json: Json = False) -> None:
     """The bundled architectures and their trained weights."""
-    from robnet_zoo import weights
-    from robnet_zoo.blueprint import multiply_adds, parameters
-    from robnet_zoo.zoo import load_spec, spec_names
+    from robnet_zoo.genotype.blueprint import multiply_adds, parameters
+    from robnet_zoo.zoo import weights
+    from robnet_zoo.zoo.registry import load_spec, spec_names
 
     entries = weights.manifest().entries
     rows: list[dict[str, Any]] = []
@@ -85,8 +85,8 @@ def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_jso
     cell
         Which cell to draw; by default the first of the layout.
     """
-    from robnet_zoo.draw import draw_cell
-    from robnet_zoo.zoo import load_spec
+    from robnet_zoo.genotype.draw import draw_cell
+    from robnet_zoo.zoo.registry import load_spec
 
     genotype = load_spec(spec)
     summary = _summary(genotype)
@@ -106,7 +106,7 @@ def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_jso
 
 
 def _summary(spec: Genotype) -> dict[str, Any]:
-    from robnet_zoo.blueprint import multiply_adds, parameters
+    from robnet_zoo.genotype.blueprint import multiply_adds, parameters
 
     network = spec.network
     return {
@@ -273,8 +273,8 @@ def estimate(
 
 def _fitted(architecture: str, data: str) -> tuple[Architecture, Images]:
     """An architecture for the classes and the size of some training images, and these."""
-    from robnet_zoo.architecture import fitted, head, load_architecture
     from robnet_zoo.data import load as load_images
+    from robnet_zoo.zoo.architecture import fitted, head, load_architecture
 
     published, images = load_architecture(architecture), load_images(data, train=True)
     num_classes = images.count_classes(at_least=head(published)[1])
@@ -318,9 +318,9 @@ def export(
     data
         Real images, as for training: the file is compared with torch on them, and int8 is calibrated on them.
     """
-    from robnet_zoo.converters.onnx import export as export_onnx
+    from robnet_zoo.converters.onnx.export import export as export_onnx
     from robnet_zoo.data import load as load_images
-    from robnet_zoo.zoo import load_model
+    from robnet_zoo.zoo.registry import load_model
 
     images = None if data is None else load_images(data, train=True)
     report = export_onnx(load_model(model, weights=weights), output, merged(ExportOptions(), options), images=images)
@@ -336,7 +336,7 @@ def demo(*, output: Output = Path("demo-report")) -> None:
     output
         A folder for the report.
     """
-    from robnet_zoo.demo import demo as run_demo
+    from robnet_zoo.cli.demo import demo as run_demo
 
     print(run_demo(output))
 
@@ -366,8 +366,8 @@ def original(
     overwrite
         Replace the folder of an earlier conversion.
     """
-    from robnet_zoo.converters.original import convert_file
-    from robnet_zoo.zoo import load_spec
+    from robnet_zoo.converters.original.weights import convert_file
+    from robnet_zoo.zoo.registry import load_spec
 
     report = convert_file(file, load_spec(spec), output, slice_head=slice_head, overwrite=overwrite)
     print(json.dumps(report.model_dump(mode="json"), indent=1) if as_json else f"{output}: {report}")
@@ -388,7 +388,7 @@ def codes(
     output
         The file to write; by default, standard output.
     """
-    from robnet_zoo.converters.codes import convert_codes
+    from robnet_zoo.converters.original.codes import convert_codes
 
     _give(convert_codes(file, name=name), output)
 
@@ -440,7 +440,7 @@ def _give(text: str, output: Path | None) -> None:
     if output is None:
         print(text, end="")
     else:
-        from robnet_zoo.documents import write_atomically
+        from robnet_zoo.core.documents import write_atomically
 
         write_atomically(output, text.encode())
 

@@ -15,7 +15,7 @@ from robnet_zoo.cli.parameters import Json, Output, fail, is_first, show_bundled
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.protocol import Protocol
     from robnet_zoo.benchmarks.result import Result, Shard
-    from robnet_zoo.benchmarks.targets import Target
+    from robnet_zoo.benchmarks.targets.load import Target
     from robnet_zoo.data import Images
 
 benchmark = App(name="benchmark", help="Measure models on real images, clean and attacked.")
@@ -83,7 +83,7 @@ def measure(
         Write the results document into this file; several go into a folder of this name.
     """
     from robnet_zoo.benchmarks.protocol import load_protocol
-    from robnet_zoo.benchmarks.targets import load_target
+    from robnet_zoo.benchmarks.targets.load import load_target
     from robnet_zoo.data import load as load_images
 
     target = target or []
@@ -131,7 +131,7 @@ def _measured(
     output: Path | None,
 ) -> list[Result]:
     """A document for every pair of source and target; under torchrun, of all processes, on the first."""
-    from robnet_zoo.benchmarks.robustness import evaluate, evaluate_transfer
+    from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
     from robnet_zoo.benchmarks.shards import gather
 
     part = _shard(shard)
@@ -253,8 +253,8 @@ def report(*results: Path, output: Output) -> None:
     output
         The file to write: .html, .md or .csv.
     """
-    from robnet_zoo.benchmarks.report import write
     from robnet_zoo.benchmarks.result import Result
+    from robnet_zoo.reports.robustness import write
 
     files = [file for path in results for file in (_results_in(path) if path.is_dir() else [path])]
     if not files:
@@ -265,7 +265,7 @@ def report(*results: Path, output: Output) -> None:
 
 def _results_in(folder: Path) -> list[Path]:
     """The JSON files of a folder that mean to be results documents."""
-    from robnet_zoo.documents import parse_json, read_bytes
+    from robnet_zoo.core.documents import parse_json, read_bytes
 
     texts = {file: parse_json(read_bytes(file), source=str(file)) for file in sorted(folder.glob("*.json"))}
     return [
@@ -316,7 +316,7 @@ def robustbench(
     """
     from robnet_zoo.benchmarks.result import Result
     from robnet_zoo.benchmarks.robustbench import model_info
-    from robnet_zoo.documents import write_atomically
+    from robnet_zoo.core.documents import write_atomically
 
     info = model_info(
         Result.load(result),

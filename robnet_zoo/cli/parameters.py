@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 from cyclopts import Parameter
 from pydantic import BaseModel, BeforeValidator, create_model
 
-from robnet_zoo.documents import Document
+from robnet_zoo.core.documents import Document
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]

@@ -60,8 +60,8 @@ def run(
     agenda
         Only say what would be trained and measured, what is there already, and how long the rest takes.
     """
+    from robnet_zoo.reports.reproduce.page import write
     from robnet_zoo.reproduce.plan import load_plan
-    from robnet_zoo.reproduce.report import write
     from robnet_zoo.reproduce.work import Reproduction, Source
 
     chosen = load_plan(plan) if rows is None else load_plan(plan).of(rows)
@@ -98,7 +98,7 @@ def report(result: Path, *, output: Output) -> None:
     output
         The file to write: .html or .md.
     """
-    from robnet_zoo.reproduce.report import write
+    from robnet_zoo.reports.reproduce.page import write
     from robnet_zoo.reproduce.result import Reproduced
 
     write(Reproduced.load(result), output)
@@ -135,8 +135,8 @@ def _agenda(work: Reproduction) -> list[str]:
 
 
 def _said(result: Reproduced, page: Path) -> str:
-    from robnet_zoo.benchmarks.report.plain import table_lines
-    from robnet_zoo.reproduce.report import order, table
+    from robnet_zoo.reports.reproduce.page import order, table
+    from robnet_zoo.reports.robustness.plain import table_lines
 
     lines = [
         line

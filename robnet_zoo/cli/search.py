@@ -11,6 +11,8 @@ from robnet_zoo.search.config import config_names, load_config
 from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.space import Kind, SearchError
 
+REPORT = "report.html"  # in a search's folder
+
 search = App(name="search", help="Architectures from an adversarially trained supernet (paper, section 3).")
 
 
@@ -34,8 +36,10 @@ def run(*, config: str, data: str, output: Output, storage: str | None = None, w
     """
     from robnet_zoo.search.run import Search
 
-    for path in Search(load_config(config), data, output, storage).run(workers=workers):
+    whole = Search(load_config(config), data, output, storage)
+    for path in whole.run(workers=workers):
         print(path)
+    _write_report([StudyResult.load(path) for path in whole.documents.values()], output / REPORT)
 
 
 @search.command
@@ -91,11 +95,7 @@ def report(*results: Path, output: Output) -> None:
     output
         The HTML page to write.
     """
-    from robnet_zoo.search.report import write_report
-    from robnet_zoo.search.selection import picks
-
-    loaded = _loaded(results)
-    write_report(loaded, output, picks=[picked for result in loaded for picked in picks(result)])
+    _write_report(_loaded(results), output)
     print(output)
 
 
@@ -116,6 +116,13 @@ def pick(*results: Path, output: Output) -> None:
         for spec, _ in picks(result):
             spec.save(output / f"{spec.name}.json")
             print(output / f"{spec.name}.json")
+
+
+def _write_report(results: list[StudyResult], path: Path) -> None:
+    from robnet_zoo.reports.search import write_report
+    from robnet_zoo.search.selection import picks
+
+    write_report(results, path, picks=[picked for result in results for picked in picks(result)])
 
 
 def _loaded(paths: tuple[Path, ...]) -> list[StudyResult]:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from robnet_zoo.core.statistics import wilson
 from robnet_zoo.reproduce.result import Measured, Trained
-from robnet_zoo.statistics import wilson
 
 LEVEL = 0.95
 Verdict = Literal["holds", "reversed", "undecided"]

@@ -8,9 +8,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.architecture import Architecture, denoised, load_architecture
-from robnet_zoo.documents import Document, DocumentError, Tuple, bundled_names, bundled_or_path, exactly, problems_error
-from robnet_zoo.vocabulary import DenoiseForm
+from robnet_zoo.core.documents import (
+    Document,
+    DocumentError,
+    Tuple,
+    bundled_names,
+    bundled_or_path,
+    exactly,
+    problems_error,
+)
+from robnet_zoo.genotype.operations import DenoiseForm
+from robnet_zoo.zoo.architecture import Architecture, denoised, load_architecture
 
 FOLDER = Path(__file__).parent / "plans"
 Percent = Annotated[float, Field(ge=0, le=100)]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Alarm, DataIdentity
-from robnet_zoo.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.reproduce.plan import Plan
 from robnet_zoo.reproduce.scale import Scale
 from robnet_zoo.training.recipe import Recipe

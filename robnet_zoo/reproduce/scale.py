@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from robnet_zoo.architecture import Architecture, scaled
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.documents import Document, bundled_names, bundled_or_path, exactly
+from robnet_zoo.core.documents import Document, bundled_names, bundled_or_path, exactly
 from robnet_zoo.training.recipe import Recipe
+from robnet_zoo.zoo.architecture import Architecture, scaled
 
 FOLDER = Path(__file__).parent / "scales"
 FULL = "full"

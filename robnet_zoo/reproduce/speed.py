@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from robnet_zoo.architecture import Architecture, head
-from robnet_zoo.arithmetic import Arithmetic, arithmetic
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.core.precision import Arithmetic, arithmetic
 from robnet_zoo.data import Images
-from robnet_zoo.network import Network, modes_kept
+from robnet_zoo.nn.forms.autocast import attack_form
+from robnet_zoo.nn.network import Network, modes_kept
 from robnet_zoo.training.distributed import World, joined
-from robnet_zoo.training.forms import attack_form
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.training.updates import Updates
+from robnet_zoo.zoo.architecture import Architecture, head
 
 FEW = 4  # images at once, to begin with
 MORE = 4  # times as many, until

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.documents import (
+from robnet_zoo.core.documents import (
     Document,
     Pixels,
     Place,
@@ -18,7 +18,7 @@ from robnet_zoo.documents import (
     exactly,
     problems_error,
 )
-from robnet_zoo.genotype import Name, NetworkConfig
+from robnet_zoo.genotype.genotype import Name, NetworkConfig
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robnet_zoo.arithmetic import arithmetic
-from robnet_zoo.compiler import compile, subnetwork
+from robnet_zoo.core.documents import in_image_units
+from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.data import Images
-from robnet_zoo.documents import in_image_units
-from robnet_zoo.genotype import Genotype
-from robnet_zoo.network import Network
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.nn.compiler import compile, subnetwork
+from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
 from robnet_zoo.search.fsp import fsp_distances
 from robnet_zoo.search.results import Accuracy, Candidate

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robnet_zoo.network import Network
+from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Filter
 from robnet_zoo.search.results import Candidate
 from robnet_zoo.search.space import SearchError

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from robnet_zoo.documents import Document, Share, Tuple, exactly
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.core.documents import Document, Share, Tuple, exactly
+from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.config import Branch, SearchConfig
 from robnet_zoo.search.space import Codes, Kind, SearchSpace
 

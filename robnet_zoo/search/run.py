@@ -1,4 +1,4 @@
-"""The line from data to specs: supernets, candidates, selection, report; every stage goes on where it was."""
+"""The line from data to specs: supernets, candidates, selection; every stage goes on where it was."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from robnet_zoo.compiler import compile
+from robnet_zoo.core.environment import device, software
 from robnet_zoo.data import Images, load, resized
-from robnet_zoo.environment import device, software
-from robnet_zoo.genotype import Genotype
-from robnet_zoo.network import Network
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.nn.network import Network
+from robnet_zoo.search.candidates import Plan
 from robnet_zoo.search.config import Branch, Group, SearchConfig
 from robnet_zoo.search.evaluation import Judge
 from robnet_zoo.search.fsp import kept
-from robnet_zoo.search.plan import Plan
 from robnet_zoo.search.results import Candidate, StudyResult
 from robnet_zoo.search.selection import picks
 from robnet_zoo.search.space import Kind, SearchError, SearchSpace
@@ -29,14 +28,12 @@ from robnet_zoo.search.study import Claim, Study, work
 from robnet_zoo.search.supernet import train_supernet
 from robnet_zoo.training import Keeping
 from robnet_zoo.training.loop import MODEL
-from robnet_zoo.weights import weights_sha256
-
-REPORT = "report.html"
+from robnet_zoo.zoo.weights import weights_sha256
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """A search in its folder: `config.json`, `KIND/supernet/`, `KIND.json`, `specs/`, `report.html`.
+    """A search in its folder: `config.json`, `KIND/supernet/`, `KIND.json`, `specs/`.
 
     source: the images, as `data.load` takes them; their test part is refused. storage: of the candidates, as
     `storage.open_storage` takes it; by default `study.db` in the folder. shown: whether progress is, on stderr.
@@ -58,22 +55,22 @@ class Search:
             raise SearchError(f"expected at least 1 worker, got {workers}")
         parts = [self.part(branch.kind) for branch in self.config.branches]
         self.claim()
-        specs: list[tuple[Genotype, Candidate]] = []
-        results, paths = [], []
+        paths = []
         for part in parts:
             self.say(f"{part.kind}: supernet")
             part.supernet(keeping=keeping)
             with self._helped(part.kind, workers - 1):
-                results.append(part.result())
-            results[-1].save(self.folder / f"{part.kind}.json")
-            for spec, candidate in picks(results[-1]):
+                result = part.result()
+            result.save(self.documents[part.kind])
+            for spec, _ in picks(result):
                 paths.append(self.folder / "specs" / f"{spec.name}.json")
                 spec.save(paths[-1])
-                specs.append((spec, candidate))
-        from robnet_zoo.search.report import write_report  # only here: drawing takes a second to import
-
-        write_report(results, self.folder / REPORT, picks=specs)
         return paths
+
+    @property
+    def documents(self) -> dict[Kind, Path]:
+        """The results document of each branch."""
+        return {branch.kind: self.folder / f"{branch.kind}.json" for branch in self.config.branches}
 
     def supernet(self, kind: Kind) -> Path:
         """Train what is left of a branch's supernet, in all processes of torchrun; returns the file of its weights."""

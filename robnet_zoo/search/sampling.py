@@ -9,9 +9,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.blueprint import parameters
-from robnet_zoo.documents import Document, DocumentError, Share, problems_error
-from robnet_zoo.genotype import Budget, Genotype, NetworkConfig
+from robnet_zoo.core.documents import Document, DocumentError, Share, problems_error
+from robnet_zoo.genotype.blueprint import parameters
+from robnet_zoo.genotype.genotype import Budget, Genotype, NetworkConfig
 from robnet_zoo.search.space import SearchError, SearchSpace, direct_share
 
 MAX_DRAWS = 100_000  # in a row without a new architecture that is wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from robnet_zoo.genotype import Genotype, Provenance
+from robnet_zoo.genotype.genotype import Genotype, Provenance
 from robnet_zoo.search.config import Pick
 from robnet_zoo.search.results import Candidate, StudyResult
 from robnet_zoo.search.space import SearchError

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robnet_zoo.documents import Document, DocumentError, Tuple
-from robnet_zoo.genotype import MAX_NODES, SCHEMA_VERSION, Cell, Genotype, NetworkConfig, Provenance, edges
-from robnet_zoo.vocabulary import OPERATIONS
+from robnet_zoo.core.documents import Document, DocumentError, Tuple
+from robnet_zoo.genotype.genotype import MAX_NODES, SCHEMA_VERSION, Cell, Genotype, NetworkConfig, Provenance, edges
+from robnet_zoo.genotype.operations import OPERATIONS
 
 
 class SearchError(RuntimeError):

@@ -24,11 +24,11 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from robnet_zoo.blueprint import multiply_adds
-from robnet_zoo.documents import DocumentError
-from robnet_zoo.progress import bar
-from robnet_zoo.search.life import Pace, Pulse, Watch, is_gone, this_process
-from robnet_zoo.search.plan import BIT, Plan
+from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.core.progress import bar
+from robnet_zoo.genotype.blueprint import multiply_adds
+from robnet_zoo.search.candidates import BIT, Plan
+from robnet_zoo.search.heartbeat import Pace, Pulse, Watch, is_gone, this_process
 from robnet_zoo.search.results import Candidate
 from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.storage import one_line, open_storage

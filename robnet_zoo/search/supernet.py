@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robnet_zoo.compiler import for_training
 from robnet_zoo.data import Images
-from robnet_zoo.genotype import Genotype
-from robnet_zoo.network import Network, modes_kept
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.nn.compiler import for_training
+from robnet_zoo.nn.network import Network, modes_kept
 from robnet_zoo.search.sampling import Sampling, draws
 from robnet_zoo.search.space import SearchSpace
 from robnet_zoo.training import Keeping, Recipe, train

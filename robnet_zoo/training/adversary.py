@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.attacks.ball import project
-from robnet_zoo.network import modes_kept, statistics_kept
-from robnet_zoo.training.forms import attack_form, training_form
+from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.nn.forms.autocast import attack_form, training_form
+from robnet_zoo.nn.network import modes_kept, statistics_kept
 from robnet_zoo.training.recipe import Attack, Objective, Recipe
 from robnet_zoo.training.state import State
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from robnet_zoo import environment
+from robnet_zoo.core import environment
 
 
 class OutOfStepError(RuntimeError):

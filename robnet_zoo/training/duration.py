@@ -10,17 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robnet_zoo import environment
-from robnet_zoo.architecture import Architecture
+from robnet_zoo.core import environment
+from robnet_zoo.core.documents import Document, Tuple, exactly
+from robnet_zoo.core.progress import bar
 from robnet_zoo.data import Images
-from robnet_zoo.documents import Document, Tuple, exactly
-from robnet_zoo.progress import bar
 from robnet_zoo.training.distributed import joined
 from robnet_zoo.training.loop import check_world, fitting
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.training.updates import Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
+from robnet_zoo.zoo.architecture import Architecture
 
 SAMPLE = 4  # a part of a batch: so many held-out images are attacked to time it
 

@@ -9,8 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from timm.optim import get_optimizer_info, list_optimizers
 
-from robnet_zoo.arithmetic import Arithmetic
-from robnet_zoo.documents import (
+from robnet_zoo.core.documents import (
     Document,
     Pixels,
     Share,
@@ -22,6 +21,7 @@ from robnet_zoo.documents import (
     nearest,
     problems_error,
 )
+from robnet_zoo.core.precision import Arithmetic
 
 FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "paper"

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robnet_zoo.architecture import Architecture, costs, document_name
-from robnet_zoo.documents import Document, Share, Tuple, exactly
-from robnet_zoo.statistics import with_interval
+from robnet_zoo.core.documents import Document, Share, Tuple, exactly
+from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
+from robnet_zoo.zoo.architecture import Architecture, costs, document_name
 
 Number = Annotated[int, Field(ge=0)]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.arithmetic import arithmetic
 from robnet_zoo.attacks import pgd
+from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.data import Images
+from robnet_zoo.nn.forms.autocast import attack_form
 from robnet_zoo.training.augmentation import resize
 from robnet_zoo.training.distributed import World
-from robnet_zoo.training.forms import attack_form
 from robnet_zoo.training.recipe import Recipe
 
 STEPS = 10  # of PGD, each a quarter of eps

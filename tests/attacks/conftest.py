@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from classifiers import small
 from torch import Tensor, nn
 
 from robnet_zoo import data
-from robnet_zoo.zoo import load_model
+from robnet_zoo.zoo.registry import load_model
+from tests.attacks.classifiers import small
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,14 @@ from types import ModuleType
 
 import pytest
 import torch
-from classifiers import small
 from torch import Tensor
 
 from robnet_zoo.attacks import Apgd, Bim, CarliniWagner, DeepFool, Fgsm, Outcome, Pgd, Square, run
 from robnet_zoo.attacks.ball import length, project
-from robnet_zoo.attacks.keyed import Key, normal, uniform
 from robnet_zoo.attacks.losses import LOSSES
-from robnet_zoo.documents import in_image_units
+from robnet_zoo.attacks.random import Key, normal, uniform
+from robnet_zoo.core.documents import in_image_units
+from tests.attacks.classifiers import small
 
 EPS = 8 / 255
 

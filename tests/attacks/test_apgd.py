@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 import torch.nn.functional as F
-from classifiers import Opposites, greys, small
 from torch import Tensor
 
 from robnet_zoo.attacks import Apgd, run
 from robnet_zoo.attacks.apgd import _windows
 from robnet_zoo.attacks.attack import Rows, Seen
+from tests.attacks.classifiers import Opposites, greys, small
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from robnet_zoo import data
 from robnet_zoo.attacks.autoattack import AutoAttack, AutoAttackError
-from robnet_zoo.documents import DocumentError
-from robnet_zoo.zoo import load_model
+from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.zoo.registry import load_model
 
 SQUARE = AutoAttack(version="custom", attacks=("square",))
 APGD = AutoAttack(version="custom", attacks=("apgd-ce",))

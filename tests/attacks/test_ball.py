@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robnet_zoo.attacks.ball import length, project, random_start, steepest, within
-from robnet_zoo.attacks.keyed import Key
+from robnet_zoo.attacks.random import Key
 
 KEYS = [Key(0, sample, 0) for sample in range(8)]
 

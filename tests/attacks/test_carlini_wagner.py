@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from classifiers import Opposites, far, greys, small
 
 from robnet_zoo.attacks import CarliniWagner, run
+from tests.attacks.classifiers import Opposites, far, greys, small
 
 THOROUGH = CarliniWagner(searches=7, steps=80, learning_rate=0.01, initial_c=0.1)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from classifiers import Counting, Opposites, greys, small
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import DeepFool, run
-from robnet_zoo.attacks.slots import Slots
+from robnet_zoo.attacks.continuous_batching import Slots
+from tests.attacks.classifiers import Counting, Opposites, greys, small
 
 OVERSHOOT = 0.02
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from classifiers import Opposites, greys, small
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import Bim, Fgsm, MiFgsm, Pgd, fgsm, n_fgsm, pgd, run
-from robnet_zoo.documents import in_image_units
+from robnet_zoo.core.documents import in_image_units
+from tests.attacks.classifiers import Opposites, greys, small
 
 EPS = 8 / 255
 

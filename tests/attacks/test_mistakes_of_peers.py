@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from classifiers import ATTACKS, GRADIENT, Counting, Opposites, greys
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robnet_zoo.attacks import Bim, DeepFool, Fgsm, MiFgsm, Pgd, run
-from robnet_zoo.attacks.slots import Slots
-from robnet_zoo.documents import in_image_units
+from robnet_zoo.attacks.continuous_batching import Slots
+from robnet_zoo.core.documents import in_image_units
+from tests.attacks.classifiers import ATTACKS, GRADIENT, Counting, Opposites, greys
 
 
 def one_pixel_pair(f: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

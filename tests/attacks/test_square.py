@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from classifiers import Opposites, far, greys, small
 from torch import Tensor
 
 from robnet_zoo.attacks import Square, run
+from tests.attacks.classifiers import Opposites, far, greys, small
 
 
 def test_queries_are_forwards_and_nothing_is_differentiated():

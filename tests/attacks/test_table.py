@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from classifiers import ATTACKS, BALL, LONGER, RANDOM, Opposites, greys, small
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from robnet_zoo.attacks import AnyAttack, Attack, run
 from robnet_zoo.attacks.ball import length
+from tests.attacks.classifiers import ATTACKS, BALL, LONGER, RANDOM, Opposites, greys, small
 
 EPS = {"linf": 0.03, "l2": 0.25}
 

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robnet_zoo import cli
-from robnet_zoo.blueprint import parameters
-from robnet_zoo.compiler import compile
 from robnet_zoo.converters.darts import GENOTYPES, convert_darts, from_darts, genotypes_of
-from robnet_zoo.documents import DocumentError
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.genotype.blueprint import parameters
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.nn.compiler import compile
 
 # Millions of parameters, C = 36, 20 cells, 10 classes, without the auxiliary head, as the literature's tables print
 # them; for DARTS_V1, which they do not tell from DARTS_V2, the count by hand below stands alone.

@@ -10,17 +10,17 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from robnet_zoo.genotype import NetworkConfig
+from robnet_zoo.genotype.genotype import NetworkConfig
+from robnet_zoo.search.candidates import Plan
 from robnet_zoo.search.config import Evaluation, Group, SearchConfig
-from robnet_zoo.search.life import Pace
-from robnet_zoo.search.plan import Plan
+from robnet_zoo.search.heartbeat import Pace
 from robnet_zoo.search.results import Accuracy, Candidate
 from robnet_zoo.search.study import Claim, Study, work
 from robnet_zoo.training.recipe import load_recipe
-from robnet_zoo.zoo import load_spec
+from robnet_zoo.zoo.registry import load_spec
 
 PROCESSES = multiprocessing.get_context("forkserver")  # clean processes that need not load torch again
-PROCESSES.set_forkserver_preload(["robnet_zoo.search.study", "robnet_zoo.zoo", "psycopg"])
+PROCESSES.set_forkserver_preload(["robnet_zoo.search.study", "robnet_zoo.zoo.registry", "psycopg"])
 FAST = Pace(interval=0.2, grace=60)
 NETWORK = load_spec("robnet_large").network.model_copy(update={"channels": 4, "depth": 3, "reductions": (1,)})
 

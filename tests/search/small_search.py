@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from robnet_zoo import data
-from robnet_zoo.genotype import NetworkConfig
+from robnet_zoo.genotype.genotype import NetworkConfig
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training import Attack, Recipe
 from robnet_zoo.training.recipe import Augmentation

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.config import Branch, Evaluation, Group, SearchConfig
 from robnet_zoo.search.results import Accuracy, Candidate, StudyResult
 from robnet_zoo.search.sampling import sample
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.zoo import load_spec
+from robnet_zoo.zoo.registry import load_spec
 
 FULL = load_spec("robnet_large").network
 SMALL = FULL.model_copy(update={"channels": 4, "depth": 6, "reductions": (2, 4)})

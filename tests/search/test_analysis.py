@@ -9,9 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy import stats
-from studies import SMALL, made, study
 
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.analysis import (
     Estimate,
     Finding,
@@ -36,6 +35,7 @@ from robnet_zoo.search.config import Group
 from robnet_zoo.search.results import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.space import SearchError
+from tests.search.studies import SMALL, made, study
 
 Robust = Callable[[Genotype, random.Random], float]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_search import PLAIN, RECIPE, SINGLE_STEP, images, space
 
 from robnet_zoo import attacks
-from robnet_zoo.network import Network
+from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
 from robnet_zoo.search.evaluation import Judge
 from robnet_zoo.search.results import Candidate
@@ -15,6 +14,7 @@ from robnet_zoo.search.sampling import Sampling, sample
 from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.supernet import train_supernet
 from robnet_zoo.training import Recipe
+from tests.search.small_search import PLAIN, RECIPE, SINGLE_STEP, images, space
 
 FINETUNE = Recipe(
     name="finetune",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import genotype, network_of
-from small_search import space
 
-from robnet_zoo.compiler import compile, subnetwork
+from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.search.config import Filter
 from robnet_zoo.search.fsp import fsp_distances, fsp_matrix, kept, score
 from robnet_zoo.search.results import Candidate
+from tests.search.small_search import space
+from tests.small_networks import genotype, network_of
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

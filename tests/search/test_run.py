@@ -12,20 +12,20 @@ import time
 from pathlib import Path
 
 import pytest
-from small_search import NETWORK, PLAIN, RECIPE
 
-from robnet_zoo.blueprint import parameters
 from robnet_zoo.cli import main
+from robnet_zoo.core.documents import DocumentError
 from robnet_zoo.data import DataError
-from robnet_zoo.documents import DocumentError
-from robnet_zoo.genotype import Genotype
+from robnet_zoo.genotype.blueprint import parameters
+from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.config import Filter, SearchConfig, config_names, load_config
 from robnet_zoo.search.fsp import kept
 from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.run import Search, _work
 from robnet_zoo.search.selection import best, picks
 from robnet_zoo.search.space import SearchError
-from robnet_zoo.zoo import load_spec
+from robnet_zoo.zoo.registry import load_spec
+from tests.search.small_search import NETWORK, PLAIN, RECIPE
 
 FULL = NETWORK.model_copy(update={"channels": 6, "depth": 6, "reductions": (2, 4), "input_size": (3, 32, 32)})
 
@@ -74,8 +74,14 @@ def figures(folder: Path) -> list[tuple[object, ...]]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed search."""
     folder = tmp_path_factory.mktemp("search")
-    Search(config(), "digits", folder, shown=False).run()
+    run(config(), folder)
     return folder
+
+
+def run(config: SearchConfig, folder: Path) -> None:
+    """The whole line, by the command."""
+    config.save(folder / "given.json")
+    main(["search", "run", "--config", str(folder / "given.json"), "--data", "digits", "-o", str(folder)])
 
 
 def test_results_hold_every_candidate_that_was_asked_for(folder: Path) -> None:
@@ -330,7 +336,7 @@ def test_candidates_that_optuna_chose_go_the_same_way_to_specs_and_report(tmp_pa
     ]
     changes = {"groups": groups, "picks": [{"name": "chosen", "group": "nsga2"}]}
     chosen = SearchConfig.parse(config().model_dump() | {"branches": [branch.model_dump() | changes]})
-    Search(chosen, "digits", tmp_path, shown=False).run()
+    run(chosen, tmp_path)
     result = StudyResult.load(tmp_path / "cell_based.json")
     for group in groups:
         found = result.group(str(group["name"]))

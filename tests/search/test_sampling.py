@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest, kstest
 
-from robnet_zoo.blueprint import parameters
-from robnet_zoo.documents import DocumentError
-from robnet_zoo.genotype import Budget
+from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.genotype.blueprint import parameters
+from robnet_zoo.genotype.genotype import Budget
 from robnet_zoo.search import sampling
 from robnet_zoo.search.sampling import Sampling, sample
 from robnet_zoo.search.space import Kind, SearchError, SearchSpace, bits, direct_share
-from robnet_zoo.zoo import load_spec
+from robnet_zoo.zoo.registry import load_spec
 
 LARGE = load_spec("robnet_large").network
 SMALL = LARGE.model_copy(update={"channels": 4, "depth": 3, "reductions": (1,)})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from robnet_zoo.documents import DocumentError
+from robnet_zoo.core.documents import DocumentError
 from robnet_zoo.search.space import Kind, SearchSpace, bits, direct_share
-from robnet_zoo.zoo import load_spec
+from robnet_zoo.zoo.registry import load_spec
 
 
 def space(kind: Kind, name: str = "robnet_large") -> SearchSpace:

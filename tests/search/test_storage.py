@@ -10,13 +10,13 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import Server
-from crew import judged, plan
 
 from robnet_zoo.search import storage
 from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.storage import open_storage
 from robnet_zoo.search.study import Study, work
+from tests.search.conftest import Server
+from tests.search.crew import judged, plan
 
 
 def refused(where: str) -> str:

@@ -10,8 +10,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import Server
-from crew import (
+
+from robnet_zoo.search import heartbeat as life
+from robnet_zoo.search.candidates import Plan
+from robnet_zoo.search.heartbeat import Pace
+from robnet_zoo.search.results import Accuracy, Candidate
+from robnet_zoo.search.space import SearchError
+from robnet_zoo.search.study import TRIES, Claim, Study, work
+from tests.search.conftest import Server
+from tests.search.crew import (
     FAST,
     PROCESSES,
     Noted,
@@ -24,13 +31,6 @@ from crew import (
     start,
     until,
 )
-
-from robnet_zoo.search import life
-from robnet_zoo.search.life import Pace
-from robnet_zoo.search.plan import Plan
-from robnet_zoo.search.results import Accuracy, Candidate
-from robnet_zoo.search.space import SearchError
-from robnet_zoo.search.study import TRIES, Claim, Study, work
 
 
 @pytest.fixture

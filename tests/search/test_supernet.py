@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from interruption import interrupt_at
-from small_search import RECIPE, images, space
 from torch import nn
 
-from robnet_zoo.compiler import compile, for_training, subnetwork
+from robnet_zoo.nn.compiler import compile, for_training, subnetwork
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.supernet import PathDropout, calibrated, train_supernet
 from robnet_zoo.training import Attack, Keeping, TrainingError
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
 from robnet_zoo.training.updates import Updates, generator
+from tests.interruption import interrupt_at
+from tests.search.small_search import RECIPE, images, space
 
 
 def test_update_has_one_path_in_whatever_order_it_is_asked_for() -> None:

@@ -10,7 +10,7 @@ import pytest
 import timm
 from torchvision.models import feature_extraction
 
-from robnet_zoo import zoo
+from robnet_zoo.zoo import registry as zoo
 
 NAMES = sorted(set(timm.list_models("robnet*")) - set(zoo.aliases()))  # an alias is the same network once more
 _passed: Counter[str] = Counter()  # tests by model

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from robnet_zoo.compiler import compile
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.nn.forms.autocast import attack_form
 from robnet_zoo.training import Attack, Guard, Objective, Recipe
 from robnet_zoo.training.adversary import Replay, attacked, batch_statistics, loss_of, rescue
 from robnet_zoo.training.distributed import World
-from robnet_zoo.training.forms import attack_form
 from robnet_zoo.training.state import initial_state
 
 

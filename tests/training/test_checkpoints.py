@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch
 
-from robnet_zoo import documents
+from robnet_zoo.core import documents
 from robnet_zoo.training import Keeping, TrainingError, checkpoints
 from robnet_zoo.training.checkpoints import Checkpoints
 

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from robnet_zoo import data, training
-from robnet_zoo.compiler import compile
 from robnet_zoo.data import DataError
-from robnet_zoo.genotype import Genotype
-from robnet_zoo.network import Network
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.nn.network import Network
 from robnet_zoo.training import Attack, Keeping, Recipe, TrainingError, checkpoints
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented

@@ -7,14 +7,14 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from interruption import interrupt_at
 from safetensors.torch import load_file
 
 from robnet_zoo import training
-from robnet_zoo.architecture import MODEL, TimmModel
+from robnet_zoo.nn.forms.autocast import layout
 from robnet_zoo.training import Attack, Guard, Keeping, Stage
 from robnet_zoo.training.adversary import attacked
-from robnet_zoo.training.forms import layout
+from robnet_zoo.zoo.architecture import MODEL, TimmModel
+from tests.interruption import interrupt_at
 
 SMALL = TimmModel(model="resnet18_cifar", num_classes=10, input_size=(3, 32, 32), width=0.05, depth=0.5)
 

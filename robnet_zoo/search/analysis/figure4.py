@@ -13,7 +13,7 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.manifold import TSNE
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from robnet_zoo.documents import Document, Tuple
+from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.search.analysis.observations import Observation, finetuned
 from robnet_zoo.search.analysis.statistics import Estimate, Floats, proportion
 from robnet_zoo.search.space import SearchError, SearchSpace

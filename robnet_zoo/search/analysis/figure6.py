@@ -9,8 +9,8 @@ from typing import Annotated, Literal, get_args
 import numpy as np
 from pydantic import Field
 
-from robnet_zoo.documents import Document, Tuple
-from robnet_zoo.genotype import Budget
+from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.genotype.genotype import Budget
 from robnet_zoo.search.analysis.figure5 import given
 from robnet_zoo.search.analysis.observations import Observation, finetuned
 from robnet_zoo.search.analysis.statistics import Correlation, Estimate, Fit, at_least, mean, spearman

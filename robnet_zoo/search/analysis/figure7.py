@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from robnet_zoo.documents import Document, Tuple
+from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.search.analysis.figure5 import given
 from robnet_zoo.search.analysis.observations import Observation
 from robnet_zoo.search.analysis.statistics import LEVEL, Correlation, Estimate, Floats, at_least, spearman

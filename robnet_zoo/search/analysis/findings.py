@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from robnet_zoo.documents import Document, Tuple
+from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.search.analysis.figure5 import density
 from robnet_zoo.search.analysis.figure6 import Budgets, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import fsp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robnet_zoo.documents import Document, Tuple
+from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.search.analysis.observations import Observation, finetuned
 from robnet_zoo.search.analysis.statistics import at_least
 

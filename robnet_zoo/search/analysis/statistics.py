@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy import stats
 
-from robnet_zoo.documents import Document
+from robnet_zoo.core.documents import Document
 from robnet_zoo.search.space import SearchError
 
 LEVEL = 0.95  # of every interval

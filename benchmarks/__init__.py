@@ -1,1 +1,0 @@
-"""The robustness harness and the speed benchmarks."""

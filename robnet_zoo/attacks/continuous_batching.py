@@ -1,0 +1,422 @@
+"""Continuous batching: a fixed number of slots, each with an image of its own at a step of its own.
+
+A slot whose image is fooled or finished takes the next image, so every row of every batch works. The fast form of a
+model proposes; every success that it claims is judged by the original, in float32 and eval mode, in batches of their
+own, and an image whose success is not confirmed goes back to where it was. Random numbers are keyed by sample and
+batches keep their shape, so neither order nor company changes what happens to an image. At the end, when the queue is
+empty and most slots are idle, a batch is cut down if the smaller one has been seen to give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, check_box
+from robnet_zoo.attacks.ball import in_box, length, within
+from robnet_zoo.attacks.losses import margin
+from robnet_zoo.attacks.outcome import Outcome
+from robnet_zoo.attacks.random import Key
+
+
+@dataclass
+class _Job:
+    """One image on its way through tries and slots."""
+
+    index: int  # of the images given
+    attempt: int = 0
+    rows: Rows | None = None  # where it goes on, if it was taken out of its slot
+    candidate: Tensor | None = None  # (C, H, W), to be judged
+    step: int = 0  # at which the candidate was seen
+    final: bool = False  # whether nothing comes after the candidate in this try
+    margin: float = -float("inf")
+    forwards: int = 0
+    backwards: int = 0
+    judged: int = 0
+    unconfirmed: int = 0
+    best: tuple[float, Tensor, int] | None = None  # distance, image and step of the nearest success so far
+
+
+def run(
+    attack: Attack,
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float | Tensor,
+    targets: Tensor | None = None,
+    seed: int = 0,
+    samples: Sequence[int] | None = None,
+    slots: int = 64,
+    judge: Classifier | None = None,
+    early: bool = True,
+    clean_logits: Tensor | None = None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Attack images; returns their outcomes, in the order of the images.
+
+    model: what the attack looks at. judge: what decides on success, by default the model; another model makes this a
+    transfer attack, for which `early` should be False: then every image runs its full length, and its last iterate is
+    judged. images: (N, C, H, W) in [0, 1]. labels: (N,). eps: in image units, a number or (N,). targets: (N,), the
+    classes to reach; without them any wrong class is a success. samples: N numbers that key the random numbers, by
+    default 0 to N - 1. clean_logits: (N, K), the judge's, if they are known already.
+    An image that the judge gets wrong as it is counts as fooled at step 0. What lies outside the ball or the box, or is
+    claimed by the model and not confirmed by the judge, is no success and counts as `unconfirmed`. When an accelerator
+    is out of memory, the number of slots is halved. Raises AttackError if images leave [0, 1] or labels are out of
+    range.
+    """
+    return Slots(
+        attack,
+        model,
+        images,
+        labels,
+        eps=eps,
+        targets=targets,
+        seed=seed,
+        samples=range(len(images)) if samples is None else samples,
+        slots=slots,
+        judge=model if judge is None else judge,
+        early=early and attack.early,
+        clean_logits=clean_logits,
+        on_outcome=on_outcome,
+    ).run()
+
+
+def craft(
+    attack: Attack,
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float | Tensor,
+    targets: Tensor | None = None,
+    seed: int = 0,
+    samples: Sequence[int] | None = None,
+    slots: int = 64,
+) -> list[Outcome]:
+    """Adversarial images for others to judge: every image runs the full length of one try, and counts as not fooled.
+
+    Images that the model gets wrong as they are are attacked like all others. Arguments as in `run`.
+    """
+    return Slots(
+        attack,
+        model,
+        images,
+        labels,
+        eps=eps,
+        targets=targets,
+        seed=seed,
+        samples=range(len(images)) if samples is None else samples,
+        slots=slots,
+        judge=None,
+        early=False,
+        clean_logits=None,
+        on_outcome=lambda outcome: None,
+    ).run()
+
+
+@dataclass
+class Slots:
+    """The state of `run`."""
+
+    attack: Attack
+    model: Classifier
+    images: Tensor
+    labels: Tensor
+    eps: float | Tensor
+    targets: Tensor | None
+    seed: int
+    samples: Sequence[int]
+    slots: int
+    judge: Classifier | None  # None: nothing is judged
+    early: bool
+    clean_logits: Tensor | None
+    on_outcome: Callable[[Outcome], None]
+    rows: Rows = field(default_factory=dict)
+    jobs: list[_Job | None] = field(default_factory=list)  # of each slot
+    may_shrink: bool = True
+    queue: deque[_Job] = field(default_factory=deque)
+    waiting: list[_Job] = field(default_factory=list)  # to be judged
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    def run(self) -> list[Outcome]:
+        """Everything, to the end."""
+        self._check()
+        if not len(self.images):
+            return []
+        self.jobs = [None] * self.slots
+        looked = int(self.clean_logits is None)
+        while self.clean_logits is None:
+            try:
+                chunks = [self._judged(self.images[i : i + self.slots]) for i in range(0, len(self.images), self.slots)]
+                self.clean_logits = torch.cat(chunks)
+            except torch.OutOfMemoryError:
+                self._halve()
+        self._start(looked)
+        while self.queue or self.waiting or any(self.jobs):
+            try:
+                self._fill()
+                if any(self.jobs):
+                    self._step()
+                if len(self.waiting) >= self.slots or not (self.queue or any(self.jobs)):
+                    self._confirm()
+            except torch.OutOfMemoryError:
+                self._halve()
+        return [self.outcomes[index] for index in range(len(self.images))]
+
+    def _check(self) -> None:
+        if self.slots < 1:
+            raise AttackError(f"expected at least 1 slot, got {self.slots}")
+        if len(self.images):
+            check_box(self.images)
+        self.targets = torch.full_like(self.labels, -1) if self.targets is None else self.targets
+        self.eps = torch.as_tensor(self.eps).to(self.images).expand(len(self.images))
+
+    def _start(self, looked: int) -> None:
+        """Queue what the judge gets right; the rest is fooled as it is. looked: how often the judge has seen each."""
+        assert self.clean_logits is not None
+        assert self.targets is not None
+        classes = self.clean_logits.shape[1]
+        if not (self.labels.min() >= 0 and max(self.labels.max(), self.targets.max()) < classes):
+            lowest, highest = int(self.labels.min()), int(max(self.labels.max(), self.targets.max()))
+            raise AttackError(f"expected labels and targets from 0 to {classes - 1}, got {lowest} to {highest}")
+        self.attack.check(classes)
+        margins = self._margins(self.clean_logits, self.labels, self.targets).tolist()
+        fooled = self._fooled(self.clean_logits, self.labels, self.targets).tolist()
+        # Those that withstand run longest: when they come first, slots stay full to the end.
+        for index in sorted(range(len(margins)), key=lambda index: margins[index]):
+            job = _Job(index, margin=margins[index], judged=looked)
+            if fooled[index] and self.judge is not None:
+                self._finish(job, self.images[index], fooled=True, step=0)
+            else:
+                self.queue.append(job)
+
+    @staticmethod
+    def _fooled(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        """Which rows are a success of the attack, bool (N,); logits that are no numbers are none."""
+        answers = logits.argmax(1)
+        wrong = torch.where(targets >= 0, answers == targets, answers != labels)
+        return wrong & logits.isfinite().all(1)
+
+    @staticmethod
+    def _margins(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        """The margins, (N,); -inf where logits are no numbers."""
+        return torch.where(logits.isfinite().all(1), margin(logits, labels, targets), -torch.inf)
+
+    def _fill(self) -> None:
+        """Put queued jobs into the free slots."""
+        if len(self.queue) > self.jobs.count(None) and len(self.jobs) < self.slots:
+            self._resize(range(len(self.jobs)), self.slots)
+        free = [slot for slot, job in enumerate(self.jobs) if job is None]
+        placed = list(zip(free, self.queue, strict=False))
+        fresh = [(slot, job) for slot, job in placed if job.rows is None]
+        if fresh:
+            self._place([slot for slot, _ in fresh], self._begin([job for _, job in fresh]))
+        for slot, job in placed:
+            if job.rows is not None:
+                self._place([slot], {key: value[None] for key, value in job.rows.items()})
+        for slot, job in placed:  # only now, as memory may run out before
+            job.rows, self.jobs[slot] = None, self.queue.popleft()
+
+    def _begin(self, jobs: Sequence[_Job]) -> Rows:
+        index = torch.tensor([job.index for job in jobs], device=self.images.device)
+        assert isinstance(self.eps, Tensor)
+        assert self.targets is not None
+        assert self.clean_logits is not None
+        rows = {
+            "clean": self.images[index],
+            "label": self.labels[index],
+            "target": self.targets[index],
+            "eps": self.eps[index][:, None, None, None],
+            "clean_logits": self.clean_logits[index],
+            "t": torch.zeros_like(index),
+        }
+        self.attack.begin(rows, [Key(self.seed, self.samples[job.index], job.attempt) for job in jobs])
+        return rows
+
+    def _place(self, slots: Sequence[int], rows: Rows) -> None:
+        if not self.rows:  # every slot gets a row, so that shapes stay what they are
+            tiled = _tiled(range(len(slots)), self.slots)
+            self.rows = {key: value[tiled].clone() for key, value in rows.items()}
+        where = torch.tensor(slots, device=self.images.device)
+        for key, value in rows.items():
+            self.rows[key] = self.rows[key].index_copy(0, where, value)
+
+    def _step(self) -> None:
+        """One query of the model and one step of every slot."""
+        rows, asked = dict(self.rows), self.rows
+        seen = self.attack.query(self.model, rows)
+        margins = self._margins(seen.logits, rows["label"], rows["target"])
+        self.attack.advance(rows, seen)
+        rows["t"] = rows["t"] + 1
+        claimed = margins > 0 if self.early else torch.zeros_like(margins, dtype=torch.bool)
+        finished = self.attack.finished(rows)
+        flags = torch.stack([claimed.double(), finished.double(), margins.double()]).tolist()  # one transfer
+        self.rows = rows  # only now, as memory may run out before
+        for slot, job in enumerate(self.jobs):
+            if job is None:
+                continue
+            job.forwards += seen.forwards
+            job.backwards += seen.backwards
+            is_claimed, is_finished, value = (row[slot] for row in flags)
+            if self.early and not is_claimed:  # a claim, or what the source of a transfer says, is not the judge's
+                job.margin = max(job.margin, value)
+            if is_claimed or is_finished:
+                self._park(slot, job, None if not is_claimed else asked["x"][slot])
+        self._shrink(asked, seen)
+
+    def _shrink(self, asked: Rows, seen: Seen) -> None:
+        """Leave idle slots out, once nothing waits for them and at least half of them are.
+
+        asked, seen: the last query. The smaller batch has to answer it with the same bits; if it does not, none is
+        ever cut down: then outcomes would depend on who else is attacked.
+        """
+        busy = [slot for slot, job in enumerate(self.jobs) if job is not None]
+        width = len(self.jobs)
+        while busy and len(busy) <= width // 2:
+            width //= 2
+        if self.queue or width == len(self.jobs) or not self.may_shrink:
+            return
+        kept = _tiled(busy, width)
+        again = self.attack.query(self.model, {key: value[kept] for key, value in asked.items()})
+        self.may_shrink = torch.equal(again.logits, seen.logits[kept]) and (
+            again.gradient is None or seen.gradient is None or torch.equal(again.gradient, seen.gradient[kept])
+        )
+        if self.may_shrink:
+            self._resize(busy, width)
+
+    def _resize(self, slots: Sequence[int], width: int) -> None:
+        """Keep these slots, in a batch of another width."""
+        self.rows = {key: value[_tiled(slots, width)] for key, value in self.rows.items()}
+        self.jobs = [self.jobs[slot] for slot in slots] + [None] * (width - len(slots))
+
+    def _park(self, slot: int, job: _Job, claimed: Tensor | None) -> None:
+        """Take a job out of its slot and have its candidate judged."""
+        job.rows = {key: value[slot].clone() for key, value in self.rows.items()}
+        job.step = int(job.rows["t"]) - (claimed is not None)
+        job.final = claimed is None
+        job.candidate = claimed.clone() if claimed is not None else self._last(job)
+        self.jobs[slot] = None
+        self.waiting.append(job)
+
+    def _last(self, job: _Job) -> Tensor:
+        assert job.rows is not None
+        rows = {key: value[None] for key, value in job.rows.items()}
+        return self.attack.result(rows, rows["x"])[0]
+
+    def _judged(self, images: Tensor) -> Tensor:
+        return in_full_batch(self.model if self.judge is None else self.judge, images, self.slots)
+
+    def _confirm(self) -> None:
+        """Judge what waits."""
+        jobs = self.waiting[: self.slots]
+        if self.judge is None:
+            for job in jobs:
+                assert job.candidate is not None
+                self._finish(job, job.candidate, fooled=False, step=None)
+            del self.waiting[: len(jobs)]
+            return
+        candidates = torch.stack([job.candidate for job in jobs if job.candidate is not None])
+        index = torch.tensor([job.index for job in jobs], device=self.images.device)
+        assert self.targets is not None
+        labels, targets = self.labels[index], self.targets[index]
+        logits = self._judged(candidates)
+        del self.waiting[: len(jobs)]  # after the forward, which may run out of memory
+        inside = self._inside(candidates, index)
+        fooled = self._fooled(logits, labels, targets)
+        margins = torch.where(inside, self._margins(logits, labels, targets), -torch.inf)
+        flags = torch.stack([fooled & inside, fooled & ~inside]).tolist()
+        for job, success, outside, value in zip(jobs, *flags, margins.tolist(), strict=True):
+            job.judged += 1
+            job.margin = max(job.margin, value)
+            job.unconfirmed += outside and job.final  # one that is not final is counted with the claims
+            self._decide(job, success)
+
+    def _decide(self, job: _Job, success: bool) -> None:
+        assert job.candidate is not None
+        assert job.rows is not None
+        if success and self.attack.minimal:
+            self._keep(job)
+        elif success:
+            self._finish(job, job.candidate, fooled=True, step=job.step)
+            return
+        if not job.final:
+            job.unconfirmed += 1
+            if bool(self.attack.finished({key: value[None] for key, value in job.rows.items()})):
+                job.candidate, job.final, job.step = self._last(job), True, int(job.rows["t"])
+                self.waiting.append(job)
+            else:
+                self.queue.appendleft(job)
+            return
+        assert self.clean_logits is not None
+        if job.attempt + 1 < self.attack.tries(self.clean_logits.shape[1]):
+            job.attempt, job.rows = job.attempt + 1, None
+            self.queue.append(job)
+        elif job.best is not None:
+            distance, image, step = job.best
+            assert isinstance(self.eps, Tensor)
+            inside = bool(within(torch.tensor(distance), self.eps[job.index].cpu()))
+            self._finish(job, image, fooled=inside, step=step if inside else None)
+        else:
+            self._finish(job, job.candidate, fooled=False, step=None)
+
+    def _keep(self, job: _Job) -> None:
+        """Remember the nearest success of all tries."""
+        assert job.candidate is not None
+        distance = float(length((job.candidate - self.images[job.index])[None], self.attack.ball))
+        if job.best is None or distance < job.best[0]:
+            job.best = (distance, job.candidate, job.step)
+
+    def _inside(self, candidates: Tensor, index: Tensor) -> Tensor:
+        """Which candidates lie in [0, 1] and, unless the attack is minimal, in their balls, bool (N,); NaN does not."""
+        boxed = in_box(candidates)
+        if self.attack.minimal:
+            return boxed
+        assert isinstance(self.eps, Tensor)
+        return boxed & within(length(candidates - self.images[index], self.attack.ball), self.eps[index])
+
+    def _finish(self, job: _Job, image: Tensor, *, fooled: bool, step: int | None) -> None:
+        outcome = Outcome(
+            sample=self.samples[job.index],
+            image=image,
+            fooled=fooled,
+            step=step,
+            margin=job.margin,
+            distance=float(length((image - self.images[job.index])[None], self.attack.ball)),
+            tries=job.attempt + 1,
+            forwards=job.forwards,
+            backwards=job.backwards,
+            judged=job.judged,
+            unconfirmed=job.unconfirmed,
+        )
+        self.outcomes[job.index] = outcome
+        self.on_outcome(outcome)
+
+    def _halve(self) -> None:
+        """Go on with half as many slots; what they hold goes back to the queue."""
+        if self.slots == 1:
+            raise
+        held = [(slot, job) for slot, job in enumerate(self.jobs) if job is not None]
+        for slot, job in reversed(held):
+            job.rows = {key: value[slot].clone() for key, value in self.rows.items()}
+            self.queue.appendleft(job)
+        self.slots //= 2
+        self.jobs, self.rows = [None] * self.slots, {}
+
+
+@torch.no_grad()
+def in_full_batch(model: Classifier, images: Tensor, size: int) -> Tensor:
+    """Logits, (N, K), of N <= size images in a batch of `size`, so that its shape does not depend on how many come."""
+    count = len(images)
+    if count < size:
+        images = torch.cat([images, images[:1].expand(size - count, -1, -1, -1)])
+    return model(images)[:count]
+
+
+def _tiled(slots: Sequence[int], width: int) -> list[int]:
+    """`width` slots, these ones again and again: every row of a batch gets something to compute."""
+    return [slots[i % len(slots)] for i in range(width)]

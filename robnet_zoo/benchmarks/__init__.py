@@ -1,0 +1,1 @@
+"""The robustness harness, the speed benchmarks, and their committed results."""

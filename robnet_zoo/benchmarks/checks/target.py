@@ -1,0 +1,213 @@
+"""What a few queries of a model, and a look at the images, show before any figure is believed (`alarms.ALARMS`)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from robnet_zoo.attacks import Classifier, Pgd, run
+from robnet_zoo.attacks.gradient import input_gradient
+from robnet_zoo.benchmarks.result import Alarm
+from robnet_zoo.benchmarks.targets.load import Target
+from robnet_zoo.data import VALIDATION_SHARE, Images
+
+RANDOM = 1e-4  # of the largest logit: AutoAttack's bound between two answers to the same batch
+ROUNDING = 1e-3  # of the largest logit: two orders of summation, in TensorFloat-32 too
+CHANCE = 1e-6  # of as many labels as there are, drawn from all classes alike, being as low as they are
+SATURATED = -math.log(torch.finfo(torch.float32).tiny)  # a lead of this many leaves exp(-lead) below the normal numbers
+HALF = Pgd(steps=20, step="1/8")  # at eps 1/2 a step is a quarter of eps, as 2/255 is of 8/255
+
+
+def from_target(
+    target: Target,
+    images: Images,
+    *,
+    seed: int,
+    count: int = 64,
+    whole: Images | None = None,
+    training: Images | None = None,
+) -> list[Alarm]:
+    """What a few queries on the first `count` images show; a target without gradients gets those without them.
+
+    seed: of whatever is random, in the probes and in the model. whole: the set that `images` are the first of, if they
+    are not all of it. training: what the model was trained on, of which no image may be among `images`. Without it
+    `Target.training_sha256` tells the same set of images, whole or without its validation images, but not a part of it.
+    """
+    found = [*_of_images(images), *_of_training(images, whole or images, training, target.training_sha256)]
+    shown, labels = (part.to(target.device) for part in images.batch(slice(count)))
+    with _own_randomness(seed, target.device):
+        logits, again = _answers(target.judge, shown), _answers(target.judge, shown)
+        random = _difference(logits, again)
+        found += [*_of_logits(logits), *_of_labels(images, logits.shape[1])]
+        if random > RANDOM:
+            text = f"two answers to the same {len(shown)} images differ by {random:.2g} of the largest logit"
+            found.append(Alarm(name="random_outputs", text=text))
+        else:
+            found += _of_company(target.judge, shown, logits, seed=seed)
+        if target.module is not None:
+            found += _of_modes(target.module, shown, compared=random <= RANDOM)
+        refused = {"inputs_outside", "labels_out_of_range", "nan_logits"} & {alarm.name for alarm in found}
+        if target.proposer is not None and not refused:
+            found += _of_gradients(target.proposer, shown, labels)
+            found += _of_half(target, target.proposer, shown, labels, seed=seed)
+    return found
+
+
+# Images and labels
+
+
+def _of_images(images: Images) -> Iterator[Alarm]:
+    extremes = [part.aminmax() for part, _ in images.batches(1024)]
+    low = min(float(low) for low, _ in extremes)
+    high = max(float(high) for _, high in extremes)
+    if not all(low >= 0 and high <= 1 for low, high in extremes):  # NaN too
+        yield Alarm(name="inputs_outside", text=f"values from {low:.3g} to {high:.3g} in {len(images)} images")
+
+
+def _of_labels(images: Images, classes: int) -> Iterator[Alarm]:
+    low, high = int(images.labels.min()), int(images.labels.max())
+    if low < 0 or high >= classes:
+        strange = int(((images.labels < 0) | (images.labels >= classes)).sum())
+        text = f"{strange} of {len(images)} labels are not from 0 to {classes - 1}; they go from {low} to {high}"
+        yield Alarm(name="labels_out_of_range", text=text)
+    elif ((high + 1) / classes) ** len(images) < CHANCE:
+        text = f"the model has {classes} classes, and none of {len(images)} labels is above {high}"
+        yield Alarm(name="unused_classes", text=text)
+
+
+def _of_training(
+    images: Images, whole: Images, training: Images | None, training_sha256: str | None
+) -> Iterator[Alarm]:
+    if training is not None:
+        known = set(_digests(training))
+        shared = sum(digest in known for digest in _digests(images))
+        if shared:
+            text = f"{shared} of {len(images)} images are among the {len(training)} that it was trained on"
+            yield Alarm(name="trained_on_test", text=text)
+            return
+    if training_sha256 is None:
+        return
+    parts = [images, whole, *(whole.split()[:1] if len(whole) >= VALIDATION_SHARE else ())]
+    for part in parts:
+        if part.sha256 == training_sha256:
+            shared = min(len(part), len(images))  # both are the first ones of the whole
+            text = f"{shared} of {len(images)} images are among the very ones it was trained on"
+            yield Alarm(name="trained_on_test", text=f"{text} ({training_sha256[:12]})")
+            return
+
+
+def _digests(images: Images) -> list[bytes]:
+    """An image's own hash, of its pixels and not its label, for each."""
+    return [hashlib.sha256(pixels.contiguous().numpy().tobytes()).digest() for pixels in images.pixels]
+
+
+# Answers
+
+
+@torch.no_grad()
+def _answers(model: Classifier, images: Tensor) -> Tensor:
+    return model(images).detach().clone()  # a model may hand out a buffer that it writes to again
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    """The largest difference of two answers, as a share of the largest logit; logits that are no numbers are zero."""
+    first, second = (logits.double().nan_to_num(0, 0, 0) for logits in (first, second))
+    return float((first - second).abs().amax() / first.abs().amax().clamp(min=torch.finfo(torch.float32).tiny))
+
+
+def _of_logits(logits: Tensor) -> Iterator[Alarm]:
+    """logits: (N, K)."""
+    n = len(logits)
+    broken = n - int(logits.isfinite().all(1).sum())
+    if broken:
+        yield Alarm(name="nan_logits", text=f"{broken} of {n} images get logits that are not finite")
+        return
+    if bool(((logits >= 0) & (logits <= 1 + ROUNDING)).all() and ((logits.sum(1) - 1).abs() <= ROUNDING).all()):
+        yield Alarm(name="probabilities", text=f"the {logits.shape[1]} outputs of each of {n} images add up to 1")
+    if logits.shape[1] > 1:
+        first, second = logits.double().topk(2).values.unbind(1)  # (N,), (N,)
+        lead = first - second
+        saturated = int((lead > SATURATED).sum())
+        if saturated:
+            leads = f"leads by more than {SATURATED:.0f}, up to {float(lead.amax()):.3g}"
+            yield Alarm(name="saturated_logits", text=f"the largest logit of {saturated} of {n} images {leads}")
+
+
+def _of_company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) -> Iterator[Alarm]:
+    """The same images, at other places of a batch that holds black ones and noise too."""
+    company = torch.rand(shown.shape, generator=torch.Generator().manual_seed(seed)).to(shown)
+    company[::2] = 0
+    among = _answers(judge, torch.cat([company, shown]))[len(shown) :]
+    difference = _difference(logits, among)
+    if difference > ROUNDING:
+        changed = int((among.argmax(1) != logits.argmax(1)).sum())
+        text = f"beside other images, logits change by up to {difference:.2g} of the largest"
+        text += f", and the class of {changed} of {len(shown)} images"
+        yield Alarm(name="batch_dependent", text=text)
+
+
+def _of_modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[Alarm]:
+    """The module as handed over against itself in eval mode; modes and buffers are left as they were."""
+    modes = {part: part.training for part in module.modules()}
+    if not any(modes.values()):
+        return
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]  # a batch norm in training mode writes to them
+    try:
+        given = _answers(module, shown)
+        for buffer, value in kept:
+            buffer.copy_(value)
+        module.eval()
+        stuck = [name or type(part).__name__ for name, part in module.named_modules() if part.training]
+        settled = _answers(module, shown)
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
+        for part, training in modes.items():
+            part.training = training
+    seen = []
+    if compared and (difference := _difference(settled, given)) > ROUNDING:
+        changed = int((given.argmax(1) != settled.argmax(1)).sum())
+        seen.append(
+            f"as handed over, in training mode, logits differ by up to {difference:.2g} of the largest from those in "
+            f"eval mode, and the class of {changed} of {len(shown)} images"
+        )
+    if stuck:
+        more = f" and {len(stuck) - 3} more" if len(stuck) > 3 else ""
+        seen.append(f"{', '.join(stuck[:3])}{more} of {len(modes)} modules ignore eval()")
+    if seen:
+        yield Alarm(name="mode_dependent", text="; ".join(seen))
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device | str) -> Iterator[None]:
+    """What a model draws from torch's global generators is the same every time, and they are left as they were."""
+    place = torch.device(device)
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+# Gradients
+
+
+def _of_gradients(proposer: Classifier, shown: Tensor, labels: Tensor) -> Iterator[Alarm]:
+    gradient, _ = input_gradient(proposer, shown, labels)
+    flat = gradient.flatten(1)  # (N, CHW)
+    broken = int((~flat.isfinite().all(1)).sum())
+    zero = int((flat == 0).all(1).sum())
+    if zero or broken:
+        text = f"{(zero + broken) / len(shown):.1%} of {len(shown)} images: {zero} exactly zero, {broken} not finite"
+        yield Alarm(name="zero_gradients", text=text)
+
+
+def _of_half(target: Target, proposer: Classifier, shown: Tensor, labels: Tensor, *, seed: int) -> Iterator[Alarm]:
+    outcomes = run(HALF, proposer, shown, labels, eps=0.5, seed=seed, slots=len(shown), judge=target.judge)
+    right = sum(not outcome.fooled for outcome in outcomes)
+    if right:
+        yield Alarm(name="robust_at_half", text=f"{HALF.title} left {right} of {len(shown)} images right at eps 1/2")

@@ -1,0 +1,351 @@
+"""Judge a classifier on real images: clean, and under each attack of a protocol.
+
+What the attacks propose is judged by the original, in float32 and eval mode
+(`robnet_zoo.attacks.continuous_batching`). Every outcome is written down as it comes, so a run that was stopped at any
+moment goes on where it was, and images can be split over processes: neither changes what is found.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from robnet_zoo import attacks
+from robnet_zoo.attacks import Attack, AutoAttack
+from robnet_zoo.attacks.autoattack import BatchOutcome
+from robnet_zoo.attacks.ball import length, within
+from robnet_zoo.attacks.losses import margin
+from robnet_zoo.benchmarks.checks import results as alarms
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.record import Run
+from robnet_zoo.benchmarks.result import Alarm, Result, Shard
+from robnet_zoo.benchmarks.targets.load import Target, TargetError
+from robnet_zoo.core.progress import bar as progress_bar
+from robnet_zoo.data import DataError, Images
+
+CHUNK = 32  # batches whose float32 images are held in memory at once
+Add = Callable[[Mapping[str, Any]], None]
+
+
+def evaluate(
+    target: Target,
+    images: Images,
+    protocol: Protocol,
+    *,
+    output: Path | None = None,
+    shard: Shard | None = None,
+    progress: bool = True,
+) -> Result:
+    """Measure a target under the white-box attacks of a protocol, on its first `protocol.n` images.
+
+    output: where the document is saved; beside it lies a journal while the run goes on, from which the same call goes
+    on; a document that is complete is not measured again. An interrupted run (Ctrl-C) saves what it has, as a document
+    that is not `complete`. shard: measure a part of the images (`robnet_zoo.benchmarks.shards.merge` joins the parts).
+    Raises DataError if the images do not fit, TargetError if the attacks need what the target does not offer.
+    """
+    if protocol.threat != "white_box":
+        raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
+    _check_gradients(target, protocol)
+    (result,) = _evaluate([Run(target, images, protocol, None, shard, output)], progress=progress)
+    return result
+
+
+def evaluate_transfer(
+    targets: Sequence[Target],
+    source: Target,
+    images: Images,
+    protocol: Protocol,
+    *,
+    outputs: Sequence[Path | None] | None = None,
+    shard: Shard | None = None,
+    progress: bool = True,
+) -> list[Result]:
+    """Attack a source in full length, and have each target judge the images that come out; a document a target.
+
+    The attacks run once, however many targets there are. Arguments and errors as in `evaluate`; outputs: one a target.
+    """
+    if protocol.threat != "transfer":
+        raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
+    _check_gradients(source, protocol)
+    paths = [None] * len(targets) if outputs is None else outputs
+    runs = [Run(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)]
+    return _evaluate(runs, progress=progress)
+
+
+def _check_gradients(looked_at: Target, protocol: Protocol) -> None:
+    """Raise TargetError unless the attacks get the gradients that they need."""
+    needing = [attack.title for attack in protocol.attacks if not attack.gradient_free]
+    if looked_at.proposer is None and needing:
+        raise TargetError(
+            f"{looked_at.name}: expected gradients for {', '.join(needing)}, got none: {looked_at.why_not}; "
+            "a transfer from another model (--source) and the protocol `square` need none"
+        )
+
+
+def _evaluate(runs: Sequence[Run], *, progress: bool) -> list[Result]:
+    """Fill the journals of runs that share everything but their targets, and write their documents."""
+    written = [run.finished() for run in runs]
+    missing = [run for run, result in zip(runs, written, strict=True) if result is None]
+    fresh = iter(_fill(missing, progress=progress) if missing else ())
+    return [next(fresh) if result is None else result for result in written]
+
+
+def _fill(runs: Sequence[Run], *, progress: bool) -> list[Result]:
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run.open())
+        total = sum(len(run.samples) * (1 + len(run.protocol.attacks)) for run in runs)
+        done = sum(len(run.journal.entries) for run in runs)
+        for run in runs:  # first, as they take seconds and the attacks hours
+            run.alarms = _probed(run)
+        try:
+            with progress_bar(total=total, done=done, shown=progress) as bar:
+                _measure(runs, bar)
+            results = [run.document(complete=True) for run in runs]
+        except KeyboardInterrupt:
+            for run in runs:
+                if run.output is not None and run.journal.entries:
+                    run.document(complete=False).save(run.output)
+            raise
+        for run, result in zip(runs, results, strict=True):
+            if run.output is not None:
+                result.save(run.output)
+        for run in runs:
+            run.journal.close(delete=True)
+    return results
+
+
+def _probed(run: Run) -> list[Alarm]:
+    """The alarms of a few queries, of as many images at once as there is memory for."""
+    count = min(64, run.protocol.batch)
+    while True:
+        try:
+            return alarms.from_target(run.target, run.images, seed=run.protocol.seed, count=count, whole=run.whole)
+        except torch.OutOfMemoryError:
+            if count == 1:
+                raise
+            count //= 2
+
+
+def _measure(runs: Sequence[Run], bar: tqdm[Any]) -> None:
+    """Add what is missing to the journals: clean, then attack by attack."""
+    protocol = runs[0].protocol
+    size = CHUNK * protocol.batch
+    for start in range(0, len(runs[0].samples), size):
+        samples = runs[0].samples[start : start + size]
+        logits = [_clean(run, samples, bar) for run in runs]
+        for attack in protocol.attacks:
+            bar.set_description(attack.title)
+            if isinstance(attack, AutoAttack):
+                _autoattack(runs[0], attack, samples, bar)
+            elif runs[0].source is not None:
+                _transfer(runs, attack, samples, logits, bar)
+            else:
+                _attack(runs[0], attack, samples, logits[0], bar)
+
+
+@contextmanager
+def _adding(run: Run, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
+    """A function that adds an outcome under this attack to the journal, with the seconds since the one before."""
+    last = time.perf_counter()
+
+    def add(entry: Mapping[str, Any]) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        run.journal.add({"attack": attack, **entry, "seconds": round(now - last, 6)})
+        last = now
+        bar.update(1)
+
+    yield add
+
+
+def _clean(run: Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
+    """Measure without an attack; returns the logits, (N, K)."""
+    bar.set_description("clean")
+    with _adding(run, "clean", bar) as add:
+        images, labels = run.batch(samples)
+        logits = run.judged(images)
+        lowest, highest = int(run.images.labels.min()), int(run.images.labels.max())
+        if lowest < 0:
+            raise DataError(f"{run.images.name}: expected labels from 0 on, got {lowest}")
+        if logits.ndim != 2 or logits.shape[1] <= highest:
+            expected = f"expected logits (N, K) with K > {highest}, the highest label"
+            raise TargetError(f"{run.target.name}: {expected}, got {tuple(logits.shape)}")
+        right = (logits.argmax(1) == labels).tolist()
+        margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
+        found = dict(zip(samples, zip(right, margins, strict=True), strict=True))
+        for sample in run.missing("clean", samples):
+            correct, value = found[sample]
+            add({"sample": sample, "correct": int(correct), "margin": _number(value), "judged": 1})
+    return logits
+
+
+def _attack(run: Run, attack: Attack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
+    """A white-box attack, or one on answers alone, on those images that have no outcome yet."""
+    left = run.missing(attack.title, samples)
+    if not left:
+        return
+    images, labels = run.batch(left)
+    place = {sample: index for index, sample in enumerate(samples)}
+    right = (logits.argmax(1).cpu() == run.images.labels[torch.tensor(samples)]).tolist()
+    with _adding(run, attack.title, bar) as add:
+
+        def found(outcome: attacks.Outcome) -> None:
+            add(
+                {
+                    "sample": outcome.sample,
+                    "correct": int(not outcome.fooled and right[place[outcome.sample]]),
+                    "step": -1 if outcome.step is None else outcome.step,
+                    "margin": _number(outcome.margin),
+                    "distance": outcome.distance,
+                    "tries": outcome.tries,
+                    "forwards": outcome.forwards,
+                    "backwards": outcome.backwards,
+                    "judged": outcome.judged,
+                    "unconfirmed": outcome.unconfirmed,
+                }
+            )
+
+        attacks.run(
+            attack,
+            run.target.form_for(attack),
+            images,
+            labels,
+            eps=run.protocol.eps_value,
+            seed=run.protocol.seed,
+            samples=left,
+            slots=run.protocol.batch,
+            judge=run.target.judge,
+            clean_logits=logits[[place[sample] for sample in left]],
+            on_outcome=found,
+        )
+
+
+def _transfer(
+    runs: Sequence[Run], attack: Attack, samples: Sequence[int], logits: Sequence[Tensor], bar: tqdm[Any]
+) -> None:
+    """An attack on the source, batch by batch, whose images every target judges."""
+    source, batch = runs[0].source, runs[0].protocol.batch
+    assert source is not None
+    missing = [set(run.missing(attack.title, samples)) for run in runs]
+    for start in range(0, len(samples), batch):
+        some = samples[start : start + batch]
+        if all(left.isdisjoint(some) for left in missing):
+            continue
+        images, labels = runs[0].batch(some)
+        eps, seed = runs[0].protocol.eps_value, runs[0].protocol.seed
+        found = attacks.craft(
+            attack,
+            source.form_for(attack),
+            images.to(source.device),
+            labels.to(source.device),
+            eps=eps,
+            seed=seed,
+            samples=some,
+            slots=batch,
+        )
+        for run, left, before in zip(runs, missing, logits, strict=True):
+            right = before[start : start + batch].argmax(1) == labels
+            _judge_transfer(run, attack, some, left, found, right, bar)
+
+
+def _judge_transfer(
+    run: Run,
+    attack: Attack,
+    samples: Sequence[int],
+    left: Set[int],
+    found: Sequence[attacks.Outcome],
+    right: Tensor,
+    bar: tqdm[Any],
+) -> None:
+    """What a target makes of the images that were found on the source; one that it had wrong before stays wrong.
+
+    An image outside the ball, as attacks that look for the smallest distance may give, fools nobody.
+    """
+    images, labels = run.batch(samples)
+    with _adding(run, attack.title, bar) as add:
+        adversarial = torch.stack([outcome.image for outcome in found]).to(images.device)
+        logits = run.judged(adversarial)
+        distances = length(adversarial - images, attack.ball)
+        outside = ~within(distances, run.protocol.eps_value)
+        correct = (((logits.argmax(1) == labels) | outside) & right).tolist()
+        margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
+        for index, sample in enumerate(samples):
+            if sample in left:
+                add(
+                    {
+                        "sample": sample,
+                        "correct": int(correct[index]),
+                        "margin": _number(margins[index]),
+                        "distance": float(distances[index]),
+                        "tries": found[index].tries,
+                        "forwards": found[index].forwards,
+                        "backwards": found[index].backwards,
+                        "judged": 1,
+                    }
+                )
+
+
+def _autoattack(run: Run, attack: AutoAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
+    """The wrapped library, batch by batch: its random numbers belong to a batch, not to an image.
+
+    Out of memory, a batch is attacked in halves. That changes what its images get, so the document says it.
+    """
+    whole = size = run.protocol.batch
+    left, start = set(run.missing(attack.title, samples)), 0
+    with _adding(run, attack.title, bar) as add:
+        while start < len(samples):
+            end = min(start + size, (start // whole + 1) * whole)
+            some = samples[start:end]
+            if not left.isdisjoint(some):
+                images, labels = run.batch(some)
+                model, eps = run.target.form_for(attack), run.protocol.eps_value
+                try:
+                    found = attack.run_batch(model, images, labels, eps=eps, seed=run.protocol.seed)
+                except torch.OutOfMemoryError:
+                    if size == 1:
+                        raise
+                    size //= 2
+                    start -= start % whole  # the same parts after an interruption, which leaves some of them done
+                    continue
+                flags = found.flags
+                if size < whole:
+                    flags += (f"out of memory: attacked in batches of {size} instead of {whole}",)
+                confirmed = (run.judged(found.images).argmax(1) != labels).tolist()
+                for sample, entry in zip(some, _of_batch(found, confirmed), strict=True):
+                    if sample in left:
+                        add({"sample": sample, **entry, "flags": flags})
+                left.difference_update(some)
+            start = end
+
+
+def _of_batch(found: BatchOutcome, confirmed: Sequence[bool]) -> Iterator[dict[str, Any]]:
+    """An entry an image. confirmed: whether the target, asked again, is wrong on it."""
+    for index, (fooled, wrong) in enumerate(zip(found.fooled, confirmed, strict=True)):
+        yield {
+            "correct": int(not (fooled and wrong)),
+            "margin": _number(found.margins[index]),
+            "distance": found.distances[index],
+            "forwards": _share(found.forwards, index, len(confirmed)),
+            "backwards": _share(found.backwards, index, len(confirmed)),
+            "judged": 1,
+            "unconfirmed": int(found.unconfirmed[index] or (fooled and not wrong)),
+            "broken_by": found.broken_by[index] if fooled and wrong else None,
+        }
+
+
+def _share(total: int, index: int, count: int) -> int:
+    """What falls to one of `count`, of a total that is spread as evenly as integers allow."""
+    return total // count + (index < total % count)
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

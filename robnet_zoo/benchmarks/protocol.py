@@ -1,0 +1,87 @@
+"""What is measured: data, budget, attacks and randomness, as one document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.core.documents import (
+    Document,
+    Pixels,
+    Tuple,
+    bundled_names,
+    bundled_or_path,
+    exactly,
+    in_image_units,
+    problems_error,
+)
+from robnet_zoo.core.precision import Arithmetic
+
+Count = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Threat = Literal["white_box", "transfer"]
+FOLDER = Path(__file__).parent / "protocols"
+
+
+class DataRequest(Document):
+    """The images that a protocol is for. sha256: `Images.sha256` of the first n of them."""
+
+    name: str
+    sha256: Sha256 | None = None
+
+
+class Protocol(Document):
+    """Attacks, their budget and their randomness.
+
+    threat: in a white box the attacks look at the target itself; in a transfer they run their full length on a source,
+    and the target judges their last images. batch: the slots of the attacks (`robnet_zoo.attacks.continuous_batching`).
+    dtype: of the arithmetic that proposes (`robnet_zoo.core.precision`); what counts is judged in float32 by the
+    original.
+    """
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+    description: str = ""
+    threat: Threat = "white_box"
+    data: DataRequest | None = None
+    n: Count | None = None
+    eps: Pixels = "8/255"
+    attacks: Tuple[AnyAttack]
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch: Count = 64
+    dtype: Arithmetic = "bfloat16"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        titles = Counter(attack.title for attack in self.attacks)
+        repeated = [title for title, times in titles.items() if times > 1 or title in ("clean", "worst_case")]
+        if repeated:
+            expected = "expected a name of its own for each attack, got"
+            raise problems_error([(("attacks",), f"{expected} {name} again") for name in repeated])
+        if self.eps_value > 1 and all(attack.ball == "linf" for attack in self.attacks):
+            raise problems_error([(("eps",), f"expected at most 1, the range of a pixel, got {self.eps}")])
+        if any(attack.kind == "autoattack" for attack in self.attacks):
+            if self.dtype != "float32":
+                raise problems_error([(("dtype",), f"expected float32 for autoattack, got {self.dtype}")])
+            if self.threat == "transfer":  # it stops where the model that it looks at is fooled
+                raise problems_error([(("threat",), "expected white_box for autoattack, got transfer")])
+        return self
+
+    @property
+    def eps_value(self) -> float:
+        """eps in image units."""
+        return in_image_units(self.eps)
+
+
+def protocol_names() -> list[str]:
+    """The bundled protocols, sorted."""
+    return bundled_names(FOLDER)
+
+
+def load_protocol(name: str) -> Protocol:
+    """A protocol by bundled name or by path. Raises DocumentError."""
+    return Protocol.load(bundled_or_path(name, FOLDER, protocol_names(), kind="protocol", source=name))

@@ -1,0 +1,171 @@
+"""What came out: the results document, with every image's outcome and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
+from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.core.statistics import Interval, wilson
+
+RESULTS = Path(__file__).parent / "results"  # the committed ones
+Bit = Literal[0, 1]
+LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
+
+
+class ModelIdentity(Document):
+    """Which function was measured.
+
+    weights_sha256: of its state dict (`weights.weights_sha256`), for an ONNX file of the file. parameters: how many.
+    mean, std: what the inputs, which are in [0, 1], were normalised with on their way into the model. precision,
+    exported_from: of an ONNX file of ours, its arithmetic and the weights that it says it was exported from.
+    """
+
+    name: str
+    kind: Literal["torch", "onnx"] = "torch"
+    spec_hash: str | None = None
+    weights_sha256: Sha256
+    parameters: int | None = None
+    precision: Literal["fp32", "fp16", "int8"] | None = None
+    exported_from: Sha256 | None = None
+    mean: Tuple[float] | None = None
+    std: Tuple[float] | None = None
+
+
+class DataIdentity(Document):
+    """Which images it was measured on: the first n of them, whose pixels and labels have this hash. classes: names."""
+
+    name: str
+    sha256: Sha256
+    n: Count
+    classes: Tuple[str] = ()
+
+
+class Shard(Document):
+    """Every `count`-th batch of images, from batch `index` on."""
+
+    index: Annotated[int, Field(ge=0)]
+    count: Count
+
+
+class Measurement(Document):
+    """One attack's outcomes, an entry an image, in the order of the images.
+
+    correct: 1 if the image is still classified rightly. steps: how many steps had been taken when it was first
+    fooled, -1 if it was not. margins: the largest one seen, positive where fooled. distances: of the image found, or
+    last tried, in the norm of the attack. forwards, backwards: of the form that proposes; judged: forwards of the
+    original. unconfirmed: successes that the form that proposes claimed and the original did not confirm, or that lay
+    outside the ball or the box: they count as none. broken_by: the part of AutoAttack that fooled the model, `clean` if
+    none was needed, null where none did; its forwards and backwards are those of the batch, spread over its images.
+    samples: which images the lists are of, where a document is not complete.
+    """
+
+    attack: str
+    accuracy: float
+    interval: Interval  # Wilson, 95 %
+    correct: Tuple[Bit]
+    steps: Tuple[int] = ()
+    margins: Tuple[float | None] = ()  # null where logits were no numbers
+    distances: Tuple[float] = ()
+    tries: Tuple[int] = ()
+    forwards: Tuple[int] = ()
+    backwards: Tuple[int] = ()
+    judged: Tuple[int] = ()
+    unconfirmed: Tuple[int] = ()
+    broken_by: Tuple[str | None] = ()
+    flags: Tuple[str] = ()  # what AutoAttack warns of
+    samples: Tuple[int] | None = None
+    seconds: float
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        lengths = {name: len(getattr(self, name)) for name in LEDGER}
+        share = sum(self.correct) / len(self.correct) if self.correct else 0.0
+        if abs(self.accuracy - share) > 1e-9:
+            raise problems_error([(("accuracy",), f"expected {share}, as `correct` has it, got {self.accuracy}")])
+        wrong = {name: length for name, length in lengths.items() if length not in (0, len(self.correct))}
+        if wrong:
+            expected = f"expected {len(self.correct)} entries, one an image, got"
+            raise problems_error([((name,), f"{expected} {length}") for name, length in wrong.items()])
+        return self
+
+
+class Alarm(Document):
+    """A sign that a figure may not be what it seems. `name` is of `alarms.ALARMS`; text says what was seen."""
+
+    name: str
+    text: str
+
+
+class Example(Document):
+    """An image that an attack fooled the model on. clean, adversarial: PNG files, in base64, each pixel rounded to the
+    nearest of 256 values; before, after: the classes that the model gives to these very pictures."""
+
+    sample: int
+    attack: str
+    label: int
+    before: int
+    after: int
+    clean: str
+    adversarial: str
+
+
+class Result(Document):
+    """A results document: protocol, models, data, software, device, and every image's outcome.
+
+    source: of a transfer, the model that the attacks looked at. provenance: where the model comes from, in words.
+    complete: False while images are missing, as in a document that an interrupted run leaves. worst_case: an image
+    counts as right only if every attack left it right. examples: images that the last attack fooled the model on.
+    """
+
+    max_bytes: ClassVar[int] = 64 * 2**20
+
+    schema_version: Annotated[Literal[2], exactly(2)] = 2
+    protocol: Protocol
+    model: ModelIdentity
+    source: ModelIdentity | None = None
+    provenance: str | None = None
+    data: DataIdentity
+    shard: Shard | None = None
+    complete: bool = True
+    software: dict[str, str]
+    device: str
+    alarms: Tuple[Alarm] = ()
+    measurements: Tuple[Measurement]
+    worst_case: Measurement | None = None
+    examples: Tuple[Example] = ()
+
+    def accuracy(self, attack: str) -> float:
+        """Share of images classified rightly under an attack; `clean` is without one. Raises KeyError."""
+        return self.measurement(attack).accuracy
+
+    def measurement(self, attack: str) -> Measurement:
+        """An attack's measurement, `clean`, or `worst_case`. Raises KeyError."""
+        for measurement in (*self.measurements, *([self.worst_case] if self.worst_case else [])):
+            if measurement.attack == attack:
+                return measurement
+        raise KeyError(attack)
+
+
+def measured(attack: str, correct: Sequence[Bit], *, seconds: float, **lists: Any) -> Measurement:
+    """A measurement from outcomes, with its accuracy and interval; lists: the other fields."""
+    right, n = sum(correct), len(correct)
+    return Measurement(
+        attack=attack,
+        accuracy=right / n,
+        interval=wilson(right, n),
+        correct=tuple(correct),
+        seconds=round(seconds, 3),
+        **lists,
+    )
+
+
+def worst_case(measurements: tuple[Measurement, ...]) -> Measurement:
+    """An image counts as right only if every attack, and no attack, left it right."""
+    columns = zip(*(measurement.correct for measurement in measurements), strict=True)
+    correct: list[Bit] = [1 if all(column) else 0 for column in columns]
+    return measured("worst_case", correct, seconds=sum(measurement.seconds for measurement in measurements))

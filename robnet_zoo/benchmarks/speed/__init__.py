@@ -1,0 +1,1 @@
+"""Timing scripts. Each compares two things in one run and writes a document."""

@@ -1,0 +1,388 @@
+"""PGD-100 by this package and by other libraries, in one run: seconds, passes and robust accuracy.
+
+    python -m robnet_zoo.benchmarks.speed.attacks --model robnet_micro.cifar10 --data IMAGES.npz -n 500 --threads 1
+        --output attack_speed.json
+
+Ours proposes on the inference form in bfloat16 and judges with the compiled network in float32. The others attack the
+naive form in float32 (`robnet_zoo.benchmarks.speed.naive`), which is what a user of the original code has.
+Equal for all:
+
+- images, eps, step, number of steps, a random start, threads;
+- the verdict: the naive form in float32 judges the image that a method gives, after a check of ball and box. Neither is
+  in any method's time or counts; ours also pays for judging its own claims, and foolbox for its own check of success;
+- parameters ask for no gradients, which spares foolbox those that it would compute and drop.
+
+The others attack every image, also one that is misclassified as it is, in full length: that is what they do. They take
+turns, chunk by chunk, so that a drift of the machine's speed reaches them all; ours needs the whole queue, and runs
+before them and again after them. Every turn is written down when it is done: the same command goes on where it was.
+
+The others are no dependencies: torchattacks pins an old requests, and adv-lib imports visdom. They go into a folder of
+their own, which is thrown away afterwards. (A virtual environment would not do if Python runs in one already: with
+--system-site-packages it sees the packages of the base installation alone.) visdom's setup needs an old setuptools:
+
+    echo 'setuptools<81' > build.txt
+    PIP_CONSTRAINT=build.txt pip install --no-deps --target others torchattacks==3.5.1 foolbox==3.3.4 adv-lib==0.2.8 \
+        eagerpy GitPython gitdb smmap requests urllib3 idna certifi charset-normalizer \
+        visdom tornado jsonpatch jsonpointer websocket-client six
+    PYTHONPATH=others python -m robnet_zoo.benchmarks.speed.attacks ...
+
+One that cannot be imported is left out, and a line says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from cyclopts import Parameter
+from pydantic import Field
+from torch import Tensor
+
+from robnet_zoo.attacks import Classifier, Pgd
+from robnet_zoo.attacks.ball import length, within
+from robnet_zoo.attacks.gradient import input_gradient
+from robnet_zoo.benchmarks.journal import Journal
+from robnet_zoo.benchmarks.protocol import Count
+from robnet_zoo.benchmarks.result import Bit, DataIdentity, ModelIdentity
+from robnet_zoo.benchmarks.speed.methods import OURS, Library, Method, Setup, installed, other, ours
+from robnet_zoo.benchmarks.speed.naive import naive
+from robnet_zoo.core.documents import Document, DocumentError, Tuple, exactly
+from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.progress import bar as progress_bar
+from robnet_zoo.core.statistics import Interval, wilson
+from robnet_zoo.data import DataError, Images, check_fits, load
+from robnet_zoo.nn.compiler import for_inference
+from robnet_zoo.nn.network import Network
+from robnet_zoo.zoo.registry import load_model
+from robnet_zoo.zoo.weights import WeightsError, weights_sha256
+
+REFERENCE = "torchattacks"
+
+
+class Turn(Document):
+    """A method's work on the images from `first` on, one after the other, as it was done at the turn `number` of all.
+
+    cpu_seconds: those of `seconds` that the process had a processor, of all threads. forwards, backwards: rows that
+    went through the model attacked, judged: through the original, for these images together. correct: 1 if the image is
+    still classified rightly.
+    """
+
+    number: Annotated[int, Field(ge=0)]
+    method: str
+    first: Annotated[int, Field(ge=0)]
+    seconds: float
+    cpu_seconds: float
+    forwards: int
+    backwards: int
+    judged: int = 0
+    correct: Tuple[Bit]
+
+
+class MethodResult(Document):
+    """One method on the first `images` images; where it took two turns on the same ones, their times' median counts.
+
+    seconds: in all. seconds_per_image, cpu_seconds_per_image: medians of the turns. forwards, backwards, judged: an
+    image.
+    """
+
+    method: str
+    images: Count
+    seconds: float
+    seconds_per_image: float
+    cpu_seconds_per_image: float
+    images_per_second: float
+    forwards: float
+    backwards: float
+    judged: float
+    accuracy: float
+    interval: Interval  # Wilson, 95 %
+    correct: Tuple[Bit]
+    turns: Tuple[Turn]
+
+
+class AttackSpeedResult(Document):
+    """A results document of this benchmark. clean: which images are classified rightly as they are."""
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    setup: Setup
+    clean: Tuple[Bit]
+    methods: Tuple[MethodResult]
+
+
+def compare(
+    network: Network, images: Images, setup: Setup, libraries: Mapping[str, Library], *, output: Path
+) -> AttackSpeedResult:
+    """Ours on the fast forms of a network in eval mode, the libraries on its naive form; the rest is `measure`'s."""
+    slow = naive(copy.deepcopy(network), network.spec).requires_grad_(False)
+    fast = for_inference(network, dtype=arithmetic("bfloat16"))
+    for model, count in ((slow, setup.chunk), (fast, setup.slots)):  # the first call of a shape takes longer
+        input_gradient(model, *images.batch(torch.arange(count) % len(images)))
+    others = [other(name, library, slow, setup) for name, library in libraries.items()]
+    return measure(setup, images, slow, ours(fast, network, setup), others, output=output)
+
+
+def measure(
+    setup: Setup,
+    images: Images,
+    judge: Classifier,
+    ours: Method,
+    others: Sequence[Method],
+    *,
+    output: Path,
+    progress: bool = True,
+) -> AttackSpeedResult:
+    """Let the methods take their turns, and save the document at `output`, beside which a journal lies until then.
+
+    The same call after an interruption, of whatever kind, goes on with the turn that was interrupted. Raises
+    DocumentError if the journal is of another setup, RuntimeError if a method leaves its ball or the box.
+    """
+    key = hashlib.sha256(setup.dumps().encode()).hexdigest()
+    plan = list(enumerate(_plan(setup, ours, others)))
+    path = output.with_name(f"{output.name}.journal")
+    with Journal(path, key) as journal:
+        done = [Turn.parse(entry, source=str(path)) for entry in journal.entries]
+        left = [(number, step) for number, step in plan if number not in {turn.number for turn in done}]
+        gradients = sum(len(part) for _, (_, part) in plan) * setup.attack.steps
+        finished = sum(len(turn.correct) for turn in done) * setup.attack.steps
+        with progress_bar(total=gradients, done=finished, unit="gradients", shown=progress) as bar:
+            for number, (method, part) in left:
+                bar.set_description(method.name)
+                turn = _turn(number, method, part, images, judge, setup, bar.update)
+                journal.add(turn.model_dump(mode="json"))
+                done.append(turn)
+                bar.update(finished + len(turn.correct) * setup.attack.steps - bar.n)  # whatever was announced before
+                finished += len(turn.correct) * setup.attack.steps
+        clean = torch.cat([_right(judge, *batch) for batch in images.batches(setup.chunk)])
+        result = AttackSpeedResult(
+            setup=setup,
+            clean=_bits(clean),
+            methods=tuple(
+                _summary(method.name, [turn for turn in done if turn.method == method.name])
+                for method in (ours, *others)
+            ),
+        )
+        result.save(output)
+        journal.close(delete=True)
+    return result
+
+
+def _plan(setup: Setup, ours: Method, others: Sequence[Method]) -> Iterator[tuple[Method, range]]:
+    """Who attacks which images, in order."""
+    n = setup.data.n
+    yield ours, range(n)
+    for start in range(0, n, setup.chunk):
+        for method in others:
+            limit = n if method.name == REFERENCE or setup.others is None else min(n, setup.others)
+            if start < limit:
+                yield method, range(start, min(start + setup.chunk, limit))
+    yield ours, range(n)
+
+
+def _turn(
+    number: int,
+    method: Method,
+    part: range,
+    images: Images,
+    judge: Classifier,
+    setup: Setup,
+    progress: Callable[[int], object],
+) -> Turn:
+    clean, labels = images.batch(slice(part.start, part.stop))
+    with torch.random.fork_rng(devices=[]):  # the others draw from the global generator
+        torch.manual_seed(setup.seed + part.start)
+        started, cpu_started = time.perf_counter(), time.process_time()
+        found = method.attack(clean.clone(), labels.clone(), progress)
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    _check_inside(method.name, found.images, clean, setup.eps_value)
+    batches = zip(found.images.split(setup.chunk), labels.split(setup.chunk), strict=True)
+    return Turn(
+        number=number,
+        method=method.name,
+        first=part.start,
+        seconds=round(seconds, 6),
+        cpu_seconds=round(cpu_seconds, 6),
+        forwards=found.forwards,
+        backwards=found.backwards,
+        judged=found.judged,
+        correct=_bits(torch.cat([_right(judge, *batch) for batch in batches])),
+    )
+
+
+def _check_inside(name: str, adversarial: Tensor, clean: Tensor, eps: float) -> None:
+    low, high = (float(value) for value in adversarial.aminmax())
+    far = length(adversarial - clean, "linf").max()
+    if not (low >= 0 and high <= 1 and within(far, eps)):  # NaN too
+        expected = f"expected images in [0, 1] and within {eps:.6f} of the clean ones"
+        raise RuntimeError(f"{name}: {expected}, got values from {low:.3g} to {high:.3g}, up to {float(far):.6f} away")
+
+
+@torch.no_grad()
+def _right(judge: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    return judge(images).argmax(1) == labels  # (N,)
+
+
+def _bits(right: Tensor) -> tuple[Bit, ...]:
+    return tuple(1 if value else 0 for value in right.tolist())
+
+
+def _summary(name: str, turns: Sequence[Turn]) -> MethodResult:
+    parts: dict[int, list[Turn]] = {}  # by first image
+    for turn in turns:
+        parts.setdefault(turn.first, []).append(turn)
+    once = [parts[first][0] for first in sorted(parts)]
+    correct = tuple(bit for turn in once for bit in turn.correct)
+    n = len(correct)
+    seconds = sum(statistics.median(turn.seconds for turn in part) for part in parts.values())
+    return MethodResult(
+        method=name,
+        images=n,
+        seconds=round(seconds, 3),
+        seconds_per_image=statistics.median(turn.seconds / len(turn.correct) for turn in turns),
+        cpu_seconds_per_image=statistics.median(turn.cpu_seconds / len(turn.correct) for turn in turns),
+        images_per_second=n / seconds,
+        forwards=sum(turn.forwards for turn in once) / n,
+        backwards=sum(turn.backwards for turn in once) / n,
+        judged=sum(turn.judged for turn in once) / n,
+        accuracy=sum(correct) / n,
+        interval=wilson(sum(correct), n),
+        correct=correct,
+        turns=tuple(sorted(turns, key=lambda turn: turn.number)),
+    )
+
+
+def table(result: AttackSpeedResult) -> str:
+    """The result as a Markdown table.
+
+    seconds: for all n images, in proportion where a method attacked fewer. speed: torchattacks' median seconds an image
+    by the method's; in CPU time, which a busy machine changes less. forwards: with those that judge. difference: to
+    torchattacks' robust accuracy on the same images, in points.
+    """
+    setup, n = result.setup, result.setup.data.n
+    reference = next((method for method in result.methods if method.method == REFERENCE), None)
+    head = f"{setup.attack.title} at {setup.eps}, {setup.model.name}, {setup.data.name}, n = {n}"
+    others = f"the others in chunks of {setup.chunk}"
+    lines = [
+        f"{head}, {sum(result.clean) / n:.1%} right without attack; {setup.device}; {setup.slots} slots, {others}",
+        "",
+        "| library | images | seconds | images/s | speed | in CPU time | forwards | backwards "
+        "| robust accuracy | difference |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for method in result.methods:
+        speed = cpu_speed = difference = "–"
+        if reference is not None:
+            speed = f"{reference.seconds_per_image / method.seconds_per_image:.2f}x"
+            cpu_speed = f"{reference.cpu_seconds_per_image / method.cpu_seconds_per_image:.2f}x"
+            difference = f"{_points(method, reference):+.1f}"
+        seconds = f"{method.seconds:.1f}" if method.images == n else f"~{method.seconds / method.images * n:.1f}"
+        low, high = method.interval
+        lines.append(
+            f"| {method.method} {setup.software[method.method]} | {method.images} | {seconds} "
+            f"| {method.images_per_second:.2f} | {speed} | {cpu_speed} | {method.forwards + method.judged:.1f} "
+            f"| {method.backwards:.1f} | {method.accuracy:.1%} [{low:.1%}, {high:.1%}] | {difference} |"
+        )
+    runs = " and ".join(f"{turn.seconds:.1f} s" for turn in result.methods[0].turns)
+    notes = [f"{OURS} ran before and after the others: {runs}."]
+    if reference is not None and reference is not result.methods[0]:
+        notes.append(_disagreements(result.methods[0], reference))
+    return "\n".join([*lines, "", " ".join(notes)])
+
+
+def _disagreements(ours: MethodResult, reference: MethodResult) -> str:
+    pairs = list(zip(ours.correct, reference.correct, strict=False))
+    only, theirs = pairs.count((0, 1)), pairs.count((1, 0))
+    return f"Of {len(pairs)} images, {only} withstand {REFERENCE} alone and {theirs} withstand {OURS} alone."
+
+
+def _points(method: MethodResult, reference: MethodResult) -> float:
+    n = min(method.images, reference.images)
+    return 100 * (sum(method.correct[:n]) - sum(reference.correct[:n])) / n
+
+
+def main(
+    *,
+    data: str,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    model: str | None = None,
+    spec: str | None = None,
+    weights: Path | None = None,
+    n: Annotated[int | None, Parameter(name="-n")] = None,
+    threads: int = 1,
+    steps: int = 100,
+    chunk: int = 25,
+    slots: int = 64,
+    others: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Attack a model with this package and with the others that are installed, and print the table.
+
+    Parameters
+    ----------
+    data
+        The images: an .npz file, or what else `robnet_zoo.data.load` takes.
+    output
+        Where the results document goes; until it is there, a journal lies beside it.
+    model
+        A model with weights of its own, such as robnet_micro.cifar10.
+    spec
+        Instead of a model: a bundled spec or the path of one, with --weights.
+    weights
+        The spec's, a safetensors file.
+    n
+        Attack the first n images; by default all.
+    threads
+        For torch.
+    steps
+        Of PGD, each of 2/255.
+    chunk
+        Images that the others get at once.
+    slots
+        Images that ours works on at once.
+    others
+        Let those but torchattacks attack only so many images: their cost an image is constant.
+    seed
+        Of all random starts.
+    """
+    named = model if model is not None else spec
+    if named is None or (model is not None and spec is not None) or (spec is None) != (weights is None):
+        raise DocumentError(["expected either --model, or --spec and --weights"])
+    torch.set_num_threads(threads)
+    network = load_model(named, weights=weights)
+    images = load(data, n=n)
+    check_fits(images, input_size=network.spec.network.input_size, num_classes=network.num_classes)
+    libraries = installed()
+    setup = Setup(
+        model=ModelIdentity(
+            name=named,
+            spec_hash=network.spec.hash,
+            weights_sha256=weights_sha256(network),
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+        ),
+        data=DataIdentity(name=images.name, sha256=images.sha256, n=len(images)),
+        attack=Pgd(steps=steps),
+        seed=seed,
+        chunk=chunk,
+        others=others,
+        slots=slots,
+        software=software() | {name: version(name) for name in libraries},
+        device=device(),
+    )
+    print(table(compare(network, images, setup, libraries, output=output)))
+
+
+if __name__ == "__main__":
+    import cyclopts
+
+    try:
+        cyclopts.run(main)
+    except (DocumentError, DataError, WeightsError) as problem:
+        sys.exit(f"error: {problem}")

@@ -1,0 +1,1 @@
+"""Models as ONNX files: write, check, read, run, quantise, verify."""

@@ -1,0 +1,1 @@
+"""Files of the original implementation: checkpoints and architecture codes."""

@@ -1,0 +1,304 @@
+"""Checkpoints of the original implementation -> weights of ours.
+
+Weights alone do not determine an architecture (an identity has no weights at stride 1), so a conversion needs the
+spec, and checks it: keys and shapes must agree in both directions.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import save_for_hf
+from torch import Tensor
+
+from robnet_zoo.converters.original.unpickling import CheckpointError, read_checkpoint
+from robnet_zoo.core.documents import Document, shown
+from robnet_zoo.genotype.blueprint import Blueprint, blueprint
+from robnet_zoo.genotype.genotype import Edge, Genotype
+from robnet_zoo.genotype.operations import FactorizedConv
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.nn.network import Network
+from robnet_zoo.zoo.weights import Sha256, sha256
+
+ORIGINAL_OPERATIONS = ("identity", "sep_conv_3x3")
+FILES = ("model.safetensors", "config.json", "spec.json", "README.md")  # what `convert_file` writes
+
+
+def convert(state_dict: Mapping[str, Tensor], spec: Genotype, *, slice_head: bool = False) -> dict[str, Tensor]:
+    """The state dict of `compile(spec)` with the weights of a state dict of the original, in the file's own dtypes.
+
+    slice_head: keep the first `num_classes` rows of a head that has more.
+    Raises CheckpointError with every key that is missing, left over or of another shape, each with its cell, edge
+    and operation. A missing `num_batches_tracked` counts as 0. Weights that the original stores and the compiled
+    network has no use for (operations on dead edges, inputs that no edge reads) are dropped.
+    """
+    _check_original_has(spec)
+    with torch.device("meta"):
+        wanted = compile(spec).state_dict()
+        everything = Network(spec).state_dict()  # dead edges included, as the original builds them
+    plan = blueprint(spec)
+    left = dict(state_dict)
+    converted: dict[str, Tensor] = {}
+    problems: list[str] = []
+    for key, like in wanted.items():
+        original = _original_key(key, plan)
+        tensor = left.pop(original, None)
+        if tensor is None and key.endswith(".num_batches_tracked"):
+            tensor = torch.zeros((), dtype=torch.int64)
+        if tensor is None:
+            problems.append(f"{_place(key)}: missing {original}")
+            continue
+        if key.startswith("classifier.") and slice_head and tensor.dim():
+            tensor = tensor[: like.shape[0]]
+        if tensor.shape != like.shape or tensor.is_floating_point() != like.is_floating_point():
+            problems.append(f"{_place(key)}: {_difference(original, tensor, like)}")
+        else:
+            converted[key] = tensor.detach().clone(memory_format=torch.contiguous_format)
+    unused = {_original_key(key, plan) for key in everything.keys() - wanted.keys()}
+    problems += [
+        f"{_original_place(key, spec)}left over {_printable(key)}"
+        for key in left
+        if key not in unused and not _of_unread_input(key, plan)
+    ]
+    if problems:
+        raise CheckpointError(problems)
+    return converted
+
+
+def _check_original_has(spec: Genotype) -> None:
+    """Raise CheckpointError for a spec that the original cannot express."""
+    known = ", ".join(ORIGINAL_OPERATIONS)
+    problems = [
+        f"cells.{cell}.alpha[{index}]: expected operations of the original ({known}), got {name}"
+        for cell in dict.fromkeys(spec.layout)
+        for index, row in enumerate(spec.cells[cell].alpha)
+        for name, bit in zip(spec.operations, row, strict=True)
+        if bit and name not in ORIGINAL_OPERATIONS
+    ]
+    if spec.network.affine:
+        problems.append("network.affine: expected false, as in the original, got true")
+    if problems:
+        raise CheckpointError(problems, source=spec.name)
+
+
+def _difference(original: str, tensor: Tensor, like: Tensor) -> str:
+    expected, got = shown(list(like.shape)), shown(list(tensor.shape))
+    if tensor.shape == like.shape:
+        expected, got = str(like.dtype).removeprefix("torch."), str(tensor.dtype).removeprefix("torch.")
+    text = f"{original}: expected {expected}, got {got}"
+    if original.startswith("classifier.") and tensor.shape[:1] > like.shape[:1] and tensor.shape[1:] == like.shape[1:]:
+        text += f"; slice_head=True (--slice-head) keeps the first {like.shape[0]} rows"
+    return text
+
+
+def _original_key(key: str, plan: Blueprint) -> str:
+    """The original's name of one of our weights."""
+    match key.split("."):
+        case ["stem", stage, *rest]:
+            return ".".join(["stem" if len(plan.stem) == 1 else f"stem{stage}", *rest])
+        case ["cells", depth, "preprocess", source, *rest]:
+            block = plan.cells[int(depth)].preprocess[int(source)]
+            reduced = any(isinstance(layer, FactorizedConv) for layer in block)
+            names = _factorized(rest) if reduced else ["op", *rest]
+            return ".".join(["cells", depth, f"preprocess{source}", *names])
+        case ["cells", depth, "edges", name, operation, *rest]:
+            cell = plan.cells[int(depth)]
+            edge = Edge(map(int, name.split("->")))
+            index = edge[1] * (edge[1] - 1) // 2 - 1 + edge[0]  # 2 + 3 + ... edges lead to the nodes before the target
+            both = len(cell.edges[edge]) == 2
+            if operation == "identity":
+                names = [*(["res"] if both else []), *_factorized(rest)]
+            else:
+                names = [*(["conv"] if both else []), "op", *rest]
+            return ".".join(["cells", depth, "_ops", str(index), "op", *names])
+    return key
+
+
+def _factorized(rest: list[str]) -> list[str]:
+    """Layer 1 of a factorized reduction holds two named convolutions; layer 2 is its batch norm."""
+    return rest[1:] if rest[0] == "1" else ["bn", *rest[1:]]
+
+
+def _place(key: str) -> str:
+    """`cell 3, edge 0->2, sep_conv_3x3`: where one of our weights is."""
+    match key.split("."):
+        case ["cells", depth, "preprocess", source, *_]:
+            return f"cell {depth}, input {source}"
+        case ["cells", depth, "edges", edge, operation, *_]:
+            return f"cell {depth}, edge {edge}, {operation}"
+        case [part, *_]:
+            return part
+    return key
+
+
+def _original_place(key: str, spec: Genotype) -> str:
+    """The same for a key of the original, as far as it tells, with a colon; nothing where it does not."""
+    found = re.match(r"cells\.(\d{1,4})\.(?:preprocess([01])|_ops\.(\d{1,4})\.(?:op\.)?(\w+))\.", key)
+    if found is None or int(found[1]) >= len(spec.layout):
+        return ""
+    if found[2] is not None:
+        return f"cell {int(found[1])}, input {found[2]}: "
+    edges = spec.cells[spec.layout[int(found[1])]].edges
+    if int(found[3]) >= len(edges):
+        return f"cell {int(found[1])}: "
+    operation = "sep_conv_3x3" if found[4] in ("op", "conv") else "identity"
+    return f"cell {int(found[1])}, edge {edges[int(found[3])]}, {operation}: "
+
+
+def _printable(key: object) -> str:
+    text = shown(key)
+    return text[1:-1] if re.fullmatch(r'"[\w.]*"', text) else text
+
+
+def _of_unread_input(key: str, plan: Blueprint) -> bool:
+    """Whether a key of the original belongs to the preprocessing of an input that no edge of its cell reads."""
+    found = re.fullmatch(r"cells\.(\d{1,4})\.preprocess([01])\.(?:op\.[12]|conv_[12]|bn)\.\w+", key)
+    return (
+        found is not None
+        and int(found[1]) < len(plan.cells)
+        and int(found[2]) not in plan.cells[int(found[1])].preprocess
+    )
+
+
+class ConversionReport(Document):
+    """What `convert_file` wrote, and from what."""
+
+    output_dir: str
+    source: str  # file name of the checkpoint
+    source_sha256: Sha256
+    weights_sha256: Sha256  # of model.safetensors
+    spec: str
+    spec_hash: Sha256
+    num_classes: int
+    parameters: int
+
+    def __str__(self) -> str:
+        return f"{self.spec}, {self.parameters:,} parameters, {self.num_classes} classes, from {shown(self.source)}"
+
+
+def convert_file(
+    path: str | os.PathLike[str],
+    spec: Genotype,
+    output_dir: str | os.PathLike[str],
+    *,
+    slice_head: bool = False,
+    overwrite: bool = False,
+) -> ConversionReport:
+    """Convert a checkpoint of the original to a folder that timm reads: `timm.create_model("local-dir:DIR")`.
+
+    The folder gets model.safetensors, config.json, spec.json and a model card, all or nothing: it is built beside
+    its place and renamed. A folder that already holds something is refused, unless overwrite=True and it holds
+    nothing but an earlier conversion. slice_head: see `convert`.
+    Raises CheckpointError, or FileExistsError for the folder.
+    """
+    target = Path(output_dir).resolve()
+    _check_free(target, overwrite=overwrite)
+    source = Path(path)
+    state_dict = read_checkpoint(source)
+    try:
+        weights = convert(state_dict, spec, slice_head=slice_head)
+    except CheckpointError as error:
+        raise CheckpointError(error.problems, source=error.source or str(source)) from None
+    model = timm.create_model("robnet", spec=spec, device="meta")  # no memory, no random numbers
+    model.load_state_dict(weights, strict=True, assign=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    try:
+        arguments = {"spec": spec.model_dump(mode="json", exclude_none=True)}
+        save_for_hf(model, str(temporary), model_args=arguments, safe_serialization=True)
+        spec.save(temporary / "spec.json")
+        report = ConversionReport(
+            output_dir=str(target),
+            source=source.name,
+            source_sha256=sha256(source),
+            weights_sha256=sha256(temporary / "model.safetensors"),
+            spec=spec.name,
+            spec_hash=spec.hash,
+            num_classes=spec.network.num_classes,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        )
+        (temporary / "README.md").write_text(_model_card(report), encoding="utf-8")
+        _publish(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # still there only if something failed
+    return report
+
+
+def _check_free(target: Path, *, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise FileExistsError(f"{target}: expected a folder to write, got a file")
+    found = sorted(entry.name for entry in target.iterdir())
+    if found and not overwrite:
+        remedy = "overwrite=True (--overwrite) replaces a conversion"
+        raise FileExistsError(f"{target}: expected no folder or an empty one; {remedy}")
+    foreign = [name for name in found if name not in FILES]
+    if foreign:
+        raise FileExistsError(
+            f"{target}: expected only the files of a conversion to overwrite, got {shown(foreign[0])}"
+        )
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    """Put a finished folder in its place. After a crash the place holds the old folder, the new one or nothing."""
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o777 & ~umask)  # mkdtemp made it private
+    for name in FILES:
+        (temporary / name).chmod(0o666 & ~umask)  # so did safetensors
+        with open(temporary / name, "rb") as file:
+            os.fsync(file.fileno())
+    if not target.exists():
+        temporary.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".old"))
+    target.rename(old / target.name)
+    try:
+        temporary.rename(target)
+    except OSError:
+        (old / target.name).rename(target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _model_card(report: ConversionReport) -> str:
+    return f"""---
+library_name: timm
+tags:
+- image-classification
+- adversarial-robustness
+---
+# {report.spec}
+
+Weights converted from a checkpoint of the original implementation of "When NAS Meets Robustness: In Search of Robust
+Architectures against Adversarial Attacks" (CVPR 2020, arXiv:1911.10695). Only the format changed. No accuracy and no
+robustness is claimed here, because none was measured.
+
+| | |
+|---|---|
+| architecture | `{report.spec}`, see `spec.json` |
+| spec hash | `{report.spec_hash}` |
+| parameters | {report.parameters:,} |
+| classes | {report.num_classes} |
+| converted from | `{shown(report.source).strip('"')}` |
+| sha256 of that file | `{report.source_sha256}` |
+| sha256 of `model.safetensors` | `{report.weights_sha256}` |
+
+Inputs are RGB images in [0, 1], without further normalisation.
+
+```python
+import robnet_zoo  # registers the architecture with timm
+import timm
+
+model = timm.create_model("local-dir:path/to/this/folder", pretrained=True).eval()
+```
+"""

@@ -1,0 +1,1 @@
+"""What knows nothing of networks: strict documents, statistics, precision, environment, progress."""

@@ -1,0 +1,336 @@
+"""The spec of an architecture: a small, strict, frozen JSON document. Imports no torch.
+
+A cell is a directed acyclic graph. Nodes 0 and 1 are its inputs, the outputs of the cell before the previous one
+and of the previous one; nodes 2, 3, ... are intermediate. Every pair (source, target) with source < target and
+target >= 2 is an edge, and α says which operations it carries (paper, section 3.2):
+
+    node j = sum over i < j, k of α[(i, j), k] * operation k (node i)
+
+The cell's output is the concatenation of the nodes in `concat`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cache, cached_property
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
+
+from robnet_zoo.core.documents import Document, Place, Problem, Tuple, exactly, nearest, problems_error, shown
+from robnet_zoo.genotype.operations import OPERATIONS, DenoiseForm
+
+SCHEMA_VERSION = 1
+MAX_NODES = 32  # intermediate nodes of a cell
+MAX_EDGES = MAX_NODES * (MAX_NODES + 3) // 2
+MAX_OPERATIONS = 64
+MAX_DEPTH = 1000
+STEM_STRIDES = {"cifar": 1, "imagenet": 8}
+
+Bit = Annotated[Literal[0, 1], exactly(0, 1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100)]
+Text = Annotated[str, Field(max_length=10_000)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Budget = Literal["small", "medium", "large"]
+
+
+class FrozenDict(dict[str, "Cell"]):
+    """A dict that cannot be changed, so that a frozen document that holds one is frozen too."""
+
+    def _refuse(self, *_: object, **__: object) -> Any:
+        raise TypeError("a genotype is frozen; make a changed copy with model_copy(update=...)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[FrozenDict], tuple[dict[str, Cell]]]:
+        return (FrozenDict, (dict(self),))
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))  # like ==, whatever the order
+
+
+class Edge(tuple[int, int]):
+    """(source, target) of an edge; prints as `0->2`."""
+
+    def __str__(self) -> str:
+        return f"{self[0]}->{self[1]}"
+
+
+@cache
+def edges(nodes: int) -> tuple[Edge, ...]:
+    """The edges of a cell with `nodes` intermediate nodes, ordered by target, then source: α's first axis."""
+    return tuple(Edge((source, target)) for target in range(2, 2 + nodes) for source in range(target))
+
+
+class Cell(Document):
+    """One cell: α over (edge, operation), edges ordered by target node, then source."""
+
+    alpha: Annotated[
+        Tuple[Annotated[Tuple[Bit], Field(max_length=MAX_OPERATIONS)]],
+        Field(max_length=MAX_EDGES, description="(E, K) of 0 or 1; E = 2 + 3 + ... edges, K = len(operations)"),
+    ]
+    concat: Annotated[
+        Tuple[Annotated[int, Field(ge=2)]],
+        Field(max_length=MAX_NODES, description="nodes whose concatenation is the output, ascending"),
+    ]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        found = list(self._problems())
+        if found:
+            raise problems_error(found)
+        return self
+
+    def _problems(self) -> Iterator[Problem]:
+        sizes = {nodes * (nodes + 3) // 2: nodes for nodes in range(1, MAX_NODES + 1)}
+        if len(self.alpha) not in sizes:
+            yield ("alpha",), f"expected 2, 5, 9, 14, ... edges (2 + 3 + ... a node), got {len(self.alpha)}"
+            return
+        last = 1 + sizes[len(self.alpha)]
+        if not self.concat or any(a >= b for a, b in pairwise(self.concat)):
+            yield ("concat",), f"expected one or more nodes in ascending order, got {shown(self.concat)}"
+        for index, node in enumerate(self.concat):
+            if node > last:
+                yield ("concat", index), f"expected a node from 2 to {last}, got {node}"
+        fed = {0, 1}
+        for edge, row in zip(self.edges, self.alpha, strict=True):
+            if any(row) and edge[0] in fed:
+                fed.add(edge[1])
+        feeding = {edge[0] for edge, row in zip(self.edges, self.alpha, strict=True) if any(row)}
+        for node in range(2, last + 1):
+            if node not in fed and (node in self.concat or node in feeding):
+                first = len(edges(node - 2))  # the rows of the nodes before
+                yield ("alpha",), f"no input reaches node {node}, expected a 1 in rows {first} to {first + node - 1}"
+
+    @property
+    def nodes(self) -> int:
+        """How many intermediate nodes the cell has."""
+        nodes = 0
+        while nodes * (nodes + 3) // 2 < len(self.alpha):
+            nodes += 1
+        return nodes
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """All E edges, in α's order."""
+        return edges(self.nodes)
+
+    @cached_property
+    def live_nodes(self) -> frozenset[int]:
+        """The nodes, inputs included, that the output depends on."""
+        live = set(self.concat)
+        for edge, row in reversed(list(zip(self.edges, self.alpha, strict=True))):
+            if edge[1] in live and any(row):
+                live.add(edge[0])
+        return frozenset(live)
+
+    def active(self, operations: tuple[str, ...]) -> Iterator[tuple[Edge, str]]:
+        """(edge, operation) of every 1 in α that the output depends on, in α's order."""
+        for edge, row in zip(self.edges, self.alpha, strict=True):
+            if edge[1] in self.live_nodes:
+                yield from ((edge, name) for name, bit in zip(operations, row, strict=True) if bit)
+
+
+class Denoise(Document):
+    """Denoising blocks between cells (Xie et al., 2019); what follows such a cell reads its denoised output."""
+
+    after: Annotated[
+        Tuple[Annotated[int, Field(ge=0)]],
+        Field(min_length=1, max_length=MAX_DEPTH, description="0-based depths of the denoised cells, ascending"),
+    ]
+    form: Annotated[DenoiseForm, Field(description="how a pixel is made of the others")]
+
+
+class NetworkConfig(Document):
+    """What surrounds the cells."""
+
+    stem: Annotated[
+        Literal["cifar", "imagenet"],
+        Field(description="cifar: one 3x3 conv to 3C; imagenet: three stride-2 convs to C"),
+    ]
+    channels: Annotated[Count, Field(description="C: channels of a node in the first cell")]
+    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH, description="number of cells; the layout has this length")]
+    reductions: Annotated[
+        Tuple[Annotated[int, Field(ge=0)]],
+        Field(
+            max_length=MAX_DEPTH,
+            description="0-based depths of the cells that halve the size and double the channels, ascending",
+        ),
+    ]
+    num_classes: Annotated[Count, Field(description="logits")]
+    input_size: Annotated[
+        tuple[Count, Count, Count], Field(strict=False, description="(channels, H, W) of an image in [0, 1]")
+    ]
+    affine: Annotated[bool, Field(description="whether the cells' batch norms learn a scale and shift")]
+    denoise: Annotated[Denoise | None, Field(description="feature denoising; by default none")] = None
+
+
+class Provenance(Document):
+    """Where an architecture comes from. Not part of its hash."""
+
+    source: Text | None = None  # in words
+    paper: Text | None = None
+    search: Text | None = None  # identifier of the search run
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    protocol: Text | None = None  # how candidates were judged
+    weights_sha256: Text | None = None  # of the supernet
+
+
+class Genotype(Document):
+    """An architecture.
+
+    Genotype.load(path), .loads(text) and .parse(mapping) read one and raise DocumentError, one line that names the
+    place; dumps() and save(path) write it. `hash` identifies the function that it compiles to.
+    """
+
+    max_bytes: ClassVar[int] = 2**19  # the bundled ones take 4 kB; a hostile one of this size takes seconds
+
+    schema_version: Annotated[Literal[1], exactly(SCHEMA_VERSION)]
+    name: Name
+    operations: Annotated[
+        Tuple[str],
+        Field(max_length=MAX_OPERATIONS, description="the vocabulary that α's last axis indexes"),
+    ]
+    cells: Annotated[dict[Name, Cell], Field(max_length=MAX_DEPTH), AfterValidator(FrozenDict)]
+    layout: Annotated[Tuple[str], Field(max_length=MAX_DEPTH, description="the cell at each depth")]
+    network: NetworkConfig
+    provenance: Provenance = Provenance()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _not_of_the_future(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """A document of a later schema is told so, and nothing else: its other keys may all be right there."""
+        version = data.get("schema_version") if isinstance(data, Mapping) else None
+        if type(version) is int and version > SCHEMA_VERSION:
+            text = f"expected {SCHEMA_VERSION}, got {shown(version)}; a newer robnet_zoo reads it"
+            raise problems_error([(("schema_version",), text)])
+        return handler(data)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        found = [*self._vocabulary_problems(), *self._layout_problems(), *self._size_problems()]
+        found = found or list(self._unread_problems())
+        if found:
+            raise problems_error(found)
+        return self
+
+    def _vocabulary_problems(self) -> Iterator[Problem]:
+        if not self.operations:
+            yield ("operations",), "expected one or more, got none"
+            return
+        for index, name in enumerate(self.operations):
+            if name not in OPERATIONS:
+                yield ("operations", index), f"unknown operation {shown(name)}{nearest(name, OPERATIONS)}"
+        for name, times in Counter(self.operations).items():
+            if times > 1:
+                yield ("operations",), f"expected each operation once, got {shown(name)} {times} times"
+        for name, cell in self.cells.items():
+            for index, row in enumerate(cell.alpha):
+                if len(row) != len(self.operations):
+                    text = f"expected {len(self.operations)} values, one an operation, got {len(row)}"
+                    yield ("cells", name, "alpha", index), text
+
+    def _layout_problems(self) -> Iterator[Problem]:
+        network = self.network
+        if len(self.layout) != network.depth:
+            yield ("layout",), f"expected {network.depth} cells (network.depth), got {len(self.layout)}"
+        if not self.cells:
+            yield ("cells",), "expected one or more, got none"
+            return
+        for index, name in enumerate(self.layout):
+            if name not in self.cells:
+                yield ("layout", index), f"unknown cell {shown(name)}{nearest(name, self.cells)}"
+        yield from self._depth_problems(network.reductions, ("network", "reductions"))
+        if network.denoise is not None:
+            yield from self._depth_problems(network.denoise.after, ("network", "denoise", "after"))
+
+    def _depth_problems(self, depths: tuple[int, ...], place: Place) -> Iterator[Problem]:
+        if any(a >= b for a, b in pairwise(depths)):
+            yield place, f"expected depths in ascending order, got {shown(depths)}"
+        for index, depth in enumerate(depths):
+            if depth >= self.network.depth:
+                yield (*place, index), f"expected a depth from 0 to {self.network.depth - 1}, got {shown(depth)}"
+
+    def _size_problems(self) -> Iterator[Problem]:
+        """Sizes that a factorized reduction or the stem cannot halve. Reduced channels are even: they were doubled."""
+        network = self.network
+        stride = STEM_STRIDES[network.stem] * 2 ** len(network.reductions)
+        for index, axis in ((1, "height"), (2, "width")):
+            if network.input_size[index] % stride:
+                text = f"expected a {axis} that {shown(stride)} divides, got {network.input_size[index]}"
+                yield ("network", "input_size", index), text
+        if network.stem == "imagenet" and network.channels % 2:
+            yield ("network", "channels"), f"expected an even number for the imagenet stem, got {network.channels}"
+
+    def _unread_problems(self) -> Iterator[Problem]:
+        """A cell, or the last stage of the imagenet stem, whose output nothing reads."""
+        reads = [self.cells[name].live_nodes & {0, 1} for name in self.layout]
+        for depth in range(-1 if self.network.stem == "imagenet" else 0, len(reads) - 1):
+            if 1 in reads[depth + 1] or (depth + 2 < len(reads) and 0 in reads[depth + 2]):
+                continue
+            readers = " or ".join(f"layout[{later}]" for later in (depth + 1, depth + 2) if later < len(reads))
+            place: Place = ("network", "stem") if depth < 0 else ("layout", depth)
+            yield place, f"expected {readers} to read this output, got a network that skips it"
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the function that the spec compiles to, as 64 hex digits.
+
+        Formatting, key order, names, provenance, unused cells and operations, and dead edges do not change it; any
+        change of the computed function does. The order of nodes is part of the function: it orders the channels.
+        """
+        described = {name: self._described(cell) for name, cell in self.cells.items()}
+        function = {
+            "network": self.network.model_dump(mode="json", exclude_none=True),
+            "cells": [described[name] for name in self.layout],
+        }
+        text = json.dumps(function, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _described(self, cell: Cell) -> dict[str, Any]:
+        number = {node: index for index, node in enumerate(sorted(cell.live_nodes | {0, 1}))}
+        active = sorted((number[edge[1]], number[edge[0]], name) for edge, name in cell.active(self.operations))
+        return {"active": active, "concat": [number[node] for node in cell.concat]}
+
+    @cached_property
+    def density(self) -> float:
+        """Share of the (edge, operation) pairs that are on, mean over the layout (paper, equation 2).
+
+        The paper divides by the number of edges, which would allow values up to 2; here 1 is the maximum. A share of
+        the search space: dead edges do not count as on, and operations that no edge carries count as off.
+        """
+        shares = [
+            sum(1 for _ in self.cells[name].active(self.operations))
+            / (len(self.cells[name].alpha) * len(self.operations))
+            for name in self.layout
+        ]
+        return sum(shares) / len(shares)
+
+    def convs(self, name: str) -> tuple[int, int]:
+        """(direct, skip) convolutions of a cell; an edge is direct if its target follows its source."""
+        carried = [edge for edge, op in self.cells[name].active(self.operations) if OPERATIONS[op].is_conv]
+        direct = sum(1 for source, target in carried if target == source + 1)
+        return direct, len(carried) - direct
+
+    @property
+    def direct_convs(self) -> int:
+        """Convolutions on direct edges, over the whole layout."""
+        return sum(self.convs(name)[0] for name in self.layout)
+
+    @property
+    def skip_convs(self) -> int:
+        """Convolutions on skip edges, over the whole layout."""
+        return sum(self.convs(name)[1] for name in self.layout)
+
+    @property
+    def budget(self) -> Budget:
+        """The computational budget by convolutions a cell, mean over the layout (paper, section 3.4).
+
+        small: at most 7; medium: above 7, at most 10; large: more.
+        """
+        mean = (self.direct_convs + self.skip_convs) / len(self.layout)
+        return "small" if mean <= 7 else "medium" if mean <= 10 else "large"

@@ -1,0 +1,1 @@
+"""A genotype as torch modules: layers, network, compiler and fast forms."""

@@ -1,0 +1,73 @@
+"""From a spec to a network: `compile`; to its fast forms: `for_inference` and `for_training`; to a part of it:
+`subnetwork`."""
+
+from __future__ import annotations
+
+import torch
+
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.passes import COMPILER_PASSES, apply
+from robnet_zoo.nn.forms.inference import InferenceNetwork
+from robnet_zoo.nn.forms.training import TrainingForm
+from robnet_zoo.nn.network import Network
+
+
+def compile(
+    spec: Genotype,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    global_pool: str = "avg",
+    drop_rate: float = 0.0,
+) -> Network:
+    """The network of a spec, without dead edges, dead nodes or unread inputs, randomly initialised.
+
+    num_classes, in_chans: instead of the spec's. Weight keys name depth, edge and operation
+    (`cells.3.edges.0->2.sep_conv_3x3.1.weight`), whatever else the edge or the cell carries: a sub-network's keys are
+    a subset of its supernet's.
+    """
+    spec = apply(spec, COMPILER_PASSES)
+    return Network(spec, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool, drop_rate=drop_rate)
+
+
+def subnetwork(network: Network, spec: Genotype) -> Network:
+    """The network of a spec as a mask over a larger one, such as a supernet: it computes with that one's own modules.
+
+    Nothing is copied or built: what trains one trains the other. Weight keys are those of `compile(spec)`, and a
+    compiled network that loads the mask's state dict gives the same logits. Takes milliseconds.
+    Raises ValueError if the network does not carry what the spec asks for.
+    """
+    spec = apply(spec, COMPILER_PASSES)
+    if spec.network != network.spec.network:
+        raise ValueError("expected a spec of the network's own stem, channels, depth and reductions, got another")
+    for depth, (inner, outer) in enumerate(zip(spec.layout, network.spec.layout, strict=True)):
+        wanted = set(spec.cells[inner].active(spec.operations))
+        missing = wanted - set(network.spec.cells[outer].active(network.spec.operations))
+        if missing or spec.cells[inner].concat != network.spec.cells[outer].concat:
+            what = " ".join(map(str, min(missing))) if missing else f"concat {list(spec.cells[inner].concat)}"
+            raise ValueError(f"expected cell {depth} of a sub-network, got one with {what}, which the network lacks")
+    return network.masked(spec)
+
+
+def for_inference(
+    model: Network, *, dtype: torch.dtype = torch.float32, channels_last: bool = True
+) -> InferenceNetwork:
+    """A copy of a model in its inference form: batch norms folded, input gradients intact, no parameter gradients.
+
+    dtype: of the cells' arithmetic; torch.bfloat16 is the fastest where the processor has it. channels_last: the
+    layout of the activations. In float64, logits and input gradients equal the model's in eval mode to 1e-9.
+    """
+    if not isinstance(model, Network):
+        raise TypeError(f"expected a robnet_zoo Network, got {type(model).__name__}")
+    with torch.no_grad():
+        return InferenceNetwork(model, dtype=dtype, channels_last=channels_last)
+
+
+def for_training(network: Network, *, dtype: torch.dtype = torch.float32) -> TrainingForm:
+    """A network in its training form: its own parameters and batch norms, arranged for speed.
+
+    dtype: of the cells' arithmetic. Logits, gradients and running statistics are the network's own, in float64 to 1e-9.
+    """
+    if not isinstance(network, Network):
+        raise TypeError(f"expected a robnet_zoo Network, got {type(network).__name__}")
+    return TrainingForm(network, dtype=dtype)

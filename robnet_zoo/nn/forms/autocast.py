@@ -1,0 +1,72 @@
+"""What training computes with: the fast forms of a compiled network, or any other module as it is, in their dtype."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from robnet_zoo.nn.compiler import for_inference, for_training
+from robnet_zoo.nn.forms.inference import InferenceNetwork
+from robnet_zoo.nn.network import Network
+
+BLOCK = 16  # channels that oneDNN takes at once, at most
+
+
+def layout(network: nn.Module) -> torch.memory_format:
+    """The faster layout of images and kernels, channels last, where it is safe.
+
+    It is not for strided 1x1 convolutions of few channels: there oneDNN's gradient of their kernels writes past its
+    memory on a CPU (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+    strided = (
+        layer
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride != (1, 1)
+    )
+    unsafe = any(layer.weight.device.type == "cpu" and layer.in_channels // layer.groups < BLOCK for layer in strided)
+    return torch.contiguous_format if unsafe else torch.channels_last
+
+
+class Cast(nn.Module):
+    """A module under autocast, in its `layout`: the way of those that were not compiled from a spec.
+
+    Images: (N, C, H, W) in [0, 1], float32. Logits: (N, num_classes), float32.
+    """
+
+    def __init__(self, network: nn.Module, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.dtype, self.layout = network, dtype, layout(network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=self.layout)
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits: Tensor = self.network(x)
+        return logits.float()
+
+
+def training_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
+    """What is trained: the same parameters and batch norms."""
+    return for_training(network, dtype=dtype) if isinstance(network, Network) else Cast(network, dtype=dtype)
+
+
+def attack_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
+    """What attacks look at: the function of a network in eval mode, in which it must be while they do.
+
+    It is that of the network as it is now; until the next call for the same network, which takes it over.
+    """
+    if not isinstance(network, Network):
+        return Cast(network, dtype=dtype)
+    device = next(network.parameters()).device
+    made_of = (dtype, device, tuple(map(id, network.modules())))  # with other layers, it has to be made anew
+    known = _FORMS.get(network)
+    if known is not None and known[0] == made_of:
+        known[1].refresh()
+        return known[1]
+    form = for_inference(network, dtype=dtype)
+    _FORMS[network] = made_of, form
+    return form
+
+
+_FORMS: WeakKeyDictionary[Network, tuple[tuple[object, ...], InferenceNetwork]] = WeakKeyDictionary()

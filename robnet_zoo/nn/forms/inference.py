@@ -1,0 +1,591 @@
+"""The inference form of a network: the same function, arranged for speed. Attacks and exports run on it.
+
+What changes, and why it is faster (figures: `benchmarks/speed.py`):
+
+- batch norms are folded into the convolutions before them (in float64, then cast);
+- every node is rectified once, not once an edge, and kept apart instead of concatenated, so that the cells that
+  read it share the rectified node and no gradient has to be cut out of a concatenation;
+- in channels-last layout a 1x1 convolution is a matrix product over the pixels that adds into its node's sum;
+- a depthwise convolution of stride 2 is one of stride 1 of which every second pixel is kept: the gradient of the
+  one is fast on CPUs, that of the other takes the slow path.
+
+Gradients with respect to the input are those of the original; parameters ask for none.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from robnet_zoo.genotype.blueprint import CellBlueprint, blueprint
+from robnet_zoo.genotype.operations import Block, Conv, FactorizedConv, Norm
+from robnet_zoo.nn.layers import FactorizedConv2d
+from robnet_zoo.nn.network import Cell, Network
+
+
+class Value:
+    """A node: x, (N, C, H, W), and what is derived from it at most once."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._relu: Tensor | None = None
+        self._halves: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def relu(self) -> Tensor:
+        """max(x, 0), (N, C, H, W)."""
+        if self._relu is None:
+            self._relu = F.relu(self.x)
+        return self._relu
+
+    @property
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """The rectified pixels with even, and those with odd, coordinates: two of (N, C, H/2, W/2)."""
+        if self._halves is None:
+            self._halves = (every_second(self.relu), every_second(self.relu, start=1))
+        return self._halves
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A convolution and the batch norm behind it, if there is one: what weights of a form are made of, in float64.
+
+    rows: the channels of the norm that are the convolution's.
+    """
+
+    conv: nn.Conv2d
+    norm: nn.Module | None
+    rows: slice = field(default_factory=partial(slice, None))
+
+    def weight(self, columns: slice = slice(None)) -> Tensor:
+        """(out, in / groups, kH, kW), of both as one convolution in eval mode; of some of its input channels."""
+        weight = self.conv.weight.detach()[:, columns].double()
+        return weight if self.norm is None else weight * _scale_and_shift(self.norm)[0][self.rows, None, None, None]
+
+    def bias(self) -> Tensor | None:
+        """(out,), of both as one convolution in eval mode, if it has one."""
+        bias = self.conv.bias
+        if self.norm is None:
+            return None if bias is None else bias.detach().double()
+        assert bias is None
+        return _scale_and_shift(self.norm)[1][self.rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """A factorized convolution: its two, whose channels the norm has one after the other."""
+
+    even: Fold
+    odd: Fold
+
+
+class Made(nn.Module):
+    """A part of a form, with parameters that are made of the network's."""
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """The parameters by name, as the network has them now, in float64; None where there is none."""
+        raise NotImplementedError
+
+    def make(self) -> None:
+        """Make the parameters, in float64."""
+        for name, value in self.tensors().items():
+            setattr(
+                self, name, None if value is None else nn.Parameter(value.clone(memory_format=torch.contiguous_format))
+            )
+
+    def refresh(self) -> None:
+        """Make their values anew, in place, in the dtype and layout that they have."""
+        for name, value in self.tensors().items():
+            if value is not None:
+                getattr(self, name).copy_(value)
+
+
+class Convolution(Made):
+    """A convolution. weight: (out, in / groups, kH, kW). bias: (out,) or None."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, origin: Fold) -> None:
+        super().__init__()
+        conv = origin.conv
+        self.origin, self.groups = origin, conv.groups
+        self.stride, self.padding, self.dilation = conv.stride, conv.padding, conv.dilation
+        self.make()
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        return {"weight": self.origin.weight(), "bias": self.origin.bias()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class Pointwise(Made):
+    """A 1x1 convolution that may rectify its result, or add into a running sum.
+
+    weight: (out, in). bias: (out,) or None. columns: the input channels of its origin that are its own. biases: the
+    origins whose biases it adds.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, origin: Fold, columns: slice = slice(None), *, channels_last: bool) -> None:
+        super().__init__()
+        self.channels_last, self.relu = channels_last, False
+        self.origin, self.columns = origin, columns
+        self.biases = [origin] if columns.start in (None, 0) else []
+        self.make()
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        return {"weight": self.origin.weight(self.columns)[:, :, 0, 0], "bias": self.total_bias()}
+
+    def total_bias(self) -> Tensor | None:
+        """The sum of the biases that it adds, (out,), in float64, if there are any."""
+        found = [bias for bias in (origin.bias() for origin in self.biases) if bias is not None]
+        return torch.stack(found).sum(0) if found else None
+
+    def add(self, x: Tensor, sums: Tensor | None = None) -> Tensor:
+        """(N, in, H, W) and a running sum -> the sum, in the given one's place if there is one; see `image`.
+
+        In channels-last layout a sum is (N * H * W, out): written to as an image, it would be a view to autograd, which
+        copies the gradient of every view that is written to.
+        """
+        if not self.channels_last:
+            y = F.conv2d(x, self.weight[:, :, None, None], self.bias)
+            y = y if sums is None else sums + y
+            return F.relu(y) if self.relu else y
+        if sums is None:
+            sums = F.linear(pixels(x), self.weight, self.bias)
+        else:
+            sums = sums.addmm_(pixels(x), self.weight.t())
+            sums = sums if self.bias is None else sums.add_(self.bias)
+        return F.relu_(sums) if self.relu else sums
+
+    def image(self, sums: Tensor, like: Tensor) -> Tensor:
+        """What `add` gave, as (N, out, H, W), with N, H and W of `like`."""
+        return as_image(sums, like) if self.channels_last else sums
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.image(self.add(x), x)  # (N, out, H, W)
+
+
+class Affine(Made):
+    """A batch norm that no convolution before it can take: x * scale + shift, a channel. Both: (C,)."""
+
+    scale: nn.Parameter
+    shift: nn.Parameter
+
+    def __init__(self, origin: nn.Module) -> None:
+        super().__init__()
+        self.origin = (origin,)  # a tuple, so that it is no part of this one
+        self.make()
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        return dict(zip(("scale", "shift"), _scale_and_shift(*self.origin), strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale[:, None, None] + self.shift[:, None, None]  # (N, C, H, W)
+
+
+class Copied(Made):
+    """Any other module, as it is."""
+
+    def __init__(self, origin: nn.Module) -> None:
+        super().__init__()
+        self.origin, self.copy = (origin,), copy.deepcopy(origin).double()
+
+    def refresh(self) -> None:
+        self.copy.load_state_dict(self.origin[0].state_dict())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.copy(x)
+        return y
+
+
+class Subsampled(nn.Module):
+    """A depthwise convolution of stride 2, as every second pixel of the one of stride 1."""
+
+    def __init__(self, conv: Convolution) -> None:
+        super().__init__()
+        conv.stride = (1, 1)
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return every_second(self.conv(x))  # (N, C, H/2, W/2)
+
+
+class Mix(nn.Module):
+    """A 1x1 convolution of the concatenation of several values, without concatenating them."""
+
+    def __init__(self, origin: Fold, parts: int, *, channels_last: bool) -> None:
+        super().__init__()
+        each = origin.conv.in_channels // parts
+        self.terms = nn.ModuleList(
+            Pointwise(origin, slice(i * each, (i + 1) * each), channels_last=channels_last) for i in range(parts)
+        )
+
+    def forward(self, values: Sequence[Tensor]) -> Tensor:
+        sums, total = None, None
+        for term, value in zip(self.terms, values, strict=True):
+            assert isinstance(term, Pointwise)
+            sums = term.add(value, sums)
+            total = term.image(sums, value)
+        assert total is not None
+        return total
+
+
+class Halving(nn.Module):
+    """The factorized convolution of the concatenation of several values; see `vocabulary.FactorizedConv`."""
+
+    def __init__(self, origin: Halves, parts: int, *, channels_last: bool) -> None:
+        super().__init__()
+        self.even = Mix(origin.even, parts, channels_last=channels_last)
+        self.odd = Mix(origin.odd, parts, channels_last=channels_last)
+
+    def forward(self, values: Sequence[Value]) -> Tensor:
+        even = self.even([value.halves[0] for value in values])
+        odd = self.odd([value.halves[1] for value in values])
+        return torch.cat([even, odd], dim=1)  # (N, out, H/2, W/2)
+
+
+class Factorized(nn.Module):
+    """The same of one value that is not rectified before."""
+
+    def __init__(self, origin: Halves) -> None:
+        super().__init__()
+        self.even, self.odd = Convolution(origin.even), Convolution(origin.odd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1)  # (N, out, H/2, W/2)
+
+
+class Preprocess(nn.Module):
+    """A cell input: the nodes of an earlier cell, rectified and mixed."""
+
+    def __init__(self, block: Block, module: nn.Module, parts: int, *, channels_last: bool) -> None:
+        super().__init__()
+        (_, conv) = fold(block, module)
+        self.mix: Mix | Halving
+        if isinstance(conv, Halves):
+            self.mix = Halving(conv, parts, channels_last=channels_last)
+        else:
+            assert isinstance(conv, Fold)
+            self.mix = Mix(conv, parts, channels_last=channels_last)
+
+    def forward(self, values: Sequence[Value]) -> Tensor:
+        x: Tensor = self.mix(values if isinstance(self.mix, Halving) else [value.relu for value in values])
+        return x  # (N, C, H, W), of a Halving half the size
+
+
+class EdgeOperation(nn.Module):
+    """One operation on one edge. adder: its last step, where that can add into the node's running sum, left to it."""
+
+    def __init__(self, block: Block, module: nn.Module, *, channels_last: bool) -> None:
+        super().__init__()
+        folds = fold(block, module)
+        self.rectified = bool(folds) and isinstance(folds[0], nn.ReLU)
+        folds = folds[self.rectified :]
+        first = folds[0] if folds else None
+        self.halving: Halving | None = None
+        if self.rectified and isinstance(first, Halves):
+            self.halving = Halving(first, 1, channels_last=channels_last)
+            folds = folds[1:]
+        steps = _lower(folds, channels_last=channels_last)
+        last = steps[-1] if steps else None
+        self.adder: Pointwise | None = None
+        if isinstance(last, Pointwise) and not last.relu:  # max(x, 0) would be of this operation, not of the sum
+            self.adder = last
+            steps = steps[:-1]
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, value: Value) -> Tensor:
+        """What the adder then takes, or, without one, the result."""
+        if self.halving is not None:
+            x: Tensor = self.halving([value])
+        else:
+            x = value.relu if self.rectified else value.x
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+class Node(nn.Module):
+    """The sum of the operations on a node's edges, each with the position of its source among the cell's values."""
+
+    def __init__(self, operations: Sequence[tuple[int, EdgeOperation]]) -> None:
+        super().__init__()
+        # The ones that add in place come first, when the running sum is still their own.
+        ordered = sorted(operations, key=lambda operation: operation[1].adder is None)
+        self.sources = [source for source, _ in ordered]
+        self.operations = nn.ModuleList(operation for _, operation in ordered)
+        _gather_biases([operation.adder for _, operation in ordered if operation.adder is not None])
+
+    def forward(self, values: Sequence[Value]) -> Tensor:
+        sums: Tensor | None = None
+        total: Tensor | None = None
+        for source, operation in zip(self.sources, self.operations, strict=True):
+            assert isinstance(operation, EdgeOperation)
+            x, adder = operation(values[source]), operation.adder
+            if adder is None:
+                total = x if total is None else total + x
+            else:
+                sums = adder.add(x, sums)
+                total = adder.image(sums, x)
+        assert total is not None
+        return total
+
+
+class InferenceDenoising(nn.Module):
+    """A denoising block; its filter sees all channels at once, so the nodes are concatenated here."""
+
+    def __init__(self, block: Block, module: nn.Module, *, channels_last: bool) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(_lower(fold(block, module), channels_last=channels_last))
+
+    def forward(self, values: Sequence[Value]) -> Value:
+        x = keep_layout(torch.cat([value.x for value in values], dim=1))  # (N, C, H, W)
+        added = x
+        for step in self.steps:
+            added = step(added)
+        return Value(x + added)
+
+
+class InferenceCell(nn.Module):
+    """A cell on nodes that are kept apart: two lists of values in, the values of `concat` out, or one if denoised."""
+
+    def __init__(self, plan: CellBlueprint, cell: Cell, parts: tuple[int, int], *, channels_last: bool) -> None:
+        super().__init__()
+        self.sources = sorted(plan.preprocess)
+        self.preprocess = nn.ModuleList(
+            Preprocess(
+                plan.preprocess[source], cell.preprocess[str(source)], parts[source], channels_last=channels_last
+            )
+            for source in self.sources
+        )
+        targets = dict.fromkeys(edge[1] for edge in plan.edges)
+        position = {node: index for index, node in enumerate([*self.sources, *targets])}
+        self.nodes = nn.ModuleList()
+        for target in targets:
+            operations = []
+            for edge, blocks in plan.edges.items():
+                if edge[1] == target:
+                    for name, block in blocks.items():
+                        module = cell.get_submodule(f"edges.{edge}.{name}")
+                        operation = EdgeOperation(block, module, channels_last=channels_last)
+                        operations.append((position[edge[0]], operation))
+            self.nodes.append(Node(operations))
+        self.concat = [position[node] for node in plan.concat]
+        self.denoise: InferenceDenoising | None = None
+        if cell.denoise is not None:
+            self.denoise = InferenceDenoising(plan.denoise, cell.denoise, channels_last=channels_last)
+        self.parts = len(self.concat) if self.denoise is None else 1
+
+    def forward(self, before: Sequence[Value], last: Sequence[Value]) -> list[Value]:
+        inputs = (before, last)
+        values = [Value(block(inputs[source])) for source, block in zip(self.sources, self.preprocess, strict=True)]
+        for node in self.nodes:
+            values.append(Value(node(values)))
+        outputs = [values[index] for index in self.concat]
+        return outputs if self.denoise is None else [self.denoise(outputs)]
+
+
+class InferenceNetwork(nn.Module):
+    """The inference form of a Network; made by `robnet_zoo.nn.compiler.for_inference`.
+
+    It holds on to the network's layers: `refresh` takes over what they have become.
+
+    Images: (N, C, H, W) in [0, 1], of any floating dtype and layout. Logits: (N, num_classes), of the images' dtype;
+    inside, the cells compute in `dtype` and the head in at least float32.
+    """
+
+    def __init__(self, network: Network, *, dtype: torch.dtype, channels_last: bool) -> None:
+        super().__init__()
+        self.spec, self.num_classes = network.spec, network.num_classes
+        self.dtype, self.channels_last = dtype, channels_last
+        plan = blueprint(network.spec, in_chans=network.in_chans, num_classes=network.num_classes)
+        self.stem = nn.ModuleList(
+            nn.Sequential(*map(_made, fold(block, stage))) for block, stage in zip(plan.stem, network.stem, strict=True)
+        )
+        self.cells = nn.ModuleList()
+        parts = (1, 1)
+        for cell_plan, cell in zip(plan.cells, network.cells, strict=True):
+            assert isinstance(cell, Cell)
+            form = InferenceCell(cell_plan, cell, parts, channels_last=channels_last)
+            self.cells.append(form)
+            parts = (parts[1], form.parts)
+        self.global_pool = copy.deepcopy(network.global_pool)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(dtype).to(memory_format=layout)
+        self.classifier = Copied(network.classifier).to(torch.promote_types(dtype, torch.float32))
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over what the network's parameters and running statistics have become, as if made anew."""
+        for module in self.modules():
+            if isinstance(module, Made):
+                module.refresh()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the last cell's output, (N, num_features, H', W'), in `dtype`."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        x = x.to(self.dtype).contiguous(memory_format=layout)
+        stages: list[Value] = []
+        for stage in self.stem:
+            x = stage(x)
+            stages.append(Value(x))
+        before, last = stages[:1], stages[-1:]  # one and the same for a stem of one stage
+        for cell in self.cells:
+            before, last = last, cell(before, last)
+        return keep_layout(torch.cat([value.x for value in last], dim=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.global_pool(self.forward_features(x).to(torch.promote_types(self.dtype, torch.float32)))
+        logits: Tensor = self.classifier(features)
+        return logits.to(x.dtype)
+
+
+Step = Fold | Halves | nn.Module
+
+
+def fold(block: Block, module: nn.Module) -> list[Step]:
+    """A block's convolutions, each with the batch norm behind it, other norms as `Affine`, and its other modules.
+
+    Uses the running statistics, whatever mode the module is in.
+    """
+    children = [child for _, child in zip(block, module.children(), strict=True)]
+    steps: list[Step] = []
+    for index, inside in folded(block):
+        child, norm = children[index], None if inside is None else children[inside]
+        if norm is child:
+            steps.append(Affine(child))
+        elif isinstance(child, FactorizedConv2d):
+            half = child.out_channels // 2
+            steps.append(Halves(Fold(child.conv_1, norm, slice(half)), Fold(child.conv_2, norm, slice(half, None))))
+        else:
+            steps.append(Fold(child, norm) if isinstance(child, nn.Conv2d) else child)
+    return steps
+
+
+def folded(block: Block) -> Iterator[tuple[int, int | None]]:
+    """The steps that `fold` makes of a block: of each, the index of its layer and of the norm that is in it, if any.
+
+    A norm is folded into the convolution before it; elsewhere it is a step of its own, and both indices are its.
+    """
+    norms = {index for index, layer in enumerate(block) if isinstance(layer, Norm)}
+    inside = {index + 1 for index, layer in enumerate(block) if isinstance(layer, Conv | FactorizedConv)} & norms
+    for index in range(len(block)):
+        if index in norms - inside:
+            yield index, index
+        elif index not in inside:
+            yield index, index + 1 if index + 1 in inside else None
+
+
+def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """A batch norm in eval mode as x * scale + shift. Both: (C,), float64."""
+    assert isinstance(norm, _BatchNorm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    shift = -norm.running_mean.double() * scale
+    if norm.affine:
+        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
+    return scale.detach(), shift.detach()
+
+
+def _made(step: Step) -> nn.Module:
+    """A step as it is, as a module of a form."""
+    if isinstance(step, Fold):
+        return Convolution(step)
+    if isinstance(step, Halves):
+        return Factorized(step)
+    return step if isinstance(step, Affine | nn.ReLU) else Copied(step)
+
+
+def _lower(steps: Sequence[Step], *, channels_last: bool) -> list[nn.Module]:
+    """The steps as the fast modules where there are such, the same elsewhere."""
+    lowered: list[nn.Module] = []
+    for step in steps:
+        before = lowered[-1] if lowered else None
+        if isinstance(step, nn.ReLU) and isinstance(before, Pointwise):
+            before.relu = True
+        elif isinstance(step, Fold) and is_pointwise(step.conv):
+            lowered.append(Pointwise(step, channels_last=channels_last))
+        elif isinstance(step, Fold) and step.conv.stride == (2, 2) and step.conv.groups == step.conv.in_channels:
+            lowered.append(Subsampled(Convolution(step)))
+        else:
+            lowered.append(_made(step))
+    return lowered
+
+
+def is_pointwise(conv: nn.Conv2d) -> bool:
+    """Whether a convolution is a matrix product over pixels."""
+    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1
+
+
+def _gather_biases(adders: Sequence[Pointwise]) -> None:
+    """Let the first of the steps that add into one sum add the biases of them all."""
+    biases = [origin for adder in adders for origin in adder.biases]
+    for adder in adders:
+        adder.biases = biases if adder is adders[0] else []
+        bias = adder.total_bias()
+        adder.bias = None if bias is None else nn.Parameter(bias)
+
+
+def pixels(x: Tensor) -> Tensor:
+    """(N, C, H, W) in channels-last layout -> (N * H * W, C), without a copy."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def as_image(rows: Tensor, like: Tensor) -> Tensor:
+    """(N * H * W, C) -> (N, C, H, W) in channels-last layout, with N, H and W of `like`, without a copy."""
+    return rows.view(like.shape[0], like.shape[2], like.shape[3], -1).permute(0, 3, 1, 2)
+
+
+def every_second(x: Tensor, *, start: int = 0) -> Tensor:
+    """Every second pixel from (start, start) on: (N, C, H, W) -> (N, C, H/2, W/2), dense, in the layout of x."""
+    return _EverySecond.apply(x, start)
+
+
+def keep_layout(x: Tensor) -> Tensor:
+    """x; its gradient gets x's layout. What follows a mean over pixels has none, and all layers below would be slow."""
+    return _KeepLayout.apply(x)
+
+
+class _EverySecond(torch.autograd.Function):
+    """A strided slice whose gradient has the layout of its input: autograd's own is always in the default one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, start: int) -> Tensor:
+        ctx.shape, ctx.start, ctx.layout = x.shape, start, _layout(x)
+        return x[:, :, start::2, start::2].contiguous(memory_format=ctx.layout)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        whole = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.layout).zero_()
+        whole[:, :, ctx.start :: 2, ctx.start :: 2] = gradient
+        return whole, None
+
+
+class _KeepLayout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.layout = _layout(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=ctx.layout)
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.stride(1) == 1 else torch.contiguous_format

@@ -1,0 +1,140 @@
+"""The training form of a network: the same function of the same parameters, arranged for speed.
+
+Parameters, buffers and modes are the network's own, so it trains, and is saved, as if it had been called itself. What
+changes is the way through its modules, as in the inference form (`robnet_zoo.nn.forms.inference`) but with batch norms
+alive: one rectification a node, nothing concatenated, 1x1 convolutions as matrix products over pixels, sums in place,
+depthwise convolutions of stride 2 as every second pixel of those of stride 1, and gradients that keep the
+channels-last layout all the way down (figures: `benchmarks/speed.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from robnet_zoo.nn.forms.inference import Value, as_image, every_second, is_pointwise, keep_layout, pixels
+from robnet_zoo.nn.layers import Denoising, FactorizedConv2d
+from robnet_zoo.nn.network import Cell, Network
+
+
+class TrainingForm(nn.Module):
+    """A network, called in its training form; made by `robnet_zoo.nn.compiler.for_training`.
+
+    Images: (N, C, H, W) in [0, 1], float32. Logits: (N, num_classes), float32. In between, `dtype`; parameters and
+    their gradients keep their own.
+    """
+
+    def __init__(self, network: Network, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.dtype = network, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        network = self.network
+        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        stages: list[Value] = []
+        for stage in network.stem:
+            assert isinstance(stage, nn.Sequential)
+            for layer in stage:
+                x = _layer(layer, x)
+            stages.append(Value(x))
+        before, last = stages[:1], stages[-1:]  # one and the same for a stem of one stage
+        for cell in network.cells:
+            assert isinstance(cell, Cell)
+            before, last = last, _cell(cell, before, last)
+        features = keep_layout(torch.cat([value.x for value in last], dim=1))
+        logits: Tensor = network.forward_head(features.to(torch.promote_types(self.dtype, torch.float32)))
+        return logits
+
+
+def _cell(cell: Cell, before: Sequence[Value], last: Sequence[Value]) -> list[Value]:
+    """Two lists of nodes in, the nodes of `concat` out, or their denoised concatenation."""
+    inputs = {"0": before, "1": last}
+    values = [Value(_mixed(block, inputs[source])) for source, block in cell.preprocess.items()]
+    operations: dict[int, list[tuple[int, nn.Module]]] = {}  # of each target: (source, operation)
+    for (source, target), edge in zip(cell.wiring, cell.edges.values(), strict=True):
+        assert isinstance(edge, nn.ModuleDict)
+        operations.setdefault(target, []).extend((source, operation) for operation in edge.values())
+    for target in sorted(operations):
+        # What makes a tensor of its own comes first: the others are then added to it in place.
+        ordered = sorted(operations[target], key=lambda each: not len(each[1]))  # type: ignore[arg-type]
+        total: Tensor | None = None
+        for source, operation in ordered:
+            total = _operation(operation, values[source], total)
+        assert total is not None
+        values.append(Value(total))
+    outputs = [values[index] for index in cell.concat]
+    return outputs if cell.denoise is None else [_denoised(cell.denoise, outputs)]
+
+
+def _denoised(block: Denoising, values: Sequence[Value]) -> Value:
+    x = keep_layout(torch.cat([value.x for value in values], dim=1))  # (N, C, H, W)
+    added = x
+    for layer in block:
+        added = _layer(layer, added)
+    return Value(x + added)
+
+
+def _operation(block: nn.Module, value: Value, total: Tensor | None) -> Tensor:
+    """A node's running sum and one more operation; the sum is made in the place of one of them."""
+    assert isinstance(block, nn.Sequential)
+    layers = list(block)
+    if not layers:
+        return value.x if total is None else total + value.x
+    if isinstance(layers[0], nn.ReLU) and len(layers) > 1:
+        if isinstance(layers[1], FactorizedConv2d):
+            x, layers = _halved(layers[1], [value]), layers[2:]
+        else:
+            x, layers = value.relu, layers[1:]
+    else:
+        x = value.x
+    for layer in layers:
+        x = _layer(layer, x)
+    return x if total is None else x.add_(total)
+
+
+def _mixed(block: nn.Module, values: Sequence[Value]) -> Tensor:
+    """A preprocess block, ReLU, 1x1 convolution and norm, of the concatenation of several nodes, (N, C, H, W)."""
+    assert isinstance(block, nn.Sequential)
+    _, conv, *rest = block
+    if isinstance(conv, FactorizedConv2d):
+        x = _halved(conv, values)
+    else:
+        assert isinstance(conv, nn.Conv2d)
+        x = _products(conv, [value.relu for value in values])
+    for layer in rest:
+        x = _layer(layer, x)
+    return x
+
+
+def _halved(conv: FactorizedConv2d, values: Sequence[Value]) -> Tensor:
+    """A factorized convolution of the concatenation of rectified nodes: (N, C, H/2, W/2)."""
+    even = _products(conv.conv_1, [value.halves[0] for value in values])
+    odd = _products(conv.conv_2, [value.halves[1] for value in values])
+    return torch.cat([even, odd], dim=1)
+
+
+def _products(conv: nn.Conv2d, parts: Sequence[Tensor]) -> Tensor:
+    """A 1x1 convolution of the concatenation of several tensors, without concatenating them."""
+    weights = conv.weight.to(parts[0].dtype).flatten(1).chunk(len(parts), dim=1)  # of (out, in / parts)
+    total = F.linear(pixels(parts[0]), weights[0])  # (N * H * W, out)
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total.addmm_(pixels(part), weight.t())
+    return as_image(total, parts[0])
+
+
+def _layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """One layer, in the dtype of x, where that has a fast way."""
+    if isinstance(layer, _BatchNorm):
+        return layer(x)
+    if not isinstance(layer, nn.Conv2d):
+        return F.relu_(x) if isinstance(layer, nn.ReLU) else layer(x)
+    if is_pointwise(layer):
+        return _products(layer, [x])
+    weight = layer.weight.to(x.dtype)
+    if layer.stride == (2, 2) and layer.groups == layer.in_channels and layer.dilation == (1, 1):
+        return every_second(F.conv2d(x, weight, None, 1, layer.padding, groups=layer.groups))
+    return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)

@@ -1,0 +1,233 @@
+"""Cell and Network: the module that a spec compiles to, an ordinary timm model."""
+
+# No `from __future__ import annotations` here: torch.fx copies the annotations of `forward` into the code that it
+# generates, and TorchScript reads that code only if they are types, not strings.
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers.classifier import create_classifier
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from robnet_zoo.genotype.blueprint import Blueprint, CellBlueprint, blueprint
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.nn.layers import Denoising, build
+
+
+class EdgeModule(nn.ModuleDict):
+    """The operations of one edge, by name; their outputs are summed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: list[Tensor] = [operation(x) for operation in self.values()]
+        total = outputs[0]
+        for output in outputs[1:]:
+            total = total + output
+        return total
+
+
+class Cell(nn.Module):
+    """Two inputs, a graph of operations, the concatenation of its nodes.
+
+    before: (N, C_before, H, W) or (N, C_before, 2H, 2W); last: (N, C_last, H, W).
+    Returns (N, len(concat) * C, H, W), or half the size from a reduction cell.
+    """
+
+    def __init__(self, plan: CellBlueprint, *, of: "Cell | None" = None) -> None:
+        """of: a cell whose modules this one shares, instead of new ones."""
+        super().__init__()
+        targets = dict.fromkeys(edge[1] for edge in plan.edges)
+        position = {node: index for index, node in enumerate([*sorted(plan.preprocess), *targets])}
+        self.preprocess, self.edges = nn.ModuleDict(), nn.ModuleDict()
+        for source, block in plan.preprocess.items():
+            self.preprocess[str(source)] = build(block) if of is None else of.preprocess[str(source)]
+        for edge, blocks in plan.edges.items():
+            shared = {} if of is None else dict(of.edges[str(edge)].named_children())
+            self.edges[str(edge)] = EdgeModule(
+                {name: build(block) if of is None else shared[name] for name, block in blocks.items()}
+            )
+        # Of each edge, the positions of source and target among the tensors that `forward` keeps.
+        self.wiring = [(position[source], position[target]) for source, target in plan.edges]
+        self.concat = [position[node] for node in plan.concat]
+        self.reads_before, self.reads_last = 0 in plan.preprocess, 1 in plan.preprocess
+        if of is None:
+            self.denoise = Denoising(plan.denoise) if plan.denoise else None
+        else:
+            self.denoise = of.denoise
+
+    def forward(self, before: Tensor, last: Tensor) -> Tensor:
+        inputs: list[Tensor] = []
+        if self.reads_before:
+            inputs.append(before)
+        if self.reads_last:
+            inputs.append(last)
+        nodes: list[Tensor] = []
+        for index, block in enumerate(self.preprocess.values()):
+            nodes.append(block(inputs[index]))  # (N, C, H, W)
+        for index, edge in enumerate(self.edges.values()):
+            source, target = self.wiring[index]
+            output = edge(nodes[source])
+            if target == len(nodes):  # the first edge of its target
+                nodes.append(output)
+            else:
+                nodes[target] = nodes[target] + output
+        output = torch.cat([nodes[index] for index in self.concat], dim=1)  # (N, len(concat) * C, H, W)
+        return output if self.denoise is None else self.denoise(output)
+
+
+class Network(nn.Module):
+    """The network of a spec, built exactly as the spec stands; `robnet_zoo.compile` rewrites the spec first.
+
+    Images are (N, C, H, W) in [0, 1], with no further normalisation; logits are (N, num_classes).
+    `num_classes` and `in_chans` replace the spec's; num_classes = 0 gives pooled features, and with global_pool = ''
+    the features themselves, (N, num_features, H', W').
+    """
+
+    def __init__(
+        self,
+        spec: Genotype,
+        *,
+        num_classes: int | None = None,
+        in_chans: int | None = None,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        plan = blueprint(spec, in_chans=in_chans, num_classes=num_classes)
+        self.spec = spec
+        self.in_chans = spec.network.input_size[0] if in_chans is None else in_chans
+        self.num_features = plan.features.channels
+        self.drop_rate = drop_rate
+        self.grad_checkpointing = False
+        self.feature_info = _feature_info(plan)
+        self.stem = nn.ModuleList(build(block) for block in plan.stem)
+        self.cells = nn.ModuleList(Cell(cell) for cell in plan.cells)
+        if plan.num_classes > 0 and not global_pool:
+            raise ValueError(f"global_pool='' gives no logits: expected num_classes=0 with it, got {plan.num_classes}")
+        self._set_head(plan.num_classes, global_pool)
+
+    def _set_head(self, num_classes: int, global_pool: str) -> None:
+        self.num_classes = num_classes
+        self.global_pool, self.classifier = create_classifier(self.num_features, num_classes, global_pool)
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()  # 'catavgmax' doubles it
+
+    def masked(self, spec: Genotype) -> "Network":
+        """The sub-network of a spec, with this network's own modules: nothing is copied, and nothing is built anew.
+
+        spec: what this network carries, or less, and nothing that its output does not depend on; see
+        `robnet_zoo.nn.compiler.subnetwork`, which takes any spec.
+        """
+        plan = blueprint(spec, in_chans=self.in_chans, num_classes=self.num_classes)
+        view = copy.copy(self)
+        nn.Module.__init__(view)  # the plain attributes stay, and what the two would share besides modules is new
+        view.spec, view.stem = spec, self.stem
+        view.cells = nn.ModuleList(
+            Cell(cell, of=of)  # type: ignore[arg-type]  # a ModuleList's are Modules
+            for cell, of in zip(plan.cells, self.cells, strict=True)
+        )
+        view.global_pool, view.classifier = self.global_pool, self.classifier
+        view.training = self.training
+        return view
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> the last cell's output, (N, num_features, H', W')."""
+        outputs: list[Tensor] = [x]
+        for stage in self.stem:
+            outputs.append(stage(outputs[-1]))
+        before, last = outputs[1], outputs[-1]
+        for cell in self.cells:
+            if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
+                output = _checkpointed(cell, before, last)
+            else:
+                output = cell(before, last)
+            before, last = last, output
+        return last
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(N, num_features, H', W') -> (N, num_classes), or the pooled features if `pre_logits`."""
+        x = self.global_pool(x)
+        x = F.dropout(x, self.drop_rate, self.training)
+        if not pre_logits:
+            x = self.classifier(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        classifier: nn.Module = self.classifier
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new head for `num_classes`; 0 removes it. global_pool: 'avg', 'max', ..., '' for none, None as it is."""
+        self._set_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
+        like = next(self.parameters())
+        for module in (self.global_pool, self.classifier):
+            module.to(like.device, like.dtype).train(self.training)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each cell in the backward pass instead of keeping its activations."""
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Layer groups for layer-wise learning rates: stem, each cell, head."""
+        return {"stem": r"^stem", "blocks": r"^cells\.(\d+)" if not coarse else r"^cells"}
+
+
+def _checkpointed(cell: nn.Module, before: Tensor, last: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # the compiler's own recomputation has no side effects
+        return checkpoint(cell, before, last, use_reentrant=False)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), statistics_kept(cell)
+
+    return checkpoint(cell, before, last, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def modes_kept(module: nn.Module) -> Iterator[None]:
+    """While parts of a module may be brought into train or eval mode; afterwards each is in the one that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """While a module in train mode is not to learn running statistics: a batch that it has seen already, an attack's.
+
+    A momentum of 0 leaves them as they are, and the graph the same, on which checkpointing insists; what is counted is
+    a copy, as synchronised norms insist on a counter.
+    """
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked = norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
+
+
+def _feature_info(plan: Blueprint) -> list[dict[str, Any]]:
+    """The last cell at each size, for timm's feature extraction."""
+    last_of_size: dict[int, dict[str, Any]] = {}
+    for depth, cell in enumerate(plan.cells):
+        reduction = plan.input_size[0] // cell.output.size[0]
+        last_of_size[reduction] = {
+            "num_chs": cell.output.channels,
+            "reduction": reduction,
+            "module": f"cells.{depth}",
+        }
+    return list(last_of_size.values())

@@ -1,0 +1,1 @@
+"""Pages, tables and charts, drawn from documents and nothing else."""

@@ -1,0 +1,1 @@
+"""The report of a reproduced table or figure."""

@@ -1,0 +1,76 @@
+"""The model card of bundled weights: how they were trained, and what was measured, beside the paper's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.core.statistics import with_interval
+from robnet_zoo.reports.robustness.entries import read
+from robnet_zoo.reports.robustness.plain import table_lines
+from robnet_zoo.reports.robustness.tables import beside_the_paper, summary
+from robnet_zoo.training.result import TrainingResult, facts
+from robnet_zoo.zoo import weights
+from robnet_zoo.zoo.registry import load_spec
+
+AUTHORS = "The paper's figures below are of its authors' weights, whose training took 32 GPUs."
+MILESTONES = " They were measured after every run, so the later runs began with figures of them known."
+
+
+def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequence[Result]) -> str:
+    """The card in Markdown.
+
+    runs: what trained these weights, by the file's name, one run after the other, each from the weights of the one
+    before. results: what was measured of them.
+    """
+    spec, last, name = load_spec(entry.model), list(runs.values())[-1], f"{entry.model}.{entry.tag}"
+    entries = read(results)
+    published = beside_the_paper(entries)
+    hours = sum(run.epochs[-1].hours for run in runs.values())
+    lines = [
+        f"# {name}",
+        "",
+        f'    timm.create_model("{name}", pretrained=True)',
+        "",
+        f"Adversarially trained weights of {entry.model}, in {hours:.1f} hours."
+        + ("" if last.over else " **A milestone: the training that they come from is not over.**")
+        + (f" {AUTHORS}" if published else ""),
+        "",
+        "## Training",
+        "",
+    ]
+    for number, (document, run) in enumerate(runs.items()):
+        changed = "" if run.is_bundled else f", changed: `benchmarks/results/{document}` has it in full"
+        described = f". {run.recipe.description}" if run.is_bundled and run.recipe.description else ""
+        begun = "Then, from those weights, recipe" if number else "Recipe"
+        lines += [f"{begun} `{run.recipe.name}`{changed}{described}.", "", *facts(run, spec), "", *epochs(run), ""]
+    lines += [
+        "## Test images",
+        "",
+        "No training saw them, and no epoch was chosen by them." + MILESTONES * (len(runs) > 1),
+        "",
+        *(line for table in (summary(entries), *published) for line in table_lines(table)),
+    ]
+    for result in results:
+        protocol = result.protocol
+        lines.append(
+            f"- protocol `{protocol.name}`: the first {result.data.n:,} images of {result.data.name} (sha256 "
+            f"`{result.data.sha256[:12]}`), seed {protocol.seed}, on {result.device}, torch {result.software['torch']}"
+        )
+        lines += [f"    - alarm: {alarm.text}" for alarm in result.alarms]
+    lines += [
+        "",
+        "White-box accuracies are upper bounds: a stronger attack may find more. The documents, with every image's",
+        "outcome, are in `benchmarks/results`.",
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def epochs(run: TrainingResult) -> list[str]:
+    """A line an epoch, as a table: what it saw, and what the network did on held-out images then."""
+    lines = ["| epoch | pixels a side | loss | clean | PGD-10 | hours so far |", "|---:|---:|---:|---:|---:|---:|"]
+    for row in run.epochs:
+        known = (None if share is None else with_interval(share, run.held_out) for share in (row.clean, row.robust))
+        shares = " | ".join(share or "–" for share in known)
+        lines.append(f"| {row.epoch} | {row.size} | {row.loss:.3f} | {shares} | {row.hours:.2f} |")
+    return lines

@@ -1,0 +1,145 @@
+"""Results documents, with names under which their parts can stand side by side without being mixed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.result import Measurement, ModelIdentity, Result
+from robnet_zoo.reports.robustness.blocks import ReportError
+
+CLEAN, WORST = "clean", "worst case"
+Item = TypeVar("Item")
+Group = TypeVar("Group", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One document. model, source, data: what the report calls them.
+
+    measurements: by column, `clean` first and `worst case` last. attacks: the parameters behind a column, where the
+    protocol has them.
+    """
+
+    result: Result
+    model: str
+    source: str
+    data: str
+    measurements: Mapping[str, Measurement]
+    attacks: Mapping[str, AnyAttack]
+
+    @property
+    def n(self) -> int:
+        """How many images every measurement holds."""
+        return min(len(measurement.correct) for measurement in self.measurements.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether all images of the data are in it."""
+        return self.result.complete and self.result.shard is None and self.n == self.result.data.n
+
+    @property
+    def white_box(self) -> bool:
+        return self.result.protocol.threat == "white_box"
+
+    @property
+    def conditions(self) -> str:
+        """`eps 8/255, CIFAR-10 test images`."""
+        return f"eps {self.result.protocol.eps}, {self.data}"
+
+
+def read(results: Sequence[Result]) -> tuple[Entry, ...]:
+    """The documents in their order, each once, without measurements of no image. Raises ReportError if none is left."""
+    different = [result for index, result in enumerate(results) if result not in results[:index]]
+    identities = [result.model for result in different] + [result.source for result in different if result.source]
+    models = _labels((model.name, model.weights_sha256) for model in identities)
+    data = _labels((result.data.name, result.data.sha256) for result in different)
+    columns = _columns([attack for result in different for attack in result.protocol.attacks])
+    entries = [_entry(result, models, data, columns) for result in different]
+    found = tuple(entry for entry in entries if entry.measurements)
+    if not found:
+        raise ReportError(f"expected at least one result with an image measured, got {len(results)} without")
+    return found
+
+
+def groups(items: Iterable[Item], key: Callable[[Item], Group]) -> dict[Group, list[Item]]:
+    """Items of one key together, in the order of first appearance."""
+    found: dict[Group, list[Item]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
+
+
+def columns(entries: Iterable[Entry]) -> list[str]:
+    """All columns of some documents: clean, the attacks in the order of the fullest document, the worst case."""
+    fullest_first = sorted(entries, key=lambda entry: -len(entry.measurements))
+    names = list(dict.fromkeys(name for entry in fullest_first for name in entry.measurements))
+    first, last = [name for name in (CLEAN,) if name in names], [name for name in (WORST,) if name in names]
+    return [*first, *(name for name in names if name not in (CLEAN, WORST)), *last]
+
+
+def proposing(protocol: Protocol) -> str:
+    """The arithmetic that proposes; whether the device has it, stands with the device (`robnet_zoo.core.precision`)."""
+    return protocol.dtype if protocol.dtype == "float32" else f"{protocol.dtype} where the device has it"
+
+
+def parameters_of(attack: AnyAttack) -> dict[str, str]:
+    """An attack's parameters but for its name, as texts, its kind first."""
+    others = attack.model_dump(exclude={"name", "kind"})
+    return {"kind": attack.kind} | {key: str(value) for key, value in others.items()}
+
+
+def _entry(
+    result: Result,
+    models: Mapping[tuple[str, str], str],
+    data: Mapping[tuple[str, str], str],
+    columns: Mapping[tuple[str, str], str],
+) -> Entry:
+    attacks = {attack.title: attack for attack in result.protocol.attacks}
+
+    def column(name: str) -> str:
+        attack = attacks.get(name)
+        return name if attack is None else columns[name, str(parameters_of(attack))]
+
+    def label(model: ModelIdentity) -> str:
+        return models[model.name, model.weights_sha256]
+
+    measured = {column(item.attack): item for item in result.measurements if item.correct}
+    ordered = {CLEAN: measured.pop(CLEAN)} if CLEAN in measured else {}
+    ordered |= measured
+    if result.worst_case is not None and result.worst_case.correct:
+        ordered[WORST] = result.worst_case
+    return Entry(
+        result,
+        label(result.model),
+        label(result.source) if result.source else "",
+        data[result.data.name, result.data.sha256],
+        ordered,
+        {column(title): attack for title, attack in attacks.items()},
+    )
+
+
+def _labels(items: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(name, sha256) -> the name, with the hash's beginning where one name stands for several things."""
+    hashes = {name: {sha for _, sha in pairs} for name, pairs in groups(items, lambda pair: pair[0]).items()}
+    return {
+        (name, sha): name if len(found) == 1 else f"{name} ({sha[:8]})"
+        for name, found in hashes.items()
+        for sha in found
+    }
+
+
+def _columns(attacks: Sequence[AnyAttack]) -> dict[tuple[str, str], str]:
+    """(title, parameters) -> the title, with what differs where one title stands for several attacks."""
+    labels: dict[tuple[str, str], str] = {}
+    for title, namesakes in groups(attacks, lambda attack: attack.title).items():
+        variants = [parameters_of(attack) for attack in namesakes]
+        keys = dict.fromkeys(key for variant in variants for key in variant)
+        differing = [key for key in keys if len({variant.get(key) for variant in variants}) > 1]
+        for variant in variants:
+            details = ", ".join(f"{key} {variant[key]}" for key in differing if key in variant)
+            labels[title, str(variant)] = f"{title} ({details})" if details else title
+    return labels

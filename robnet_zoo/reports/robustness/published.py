@@ -1,0 +1,153 @@
+"""What the paper printed, as data, and which of our figures may stand beside it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.benchmarks.protocol import Count, Threat
+from robnet_zoo.benchmarks.result import ModelIdentity, Result
+from robnet_zoo.core.documents import Document, Pixels, Tuple, exactly, in_image_units, problems_error
+from robnet_zoo.genotype.operations import DENOISE_FORMS
+from robnet_zoo.zoo.architecture import denoised, fitted
+from robnet_zoo.zoo.registry import load_spec
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class PublishedColumn(Document):
+    """attack: the parameters that an attack must have to stand here, None for clean images.
+
+    source: of a transfer, the model that the attack looked at; `copy` is another training of the target itself.
+    """
+
+    label: str
+    attack: dict[str, str | int | float] | None = None
+    source: str | None = None
+
+    def fits(self, attack: AnyAttack) -> bool:
+        """Whether an attack is the one of this column; what the paper leaves open does not matter."""
+        parameters = attack.model_dump()
+        return self.attack is not None and all(
+            key in parameters and _same(key, value, parameters[key]) for key, value in self.attack.items()
+        )
+
+
+class PublishedRow(Document):
+    """parameters: millions. spec: the bundled architecture that it is, and denoise: whether with denoising blocks, of
+    any form. names: others that the model is known by."""
+
+    model: str
+    spec: str | None = None
+    denoise: bool = False
+    names: Tuple[str] = ()
+    parameters: Annotated[float, Field(gt=0)] | None = None
+    values: Tuple[Percent]
+
+    def is_of(
+        self, model: ModelIdentity, num_classes: int | None = None, input_size: tuple[int, int, int] | None = None
+    ) -> bool:
+        """Whether a measured model has this architecture: by its spec's hash where it has one, else by its name.
+
+        num_classes, input_size: of the data that the spec was fitted to, where they are not its own.
+        """
+        if model.spec_hash is not None:
+            return self.spec is not None and model.spec_hash in _hashes(
+                self.spec, num_classes, input_size, denoise=self.denoise
+            )
+        return _plain(model.name) in {re.sub(r"[^a-z0-9]", "", name.lower()) for name in (self.model, *self.names)}
+
+
+class PublishedTable(Document):
+    """One table of the paper, or the part of it that is of one data set.
+
+    data_pattern: what the name of the data must contain, as a regular expression. num_classes, input_size: of the data,
+    where specs have to be fitted to it.
+    """
+
+    number: Count
+    title: str
+    threat: Threat
+    data: str
+    data_pattern: str
+    num_classes: Count | None = None
+    input_size: Annotated[tuple[Count, Count, Count] | None, Field(strict=False)] = None
+    eps: Pixels
+    columns: Tuple[PublishedColumn]
+    rows: Tuple[PublishedRow]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        expected = f"expected {len(self.columns)} values, one a column, got"
+        wrong = {i: len(row.values) for i, row in enumerate(self.rows) if len(row.values) != len(self.columns)}
+        if wrong:
+            raise problems_error([(("rows", i, "values"), f"{expected} {length}") for i, length in wrong.items()])
+        return self
+
+    def fits(self, result: Result) -> bool:
+        """Whether a result was measured as this table was: same kind of data, same threat, same eps."""
+        return (
+            self.threat == result.protocol.threat
+            and in_image_units(self.eps) == result.protocol.eps_value
+            and re.search(self.data_pattern, result.data.name, re.IGNORECASE) is not None
+        )
+
+    def row_of(self, model: ModelIdentity) -> PublishedRow | None:
+        """The row of a measured model's architecture."""
+        fit = (self.num_classes, self.input_size)
+        return next((row for row in self.rows if row.is_of(model, *fit)), None)
+
+
+class Published(Document):
+    """The tables of a paper, in percent and millions of parameters, as printed."""
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    paper: str
+    authors: str
+    venue: str
+    tables: Tuple[PublishedTable]
+
+    def table(self, number: int) -> PublishedTable:
+        """A table, or its first part. Raises KeyError."""
+        for table in self.tables:
+            if table.number == number:
+                return table
+        raise KeyError(number)
+
+
+@cache
+def published() -> Published:
+    """The tables of the RobNet paper (Guo et al., CVPR 2020)."""
+    return Published.load(Path(__file__).parent / "published.json")
+
+
+def same_architecture(first: ModelIdentity, second: ModelIdentity) -> bool:
+    """By the spec's hash where there is one, else by the name up to its first dot."""
+    if first.spec_hash is not None and second.spec_hash is not None:
+        return first.spec_hash == second.spec_hash
+    return _plain(first.name) == _plain(second.name)
+
+
+def _plain(name: str) -> str:
+    """`zoo/ResNet-18.cifar10` -> `resnet18`."""
+    return re.sub(r"[^a-z0-9]", "", re.split(r"[/\\]", name)[-1].split(".")[0].lower())
+
+
+def _same(key: str, expected: str | int | float, value: object) -> bool:
+    if key == "step" and isinstance(value, str):
+        return in_image_units(str(expected)) == in_image_units(value)
+    return expected == value
+
+
+@cache
+def _hashes(
+    spec: str, num_classes: int | None, input_size: tuple[int, int, int] | None, *, denoise: bool
+) -> frozenset[str]:
+    """The hashes of a bundled spec, fitted to data of this kind; with denoising, one for each form of it."""
+    whole = fitted(load_spec(spec), num_classes=num_classes, input_size=input_size)
+    return frozenset({denoised(whole, form).hash for form in DENOISE_FORMS} if denoise else {whole.hash})

@@ -1,0 +1,352 @@
+"""Tables of a report; every figure in them stands in a results document or in the paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+from robnet_zoo.benchmarks.result import Measurement, ModelIdentity
+from robnet_zoo.core.statistics import compare
+from robnet_zoo.reports.robustness.blocks import EMPTY, Cell, Column, Row, Table
+from robnet_zoo.reports.robustness.entries import CLEAN, WORST, Entry, columns, groups, proposing
+from robnet_zoo.reports.robustness.published import (
+    PublishedColumn,
+    PublishedRow,
+    PublishedTable,
+    published,
+    same_architecture,
+)
+
+SIGNIFICANCE = 0.05
+REPEATING = (4, 7)  # tables of the paper that have rows of its table 1 too
+MANY = 1000  # images, up to which a tenth of a percent is all that there is to say
+Numbers = tuple[int, ...]
+
+
+def percent(share: float, n: int) -> str:
+    """`52.6`, and `52.57` where there are images enough for the second digit."""
+    return f"{100 * share:.{1 if n <= MANY else 2}f}"
+
+
+def summary(entries: Sequence[Entry]) -> Table:
+    """A row a document, a column an attack."""
+    names = columns(entries)
+    rows = tuple(
+        Row(
+            (
+                Cell(entry.model, entry.model, entry.data),
+                size(entry.result.model),
+                images(entry),
+                eps(entry),
+                *(accuracy(entry.measurements.get(name)) for name in names),
+            )
+        )
+        for entry in entries
+    )
+    heads = (Column("model", numeric=False), Column("parameters"), Column("images"), Column("eps"))
+    return Table(
+        "Accuracy in percent with 95 % Wilson intervals; the worst case is over the attacks of its own row",
+        (*heads, *map(Column, names)),
+        rows,
+    )
+
+
+def transfers(entries: Sequence[Entry]) -> Table:
+    """A row a pair of source and target, a column an attack."""
+    names = [name for name in columns(entries) if name != CLEAN]
+    rows = tuple(
+        Row(
+            (
+                Cell(entry.model, entry.model, entry.data),
+                Cell(entry.source, entry.source),
+                images(entry),
+                eps(entry),
+                *(accuracy(entry.measurements.get(name)) for name in names),
+            )
+        )
+        for entry in entries
+    )
+    heads = (Column("target", numeric=False), Column("source", numeric=False), Column("images"), Column("eps"))
+    return Table(
+        "Accuracy of the target, in percent with 95 % Wilson intervals, on images made against the source",
+        (*heads, *map(Column, names)),
+        rows,
+    )
+
+
+def transfer_matrices(entries: Sequence[Entry]) -> list[Table]:
+    """For each data, eps and attack with several pairs, the targets' accuracies: a target a row, a source a column."""
+    found = []
+    whole = [entry for entry in entries if entry.whole]
+    for conditions, members in groups(whole, lambda entry: entry.conditions).items():
+        for name in columns(members):
+            pairs = {(entry.model, entry.source): entry for entry in reversed(members) if name in entry.measurements}
+            if name not in (CLEAN, WORST) and len(pairs) > 1:
+                found.append(_matrix(name, conditions, dict(reversed(pairs.items()))))
+    return found
+
+
+def _matrix(name: str, conditions: str, pairs: Mapping[tuple[str, str], Entry]) -> Table:
+    shares = [entry.measurements[name].accuracy for entry in pairs.values()]
+    low, span = min(shares), max(shares) - min(shares)
+    sources = list(dict.fromkeys(source for _, source in pairs))
+    rows = []
+    for target in dict.fromkeys(target for target, _ in pairs):
+        cells = [Cell(target)]
+        for source in sources:
+            entry = pairs.get((target, source))
+            cell = accuracy(entry.measurements[name]) if entry else EMPTY
+            if entry:
+                tint = 1 - (entry.measurements[name].accuracy - low) / span if span else 0.0
+                detail = cell.detail if independent(entry) else "white box: same weights"
+                cell = replace(cell, detail=detail, share=tint)
+            cells.append(cell)
+        rows.append(Row(tuple(cells)))
+    title = f"{name}, {conditions}: accuracy in percent of the target (row) on images made against the source"
+    heads = (Column("target ↓ source →", numeric=False), *map(Column, sources))
+    note = "The stronger the tint, the more images were fooled."
+    return Table(title, heads, tuple(rows), note, sortable=False, heat=True)
+
+
+def beside_the_paper(entries: Sequence[Entry]) -> list[Table]:
+    """The paper's tables, each published row followed by what was measured here for the same architecture."""
+    found = []
+    for table in published().tables:
+        fitting = [entry for entry in entries if entry.whole and table.fits(entry.result)]
+        rows = _beside(table, fitting)
+        if rows:
+            heads = [Column("model", numeric=False), Column("figures", numeric=False), Column("parameters")]
+            note = f"paper: as printed in {published().authors} ({published().venue}), trained by its authors. "
+            note += "measured here: the documents of this report, with 95 % Wilson intervals."
+            found.append(
+                Table(
+                    f"Table {table.number}. {table.title}, eps {table.eps}; accuracy in percent",
+                    (*heads, *(Column(column.label) for column in table.columns), Column("images")),
+                    rows,
+                    note,
+                    sortable=False,
+                )
+            )
+    return found
+
+
+def comparisons(entries: Sequence[Entry]) -> Table | None:
+    """Every two models measured on the same images in the same way, under everything that both went through."""
+    pairs: dict[tuple[object, ...], tuple[Entry, Entry, str]] = {}
+    usable = [entry for entry in entries if entry.whole and entry.white_box]
+    for members in groups(usable, _same_images).values():
+        for first, second in combinations(members, 2):
+            if first.result.model == second.result.model:
+                continue
+            attacks = [set(entry.measurements) - {CLEAN, WORST} for entry in (first, second)]
+            for name in columns((first, second)):
+                if not (name in first.measurements and name in second.measurements):
+                    continue
+                if name == WORST and attacks[0] != attacks[1]:
+                    continue
+                outcomes = tuple(entry.measurements[name].correct for entry in (first, second))
+                eps_of = "" if name == CLEAN else first.result.protocol.eps
+                key = (first.model, second.model, first.data, eps_of, name, outcomes)
+                pairs.setdefault(key, (first, second, name))
+    if not pairs:
+        return None
+    rows = []
+    for first, second, name in pairs.values():
+        one, two = first.measurements[name], second.measurements[name]
+        found = compare(one.correct, two.correct)
+        difference = 100 * (sum(one.correct) - sum(two.correct)) / len(one.correct)
+        better = "first" if found.first > found.second else "second"
+        clear = found.p < SIGNIFICANCE / len(pairs)
+        rows.append(
+            Row(
+                (
+                    Cell(first.model, first.model),
+                    Cell(second.model, second.model),
+                    Cell(name, name, _circumstances(first, name)),
+                    Cell(str(found.first), found.first),
+                    Cell(str(found.second), found.second),
+                    Cell(signed(difference), difference),
+                    Cell("< 0.0001" if found.p < 1e-4 else f"{found.p:.4f}", found.p),
+                    Cell(f"{better} is better" if clear else "not told apart"),
+                )
+            )
+        )
+    labels = ("first", "second", "under", "only first right", "only second right", "difference, points", "p", "reading")
+    heads = tuple(Column(label, numeric=label not in ("first", "second", "under", "reading")) for label in labels)
+    tests = f"1 comparison: told apart where p < {SIGNIFICANCE}"
+    if len(pairs) > 1:
+        tests = f"{len(pairs)} comparisons: told apart where p < {SIGNIFICANCE} / {len(pairs)} (Bonferroni)"
+    return Table("McNemar's exact test, two-sided, on the outcomes image by image", heads, tuple(rows), f"{tests}.")
+
+
+def parts(entries: Sequence[Entry]) -> Table | None:
+    """For attacks that are made of several, how many images each of them was the first to fool."""
+    rows = []
+    for entry in entries:
+        for name, measurement in entry.measurements.items():
+            firsts = Counter(part for part in measurement.broken_by if part is not None)
+            for part, count in firsts.most_common():
+                share = percent(count / len(measurement.correct), len(measurement.correct))
+                by = "nothing: wrong as it is" if part == CLEAN else part
+                rows.append(
+                    Row(
+                        (Cell(entry.model), Cell(name, None, entry.conditions), Cell(by), Cell(str(count)), Cell(share))
+                    )
+                )
+    heads = (Column("model", numeric=False), Column("attack", numeric=False), Column("fooled first by", numeric=False))
+    title = "Which part of an attack was the first to fool the model"
+    columns_of = (*heads, Column("images"), Column("percent"))
+    return Table(title, columns_of, tuple(rows), sortable=False) if rows else None
+
+
+def cost(entries: Sequence[Entry]) -> Table:
+    """What each attack cost, an image."""
+    rows = tuple(
+        Row(
+            (
+                Cell(entry.model, entry.model, f"attacked through {entry.source}" if entry.source else ""),
+                Cell(name, name, f"eps {entry.result.protocol.eps}" if name != CLEAN else ""),
+                mean(measurement.forwards),
+                mean(measurement.backwards),
+                mean(measurement.judged),
+                Cell(f"{measurement.seconds:,.1f}", measurement.seconds),
+                Cell(
+                    f"{1000 * measurement.seconds / len(measurement.correct):,.1f}",
+                    measurement.seconds / len(measurement.correct),
+                ),
+                Cell(entry.result.device, entry.result.device, f"{proposing(entry.result.protocol)} proposes"),
+            )
+        )
+        for entry in entries
+        for name, measurement in entry.measurements.items()
+        if name != WORST
+    )
+    labels = ("forwards", "backwards", "judged", "seconds, all images", "ms an image")
+    heads = (Column("model", numeric=False), Column("attack", numeric=False), *map(Column, labels))
+    return Table(
+        "Passes an image through the form that proposes, and through the original that judges",
+        (*heads, Column("device", numeric=False)),
+        rows,
+        "Seconds compare between rows of one device alone.",
+    )
+
+
+def accuracy(measurement: Measurement | None) -> Cell:
+    """`52.6` over `49.5 – 55.7`."""
+    if measurement is None:
+        return EMPTY
+    n = len(measurement.correct)
+    low, high = (percent(share, n) for share in measurement.interval)
+    return Cell(percent(measurement.accuracy, n), measurement.accuracy, f"{low} – {high}")
+
+
+def size(model: ModelIdentity) -> Cell:
+    """The number of parameters, exactly."""
+    return EMPTY if model.parameters is None else Cell(f"{model.parameters:,}", model.parameters)
+
+
+def images(entry: Entry) -> Cell:
+    """How many images, and of how many if not of all."""
+    return Cell(f"{entry.n:,}", entry.n, "" if entry.whole else f"of {entry.result.data.n:,}")
+
+
+def eps(entry: Entry) -> Cell:
+    """The radius as the protocol spells it."""
+    return Cell(entry.result.protocol.eps, entry.result.protocol.eps_value)
+
+
+def mean(counts: Numbers) -> Cell:
+    """A count an image; unknown where the document has none."""
+    if not counts:
+        return EMPTY
+    value = sum(counts) / len(counts)
+    return Cell(f"{value:,.1f}", value)
+
+
+def signed(points: float) -> str:
+    """`+1.5`, `−1.5`, `0.0`."""
+    return f"{points:+.1f}".replace("-", "−") if round(points, 1) else "0.0"
+
+
+def independent(entry: Entry) -> bool:
+    """Of a transfer: whether source and target are different trainings or networks."""
+    source = entry.result.source
+    return source is not None and source.weights_sha256 != entry.result.model.weights_sha256
+
+
+def _beside(table: PublishedTable, entries: Sequence[Entry]) -> tuple[Row, ...]:
+    """The published rows with ours below each; ours of other architectures last. None if we have no figure.
+
+    Nor if a table that repeats rows of table 1 would say nothing beyond that.
+    """
+    ours = [(table.row_of(members[0].result.model), members) for members in _lines(table, entries)]
+    measured = [(place, row) for place, members in ours if (row := _our_row(table, members)) is not None]
+    repeated = {row.model for row in published().table(1).rows} if table.number in REPEATING else set()
+    if not measured or (repeated and all(place is None or place.model in repeated for place, _ in measured)):
+        return ()
+    rows = []
+    for printed in table.rows:
+        rows.append(_paper_row(printed))
+        rows += [row for place, row in measured if place == printed]
+    return (*rows, *(row for place, row in measured if place is None))
+
+
+def _lines(table: PublishedTable, entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The documents that make one row: a white box's one, a target's transfers from all sources together."""
+    if table.threat == "white_box":
+        return [[entry] for entry in entries]
+    useful = [entry for entry in entries if independent(entry)]
+    return list(groups(useful, lambda entry: (entry.model, entry.data)).values())
+
+
+def _paper_row(printed: PublishedRow) -> Row:
+    parameters = EMPTY if printed.parameters is None else Cell(f"{printed.parameters:.2f} M")
+    figures = (Cell(f"{value:.2f}", value / 100) for value in printed.values)
+    return Row((Cell(printed.model), Cell("paper"), parameters, *figures, EMPTY), "paper")
+
+
+def _our_row(table: PublishedTable, entries: Sequence[Entry]) -> Row | None:
+    cells = [accuracy(_measured(table, column, entries)) for column in table.columns]
+    if all(cell == EMPTY for cell, column in zip(cells, table.columns, strict=True) if column.attack is not None):
+        return None
+    first = entries[0]
+    parameters = first.result.model.parameters
+    shown = EMPTY if parameters is None else Cell(f"{parameters / 1e6:.2f} M", None, f"{parameters:,}")
+    head = (Cell(first.model, None, first.data), Cell("measured here"), shown)
+    return Row((*head, *cells, Cell(f"{first.n:,}")), "measured here")
+
+
+def _measured(table: PublishedTable, column: PublishedColumn, entries: Sequence[Entry]) -> Measurement | None:
+    """Our figure for a published column, if a document holds one."""
+    for entry in entries:
+        if not _from_source(table, column, entry):
+            continue
+        if column.attack is None:
+            return entry.measurements.get(CLEAN)
+        for name, attack in entry.attacks.items():
+            if column.fits(attack) and name in entry.measurements:
+                return entry.measurements[name]
+    return None
+
+
+def _from_source(table: PublishedTable, column: PublishedColumn, entry: Entry) -> bool:
+    source = entry.result.source
+    if column.source is None:
+        return True
+    if source is None:
+        return False
+    if column.source == "copy":
+        return same_architecture(entry.result.model, source)
+    row = table.row_of(source)
+    return row is not None and row.model == column.source
+
+
+def _circumstances(entry: Entry, name: str) -> str:
+    return entry.data if name == CLEAN else entry.conditions
+
+
+def _same_images(entry: Entry) -> tuple[object, ...]:
+    """What must be equal where outcomes are compared image by image."""
+    return (entry.result.data, entry.result.protocol.eps_value)

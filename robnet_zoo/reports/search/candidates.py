@@ -1,0 +1,99 @@
+"""The best candidates of each group, and the architectures that were picked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robnet_zoo.genotype.blueprint import multiply_adds, parameters
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.reports.search.blocks import Block, Missing, Section, Table, percent
+from robnet_zoo.reports.search.scale import HASH, kind, scale, scales
+from robnet_zoo.search.analysis.observations import Observation, Observed, finetuned
+from robnet_zoo.search.results import Candidate, StudyResult
+
+TOP = 10
+Pick = tuple[Genotype, Candidate]
+
+
+def best(searches: Sequence[Observed]) -> Section:
+    """The ten most robust candidates of each group."""
+    blocks: list[Block] = []
+    for search in searches:
+        result = search.result
+        for group in result.branch.groups:
+            title = f"{kind(result)}, group {group.name}"
+            done = sorted(finetuned(search.of_groups(group.name)), key=lambda one: -one.robust)
+            if done:
+                blocks.append(_table(result, title, done))
+            else:
+                blocks.append(Missing(title, "no candidate was finetuned"))
+    text = f"The {TOP} of each group with the highest robust accuracy after finetuning, by held-out images."
+    return Section("best", "The best candidates", text, tuple(blocks))
+
+
+def _table(result: StudyResult, title: str, done: Sequence[Observation]) -> Table:
+    rows = tuple(
+        (
+            f"{one.candidate.group} {one.candidate.index}",
+            percent(one.robust),
+            percent(one.after.clean),
+            percent(one.candidate.before.robust) if one.candidate.before else "–",
+            f"{one.density:.2f}",
+            f"{one.direct:.3g} + {one.skip:.3g}",
+            f"{one.multiply_adds / 1e6:,.2f}",
+            one.candidate.hash[:HASH],
+        )
+        for one in done[:TOP]
+    )
+    columns = (
+        "candidate",
+        "robust, %",
+        "clean, %",
+        "robust before, %",
+        "density",
+        "convolutions a cell, direct + skip",
+        "multiply-adds, millions",
+        "spec",
+    )
+    return Table(f"{title}: {min(TOP, len(done))} of {len(done):,} finetuned", columns, rows, scale(result))
+
+
+def picked(results: Sequence[StudyResult], picks: Sequence[Pick]) -> Section:
+    """The specs that come out, as they are, at full width, with what the search measured of them at its own."""
+    if not picks:
+        blocks: tuple[Block, ...] = (Missing("Picked architectures", "none were given"),)
+        return Section("picked", "Picked architectures", "", blocks)
+    rows = []
+    for spec, candidate in picks:
+        depth, after = len(spec.layout), candidate.after
+        rows.append(
+            (
+                spec.name,
+                f"{candidate.group} {candidate.index}",
+                f"{parameters(spec):,}",
+                f"{multiply_adds(spec) / 1e6:,.1f}",
+                f"{spec.density:.2f}",
+                f"{spec.direct_convs / depth:.3g} + {spec.skip_convs / depth:.3g}",
+                spec.budget,
+                percent(after.robust) if after else "–",
+                percent(after.clean) if after else "–",
+                spec.hash[:HASH],
+            )
+        )
+    columns = (
+        "spec",
+        "candidate",
+        "parameters",
+        "multiply-adds, millions",
+        "density",
+        "convolutions a cell, direct + skip",
+        "budget",
+        "robust in the search, %",
+        "clean in the search, %",
+        "hash",
+    )
+    note = "Parameters and multiply-adds are of the spec at full width; accuracies are of the search's smaller network."
+    table = Table(
+        "Picked architectures", columns, tuple(rows), scales(results, "cell_based", "cell_free"), note, texts=(0, 1)
+    )
+    return Section("picked", "Picked architectures", "", (table,))

@@ -1,0 +1,1 @@
+"""What timm loads: the bundled specs and weights, the comparison networks, and what can be trained and measured."""

@@ -1,0 +1,239 @@
+"""timm registration: one entry point a spec of `specs/`, and `robnet(spec=...)` for any other.
+
+    import timm, robnet_zoo
+    timm.create_model("robnet_free", num_classes=100)
+    timm.create_model("robnet", spec="my_cell.json")
+
+timm's own keywords work: pretrained, num_classes, in_chans, features_only, out_indices, checkpoint_path, global_pool,
+drop_rate. Inputs are in [0, 1]: mean 0, std 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm import create_model
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, is_model, register_model
+from timm.models import resolve_pretrained_cfg as resolve_cfg
+from torch import nn
+
+from robnet_zoo.core.documents import bundled_names, bundled_or_path, shown
+from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.nn.network import Network
+from robnet_zoo.zoo import weights
+from robnet_zoo.zoo.weights import WeightsError
+
+SPECS = Path(__file__).parents[1] / "specs"
+SCHEMA = SPECS / "genotype.schema.json"
+DEFAULT_SPEC = "robnet_free"  # what the generic `robnet` builds when no spec is given
+ROBUSTBENCH = ("cifar10", "cifar100", "imagenet")  # its data sets: weights whose tag ends in one get an alias
+SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
+
+
+def spec_names() -> list[str]:
+    """The names of the bundled specs, sorted."""
+    return [name for name in bundled_names(SPECS) if name != SCHEMA.stem]
+
+
+def load_spec(spec: SpecLike) -> Genotype:
+    """A spec by bundled name, by path, as a mapping, or itself. Raises DocumentError."""
+    if isinstance(spec, Genotype):
+        return spec
+    if isinstance(spec, Mapping):
+        return Genotype.parse(spec)
+    return Genotype.load(bundled_or_path(spec, SPECS, spec_names(), kind="spec", source=shown(str(spec))))
+
+
+def aliases() -> dict[str, weights.Entry]:
+    """The bundled weights that RobustBench's loader finds, by the name that it asks timm for.
+
+    Its name of a model, the data set and the threat, in lower case: `robnet_free_cifar10_linf`. All bundled weights
+    were trained and measured against l-infinity attacks.
+    """
+    sets = {entry: entry.tag.rpartition("_")[2] for entry in weights.manifest().entries}  # fast_cifar10 is of cifar10
+    return {f"{entry.model}_{name}_linf": entry for entry, name in sets.items() if name in ROBUSTBENCH}
+
+
+def _default_cfg(network: Mapping[str, Any]) -> dict[str, Any]:
+    """timm's pretrained configuration for the `network` part of a spec."""
+    stride = STEM_STRIDES[network["stem"]] * 2 ** len(network["reductions"])
+    return {
+        "num_classes": network["num_classes"],
+        "input_size": tuple(network["input_size"]),
+        "pool_size": tuple(side // stride for side in network["input_size"][1:]),
+        "crop_pct": 1.0,
+        "mean": (0.0,) * network["input_size"][0],
+        "std": (1.0,) * network["input_size"][0],
+        "first_conv": "stem.0.0",
+        "classifier": "classifier",
+        "paper_name": "When NAS Meets Robustness: In Search of Robust Architectures against Adversarial Attacks",
+        "paper_ids": "arXiv:1911.10695",
+    }
+
+
+def _all_default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
+    """Configurations by `model` or, where weights are bundled, `model.tag`. Specs are read as plain JSON, for speed."""
+    bundled, known = weights.manifest().entries, aliases()
+    cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {}
+    for name in spec_names():
+        cfg = _default_cfg(json.loads((SPECS / f"{name}.json").read_bytes())["network"])
+        tags = {f"{name}.{entry.tag}": entry for entry in bundled if entry.model == name}
+        tags |= {alias: entry for alias, entry in known.items() if entry.model == name}
+        cfgs |= {tag: cfg | {"file": str(weights.FOLDER / entry.file)} for tag, entry in tags.items()} or {name: cfg}
+        if name == DEFAULT_SPEC:
+            cfgs["robnet"] = cfg
+    return cfgs
+
+
+default_cfgs = generate_default_cfgs(_all_default_cfgs())
+
+
+def _build(
+    *,
+    spec: Genotype,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    global_pool: str = "avg",
+    drop_rate: float = 0.0,
+) -> Network:
+    with nullcontext() if device is None else torch.device(device):
+        network = compile(
+            spec, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool, drop_rate=drop_rate
+        )
+    return network if dtype is None else network.to(dtype)
+
+
+def _create(name: str, spec: Genotype, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    overlay = kwargs.pop("pretrained_cfg_overlay", None)
+    if pretrained:
+        _check_weights(
+            spec, resolve_cfg(name, pretrained_cfg=kwargs.get("pretrained_cfg"), pretrained_cfg_overlay=overlay)
+        )
+    reductions = spec.network.reductions
+    levels = len(reductions) + (0 not in reductions)  # distinct sizes of cell outputs
+    return build_model_with_cfg(
+        _build,
+        name,
+        pretrained,
+        spec=spec,
+        pretrained_cfg_overlay=overlay,
+        pretrained_filter_fn=_in_float32,
+        feature_cfg={"feature_cls": "hook", "no_rewrite": True, "out_indices": tuple(range(levels))},
+        **kwargs,
+    )
+
+
+def _in_float32(state: Mapping[str, torch.Tensor], _: nn.Module) -> dict[str, torch.Tensor]:
+    """A state dict in which timm, which sums the first kernels for gray images, does not sum in half precision."""
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _check_weights(spec: Genotype, cfg: PretrainedCfg) -> None:
+    """Raise WeightsError where timm would find no weights, or other weights than the manifest beside them says."""
+    if not (cfg.has_weights or cfg.state_dict):
+        raise WeightsError(
+            f"no weights of {cfg.architecture} are bundled: train them with `robnet-zoo train`, or import the "
+            f"original's with `robnet-zoo convert original FILE --spec {spec.name} -o DIR` and load 'local-dir:DIR'"
+        )
+    if cfg.file and (entry := weights.entry_of(Path(cfg.file))):
+        weights.check(entry, spec, folder=Path(cfg.file).parent)
+
+
+def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: Any) -> nn.Module:
+    """A network of any spec: a bundled name, a path, a mapping or a Genotype; by default robnet_free's.
+
+    To save one with timm's `save_for_hf`, give it `model_args={"spec": spec.model_dump(mode="json")}`: then the folder
+    does not depend on a file that lies elsewhere.
+    """
+    genotype = load_spec(DEFAULT_SPEC if spec is None else spec)
+    given = kwargs.get("pretrained_cfg") or {}  # a saved model's, if one is loaded
+    if isinstance(given, Mapping):
+        own = {"architecture": "robnet"} | _default_cfg(genotype.network.model_dump())
+        kwargs["pretrained_cfg"] = own | dict(given)
+    return _create("robnet", genotype, pretrained, kwargs)
+
+
+def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) -> Network:
+    """A trained network in eval mode, by what a user calls it.
+
+    target: a timm name, `name.tag` or `local-dir:FOLDER`, whose own weights are loaded; with `weights`, a safetensors
+    file, also a spec's name or path. Raises DocumentError, or WeightsError, also for what timm does not know and for
+    models that were not compiled from a spec: whether those want normalised images, their names do not say.
+    """
+    if weights is None:
+        return _pretrained(target)
+    network = compile(load_spec(target))
+    load_weights(network, read_weights(weights), source=weights, name=target)
+    return network.eval()
+
+
+def read_weights(file: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """The state dict in a safetensors file. Raises WeightsError."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{file}: expected a safetensors file, got: {error}") from error
+
+
+def load_weights(
+    model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str | os.PathLike[str], name: str
+) -> None:
+    """Put a state dict into a model, if names and shapes are the same. Raises WeightsError.
+
+    source, name: what messages call the file and the model.
+    """
+    if misfit := _misfit(model.state_dict(), state):
+        raise WeightsError(f"{source}: expected weights of {name}, got {misfit}")
+    model.load_state_dict(state)
+
+
+def _pretrained(target: str) -> Network:
+    try:
+        model = create_model(target, pretrained=True)
+    except WeightsError:
+        raise
+    except (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError) as error:
+        raise WeightsError(f"{target}: {error}") from error  # timm's ways to refuse a name or a folder
+    if not isinstance(model, Network):
+        raise WeightsError(f"{target}: expected a model compiled from a spec, got {type(model).__name__}")
+    return model.eval()
+
+
+def _misfit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:
+    """The first difference in names or shapes."""
+    for key in expected:
+        if key not in found:
+            return f"no {key}"
+        if found[key].shape != expected[key].shape:
+            return f"{key} of {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+    return next((f"also {key}" for key in found if key not in expected), None)
+
+
+def _entry_point(name: str, spec: str) -> Callable[..., nn.Module]:
+    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return _create(name, load_spec(spec), pretrained, kwargs)
+
+    entry.__name__ = entry.__qualname__ = name
+    entry.__doc__ = f"The network of `specs/{spec}.json`."
+    return entry
+
+
+def _register() -> None:
+    own = [_entry_point(name, name) for name in spec_names()]
+    for entry in [robnet, *own, *(_entry_point(alias, entry.model) for alias, entry in aliases().items())]:
+        if not is_model(entry.__name__):  # importing twice is harmless
+            register_model(entry)
+
+
+_register()

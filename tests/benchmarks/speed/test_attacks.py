@@ -1,0 +1,288 @@
+"""The comparison with other libraries: its counts, its verdicts, its table, and that it goes on where it was."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from robnet_zoo.attacks import Pgd
+from robnet_zoo.benchmarks.result import DataIdentity, ModelIdentity
+from robnet_zoo.benchmarks.speed import attacks as attack_speed
+from robnet_zoo.benchmarks.speed import methods
+from robnet_zoo.benchmarks.speed.attacks import AttackSpeedResult, Turn, compare, measure, table
+from robnet_zoo.benchmarks.speed.methods import Attacked, Counted, Method, Setup, other, ours
+from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.data import Images
+from robnet_zoo.nn.compiler import compile
+from tests.brightness import Brightness
+
+N, STEPS, CHUNK = 7, 8, 3  # 8 steps of 2 lead from one end of the ball to the other
+
+
+@pytest.fixture
+def images() -> Images:
+    """Grey, from 110 on in steps of 5 of 255, where a half is 127.5; the first label is wrong."""
+    values = torch.tensor([110, 115, 120, 125, 130, 135, 140], dtype=torch.uint8)
+    labels = (values > 127).long()
+    labels[0] = 1
+    return Images(values[:, None, None, None].expand(-1, 3, 4, 4).contiguous(), labels, "grey")
+
+
+REACHED = (0, 1, 0, 0, 0, 0, 1)  # 8 of 255 reach the half, or the label is wrong
+
+
+def setup_of(images: Images, **changes) -> Setup:
+    known = {
+        "model": ModelIdentity(name="brightness", weights_sha256="0" * 64),
+        "data": DataIdentity(name=images.name, sha256=images.sha256, n=len(images)),
+        "attack": Pgd(steps=STEPS),
+        "chunk": CHUNK,
+        "slots": 4,
+        "software": {"robnet_zoo": "0", "torchattacks": "1", "slow": "2"},
+        "device": "here",
+    }
+    return Setup(**(known | changes))
+
+
+def signs(model, images, labels, setup):
+    """A library of two forwards and one backward a step, which draws from the global generator."""
+    x = (images + torch.empty_like(images).uniform_(-setup.eps_value, setup.eps_value)).clamp(0, 1)
+    for _ in range(setup.attack.steps):
+        x = x.detach().requires_grad_()
+        model(x.detach())
+        loss = nn.functional.cross_entropy(model(x), labels)
+        x = x + 2 / 255 * torch.autograd.grad(loss, x)[0].sign()
+        x = (images + (x - images).clamp(-setup.eps_value, setup.eps_value)).clamp(0, 1)
+    return x
+
+
+def idle(model, images, labels, setup):
+    """A library that gives random images of the ball back, after one forward."""
+    with torch.no_grad():
+        model(images)
+    noise = torch.empty_like(images).uniform_(-setup.eps_value, setup.eps_value)
+    return (images + noise).clamp(0, 1)
+
+
+def run(images, output, setup=None, libraries=(signs, idle)):
+    setup = setup or setup_of(images)
+    model = Brightness().requires_grad_(False)
+    others = [
+        other(name, library, model, setup) for name, library in zip(("torchattacks", "slow"), libraries, strict=True)
+    ]
+    return measure(setup, images, model, ours(model, model, setup), others, output=output, progress=False)
+
+
+def without_times(result: AttackSpeedResult) -> list[dict]:
+    times = {"seconds": 0.0, "cpu_seconds": 0.0}
+    return [turn.model_copy(update=times).model_dump() for method in result.methods for turn in method.turns]
+
+
+def test_verdicts_are_those_of_the_closed_form(images, tmp_path):
+    result = run(images, tmp_path / "result.json")
+    first, second, third = result.methods
+    assert result.clean == (0, 1, 1, 1, 1, 1, 1)
+    assert first.correct == second.correct == REACHED
+    assert second.accuracy == 2 / 7
+    assert third.correct[1] == 1
+
+
+def test_rows_of_a_library_are_counted_as_they_pass(images, tmp_path):
+    _, second, third = run(images, tmp_path / "result.json").methods
+    assert (second.forwards, second.backwards, second.judged) == (2 * STEPS, STEPS, 0)
+    assert (third.forwards, third.backwards, third.judged) == (1, 0, 0)
+    assert [turn.forwards for turn in second.turns] == [2 * STEPS * 3, 2 * STEPS * 3, 2 * STEPS]
+
+
+def test_the_ledger_of_ours_is_what_its_models_saw(images):
+    setup = setup_of(images, slots=1)  # so that no slot ever waits
+    proposer, judge = Counted(Brightness().requires_grad_(False)), Counted(Brightness().requires_grad_(False))
+    attacked = ours(proposer, judge, setup).attack(*images.batch(slice(None)), lambda gradients: None)
+    assert attacked.forwards == attacked.backwards == proposer.forwards == proposer.backwards > STEPS
+    assert attacked.judged == judge.forwards > N
+
+
+def test_every_image_is_attacked_once_by_others_and_twice_by_ours(images, tmp_path):
+    result = run(images, tmp_path / "result.json")
+    parts = {method.method: [(turn.first, len(turn.correct)) for turn in method.turns] for method in result.methods}
+    assert parts == {
+        "robnet_zoo": [(0, 7), (0, 7)],
+        "torchattacks": [(0, 3), (3, 3), (6, 1)],
+        "slow": [(0, 3), (3, 3), (6, 1)],
+    }
+    numbers = [[turn.number for turn in method.turns] for method in result.methods]
+    assert numbers == [[0, 7], [1, 3, 5], [2, 4, 6]]
+
+
+def test_others_can_be_limited_to_the_first_images_but_torchattacks_not(images, tmp_path):
+    result = run(images, tmp_path / "result.json", setup_of(images, others=4))
+    assert [method.images for method in result.methods] == [7, 7, 4]
+
+
+def test_a_result_survives_its_file_and_leaves_no_journal(images, tmp_path):
+    result = run(images, tmp_path / "result.json")
+    assert AttackSpeedResult.load(tmp_path / "result.json") == result
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_an_interrupted_run_goes_on_to_the_same_outcomes(images, tmp_path, calls):
+    undisturbed = run(images, tmp_path / "undisturbed.json")
+    started = []
+
+    def interrupted(model, images, labels, setup):
+        if len(started) == calls:
+            raise KeyboardInterrupt
+        started.append(len(images))
+        return signs(model, images, labels, setup)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "result.json", libraries=(interrupted, lambda *rest: interrupted(*rest)))
+    before = len(started)
+
+    def resumed(model, images, labels, setup):
+        started.append(len(images))
+        return signs(model, images, labels, setup)
+
+    whole = run(images, tmp_path / "undisturbed.json", libraries=(signs, signs))
+    result = run(images, tmp_path / "result.json", libraries=(resumed, resumed))
+    assert without_times(result) == without_times(whole)
+    assert before == calls
+    assert sum(started) == 2 * N  # no image twice
+    assert result.methods[1].correct == undisturbed.methods[1].correct
+
+
+def test_a_journal_cut_anywhere_leads_to_the_same_outcomes(images, tmp_path):
+    undisturbed = run(images, tmp_path / "undisturbed.json")
+    output, journal = tmp_path / "result.json", tmp_path / "result.json.journal"
+
+    def stops(model, images, labels, setup):
+        if len(images) == 1:
+            raise KeyboardInterrupt
+        return idle(model, images, labels, setup)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, output, libraries=(signs, stops))
+    whole = journal.read_bytes()
+    for length in range(0, len(whole), 97):
+        journal.write_bytes(whole[:length])
+        assert without_times(run(images, output)) == without_times(undisturbed)
+
+
+def test_the_journal_of_another_setup_is_refused(images, tmp_path):
+    def stops(model, images, labels, setup):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "result.json", libraries=(signs, stops))
+    with pytest.raises(DocumentError, match=r"result\.json\.journal: expected the journal of this run"):
+        run(images, tmp_path / "result.json", setup_of(images, seed=1))
+
+
+def test_a_method_that_leaves_the_ball_is_refused(images, tmp_path):
+    def far(model, images, labels, setup):
+        return images + 9 / 255
+
+    with pytest.raises(RuntimeError, match=r"slow: expected images in \[0, 1\] and within 0\.031373"):
+        run(images, tmp_path / "result.json", libraries=(signs, far))
+
+
+def test_the_global_generator_is_left_as_it_was(images, tmp_path):
+    before = torch.get_rng_state()
+    run(images, tmp_path / "result.json")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def turn(number, method, first, seconds, correct) -> Turn:
+    return Turn(
+        number=number,
+        method=method,
+        first=first,
+        seconds=seconds,
+        cpu_seconds=seconds / 2,
+        forwards=len(correct) * 3,
+        backwards=len(correct) * 2,
+        judged=len(correct) if method == "robnet_zoo" else 0,
+        correct=correct,
+    )
+
+
+def test_the_table_compares_medians_and_the_same_images(images):
+    done = [
+        turn(0, "robnet_zoo", 0, 6.0, (0, 1, 1, 1, 0, 0, 1)),
+        turn(1, "torchattacks", 0, 30.0, (0, 1, 1)),
+        turn(2, "slow", 0, 60.0, (0, 0, 1)),
+        turn(3, "torchattacks", 3, 15.0, (1, 1, 0)),
+        turn(4, "torchattacks", 6, 10.0, (1,)),
+        turn(5, "robnet_zoo", 0, 8.0, (0, 1, 1, 1, 0, 0, 1)),
+    ]
+    names = ("robnet_zoo", "torchattacks", "slow")
+    result = AttackSpeedResult(
+        setup=setup_of(images, others=3),
+        clean=(1, 1, 1, 1, 1, 1, 0),
+        methods=tuple(attack_speed._summary(name, [turn for turn in done if turn.method == name]) for name in names),
+    )
+    lines = table(result).splitlines()
+    assert lines[0].startswith("pgd8 at 8/255, brightness, grey, n = 7, 85.7% right without attack")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:7]]
+    # 7 s for 7 images by ours, and 10, 5 and 10 s an image by torchattacks
+    assert cells[0][:6] == ["robnet_zoo 0", "7", "7.0", "1.00", "10.00x", "10.00x"]
+    assert cells[0][6:8] == ["4.0", "2.0"]
+    assert cells[0][9] == "-14.3"  # 4 of 7 instead of 5
+    assert cells[1][:6] == ["torchattacks 1", "7", "55.0", "0.13", "1.00x", "1.00x"]
+    assert cells[1][8:] == ["71.4% [35.9%, 91.8%]", "+0.0"]
+    assert cells[2][:5] == ["slow 2", "3", "~140.0", "0.05", "0.50x"]
+    assert cells[2][9] == "-33.3"  # 1 of 3 instead of 2, on the same images
+    runs, pairs = "ran before and after the others: 6.0 s and 8.0 s.", "1 withstand torchattacks alone and 0 withstand"
+    assert lines[-1] == f"robnet_zoo {runs} Of 7 images, {pairs} robnet_zoo alone."
+
+
+def test_the_table_has_no_ratios_without_torchattacks(images, tmp_path):
+    setup, model = setup_of(images), Brightness().requires_grad_(False)
+    result = measure(setup, images, model, ours(model, model, setup), [], output=tmp_path / "r.json", progress=False)
+    assert "| – | – |" in table(result)
+    assert [method.method for method in result.methods] == ["robnet_zoo"]
+
+
+def test_a_library_that_cannot_be_imported_is_left_out_and_a_line_says_so(monkeypatch, capsys):
+    for _, module, _ in methods.OTHERS:
+        monkeypatch.setitem(sys.modules, module, None)
+    assert methods.installed() == {}
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"{name} is left out" for name, _, _ in methods.OTHERS]
+
+
+def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by_others(tiny, tmp_path):
+    seen = []
+
+    def spy(model, images, labels, setup):
+        seen.append(type(model.model.cells[0]).__name__)
+        return signs(model, images, labels, setup)
+
+    pixels = torch.randint(0, 256, (N, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    network = compile(tiny).eval()
+    with torch.no_grad():
+        labels = network(pixels.float() / 255).argmax(1)
+    images = Images(pixels, labels, "noise")
+    result = compare(network, images, setup_of(images), {"torchattacks": spy}, output=tmp_path / "result.json")
+    assert set(seen) == {"NaiveCell"}
+    assert result.clean == (1,) * N
+    first, second = result.methods
+    assert first.turns[0].correct == first.turns[1].correct
+    assert first.backwards <= STEPS == second.backwards
+    assert first.judged >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "library", "forwards"),
+    [(*known, STEPS + (known[0] == "foolbox")) for known in methods.OTHERS],
+)
+def test_an_installed_library_reaches_the_closed_form_in_its_steps(name, module, library, forwards, images):
+    pytest.importorskip(module, reason=f"{name} is no dependency: see robnet_zoo/benchmarks/attack_speed.py")
+    setup = setup_of(images, attack=Pgd(steps=STEPS, step="8/255"))
+    method = Method(name, other(name, library, Brightness().requires_grad_(False), setup).attack)
+    found = method.attack(*images.batch(slice(None)), lambda gradients: None)
+    assert isinstance(found, Attacked)
+    assert (found.forwards, found.backwards) == (forwards * N, STEPS * N)
+    assert tuple((Brightness()(found.images).argmax(1) == images.labels).int().tolist()) == REACHED

@@ -1,0 +1,115 @@
+"""The bundled protocols: each is what the paper's table asks for, and says all of it."""
+
+import json
+
+import pytest
+
+from robnet_zoo.attacks import Apgd, DeepFool, MiFgsm, Pgd, Square
+from robnet_zoo.benchmarks.protocol import FOLDER, load_protocol, protocol_names
+from robnet_zoo.core.documents import DocumentError, in_image_units
+
+OURS = ("quick", "white_box", "square", "full", "apgd")  # of no table
+CIFAR = ("table1", "table2", "table8", "figure10")
+
+
+def of_kind(name, kind):
+    """The attacks of a kind in a bundled protocol."""
+    return [attack for attack in load_protocol(name).attacks if isinstance(attack, kind)]
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_a_bundled_protocol_bears_the_name_of_its_file(name):
+    assert load_protocol(name).name == name
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_a_bundled_protocol_leaves_nothing_to_defaults(name):
+    written = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert written == load_protocol(name).model_dump(mode="json", exclude_none=True)
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_a_bundled_protocol_says_what_it_is_for(name):
+    description = load_protocol(name).description
+    assert description.endswith(".")
+    assert ("paper" in description) == (name not in (*OURS, "autoattack"))
+
+
+@pytest.mark.parametrize(
+    ("name", "threat", "titles"),
+    [
+        ("table1", "white_box", ["fgsm", "pgd20", "pgd100", "deepfool", "mi_fgsm"]),
+        ("table2", "transfer", ["fgsm", "pgd100"]),
+        ("table6", "white_box", ["pgd10", "pgd50", "pgd100"]),
+        ("table8", "transfer", ["pgd100"]),
+        ("figure10", "white_box", [f"pgd{steps}" for steps in (7, 10, 20, 40, 100, 200, 500, 1000)]),
+        ("quick", "white_box", ["fgsm", "pgd10", "pgd10_margin"]),
+        ("white_box", "white_box", ["fgsm", "pgd20"]),
+        ("square", "white_box", ["square"]),
+        ("autoattack", "white_box", ["autoattack"]),
+        ("apgd", "white_box", ["theirs", "apgd_ce", "apgd_dlr_t"]),
+        ("full", "white_box", ["fgsm", "pgd20", "apgd_ce", "apgd_dlr_t", "square"]),
+    ],
+)
+def test_the_attacks_are_the_columns_of_the_table(name, threat, titles):
+    protocol = load_protocol(name)
+    assert (protocol.threat, [attack.title for attack in protocol.attacks]) == (threat, titles)
+
+
+@pytest.mark.parametrize("name", [*CIFAR, *OURS])
+def test_the_budget_on_cifar_is_the_papers(name):
+    protocol = load_protocol(name)
+    assert protocol.eps_value == pytest.approx(0.031, abs=0.0005)  # as the paper rounds it
+    assert all((attack.norm, attack.restarts) == ("linf", 1) for attack in of_kind(name, Pgd))
+    assert all(attack.step == "2/255" for attack in of_kind(name, Pgd | MiFgsm))
+
+
+def test_the_step_on_imagenet_is_a_quarter_of_eps():
+    assert load_protocol("table6").eps == "4/255"
+    assert {attack.step for attack in of_kind("table6", Pgd)} == {"1/255"}
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_every_iterated_attack_can_cross_its_ball(name):
+    eps = load_protocol(name).eps_value
+    assert all(attack.steps * in_image_units(attack.step) >= eps for attack in of_kind(name, Pgd | MiFgsm))
+
+
+def test_deepfool_of_table_1_stays_in_the_ball():
+    (attack,) = of_kind("table1", DeepFool)
+    assert (attack.norm, attack.minimal) == ("linf", False)
+
+
+def test_full_has_the_budgets_of_autoattack():
+    first, aimed = of_kind("full", Apgd)
+    assert (first.steps, first.loss, first.target_classes) == (100, "cross_entropy", 0)
+    assert (aimed.steps, aimed.loss, aimed.target_classes) == (100, "dlr", 9)
+    (square,) = of_kind("full", Square)
+    assert (square.queries, square.share) == (5000, 0.8)
+
+
+def test_square_asks_for_no_gradient():
+    assert all(attack.gradient_free for attack in load_protocol("square").attacks)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("tabel1", "table1"), ("figure", "figure10"), ("squares", "square")])
+def test_an_unknown_name_suggests_the_nearest(wrong, right):
+    with pytest.raises(DocumentError, match=f"did you mean '{right}'"):
+        load_protocol(wrong)
+
+
+def test_a_path_is_a_protocol_too(tmp_path):
+    path = tmp_path / "mine.json"
+    protocol = load_protocol("quick").model_copy(update={"name": "mine", "n": 7})
+    protocol.save(path)
+    assert load_protocol(str(path)) == protocol
+
+
+def test_a_radius_beyond_every_pixel_is_refused():
+    with pytest.raises(DocumentError, match="eps: expected at most 1, the range of a pixel, got 16"):
+        load_protocol("table1").model_copy(update={"eps": "16"})
+
+
+def test_autoattack_is_no_attack_through_a_source():
+    with pytest.raises(DocumentError, match="threat: expected white_box for autoattack, got transfer"):
+        load_protocol("autoattack").model_copy(update={"threat": "transfer"})

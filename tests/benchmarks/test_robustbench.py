@@ -1,0 +1,181 @@
+"""RobustBench can read our results and load our models."""
+
+import json
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from robnet_zoo import cli
+from robnet_zoo.attacks import Pgd
+from robnet_zoo.attacks.autoattack import AutoAttack
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.result import DataIdentity, Measurement, ModelIdentity, Result, Shard, measured
+from robnet_zoo.benchmarks.robustbench import RobustBenchError, model_info
+from robnet_zoo.zoo import registry as zoo
+from robnet_zoo.zoo import weights
+from robnet_zoo.zoo.registry import load_model
+
+# An entry of its leaderboard, by type: robustbench/leaderboard/template.py and every file in model_info/cifar10/Linf.
+KEYS = {
+    "link": str,
+    "name": str,
+    "authors": str,
+    "additional_data": bool,
+    "number_forward_passes": int,
+    "dataset": str,
+    "venue": str,
+    "architecture": str,
+    "eps": str,
+    "clean_acc": str,
+    "reported": str,
+    "autoattack_acc": str,
+}
+PAPER = {"link": "https://arxiv.org/abs/1911.10695", "name": "When NAS", "authors": "A, B", "venue": "CVPR 2020"}
+
+
+def accuracy(attack: str, right: int, n: int = 10_000, **changes: Any) -> Measurement:
+    return measured(attack, (1,) * right + (0,) * (n - right), seconds=1.0, **changes)
+
+
+def result(attack: AutoAttack | Pgd | None = None, *, eps: str = "8/255", **changes: Any) -> Result:
+    """8278 of 10,000 right, 4510 of them under attack."""
+    attack = AutoAttack() if attack is None else attack
+    parts = {
+        "protocol": Protocol(name="test", eps=eps, attacks=(attack,), dtype="float32"),
+        "model": ModelIdentity(name="robnet_free.cifar10", weights_sha256="0" * 64),
+        "data": DataIdentity(name="CIFAR-10 test images", sha256="0" * 64, n=10_000),
+        "software": {},
+        "device": "CPU",
+        "measurements": (accuracy("clean", 8278), accuracy(attack.title, 4510)),
+    }
+    return Result(**(parts | changes))
+
+
+# The entry
+
+
+def test_entry_has_the_leaderboards_keys_in_order_and_type() -> None:
+    info = model_info(result(), **PAPER)
+    assert {key: type(value) for key, value in info.items()} == KEYS
+    assert list(json.loads(json.dumps(info))) == list(KEYS)
+
+
+def test_command_writes_the_entry(tmp_path, capsys) -> None:
+    document, entry = tmp_path / "result.json", tmp_path / "model.json"
+    result().save(document)
+    options = [word for key, value in PAPER.items() for word in (f"--{key}", value)]
+    cli.main(["robustbench", str(document), *options, "-o", str(entry)])
+    assert json.loads(entry.read_text()) == model_info(result(), **PAPER)
+    assert capsys.readouterr().out == f"{entry}\n"
+
+
+def test_figures_are_percentages_with_two_decimals() -> None:
+    info = model_info(result(), **PAPER, reported=0.451234)
+    assert (info["clean_acc"], info["autoattack_acc"], info["reported"]) == ("82.78", "45.10", "45.12")
+    assert model_info(result(), **PAPER)["reported"] == "45.10"
+
+
+def test_leaderboard_sorts_an_accuracy_below_ten_last() -> None:
+    low = result(measurements=(accuracy("clean", 8278), accuracy("autoattack", 999)))
+    rows = [model_info(low, **PAPER), model_info(result(), **PAPER)]
+    rows.sort(key=lambda row: -float(row["autoattack_acc"]))  # as robustbench.utils.list_available_models
+    assert [row["autoattack_acc"] for row in rows] == ["45.10", "9.99"]
+
+
+@pytest.mark.parametrize(
+    ("model", "architecture"),
+    [("robnet_free.cifar10", "RobNet-free"), ("robnet_large_v2", "RobNet-large-v2"), ("wide_resnet", "wide_resnet")],
+)
+def test_architecture_is_named_as_in_the_paper(model: str, architecture: str) -> None:
+    identity = ModelIdentity(name=model, weights_sha256="0" * 64)
+    assert model_info(result(model=identity), **PAPER)["architecture"] == architecture
+
+
+def test_euclidean_leaderboard_has_its_own_eps_and_norm() -> None:
+    info = model_info(result(AutoAttack(norm="l2"), eps="1/2"), **PAPER, threat="L2")
+    assert info["eps"] == "0.5"
+
+
+def test_footnote_says_which_images_and_which_flags() -> None:
+    few = DataIdentity(name="cifar10_test1k.npz", sha256="0" * 64, n=1000)
+    flagged = accuracy("autoattack", 451, 1000, flags=("square_gains",))
+    info = model_info(result(data=few, measurements=(accuracy("clean", 828, 1000), flagged)), **PAPER)
+    assert info["footnote"] == (
+        "Evaluated on 1000 images (cifar10_test1k.npz) instead of 10000. AutoAttack raised flags: square_gains."
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        (result(Pgd(steps=20)), "expected the standard AutoAttack in linf, got no AutoAttack"),
+        (result(AutoAttack(norm="l2")), "expected the standard AutoAttack in linf, got standard in l2"),
+        (
+            result(AutoAttack(version="custom", attacks=("square",))),
+            "expected the standard AutoAttack in linf, got custom in linf",
+        ),
+        (result(measurements=(accuracy("clean", 8278),)), "expected a measurement of autoattack, got none"),
+        (result(eps="4/255"), "expected eps 8/255 for cifar10/Linf, got 4/255"),
+        (result(complete=False), "expected a complete result, got an interrupted run"),
+        (result(shard=Shard(index=1, count=4)), "expected a complete result, got shard 1 of 4"),
+        (
+            result(protocol=Protocol(name="test", threat="transfer", attacks=(Pgd(steps=20),))),
+            "expected attacks on the model itself, got a transfer",
+        ),
+    ],
+)
+def test_result_that_does_not_fit_is_one_line(wrong: Result, problem: str) -> None:
+    with pytest.raises(RobustBenchError, match=f"^robnet_free.cifar10: {problem}$"):
+        model_info(wrong, **PAPER)
+
+
+def test_leaderboard_that_does_not_exist_is_one_line() -> None:
+    with pytest.raises(RobustBenchError, match=r"^expected a leaderboard of RobustBench's .*, got imagenet/L2$"):
+        model_info(result(), **PAPER, dataset="imagenet", threat="L2")
+
+
+# Its loader
+
+
+def asked_for(model: str, *, dataset: str, threat: str) -> str:
+    """The name that `robustbench.utils.load_model` asks timm for."""
+    return f"{model.lower().replace('-', '_')}_{dataset}_{threat.lower()}"
+
+
+@pytest.mark.parametrize(
+    ("model", "bundled"),
+    [
+        ("robnet_micro", "robnet_micro.cifar10"),
+        ("RobNet-micro", "robnet_micro.cifar10"),
+        ("RobNet-free", "robnet_free.fast_cifar10"),
+    ],
+)
+def test_its_loader_finds_our_model_with_its_trained_weights(model: str, bundled: str) -> None:
+    name = asked_for(model, dataset="cifar10", threat="Linf")
+    assert timm.is_model(name)
+    found = timm.create_model(name, num_classes=10, pretrained=True, checkpoint_path="").eval()
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(found(images), load_model(bundled)(images))
+
+
+def test_all_weights_trained_on_its_data_sets_are_found() -> None:
+    entries = [entry for entry in weights.manifest().entries if entry.tag.endswith("cifar10")]
+    names = {asked_for(entry.model, dataset="cifar10", threat="Linf") for entry in entries}
+    assert names == set(zoo.aliases())
+    assert names == {name for name in timm.list_models("robnet*", pretrained=True) if name.endswith("_linf")}
+
+
+def test_weights_bundled_later_are_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    (entry,) = [entry for entry in weights.manifest().entries if entry.tag == "cifar10"]
+    later = weights.Manifest(entries=(entry.model_copy(update={"model": "robnet_free", "file": "free.safetensors"}),))
+    monkeypatch.setattr(weights, "manifest", lambda: later)
+    assert list(zoo.aliases()) == ["robnet_free_cifar10_linf"]
+    assert zoo._all_default_cfgs()["robnet_free_cifar10_linf"]["file"].endswith("free.safetensors")
+
+
+def test_alias_without_weights_is_an_untrained_network_of_its_spec() -> None:
+    network = timm.create_model("robnet_micro_cifar10_linf", num_classes=3, device="meta")
+    assert network.spec.name == "robnet_micro"
+    assert network.num_classes == 3

@@ -1,0 +1,150 @@
+"""`robnet-zoo benchmark` and `report` as they are typed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robnet_zoo import data
+from robnet_zoo.attacks import Fgsm, Pgd
+from robnet_zoo.benchmarks.protocol import Protocol, load_protocol, protocol_names
+from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.zoo.weights import FOLDER
+from tests.command import fails, run
+
+DIGITS = "robnet_micro.digits"
+WEIGHTS = FOLDER / "robnet_micro.digits.safetensors"
+CIFAR10_WEIGHTS = FOLDER / "robnet_micro.cifar10.safetensors"
+COMMON = ("--data", "digits", "-n", "24", "--eps", "32/255", "--batch", "8")
+
+
+@pytest.fixture
+def white_box(tmp_path) -> Path:
+    path = tmp_path / "protocols" / "short.json"
+    path.parent.mkdir(exist_ok=True)
+    Protocol(name="short", attacks=(Fgsm(), Pgd(steps=4, step="8/255"))).save(path)
+    return path
+
+
+@pytest.fixture
+def transfer(tmp_path) -> Path:
+    path = tmp_path / "protocols" / "through.json"
+    path.parent.mkdir(exist_ok=True)
+    Protocol(name="through", threat="transfer", attacks=(Pgd(steps=4, step="8/255"),)).save(path)
+    return path
+
+
+def without_times(path: Path) -> dict:
+    document = json.loads(path.read_text())
+    for measurement in [*document["measurements"], document["worst_case"]]:
+        del measurement["seconds"]
+    return document
+
+
+@pytest.mark.slow  # a process imports torch
+@pytest.mark.same_bits
+def test_shards_are_measured_and_merged(capsys, white_box, tmp_path):
+    common = ("benchmark", DIGITS, *COMMON, "--protocol", white_box)
+    parts = [tmp_path / f"part{index}.json" for index in range(3)]
+    for index, part in enumerate(parts):
+        run(capsys, *common, "--shard", f"{index}/3", "-o", part)
+    whole, merged = tmp_path / "whole.json", tmp_path / "merged.json"
+    printed = run(capsys, *common, "-o", whole)
+    assert run(capsys, "benchmark", "merge", *parts, "-o", merged) == printed
+    assert without_times(merged) == without_times(whole)
+    assert "expected each of the shards 0 to 2 once" in fails(capsys, "benchmark", "merge", parts[0], "-o", merged)
+
+
+def test_every_source_attacks_every_target_into_a_folder(capsys, transfer, tmp_path):
+    matrix, exported = tmp_path / "matrix", tmp_path / "m.onnx"
+    run(capsys, "export", DIGITS, "-o", exported)
+    documents = json.loads(
+        run(capsys, "benchmark", DIGITS, exported, *COMMON, "--protocol", transfer, "-o", matrix, "--json")
+    )
+    pairs = [(document["source"]["kind"], document["model"]["kind"]) for document in documents]
+    assert pairs == [("torch", "torch"), ("torch", "onnx"), ("onnx", "torch"), ("onnx", "onnx")]
+    written = sorted(matrix.iterdir())
+    assert len(written) == 4
+    for path in written:
+        (_, pgd) = Result.load(path).measurements
+        assert pgd.forwards == pgd.backwards == (4,) * 24  # of the source, which every image goes through in full
+        assert pgd.tries == pgd.judged == (1,) * 24
+    page = tmp_path / "report.html"
+    (matrix / "other.json").write_text('{"neither": "a result"}')  # which would be an error if it were read as one
+    run(capsys, "report", matrix, "-o", page)
+    assert page.read_text().count(DIGITS) >= 4
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md", ".csv"])
+def test_results_are_reported_in_each_form(capsys, suffix, white_box, tmp_path):
+    result, page = tmp_path / "result.json", tmp_path / f"report{suffix}"
+    run(capsys, "benchmark", DIGITS, *COMMON, "--protocol", white_box, "-o", result)
+    assert run(capsys, "report", result, "-o", page) == f"{page}\n"
+    assert DIGITS in page.read_text()
+
+
+def test_bundled_protocols_are_listed_and_shown(capsys):
+    lines = run(capsys, "benchmark", "protocols").splitlines()
+    assert [line.split()[0] for line in lines] == protocol_names()
+    assert all(len(line.split()) > 2 for line in lines)
+    assert Protocol.loads(run(capsys, "benchmark", "protocols", "table1")) == load_protocol("table1")
+
+
+def test_a_report_of_nothing_is_refused(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    page = tmp_path / "report.md"
+    assert "expected results documents, got none" in fails(capsys, "report", tmp_path / "empty", "-o", page)
+    assert not page.exists()
+
+
+def test_a_source_has_weights_of_its_own(capsys, transfer, tmp_path):
+    spec = "robnet_micro"
+    common = ("benchmark", spec, *COMMON, "--weights", WEIGHTS, "--protocol", transfer, "--json")
+    same = json.loads(run(capsys, *common, "--source", spec))
+    assert "(a white box, as its weights are the same)" in run(capsys, *common[:-1], "--source", spec)
+    other = json.loads(run(capsys, *common, "--source", spec, "--source-weights", CIFAR10_WEIGHTS))
+    assert same["source"]["weights_sha256"] == same["model"]["weights_sha256"]
+    assert other["source"]["weights_sha256"] != other["model"]["weights_sha256"]
+    assert other["model"] == same["model"]
+    shifted = ("--source-mean", "0.5", "--source-mean", "0.5", "--source-mean", "0.5")
+    shifted += ("--source-std", "2", "--source-std", "2", "--source-std", "2")
+    moved = json.loads(run(capsys, *common, "--source", spec, "--source-weights", WEIGHTS, *shifted))
+    assert (moved["source"]["mean"], moved["source"]["std"]) == ([0.5] * 3, [2.0] * 3)
+    assert "mean" not in moved["model"]
+    assert "expected one --source with them, got 0" in fails(capsys, *common, "--source-weights", WEIGHTS)
+
+
+def test_training_images_raise_an_alarm_wherever_they_are_measured(capsys, tiny, white_box, tmp_path):
+    """From the training run to the printed line, also if only the first images are measured."""
+    spec, out, file = tmp_path / "tiny.json", tmp_path / "run", tmp_path / "digits.npz"
+    tiny.save(spec)
+    scans = data.digits()[0]
+    np.savez(file, images=scans.pixels.permute(0, 2, 3, 1).numpy(), labels=scans.labels.numpy())
+    options = ["--epochs", "1", "--batch", "512", "--attack.steps", "1", "--validation", "0"]
+    run(capsys, "train", spec, "--data", file, "--recipe", "micro_digits", *options, "-o", out)
+    common = ("benchmark", out, "--protocol", white_box, "-n", "24", "--batch", "8")
+    assert "ALARM trained_on_test: 24 of 24 images" in run(capsys, *common, "--data", file)
+    assert "trained_on_test" not in run(capsys, *common, "--data", "digits")
+
+
+@pytest.mark.slow  # two processes import torch
+def test_ctrl_c_leaves_a_readable_part_from_which_the_same_command_goes_on(tmp_path):
+    protocol, output, journal = (tmp_path / name for name in ("p.json", "result.json", "result.json.journal"))
+    Protocol(name="long", attacks=(Pgd(steps=1000, step="1/255"),)).save(protocol)
+    command = [sys.executable, "-m", "robnet_zoo.cli", "benchmark", DIGITS, *COMMON, "--protocol", str(protocol)]
+    process = subprocess.Popen([*command, "-o", str(output)], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and (not journal.exists() or journal.read_text().count("\n") < 26):
+        time.sleep(0.01)  # until everything clean and one attacked image are written down
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    part = Result.load(output)
+    assert not part.complete
+    assert len(part.measurement("clean").correct) == 24
+    assert 1 <= len(part.measurement("pgd1000").correct) < 24

@@ -1,0 +1,156 @@
+"""Weights are what the manifest beside them says, or are refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.zoo import weights
+from robnet_zoo.zoo.registry import load_spec
+from robnet_zoo.zoo.weights import Entry, Manifest, Measured, WeightsError
+
+MEASURED = Measured(
+    data="cifar10", data_sha256="0" * 64, n=1000, seed=0, eps="8/255", clean=0.8, fgsm=0.6, pgd20=0.5, device="CPU"
+)
+FILE = "robnet_micro.test.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Weights of robnet_micro, and a manifest."""
+    save_file(timm.create_model("robnet_micro").state_dict(), tmp_path / FILE)
+    write_manifest(tmp_path, spec_hash=load_spec("robnet_micro").hash)
+    return tmp_path
+
+
+def write_manifest(folder: Path, *, spec_hash: str) -> None:
+    entry = Entry(
+        model="robnet_micro",
+        tag="test",
+        file=FILE,
+        sha256=weights.sha256(folder / FILE),
+        spec_hash=spec_hash,
+        recipe="none",
+        measured=MEASURED,
+    )
+    Manifest(entries=(entry,)).save(folder / "manifest.json")
+
+
+def load(folder: Path, name: str = "robnet_micro", **options: Any) -> nn.Module:
+    """As a bundled model is loaded, but from another folder."""
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(folder / FILE)}, **options)
+
+
+def test_weights_that_are_what_the_manifest_says_load(folder: Path) -> None:
+    one, other = load(folder), load(folder)
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(one.eval()(x), other.eval()(x))
+
+
+def test_weights_load_into_another_head_and_as_features(folder: Path) -> None:
+    assert load(folder, num_classes=3).num_classes == 3
+    assert len(load(folder, features_only=True)(torch.rand(2, 3, 32, 32))) == 3
+
+
+def flip_a_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (flip_a_byte, "expected sha256 [0-9a-f]{12}, got [0-9a-f]{12}: damaged; reinstall"),
+        (truncate, "expected sha256 [0-9a-f]{12}, got [0-9a-f]{12}: damaged; reinstall"),
+        (Path.unlink, "expected the weights of robnet_micro.test, got no file; reinstall"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"num_classes": 3}, {"features_only": True}])
+def test_damaged_file_is_one_line_that_names_it(
+    damage: Callable[[Path], object], problem: str, options: dict[str, Any], folder: Path
+) -> None:
+    damage(folder / FILE)
+    with pytest.raises(WeightsError, match=f"^{folder / FILE}: {problem}$"):
+        load(folder, **options)
+
+
+def test_weights_of_another_spec_are_one_line_that_names_file_and_specs(folder: Path) -> None:
+    expected = rf"^{folder / FILE}: expected weights of a spec with hash \w{{12}} \(robnet_free\), "
+    with pytest.raises(WeightsError, match=expected + r"got those of \w{12} \(robnet_micro\)$"):
+        load(folder, "robnet_free")
+
+
+def test_weights_of_an_older_spec_of_the_same_name_are_refused(folder: Path) -> None:
+    write_manifest(folder, spec_hash="0" * 64)
+    with pytest.raises(WeightsError, match="got those of 000000000000"):
+        load(folder)
+
+
+def test_file_without_a_manifest_is_loaded_as_it_is(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    load(folder)
+
+
+def test_broken_manifest_is_an_error_that_names_it(folder: Path) -> None:
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(DocumentError, match=r"manifest\.json: not JSON"):
+        load(folder)
+
+
+# The manifest
+
+
+def entry(**changes: object) -> dict[str, Any]:
+    keys = {"model": "robnet_micro", "tag": "a", "file": "a.safetensors", "sha256": "0" * 64, "spec_hash": "0" * 64}
+    return keys | {"recipe": "none", "measured": MEASURED.model_dump()} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"sha256": "0" * 63}, r"entries\[0\].sha256"),
+        ({"file": "../a.safetensors"}, r"entries\[0\].file"),
+        ({"file": "a.pth"}, r"entries\[0\].file"),
+        ({"tag": "a.b"}, r"entries\[0\].tag"),
+        ({"model": "robnet-micro"}, r"entries\[0\].model"),
+        ({"measured": MEASURED.model_dump() | {"clean": 82.8}}, r"entries\[0\].measured.clean"),
+        ({"measured": MEASURED.model_dump() | {"eps": "0.031"}}, r"entries\[0\].measured.eps"),
+        ({"more": 1}, r"entries\[0\]: unknown key"),
+    ],
+)
+def test_wrong_entry_is_an_error_that_names_the_place(changes: dict[str, object], place: str) -> None:
+    with pytest.raises(DocumentError, match=f"^{place}"):
+        Manifest.parse({"entries": [entry(**changes)]})
+
+
+@pytest.mark.parametrize("changes", [{"tag": "b"}, {"file": "b.safetensors"}])
+def test_two_entries_of_one_name_or_file_are_an_error(changes: dict[str, object]) -> None:
+    with pytest.raises(DocumentError, match="stands 2 times"):
+        Manifest.parse({"entries": [entry(), entry(**changes)]})
+
+
+def test_manifest_survives_saving_and_loading(folder: Path) -> None:
+    manifest = weights.manifest(folder)
+    manifest.save(folder / "again.json")
+    assert Manifest.load(folder / "again.json") == manifest
+
+
+def test_bundled_manifest_and_files_name_each_other() -> None:
+    entries = weights.manifest().entries
+    assert {entry.file for entry in entries} == {path.name for path in weights.FOLDER.glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("entry", weights.manifest().entries, ids=lambda entry: f"{entry.model}.{entry.tag}")
+def test_bundled_file_is_intact_and_of_its_spec(entry: Entry) -> None:
+    weights.check(entry, load_spec(entry.model))

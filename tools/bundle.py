@@ -1,0 +1,155 @@
+"""Put trained weights into the package, measured: `python -m tools.bundle --help`.
+
+For whoever releases weights. What was measured goes to `results/MODEL.TAG.json`, what trained them to
+`results/MODEL.TAG.training.json` (and `training.2.json`, if a second run began with the weights of the first), the
+weights and their manifest entry to `robnet_zoo/weights`. `python -m tools.docs` then writes their model card, of
+these documents and of all others that are called `results/MODEL.TAG.*.json`, such as `MODEL.TAG.autoattack.json`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
+
+from robnet_zoo import data
+from robnet_zoo.benchmarks.evaluate import evaluate
+from robnet_zoo.benchmarks.protocol import load_protocol
+from robnet_zoo.benchmarks.result import RESULTS
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.training.loop import CHOSEN, MODEL, RESULT
+from robnet_zoo.training.result import TrainingResult
+from robnet_zoo.zoo import weights
+from robnet_zoo.zoo.registry import load_spec, read_weights
+
+STATED = {"fgsm", "pgd20"}  # accuracies that the manifest has, besides the clean one
+
+
+def bundle(
+    model: str,
+    tag: str,
+    *,
+    run: Path,
+    images: str,
+    protocol: str = "white_box",
+    eps: str = "8/255",
+    half: bool = False,
+    folder: Path = weights.FOLDER,
+    results: Path = RESULTS,
+) -> None:
+    """Measure the weights that a training run left, or has come to, and bundle them as `model.tag`.
+
+    Parameters
+    ----------
+    model
+        The name of a bundled spec.
+    tag
+        What timm calls these weights, behind the dot.
+    run
+        The training run's folder.
+    images
+        Test images, as `robnet-zoo benchmark --data` takes them; never those of the training.
+    protocol
+        What they are measured by; FGSM and PGD-20 have to be in it.
+    eps
+        The attacks' radius.
+    half
+        Store kernels in float16, and measure them so; statistics and biases stay in float32.
+    folder
+        Of the weights and their manifest.
+    results
+        The folder of the documents.
+    """
+    run_result, measured_by = TrainingResult.load(run / RESULT), load_protocol(protocol).model_copy(update={"eps": eps})
+    missing = STATED - {attack.title for attack in measured_by.attacks}
+    if missing:
+        raise ValueError(f"{protocol}: expected a protocol with {' and '.join(sorted(missing))}")
+    entries = {(entry.model, entry.tag): entry for entry in weights.manifest(folder).entries}
+    before = entries.get((model, tag))
+    origin = run_result.begun_with
+    if not run_result.over and before is not None and origin is not None and origin.sha256 == before.sha256:
+        raise ValueError(
+            f"{run}: expected a run that is over, as it could not go on without the weights to be replaced"
+        )
+    source = run / "bundled.safetensors"
+    write_atomically(source, safetensors.torch.save(stored(_given(run, run_result), half=half)))
+    target = load_target(model, weights=source)
+    named = replace(target, identity=target.identity.model_copy(update={"name": f"{model}.{tag}"}))
+    result = evaluate(named, data.load(images), measured_by)
+    result = result.model_copy(update={"examples": ()})  # no picture of a data set goes into the package
+    entry = weights.Entry(
+        model=model,
+        tag=tag,
+        file=f"{model}.{tag}.safetensors",
+        sha256=weights.sha256(source),
+        spec_hash=load_spec(model).hash,
+        recipe=run_result.recipe.name,
+        trained_on=run_result.data_sha256,
+        measured=weights.Measured(
+            data=result.data.name,
+            data_sha256=result.data.sha256,
+            n=result.data.n,
+            seed=measured_by.seed,
+            eps=eps,
+            clean=result.accuracy("clean"),
+            fgsm=result.accuracy("fgsm"),
+            pgd20=result.accuracy("pgd20"),
+            device=result.device,
+        ),
+    )
+    _keep(run_result, model, tag, before, results)
+    result.save(results / f"{model}.{tag}.json")
+    write_atomically(folder / entry.file, source.read_bytes())
+    entries[model, tag] = entry
+    weights.Manifest(entries=tuple(entries[name] for name in sorted(entries))).save(folder / weights.MANIFEST)
+
+
+def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
+    """The weights that a run gives, or would give now. Raises ValueError if its document is not of them."""
+    path = run / CHOSEN if (run / CHOSEN).exists() else run / MODEL
+    if weights.sha256(path) != result.weights_sha256:
+        raise ValueError(f"{path}: expected the weights that {RESULT} tells of; start the run again, to its next epoch")
+    return read_weights(path)
+
+
+def _keep(run: TrainingResult, model: str, tag: str, before: weights.Entry | None, results: Path) -> None:
+    """Write down what trained the weights, behind the runs that it goes on from, and delete what did not."""
+    paths = training_runs(model, tag, results=results)
+    runs = [TrainingResult.load(path) for path in paths]
+    known = next((place for place, other in enumerate(runs) if other.is_of(run)), None)
+    origin = run.begun_with
+    if known is not None:  # an earlier milestone of this run
+        place = known
+    elif origin and runs and origin.sha256 in (runs[-1].weights_sha256, before and before.sha256):
+        place = len(runs)
+    else:
+        place = 0
+    run.save(results / f"{model}.{tag}.{_numbered(place + 1)}.json")
+    for path in paths[place + 1 :]:
+        path.unlink()
+
+
+def training_runs(model: str, tag: str, *, results: Path = RESULTS) -> list[Path]:
+    """The documents of the runs that trained bundled weights, in their order; none for those that are older."""
+    found = (results / f"{model}.{tag}.{_numbered(number)}.json" for number in itertools.count(1))
+    return list(itertools.takewhile(Path.is_file, found))
+
+
+def _numbered(run: int) -> str:
+    return "training" if run == 1 else f"training.{run}"
+
+
+def stored(state: Mapping[str, Tensor], *, half: bool) -> dict[str, Tensor]:
+    """A state dict as it goes into the package: with `half`, kernels in float16."""
+    return {key: value.half() if half and value.ndim > 1 else value for key, value in state.items()}
+
+
+if __name__ == "__main__":
+    import cyclopts
+
+    cyclopts.run(bundle)

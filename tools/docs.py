@@ -1,0 +1,260 @@
+"""Write the tables of README and docs from the results documents: `python -m tools.docs`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import get_args
+
+from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.benchmarks.result import RESULTS, Result
+from robnet_zoo.benchmarks.speed import attacks as attack_speed
+from robnet_zoo.benchmarks.speed import forms as speed
+from robnet_zoo.benchmarks.speed import onnx as onnx_speed
+from robnet_zoo.benchmarks.speed import search as search_speed
+from robnet_zoo.benchmarks.speed import training as training_speed
+from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.core.statistics import with_interval
+from robnet_zoo.genotype.blueprint import multiply_adds, parameters
+from robnet_zoo.reports.reproduce import page as reproduced_report
+from robnet_zoo.reports.robustness.card import card
+from robnet_zoo.reports.robustness.entries import read
+from robnet_zoo.reports.robustness.plain import table_lines
+from robnet_zoo.reports.robustness.precisions import precisions as precision_tables
+from robnet_zoo.reports.search import write_report
+from robnet_zoo.reports.search.judged import judged_row
+from robnet_zoo.reports.search.scale import scale
+from robnet_zoo.reproduce.result import Reproduced
+from robnet_zoo.search.analysis.findings import findings
+from robnet_zoo.search.analysis.observations import Observed
+from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.selection import picks
+from robnet_zoo.training import Estimate, duration
+from robnet_zoo.training.result import TrainingResult
+from robnet_zoo.zoo import weights
+from robnet_zoo.zoo.registry import load_spec, spec_names
+from tools.bundle import training_runs
+
+OURS = ("apgd_ce", "apgd_dlr_t")
+SEARCHES = tuple(RESULTS / f"search.small.{kind}.json" for kind in ("cell_based", "cell_free"))
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+ROBUSTNESS, TRAINING, ONNX, SEARCH, REPRODUCE = (
+    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search", "reproduce")
+)
+SEARCH_REPORT = ROOT / "docs" / "search_small.html"
+TABLE1_REPORT = ROOT / "docs" / "table1_small.html"
+
+
+def models() -> str:
+    """The bundled specs, with their exact sizes."""
+    lines = ["| model | parameters | multiply-adds | budget | density | weights |", "|---|---|---|---|---|---|"]
+    entries = weights.manifest().entries
+    for name in spec_names():
+        spec = load_spec(name)
+        tags = ", ".join(f"`{entry.tag}`" for entry in entries if entry.model == name) or "–"
+        lines.append(
+            f"| `{name}` | {parameters(spec):,} | {multiply_adds(spec) / 1e6:,.1f} M | {spec.budget} "
+            f"| {spec.density:.2f} | {tags} |"
+        )
+    return "\n".join(lines)
+
+
+def accuracies() -> str:
+    """The bundled weights, as measured on images that no training saw."""
+    lines = ["| weights | images | eps | clean | FGSM | PGD-20 |", "|---|---|---|---|---|---|"]
+    for entry in weights.manifest().entries:
+        result = Result.load(RESULTS / f"{entry.model}.{entry.tag}.json")
+        figures = " | ".join(
+            with_interval(result.accuracy(attack), result.data.n) for attack in ("clean", "fgsm", "pgd20")
+        )
+        images = f"{result.data.name}, n = {result.data.n}"
+        lines.append(f"| `{entry.model}.{entry.tag}` | {images} | {result.protocol.eps} | {figures} |")
+    return "\n".join(lines)
+
+
+def autoattacked() -> str:
+    """The bundled weights under AutoAttack, where that was measured, and under PGD-20 on the same images."""
+    lines = ["| weights | images | eps | clean | PGD-20 | AutoAttack |", "|---|---|---|---|---|---|"]
+    for entry in weights.manifest().entries:
+        name = f"{entry.model}.{entry.tag}"
+        path = RESULTS / f"{name}.autoattack.json"
+        if not path.is_file():
+            continue
+        result, stated = Result.load(path), Result.load(RESULTS / f"{name}.json")
+        n = result.data.n
+        (pgd,) = (measured.correct[:n] for measured in stated.measurements if measured.attack == "pgd20")
+        shares = (result.accuracy("clean"), sum(pgd) / n, result.accuracy("autoattack"))
+        figures = " | ".join(with_interval(share, n) for share in shares)
+        lines.append(f"| `{name}` | {result.data.name}, n = {n} | {result.protocol.eps} | {figures} |")
+    return "\n".join(lines)
+
+
+def speeds() -> str:
+    """Images a second of the forms of a network, from one run."""
+    return speed.table(speed.SpeedResult.load(RESULTS / "speed.json"))
+
+
+def training_speeds() -> str:
+    """Images a second of adversarial training, beside a plain loop, from one run."""
+    return training_speed.table(training_speed.TrainingSpeedResult.load(RESULTS / "training_speed.json"))
+
+
+def estimates() -> str:
+    """How long runs of the recipe for few cores take, as estimated before they began."""
+    return "\n\n".join(
+        duration.table(Estimate.load(path)) for path in sorted(RESULTS.glob("estimate.robnet_free.fast*.json"))
+    )
+
+
+def attacks() -> str:
+    """Every attack of a protocol, with its parameters and their defaults."""
+    lines = ["| kind | attack | parameters |", "|---|---|---|"]
+    for attack in get_args(get_args(AnyAttack)[0]):
+        fields = {key: value for key, value in attack.model_fields.items() if key not in ("kind", "name")}
+        choices = {key: get_args(value.annotation) for key, value in fields.items()}
+        parameters = [
+            f"`{key}` {' or '.join(map(str, choices[key])) if choices[key] and value.default else value.default}"
+            for key, value in fields.items()
+            if len(choices[key]) != 1 or not value.default
+        ]
+        summary = inspect.cleandoc(attack.__doc__).partition("\n\n")[0].replace("\n", " ")
+        lines.append(f"| `{attack.model_fields['kind'].default}` | {summary} | {', '.join(parameters)} |")
+    return "\n".join(lines)
+
+
+def agreements() -> str:
+    """Our APGD beside its authors', on the same images."""
+    lines = ["| model | images | eps | clean | theirs | our APGD-CE | our APGD-T | ours together |", "|---" * 8 + "|"]
+    for path in sorted(RESULTS.glob("apgd.*.json")):
+        result = Result.load(path)
+        both = [min(pair) for pair in zip(*(result.measurement(name).correct for name in OURS), strict=True)]
+        figures = [result.accuracy(name) for name in ("clean", "theirs", *OURS)] + [sum(both) / len(both)]
+        images = f"{result.data.name}, n = {result.data.n}"
+        shares = " | ".join(f"{figure:.1%}" for figure in figures)
+        lines.append(f"| `{result.model.name}` | {images} | {result.protocol.eps} | {shares} |")
+    return "\n".join(lines)
+
+
+def attack_speeds() -> str:
+    """PGD-100 on RobNet-free by this package and by others."""
+    return attack_speed.table(attack_speed.AttackSpeedResult.load(RESULTS / "attack_speed.robnet_free.json"))
+
+
+def precisions() -> str:
+    """What each precision of an exported file loses, of every model that was measured so."""
+    entries = read([Result.load(path) for path in sorted(RESULTS.glob("onnx.*.json"))])
+    return "\n".join(line for table in precision_tables(entries) for line in table_lines(table)).rstrip()
+
+
+def search_speeds() -> str:
+    """Candidates a minute whose FSP distances are found, from one run."""
+    return search_speed.table(search_speed.SearchSpeedResult.load(RESULTS / "search_speed.json"))
+
+
+def searches() -> list[StudyResult]:
+    """The results of the committed search."""
+    return [StudyResult.load(path) for path in SEARCHES]
+
+
+def search_findings() -> str:
+    """Which findings of the paper hold in the committed search."""
+    results = searches()
+    lines = ["| finding | number | estimate (95 % interval) | candidates | verdict | role |", "|---" * 6 + "|"]
+    for finding in findings([Observed.of(result) for result in results]):
+        lines += [f"| {finding.number} | {' | '.join(judged_row(one))} |" for one in finding.evidence]
+        lines.append(f"| **{finding.number}** | **{finding.claim}** | | | **{finding.verdict}** | |")
+    return "\n".join([*lines, "", *map(scale, results)])
+
+
+def search_picks() -> str:
+    """What the committed search picked, at full width."""
+    lines = ["| spec | parameters | multiply-adds | candidate | judged by |", "|---" * 5 + "|"]
+    for spec, _ in (picked for result in searches() for picked in picks(result)):
+        source, protocol = spec.provenance.source, spec.provenance.protocol
+        lines.append(
+            f"| `{spec.name}` | {parameters(spec):,} | {multiply_adds(spec) / 1e6:,.1f} M "
+            f"| {(source or '').partition(': ')[2]} | {protocol} |"
+        )
+    return "\n".join(lines)
+
+
+def table1() -> Reproduced:
+    """The committed run of table 1."""
+    return Reproduced.load(RESULTS / "reproduce.table1.small.json")
+
+
+def table1_small() -> str:
+    """Its accuracies, and whether the paper's order holds in them."""
+    result = table1()
+    (part,) = result.parts
+    blocks = (reproduced_report.table(result, part), reproduced_report.order(result, part))
+    return "\n".join(line for block in blocks for line in table_lines(block)).rstrip()
+
+
+def onnx_speeds() -> str:
+    """Images a second in ONNX Runtime and in torch, from one run."""
+    return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(RESULTS / "onnx_speed.json"))
+
+
+def model_cards(folder: Path = weights.FOLDER, results: Path = RESULTS) -> dict[Path, str]:
+    """The cards of the weights of a folder whose training left a document, by their files.
+
+    Raises ValueError for results of other weights under the name of these.
+    """
+    cards = {}
+    for entry in weights.manifest(folder).entries:
+        name, runs = f"{entry.model}.{entry.tag}", training_runs(entry.model, entry.tag, results=results)
+        others = sorted(set(results.glob(f"{name}.*.json")) - set(runs))
+        if runs:
+            measured = {path: Result.load(path) for path in (results / f"{name}.json", *others)}
+            first = next(iter(measured.values()))
+            for path, result in measured.items():
+                if result.model.weights_sha256 != first.model.weights_sha256:
+                    raise ValueError(f"{path}: expected a result of the weights of {name}.json; measure them anew")
+            loaded = {path.name: TrainingResult.load(path) for path in runs}
+            cards[folder / f"{name}.md"] = card(entry, loaded, list(measured.values()))
+    return cards
+
+
+TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
+    {
+        README: (models, accuracies, autoattacked, speeds),
+        ROBUSTNESS: (attacks, agreements, attack_speeds),
+        TRAINING: (estimates, training_speeds),
+        ONNX: (precisions, onnx_speeds),
+        SEARCH: (search_findings, search_picks, search_speeds),
+        REPRODUCE: (table1_small,),
+    }
+)
+
+
+def filled(path: Path) -> str:
+    """A file's text with every `<!-- name -->` ... `<!-- /name -->` filled by the table of that name."""
+    text = path.read_text()
+    for table in TABLES[path]:
+        name = table.__name__
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        lines = table().replace("\\", r"\\")
+        text, times = re.subn(pattern, rf"\g<1>{lines}\n\g<2>", text, flags=re.DOTALL)
+        if times != 1:
+            raise ValueError(f"{path.name}: expected one `<!-- {name} -->` ... `<!-- /{name} -->`, got {times}")
+    return text
+
+
+if __name__ == "__main__":
+    for document in TABLES:
+        write_atomically(document, filled(document).encode())
+        print(f"{document.name} is current", file=sys.stderr)
+    for file, text in model_cards().items():
+        write_atomically(file, text.encode())
+        print(f"{file.name} is current", file=sys.stderr)
+    found = searches()
+    write_report(found, SEARCH_REPORT, picks=[picked for result in found for picked in picks(result)])
+    print(f"{SEARCH_REPORT.name} is current", file=sys.stderr)
+    reproduced_report.write(table1(), TABLE1_REPORT)
+    print(f"{TABLE1_REPORT.name} is current", file=sys.stderr)
