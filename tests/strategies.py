@@ -11,7 +11,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype, edges
 from robnet_zoo.genotype.operations import DENOISE_FORMS, OPERATIONS
 

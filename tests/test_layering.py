@@ -15,6 +15,7 @@ PACKAGE = ROOT / "robnet_zoo"
 # The house, in the order in which data passes it. A folder imports only folders above it in this list.
 ORDER = (
     "version",
+    "errors",
     "core",
     "genotype",
     "specs",

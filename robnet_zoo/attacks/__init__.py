@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from robnet_zoo.attacks.apgd import Apgd
-from robnet_zoo.attacks.attack import Attack, AttackError, Classifier
+from robnet_zoo.attacks.attack import Attack, Classifier
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.attacks.carlini_wagner import CarliniWagner
 from robnet_zoo.attacks.continuous_batching import craft, run
@@ -13,6 +13,7 @@ from robnet_zoo.attacks.deepfool import DeepFool
 from robnet_zoo.attacks.gradient import Bim, Fgsm, MiFgsm, Pgd, fgsm, n_fgsm, pgd
 from robnet_zoo.attacks.outcome import Outcome
 from robnet_zoo.attacks.square import Square
+from robnet_zoo.errors import AttackError
 
 AnyAttack = Annotated[
     Fgsm | Bim | Pgd | MiFgsm | Apgd | DeepFool | CarliniWagner | Square | AutoAttack, Field(discriminator="kind")

@@ -11,10 +11,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, loss_gradient
 from robnet_zoo.attacks.ball import Norm, length, project, steepest
 from robnet_zoo.attacks.losses import LOSSES, LossName, likeliest_wrong
 from robnet_zoo.attacks.random import Key, normal, uniform
+from robnet_zoo.errors import AttackError
 
 MOMENTUM = 0.75  # alpha of algorithm 1
 

@@ -14,6 +14,7 @@ from robnet_zoo.attacks.ball import Norm
 from robnet_zoo.attacks.losses import Loss
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core.documents import Document
+from robnet_zoo.errors import AttackError
 
 Classifier = Callable[[Tensor], Tensor]  # (N, C, H, W) in [0, 1] -> logits (N, K)
 Count = Annotated[int, Field(ge=1)]
@@ -33,10 +34,6 @@ class Seen:
     gradient: Tensor | None = None  # (N, C, H, W), or (N, M, C, H, W) for M gradients
     forwards: int = 1
     backwards: int = 0
-
-
-class AttackError(ValueError):
-    """Images, labels or parameters that an attack cannot work with; one line that says what was expected."""
 
 
 def check_box(images: Tensor) -> None:

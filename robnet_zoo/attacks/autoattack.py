@@ -24,10 +24,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from robnet_zoo.attacks.attack import AttackError, Classifier, check_box
+from robnet_zoo.attacks.attack import Classifier, check_box
 from robnet_zoo.attacks.ball import Norm, in_box, length, within
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.core.documents import Document, Tuple, problems_error
+from robnet_zoo.errors import AttackError, AutoAttackError
 
 Component = Literal["apgd-ce", "apgd-t", "apgd-dlr", "fab-t", "fab", "square"]
 STANDARD: tuple[Component, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -45,10 +46,6 @@ FLAGS = MappingProxyType(
     }
 )
 """Flags by name, with the words of the library's warning. `square_gains` is told from the outcomes of all batches."""
-
-
-class AutoAttackError(RuntimeError):
-    """AutoAttack cannot run: the package is missing, or the model is not what it needs; one line."""
 
 
 @dataclass(frozen=True)

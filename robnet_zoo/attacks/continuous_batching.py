@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, AttackError, Classifier, Rows, Seen, check_box
+from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, check_box
 from robnet_zoo.attacks.ball import in_box, length, within
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.attacks.outcome import Outcome
 from robnet_zoo.attacks.random import Key
+from robnet_zoo.errors import AttackError
 
 
 @dataclass

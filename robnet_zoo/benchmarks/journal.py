@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 
 
 class Journal:

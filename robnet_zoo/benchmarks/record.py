@@ -22,7 +22,8 @@ from robnet_zoo.benchmarks.result import LEDGER, Alarm, DataIdentity, Measuremen
 from robnet_zoo.benchmarks.targets.load import Target
 from robnet_zoo.core.documents import Document
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.data import DataError, Images, check_fits
+from robnet_zoo.data import Images, check_fits
+from robnet_zoo.errors import DataError
 
 SINGULAR = {"steps": "step", "margins": "margin", "distances": "distance"}  # of a ledger's list, in an entry
 Entry = dict[str, Any]

@@ -12,6 +12,7 @@ from typing import Literal
 
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks.result import Measurement, Result
+from robnet_zoo.errors import RobustBenchError
 
 Dataset = Literal["cifar10", "cifar100", "imagenet"]
 Threat = Literal["Linf", "L2"]
@@ -26,10 +27,6 @@ BUDGETS = MappingProxyType(
 )
 """eps of its leaderboards, in its spelling."""
 TEST_IMAGES = MappingProxyType({"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000})  # that it evaluates on
-
-
-class RobustBenchError(ValueError):
-    """A result that is not what RobustBench compares; one line that says what was expected."""
 
 
 def model_info(

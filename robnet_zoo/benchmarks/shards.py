@@ -13,7 +13,7 @@ from robnet_zoo.attacks import AnyAttack, AutoAttack
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.examples import EXAMPLES
 from robnet_zoo.benchmarks.result import LEDGER, Measurement, Result, measured, worst_case
-from robnet_zoo.data import DataError
+from robnet_zoo.errors import DataError
 
 
 def merge(results: Sequence[Result]) -> Result:

@@ -19,7 +19,8 @@ from robnet_zoo.cli.parameters import Json, Output, fail, is_first, merged, part
 from robnet_zoo.cli.reproduce import reproduce
 from robnet_zoo.cli.search import search
 from robnet_zoo.converters.onnx.options import ExportOptions
-from robnet_zoo.core.documents import DocumentError, nearest, sentences
+from robnet_zoo.core.documents import nearest, sentences
+from robnet_zoo.errors import DocumentError, RobnetZooError
 from robnet_zoo.genotype.genotype import Denoise, Genotype
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
@@ -456,7 +457,5 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("robnet-zoo: interrupted; what was written down is kept, and the same command goes on", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, RuntimeError, OSError) as error:
-        if not (type(error).__module__.startswith("robnet_zoo") or isinstance(error, OSError)):
-            raise
+    except (RobnetZooError, OSError) as error:
         fail(" ".join(str(error).split()))

@@ -7,9 +7,10 @@ from pathlib import Path
 from cyclopts import App
 
 from robnet_zoo.cli.parameters import Output, show_bundled
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.config import config_names, load_config
 from robnet_zoo.search.results import StudyResult
-from robnet_zoo.search.space import Kind, SearchError
+from robnet_zoo.search.space import Kind
 
 REPORT = "report.html"  # in a search's folder
 

@@ -23,7 +23,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from robnet_zoo.converters.original.codes import Stem
-from robnet_zoo.core.documents import Document, DocumentError, Tuple, nearest, parse_json, read_bytes, shown
+from robnet_zoo.core.documents import Document, Tuple, nearest, parse_json, read_bytes, shown
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import MAX_NODES, Genotype, Provenance, edges
 from robnet_zoo.genotype.operations import OPERATIONS
 

@@ -11,9 +11,8 @@ import difflib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
@@ -29,9 +28,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
+from robnet_zoo.errors import MAX_PROBLEMS, DocumentError
+
 MAX_BYTES = 64 * 2**20  # a results document of 10,000 images with its ledger takes about 10 MB
-MAX_PROBLEMS = 100  # problems collected from a document
-MAX_LISTED = 4  # problems spelled out in a message; the rest are counted
 MAX_SHOWN = 60  # characters of a value in a message
 
 Item = TypeVar("Item")
@@ -47,26 +46,6 @@ Pixels = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$", description="in imag
 def in_image_units(pixels: str) -> float:
     """The value of a `Pixels` text: 8/255 is 0.0313..., where 1 is the range from black to white."""
     return float(Fraction(pixels))
-
-
-class DocumentError(ValueError):
-    """A document that is not what it should be.
-
-    problems: one text a problem, each of the form `place: expected ..., got ...`; at most MAX_PROBLEMS are collected.
-    str() is a single printable line: the source, then the problems.
-    """
-
-    def __init__(self, problems: Iterable[str], *, source: str = "") -> None:
-        self.problems = tuple(problems)
-        self.source = source
-        listed = "; ".join(self.problems[:MAX_LISTED])
-        more = len(self.problems) - MAX_LISTED
-        if more > 0:
-            listed += f"; and {more if len(self.problems) < MAX_PROBLEMS else 'many'} more"
-        super().__init__(_printable(f"{source}: {listed}" if source else listed))
-
-    def __reduce__(self) -> tuple[Callable[..., DocumentError], tuple[Any, ...]]:
-        return (partial(type(self), source=self.source), (self.problems,))  # a worker's error reaches its parent whole
 
 
 class Document(BaseModel):
@@ -311,10 +290,6 @@ def _sentence(problem: Problem) -> str:
         elif step != "[key]":  # pydantic's mark for the key itself, which the step before names
             place += f"[{shown(step)}]"
     return f"{place}: {text}" if place else text
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _expectation(detail: ErrorDetails) -> str:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robnet_zoo.data.pictures import DataError, PictureFiles
+from robnet_zoo.data.pictures import PictureFiles
+from robnet_zoo.errors import DataError
 
 VALIDATION_SHARE = 10  # one in so many
 MISSING = 1e-6  # a chance below which classes do not lack images by chance

@@ -14,13 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from robnet_zoo.errors import DataError
+
 MARGIN = 256 / 224  # the shorter side before a centre crop of 1: ImageNet's convention
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop (Szegedy et al., 2015)
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-class DataError(ValueError):
-    """Data that is missing, unreadable or not labelled images; one line that names the file and what was expected."""
 
 
 def decode(file: Path) -> Image.Image:

@@ -19,7 +19,8 @@ import torch
 from filelock import FileLock
 
 from robnet_zoo.data.images import Images
-from robnet_zoo.data.pictures import DataError, PictureFiles, decode
+from robnet_zoo.data.pictures import PictureFiles, decode
+from robnet_zoo.errors import DataError
 
 IMAGENET_SIDE = 224
 SIZED = re.compile(r"pictures-(\d{1,5})")

@@ -8,15 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.core.documents import (
-    Document,
-    DocumentError,
-    Tuple,
-    bundled_names,
-    bundled_or_path,
-    exactly,
-    problems_error,
-)
+from robnet_zoo.core.documents import Document, Tuple, bundled_names, bundled_or_path, exactly, problems_error
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.operations import DenoiseForm
 from robnet_zoo.zoo.architecture import Architecture, denoised, load_architecture
 

@@ -25,23 +25,19 @@ from filelock import FileLock, Timeout
 from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Result
-from robnet_zoo.benchmarks.targets.load import Target, TargetError, load_target
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.benchmarks.targets.load import Target, load_target
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.data import DataError, Images, data_sets, load, resized
+from robnet_zoo.data import Images, data_sets, load, resized
+from robnet_zoo.errors import DataError, DocumentError, ReproduceError, TargetError, TrainingError
 from robnet_zoo.reproduce.plan import Part, Plan, Row
 from robnet_zoo.reproduce.result import Measured, Outcomes, Reproduced, Trained
 from robnet_zoo.reproduce.scale import Scale
 from robnet_zoo.reproduce.speed import Speed, speed
-from robnet_zoo.training import Recipe, TrainingError, load_recipe, train
+from robnet_zoo.training import Recipe, load_recipe, train
 from robnet_zoo.training.loop import CARD
 from robnet_zoo.zoo.architecture import Architecture, costs, fitted
 
 WAIT = 5.0  # seconds between looks at jobs that others have begun
-
-
-class ReproduceError(RuntimeError):
-    """A plan that cannot be carried out; one line."""
 
 
 @dataclass(frozen=True)

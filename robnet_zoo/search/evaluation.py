@@ -12,17 +12,16 @@ from torch import Tensor
 from robnet_zoo.core.documents import in_image_units
 from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.data import Images
+from robnet_zoo.errors import SearchError, TrainingError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
 from robnet_zoo.search.fsp import fsp_distances
 from robnet_zoo.search.results import Accuracy, Candidate
-from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.supernet import calibrated
 from robnet_zoo.training.adversary import attacked
 from robnet_zoo.training.augmentation import augmented
-from robnet_zoo.training.checkpoints import TrainingError
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import state_of
 from robnet_zoo.training.updates import Updates, generator

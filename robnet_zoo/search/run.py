@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.data import Images, load, resized
+from robnet_zoo.errors import SearchError
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.candidates import Plan
@@ -23,7 +24,7 @@ from robnet_zoo.search.evaluation import Judge
 from robnet_zoo.search.fsp import kept
 from robnet_zoo.search.results import Candidate, StudyResult
 from robnet_zoo.search.selection import picks
-from robnet_zoo.search.space import Kind, SearchError, SearchSpace
+from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.search.study import Claim, Study, work
 from robnet_zoo.search.supernet import train_supernet
 from robnet_zoo.training import Keeping

@@ -9,10 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.core.documents import Document, DocumentError, Share, problems_error
+from robnet_zoo.core.documents import Document, Share, problems_error
+from robnet_zoo.errors import DocumentError, SearchError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Budget, Genotype, NetworkConfig
-from robnet_zoo.search.space import SearchError, SearchSpace, direct_share
+from robnet_zoo.search.space import SearchSpace, direct_share
 
 MAX_DRAWS = 100_000  # in a row without a new architecture that is wanted
 CONVS = {"small": (0, 7), "medium": (8, 10), "large": (11, 10**9)}  # a cell (paper, section 3.4)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Genotype, Provenance
 from robnet_zoo.search.config import Pick
 from robnet_zoo.search.results import Candidate, StudyResult
-from robnet_zoo.search.space import SearchError
 
 PAPER = "Guo et al., When NAS Meets Robustness, CVPR 2020, section 3 and appendix F"
 

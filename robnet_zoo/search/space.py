@@ -7,14 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robnet_zoo.core.documents import Document, DocumentError, Tuple
+from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import MAX_NODES, SCHEMA_VERSION, Cell, Genotype, NetworkConfig, Provenance, edges
 from robnet_zoo.genotype.operations import OPERATIONS
-
-
-class SearchError(RuntimeError):
-    """A search that cannot go on; one line that says why."""
-
 
 Code = Annotated[
     str,

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from robnet_zoo.core.documents import nearest
-from robnet_zoo.search.space import SearchError
+from robnet_zoo.errors import SearchError
 
 FORMS = "a path, sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"
 SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres", "journal")

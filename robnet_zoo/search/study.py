@@ -24,13 +24,12 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from robnet_zoo.core.documents import DocumentError
 from robnet_zoo.core.progress import bar
+from robnet_zoo.errors import DocumentError, SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds
 from robnet_zoo.search.candidates import BIT, Plan
 from robnet_zoo.search.heartbeat import Pace, Pulse, Watch, is_gone, this_process
 from robnet_zoo.search.results import Candidate
-from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.storage import one_line, open_storage
 
 TRIES = 3  # of an evaluation that raises

@@ -13,13 +13,10 @@ from typing import Any
 import torch
 
 from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.errors import TrainingError
 
 DAMAGED = (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError)
 OTHERS = (RuntimeError, KeyError, TypeError, ValueError)
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; one line that says why. The last checkpoint is left as it is."""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from robnet_zoo.core import environment
-
-
-class OutOfStepError(RuntimeError):
-    """Processes whose weights differ, although they should be the same."""
-
-
-class LeftError(RuntimeError):
-    """A process is gone while others still wait for it; it is the one that knows why."""
+from robnet_zoo.errors import LeftError, OutOfStepError
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from robnet_zoo.core import environment
-from robnet_zoo.core.documents import DocumentError, parse_json, read_bytes, write_atomically
-from robnet_zoo.data import DataError, Images, check_fits, check_labels
-from robnet_zoo.training.checkpoints import Checkpoints, Keeping, TrainingError
+from robnet_zoo.core.documents import parse_json, read_bytes, write_atomically
+from robnet_zoo.data import Images, check_fits, check_labels
+from robnet_zoo.errors import DataError, DocumentError, TrainingError, WeightsError
+from robnet_zoo.training.checkpoints import Checkpoints, Keeping
 from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.records import Records
@@ -27,7 +28,7 @@ from robnet_zoo.training.state import State, initial_state
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
 from robnet_zoo.zoo.architecture import Architecture, head, saved
-from robnet_zoo.zoo.weights import WeightsError, find, sha256
+from robnet_zoo.zoo.weights import find, sha256
 
 MODEL = "model.safetensors"
 CHOSEN = "chosen.safetensors"  # what a run that is not over would give now

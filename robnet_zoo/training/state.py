@@ -13,15 +13,15 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.errors import TrainingError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.forms.autocast import layout, training_form
 from robnet_zoo.nn.network import Network
-from robnet_zoo.training.checkpoints import TrainingError
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.zoo.architecture import Architecture, beside, build
 from robnet_zoo.zoo.registry import load_spec, load_weights, read_weights
-from robnet_zoo.zoo.weights import WeightsError, check, entry_of
+from robnet_zoo.zoo.weights import check, entry_of
 
 Row = dict[str, float]
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.data import Images, PictureFiles
+from robnet_zoo.errors import TrainingError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import for_training, subnetwork
 from robnet_zoo.nn.network import Network
 from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
 from robnet_zoo.training.augmentation import augmented, resize
-from robnet_zoo.training.checkpoints import TrainingError
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.prefetch import Ahead
 from robnet_zoo.training.recipe import Recipe

@@ -22,7 +22,8 @@ from pydantic import Field
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robnet_zoo.core.documents import Document, DocumentError, exactly, nearest, parse_json, read_bytes
+from robnet_zoo.core.documents import Document, exactly, nearest, parse_json, read_bytes
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype import blueprint
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
 from robnet_zoo.genotype.operations import DenoiseForm

@@ -34,9 +34,9 @@ from timm.models.vgg import VGG
 from torch import Tensor, nn
 
 from robnet_zoo.core.documents import nearest, shown
+from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.operations import DENOISE_FORMS, DenoiseForm, denoising
 from robnet_zoo.nn.layers import Denoising
-from robnet_zoo.zoo.weights import WeightsError
 
 PIXELS = 32  # a side of the images
 MAX_FACTOR = 4  # of width and depth

@@ -26,11 +26,11 @@ from timm.models import resolve_pretrained_cfg as resolve_cfg
 from torch import nn
 
 from robnet_zoo.core.documents import bundled_names, bundled_or_path, shown
+from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.weights import WeightsError
 
 SPECS = Path(__file__).parents[1] / "specs"
 SCHEMA = SPECS / "genotype.schema.json"

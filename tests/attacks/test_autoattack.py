@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo import data
-from robnet_zoo.attacks.autoattack import AutoAttack, AutoAttackError
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.attacks.autoattack import AutoAttack
+from robnet_zoo.errors import AutoAttackError, DocumentError
 from robnet_zoo.zoo.registry import load_model
 
 SQUARE = AutoAttack(version="custom", attacks=("square",))

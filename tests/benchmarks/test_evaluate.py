@@ -21,8 +21,8 @@ from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol
 from robnet_zoo.benchmarks.result import Result, Shard
 from robnet_zoo.benchmarks.shards import merge
-from robnet_zoo.benchmarks.targets.load import TargetError, load_target, of_module
-from robnet_zoo.data import DataError
+from robnet_zoo.benchmarks.targets.load import load_target, of_module
+from robnet_zoo.errors import DataError, TargetError
 from tests.brightness import Brightness
 
 WHITE_BOX = load_protocol("white_box")

@@ -3,7 +3,7 @@
 import pytest
 
 from robnet_zoo.benchmarks.journal import Journal
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 
 
 def test_entries_come_back_in_their_order(tmp_path):

@@ -12,7 +12,8 @@ from robnet_zoo.attacks import Pgd
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Measurement, ModelIdentity, Result, Shard, measured
-from robnet_zoo.benchmarks.robustbench import RobustBenchError, model_info
+from robnet_zoo.benchmarks.robustbench import model_info
+from robnet_zoo.errors import RobustBenchError
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_model

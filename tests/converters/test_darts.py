@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robnet_zoo import cli
 from robnet_zoo.converters.darts import GENOTYPES, convert_darts, from_darts, genotypes_of
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile

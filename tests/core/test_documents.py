@@ -18,7 +18,6 @@ from pydantic import Field, ValidationError
 from robnet_zoo.core.documents import (
     MAX_PROBLEMS,
     Document,
-    DocumentError,
     Tuple,
     exactly,
     nearest,
@@ -27,6 +26,7 @@ from robnet_zoo.core.documents import (
     shown,
     write_atomically,
 )
+from robnet_zoo.errors import DocumentError
 
 
 class Part(Document):

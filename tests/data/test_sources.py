@@ -16,7 +16,8 @@ from PIL import Image
 from torchvision import datasets
 
 from robnet_zoo import data
-from robnet_zoo.data import DataError, sources
+from robnet_zoo.data import sources
+from robnet_zoo.errors import DataError
 
 
 @pytest.fixture

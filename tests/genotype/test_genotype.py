@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robnet_zoo import compile
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Edge, FrozenDict, Genotype, edges
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo.registry import SPECS, load_spec, spec_names

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
 from robnet_zoo.reports.search import html, write_report
 from robnet_zoo.search.config import Filter, Group
 from robnet_zoo.search.results import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
-from robnet_zoo.search.space import SearchError
 from tests.search.studies import FULL, SMALL, made, study
 from tests.search.test_analysis import by_convs, by_density, by_nothing, with_distances
 

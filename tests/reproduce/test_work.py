@@ -24,18 +24,17 @@ from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import Target
 from robnet_zoo.cli import main
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError, ReportError, ReproduceError, TrainingError
 from robnet_zoo.reports.reproduce.drawings import against_parameters, against_steps
 from robnet_zoo.reports.reproduce.page import write
-from robnet_zoo.reports.robustness.blocks import ReportError
 from robnet_zoo.reports.robustness.published import published
 from robnet_zoo.reproduce import order, work
 from robnet_zoo.reproduce.plan import Part, Plan, Row, load_plan, plan_names
 from robnet_zoo.reproduce.result import Outcomes, Reproduced
 from robnet_zoo.reproduce.scale import Scale, load_scale, scale_names
 from robnet_zoo.reproduce.speed import Speed, gradients
-from robnet_zoo.reproduce.work import Measuring, ReproduceError, Reproduction, Run, Source
-from robnet_zoo.training import Stage, TrainingError, load_recipe
+from robnet_zoo.reproduce.work import Measuring, Reproduction, Run, Source
+from robnet_zoo.training import Stage, load_recipe
 from robnet_zoo.zoo.architecture import costs, load_architecture
 
 DIGITS = Source("digits", "digits")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.analysis import (
     Estimate,
@@ -34,7 +35,6 @@ from robnet_zoo.search.analysis.statistics import Fit, kendall, mean, partial_sp
 from robnet_zoo.search.config import Group
 from robnet_zoo.search.results import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
-from robnet_zoo.search.space import SearchError
 from tests.search.studies import SMALL, made, study
 
 Robust = Callable[[Genotype, random.Random], float]

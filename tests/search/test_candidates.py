@@ -7,12 +7,13 @@ from statistics import mean
 
 import pytest
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds
 from robnet_zoo.search import study as study_module
 from robnet_zoo.search.candidates import Plan
 from robnet_zoo.search.config import Group, Sampler
 from robnet_zoo.search.results import Candidate
-from robnet_zoo.search.space import Kind, SearchError, bits
+from robnet_zoo.search.space import Kind, bits
 from robnet_zoo.search.study import Claim, Study, work
 from tests.search.crew import Noted, assert_all_counted_once, config, finish, judged, lines, plan, start
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from robnet_zoo import attacks
+from robnet_zoo.errors import SearchError
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
 from robnet_zoo.search.evaluation import Judge
 from robnet_zoo.search.results import Candidate
 from robnet_zoo.search.sampling import Sampling, sample
-from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.supernet import train_supernet
 from robnet_zoo.training import Recipe
 from tests.search.small_search import PLAIN, RECIPE, SINGLE_STEP, images, space

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from robnet_zoo.cli import main
-from robnet_zoo.core.documents import DocumentError
-from robnet_zoo.data import DataError
+from robnet_zoo.errors import DataError, DocumentError, SearchError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.config import Filter, SearchConfig, config_names, load_config
@@ -23,7 +22,6 @@ from robnet_zoo.search.fsp import kept
 from robnet_zoo.search.results import StudyResult
 from robnet_zoo.search.run import Search, _work
 from robnet_zoo.search.selection import best, picks
-from robnet_zoo.search.space import SearchError
 from robnet_zoo.zoo.registry import load_spec
 from tests.search.small_search import NETWORK, PLAIN, RECIPE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.search.space import Kind, SearchSpace, bits, direct_share
 from robnet_zoo.zoo.registry import load_spec
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search import storage
-from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.storage import open_storage
 from robnet_zoo.search.study import Study, work
 from tests.search.conftest import Server

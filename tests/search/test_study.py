@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search import heartbeat as life
 from robnet_zoo.search.candidates import Plan
 from robnet_zoo.search.heartbeat import Pace
 from robnet_zoo.search.results import Accuracy, Candidate
-from robnet_zoo.search.space import SearchError
 from robnet_zoo.search.study import TRIES, Claim, Study, work
 from tests.search.conftest import Server
 from tests.search.crew import (

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from robnet_zoo.errors import TrainingError
 from robnet_zoo.nn.compiler import compile, for_training, subnetwork
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.supernet import PathDropout, calibrated, train_supernet
-from robnet_zoo.training import Attack, Keeping, TrainingError
+from robnet_zoo.training import Attack, Keeping
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
 from robnet_zoo.training.updates import Updates, generator

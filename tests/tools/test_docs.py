@@ -21,7 +21,7 @@ from robnet_zoo.benchmarks.speed import search as search_speed
 from robnet_zoo.benchmarks.speed import training as training_speed
 from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.benchmarks.targets.load import load_target
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.reports.reproduce.page import write
 from robnet_zoo.reports.search import html

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from robnet_zoo.core import documents
-from robnet_zoo.training import Keeping, TrainingError, checkpoints
+from robnet_zoo.errors import TrainingError
+from robnet_zoo.training import Keeping, checkpoints
 from robnet_zoo.training.checkpoints import Checkpoints
 
 

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from robnet_zoo import data, training
-from robnet_zoo.data import DataError
+from robnet_zoo.errors import DataError, LeftError, OutOfStepError, TrainingError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
-from robnet_zoo.training import Attack, Keeping, Recipe, TrainingError, checkpoints
+from robnet_zoo.training import Attack, Keeping, Recipe, checkpoints
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
-from robnet_zoo.training.distributed import LeftError, OutOfStepError, World, joined
+from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.loop import check_world
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state, state_of

@@ -3,8 +3,8 @@
 import pytest
 
 from robnet_zoo import training
-from robnet_zoo.data import DataError
-from robnet_zoo.training import Attack, Estimate, Guard, Recipe, Stage, TrainingError, duration
+from robnet_zoo.errors import DataError, TrainingError
+from robnet_zoo.training import Attack, Estimate, Guard, Recipe, Stage, duration
 from robnet_zoo.training.updates import Updates
 
 SMALL, WHOLE = 16, 32  # pixels a side

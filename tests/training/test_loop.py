@@ -25,17 +25,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from robnet_zoo import data, training
 from robnet_zoo.core.statistics import with_interval
-from robnet_zoo.data import DataError
+from robnet_zoo.errors import DataError, TrainingError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
-from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, TrainingError, loop, records
+from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, loop, records
 from robnet_zoo.training import prefetch as ahead
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.zoo.registry import load_spec
-from robnet_zoo.zoo.weights import WeightsError, sha256
+from robnet_zoo.zoo.weights import sha256
 from tests.interruption import interrupt_at
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from robnet_zoo.data import DataError
+from robnet_zoo.errors import DataError
 from robnet_zoo.training.prefetch import Ahead
 
 INDICES = torch.arange(3)

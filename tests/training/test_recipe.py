@@ -2,7 +2,7 @@
 
 import pytest
 
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.training import Recipe, Stage, load_recipe, recipe_names
 
 SHORT = {"name": "short", "epochs": 4}

@@ -10,8 +10,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from robnet_zoo.benchmarks.targets.load import TargetError, load_target
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.errors import DocumentError, TargetError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.architecture import (

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from timm.data import resolve_data_config
 from timm.models import save_for_hf
 
-from robnet_zoo.benchmarks.targets.load import TargetError, load_target
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.errors import TargetError, WeightsError
 from robnet_zoo.zoo import baselines
 from robnet_zoo.zoo.baselines import BASELINES
-from robnet_zoo.zoo.weights import WeightsError
 
 NAMES = list(BASELINES)
 SIZES = {  # of the features, from the stem or the first stage on

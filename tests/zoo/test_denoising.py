@@ -13,8 +13,8 @@ from torch import Tensor
 from robnet_zoo import cli
 from robnet_zoo.converters.onnx import export as exporter
 from robnet_zoo.converters.original.codes import to_original_json
-from robnet_zoo.core.documents import DocumentError
 from robnet_zoo.data import Images
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.blueprint import blueprint, multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.operations import DENOISE_FORMS, MEDIAN_OF_NINE, DenoiseForm, denoising

@@ -16,12 +16,11 @@ from timm.models import get_pretrained_cfg, save_for_hf
 from torch import nn
 
 from robnet_zoo import Genotype
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError, WeightsError
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_model, load_spec, spec_names
-from robnet_zoo.zoo.weights import WeightsError
 
 SPECS = spec_names()
 BUNDLED = [f"{entry.model}.{entry.tag}" for entry in weights.manifest().entries]

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError, WeightsError
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_spec
-from robnet_zoo.zoo.weights import Entry, Manifest, Measured, WeightsError
+from robnet_zoo.zoo.weights import Entry, Manifest, Measured
 
 MEASURED = Measured(
     data="cifar10", data_sha256="0" * 64, n=1000, seed=0, eps="8/255", clean=0.8, fgsm=0.6, pgd20=0.5, device="CPU"

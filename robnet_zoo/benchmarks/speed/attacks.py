@@ -54,16 +54,17 @@ from robnet_zoo.benchmarks.protocol import Count
 from robnet_zoo.benchmarks.result import Bit, DataIdentity, ModelIdentity
 from robnet_zoo.benchmarks.speed.methods import OURS, Library, Method, Setup, installed, other, ours
 from robnet_zoo.benchmarks.speed.naive import naive
-from robnet_zoo.core.documents import Document, DocumentError, Tuple, exactly
+from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.core.statistics import Interval, wilson
-from robnet_zoo.data import DataError, Images, check_fits, load
+from robnet_zoo.data import Images, check_fits, load
+from robnet_zoo.errors import DataError, DocumentError, WeightsError
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo.registry import load_model
-from robnet_zoo.zoo.weights import WeightsError, weights_sha256
+from robnet_zoo.zoo.weights import weights_sha256
 
 REFERENCE = "torchattacks"
 

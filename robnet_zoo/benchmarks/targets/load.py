@@ -21,16 +21,15 @@ from torch import Tensor, nn
 from robnet_zoo.attacks import Attack, AutoAttack, Classifier
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.converters.onnx.classifier import OnnxClassifier
-from robnet_zoo.converters.onnx.file import OnnxFileError
 from robnet_zoo.converters.onnx.load import rebuild
-from robnet_zoo.converters.onnx.operators import UnsupportedError
-from robnet_zoo.core.documents import DocumentError, nearest, parse_json, read_bytes
+from robnet_zoo.core.documents import nearest, parse_json, read_bytes
 from robnet_zoo.core.precision import Arithmetic, arithmetic
+from robnet_zoo.errors import DocumentError, OnnxFileError, TargetError, UnsupportedError, WeightsError
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.architecture import Architecture, beside, build
-from robnet_zoo.zoo.weights import FOLDER, WeightsError, entry_of, weights_sha256
+from robnet_zoo.zoo.weights import FOLDER, entry_of, weights_sha256
 
 PARITY = 1e-5  # largest difference of a rebuilt graph's logits from its file's, in the largest logit's size or 1
 # The same of a file of ours, whose graph and weights are checked as such: the rounding of its own precision.
@@ -39,13 +38,6 @@ ROBUSTBENCH = "robustbench:"
 ELSEWHERE = ("local-dir:", "hf-hub:", "hf_hub:")  # what timm loads models by, besides its names
 TIMM_ERRORS = (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError)
 TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # of a graph that torch refuses
-
-
-class TargetError(RuntimeError):
-    """A model that cannot be found, loaded or judged; one line that names it and says what was expected."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.split()))
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from torch import Tensor, nn
 
-from robnet_zoo.converters.onnx.file import OnnxFileError, read
+from robnet_zoo.converters.onnx.file import read
 from robnet_zoo.converters.onnx.options import Precision
 from robnet_zoo.converters.onnx.to_torch import GraphModule
 from robnet_zoo.core.documents import nearest
+from robnet_zoo.errors import OnnxFileError
 from robnet_zoo.genotype.genotype import Genotype
 
 RUNTIME_ERRORS = (

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from robnet_zoo import data
 from robnet_zoo.converters.onnx.classifier import OnnxClassifier
-from robnet_zoo.converters.onnx.file import OnnxFileError
 from robnet_zoo.converters.onnx.graph import Graph
 from robnet_zoo.converters.onnx.load import DTYPES, load
 from robnet_zoo.converters.onnx.options import ExportOptions, Precision
 from robnet_zoo.converters.onnx.quantize import quantised
-from robnet_zoo.converters.onnx.verify import BATCHES, Comparison, Latency, ProofError, compare, latencies, prove
+from robnet_zoo.converters.onnx.verify import BATCHES, Comparison, Latency, compare, latencies, prove
 from robnet_zoo.core.documents import Document, Tuple, write_atomically
 from robnet_zoo.data import Images
+from robnet_zoo.errors import ExportError, OnnxFileError, ProofError
 from robnet_zoo.genotype.genotype import STEM_STRIDES
 from robnet_zoo.nn.network import Network
 from robnet_zoo.version import __version__
@@ -39,10 +39,6 @@ __all__ = ["ExportError", "ExportOptions", "ExportReport", "OnnxClassifier", "On
 
 IR_VERSION = 10  # at least; later opsets ask for later ones
 COMPARED = 256  # real images on which the predictions of fp16 and int8 are compared with torch's
-
-
-class ExportError(RuntimeError):
-    """An export that cannot be, or that does not give the model's logits; nothing was written."""
 
 
 class ExportReport(Document):

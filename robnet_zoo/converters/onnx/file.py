@@ -17,18 +17,12 @@ from onnx.checker import ValidationError
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from robnet_zoo.converters.onnx.options import Precision
+from robnet_zoo.errors import OnnxFileError
 
 MAX_GRAPH = 512 * 2**20  # bytes of the file itself; larger weights lie beside it
 MAX_WEIGHTS = 16 * 2**30  # bytes of the files beside it
 MAX_VALUE = 2**30  # numbers in one tensor between two nodes, for one image
 CHUNK = 2**20
-
-
-class OnnxFileError(RuntimeError):
-    """A file that is no classifier of images, or cannot be read; one line that names the file and the reason."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        super().__init__(f"{path}: {' '.join(text.split())}")
 
 
 @dataclass(frozen=True)

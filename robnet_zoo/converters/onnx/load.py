@@ -13,9 +13,10 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robnet_zoo.converters.onnx.file import OnnxFileError, Opened, read
+from robnet_zoo.converters.onnx.file import Opened, read
 from robnet_zoo.converters.onnx.graph import Array, Graph
 from robnet_zoo.converters.onnx.options import Precision
+from robnet_zoo.errors import OnnxFileError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network

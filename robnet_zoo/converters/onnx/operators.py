@@ -20,9 +20,7 @@ import torch.nn.functional as F
 from onnx import helper
 from torch import Tensor
 
-
-class UnsupportedError(RuntimeError):
-    """Part of a graph that cannot be expressed; one line that names it."""
+from robnet_zoo.errors import UnsupportedError
 
 
 @dataclass(frozen=True)

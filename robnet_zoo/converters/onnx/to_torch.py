@@ -15,7 +15,8 @@ import torch
 from onnx import helper, inliner, numpy_helper
 from torch import Tensor, nn
 
-from robnet_zoo.converters.onnx.operators import OPERATIONS, Node, UnsupportedError
+from robnet_zoo.converters.onnx.operators import OPERATIONS, Node
+from robnet_zoo.errors import UnsupportedError
 
 DOMAINS = ("", "ai.onnx")  # names of the standard's own operations
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, in_pieces
 from robnet_zoo.core.documents import Document
+from robnet_zoo.errors import ProofError
 from robnet_zoo.nn.network import Network
 
 BATCHES = (1, 7, 64)
@@ -24,10 +25,6 @@ DOUBLE = 7  # images on which that error is measured, in float64
 TIMED = (1, 8)  # batches
 RUNS = 5
 PIECE = 8  # images that torch gets at once: more are slower
-
-
-class ProofError(RuntimeError):
-    """Logits that are not the model's, or a graph that does not run; one line."""
 
 
 class Comparison(Document):

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from robnet_zoo.core.documents import Document, DocumentError, nearest, parse_json, read_bytes, shown
+from robnet_zoo.core.documents import Document, nearest, parse_json, read_bytes, shown
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Genotype, NetworkConfig, Provenance, edges
 
 OPERATIONS = ("identity", "sep_conv_3x3")

@@ -25,18 +25,11 @@ from typing import IO, Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from robnet_zoo.core.documents import DocumentError, shown
+from robnet_zoo.core.documents import shown
+from robnet_zoo.errors import CheckpointError, UnsafeCheckpointError
 
 MAX_NESTING = 100  # tuples within tuples
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of torch's format before 1.6
-
-
-class CheckpointError(DocumentError):
-    """A checkpoint that cannot be read or does not fit its spec; one line that names the file and the places."""
-
-
-class UnsafeCheckpointError(CheckpointError):
-    """A checkpoint that asks for code to be run. Nothing of it was run."""
 
 
 class _Storage(NamedTuple):

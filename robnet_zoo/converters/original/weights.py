@@ -18,8 +18,9 @@ import torch
 from timm.models import save_for_hf
 from torch import Tensor
 
-from robnet_zoo.converters.original.unpickling import CheckpointError, read_checkpoint
+from robnet_zoo.converters.original.unpickling import read_checkpoint
 from robnet_zoo.core.documents import Document, shown
+from robnet_zoo.errors import CheckpointError
 from robnet_zoo.genotype.blueprint import Blueprint, blueprint
 from robnet_zoo.genotype.genotype import Edge, Genotype
 from robnet_zoo.genotype.operations import FactorizedConv

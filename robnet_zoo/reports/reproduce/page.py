@@ -7,8 +7,9 @@ from pathlib import Path
 
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.errors import ReportError
 from robnet_zoo.reports.reproduce.drawings import against_parameters, against_steps, cell
-from robnet_zoo.reports.robustness.blocks import EMPTY, Cell, Column, Notice, Notices, Record, ReportError, Row, Section
+from robnet_zoo.reports.robustness.blocks import EMPTY, Cell, Column, Notice, Notices, Record, Row, Section
 from robnet_zoo.reports.robustness.blocks import Table as Block
 from robnet_zoo.reports.robustness.page import html
 from robnet_zoo.reports.robustness.plain import markdown

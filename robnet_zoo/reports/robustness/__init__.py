@@ -7,7 +7,7 @@ from pathlib import Path
 
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.documents import write_atomically
-from robnet_zoo.reports.robustness.blocks import ReportError
+from robnet_zoo.errors import ReportError
 from robnet_zoo.reports.robustness.entries import read
 from robnet_zoo.reports.robustness.page import html
 from robnet_zoo.reports.robustness.plain import csv_text, markdown

@@ -13,10 +13,6 @@ Value = float | str | None
 Bytes = npt.NDArray[np.uint8]
 
 
-class ReportError(ValueError):
-    """A report that cannot be written: another kind of file, or documents that cannot be shown; one line."""
-
-
 @dataclass(frozen=True)
 class Column:
     """numeric: aligned right, sorted from large to small first."""

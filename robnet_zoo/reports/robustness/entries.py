@@ -9,7 +9,7 @@ from typing import TypeVar
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Measurement, ModelIdentity, Result
-from robnet_zoo.reports.robustness.blocks import ReportError
+from robnet_zoo.errors import ReportError
 
 CLEAN, WORST = "clean", "worst case"
 Item = TypeVar("Item")

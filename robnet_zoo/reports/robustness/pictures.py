@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from robnet_zoo.reports.robustness.blocks import Bytes, Gallery, Picture, ReportError
+from robnet_zoo.errors import ReportError
+from robnet_zoo.reports.robustness.blocks import Bytes, Gallery, Picture
 from robnet_zoo.reports.robustness.entries import Entry
 
 OF_EACH, OF_ALL = 3, 12  # examples shown

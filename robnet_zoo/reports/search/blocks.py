@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.findings import Verdict
 from robnet_zoo.search.analysis.statistics import Estimate
-from robnet_zoo.search.space import SearchError
 
 
 @dataclass(frozen=True)

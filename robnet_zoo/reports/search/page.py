@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.errors import SearchError
 from robnet_zoo.reports.html import environment, style
 from robnet_zoo.reports.search import figures
 from robnet_zoo.reports.search.blocks import Section
@@ -16,7 +17,6 @@ from robnet_zoo.reports.search.paper import caveats, differences
 from robnet_zoo.reports.search.scale import kind, searched
 from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.results import StudyResult
-from robnet_zoo.search.space import SearchError
 
 FOLDER = Path(__file__).parent
 

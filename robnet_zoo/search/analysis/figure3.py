@@ -9,9 +9,9 @@ from contextlib import suppress
 import numpy as np
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.observations import Observation, finetuned
 from robnet_zoo.search.analysis.statistics import Correlation, Estimate, at_least, mean, proportion, spearman
-from robnet_zoo.search.space import SearchError
 
 BINS = 20
 

@@ -14,9 +14,10 @@ from sklearn.manifold import TSNE
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.observations import Observation, finetuned
 from robnet_zoo.search.analysis.statistics import Estimate, Floats, proportion
-from robnet_zoo.search.space import SearchError, SearchSpace
+from robnet_zoo.search.space import SearchSpace
 
 SHARE = 0.3  # 300 of the paper's 1,000 at either end
 LEAST = 5  # architectures at either end

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robnet_zoo.core.documents import Document
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.observations import Observation, finetuned
 from robnet_zoo.search.analysis.statistics import Correlation, at_least, kendall, partial_spearman, spearman
-from robnet_zoo.search.space import SearchError
 
 
 class Density(Document):

@@ -10,11 +10,11 @@ import numpy as np
 from pydantic import Field
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Budget
 from robnet_zoo.search.analysis.figure5 import given
 from robnet_zoo.search.analysis.observations import Observation, finetuned
 from robnet_zoo.search.analysis.statistics import Correlation, Estimate, Fit, at_least, mean, spearman
-from robnet_zoo.search.space import SearchError
 
 Where = Literal["all", "direct", "skip"]
 COUNTS: dict[Where, Callable[[Observation], float]] = {

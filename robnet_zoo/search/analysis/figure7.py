@@ -9,10 +9,10 @@ import numpy.typing as npt
 from scipy import stats
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.figure5 import given
 from robnet_zoo.search.analysis.observations import Observation
 from robnet_zoo.search.analysis.statistics import LEVEL, Correlation, Estimate, Floats, at_least, spearman
-from robnet_zoo.search.space import SearchError
 
 RESAMPLES = 1000
 

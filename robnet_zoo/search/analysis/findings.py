@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.figure5 import density
 from robnet_zoo.search.analysis.figure6 import Budgets, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import fsp
 from robnet_zoo.search.analysis.observations import Observation, Observed
 from robnet_zoo.search.analysis.statistics import Estimate
-from robnet_zoo.search.space import Kind, SearchError
+from robnet_zoo.search.space import Kind
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 

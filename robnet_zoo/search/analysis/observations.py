@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Budget
 from robnet_zoo.search.config import Group
 from robnet_zoo.search.results import Accuracy, Candidate, StudyResult
-from robnet_zoo.search.space import SearchError, bits
+from robnet_zoo.search.space import bits
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import Field
 from scipy import stats
 
 from robnet_zoo.core.documents import Document
-from robnet_zoo.search.space import SearchError
+from robnet_zoo.errors import SearchError
 
 LEVEL = 0.95  # of every interval
 NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))

@@ -15,15 +15,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from robnet_zoo.core.documents import Document, Pixels, Share, Tuple, problems_error
+from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import Genotype, Name
 
 FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
-
-
-class WeightsError(RuntimeError):
-    """Weights that are missing, damaged or another architecture's; one line that names the file and what to do."""
 
 
 class Measured(Document):

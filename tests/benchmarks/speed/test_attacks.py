@@ -12,8 +12,8 @@ from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed import methods
 from robnet_zoo.benchmarks.speed.attacks import AttackSpeedResult, Turn, compare, measure, table
 from robnet_zoo.benchmarks.speed.methods import Attacked, Counted, Method, Setup, other, ours
-from robnet_zoo.core.documents import DocumentError
 from robnet_zoo.data import Images
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.nn.compiler import compile
 from tests.brightness import Brightness
 

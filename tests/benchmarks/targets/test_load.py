@@ -19,9 +19,10 @@ from torch import nn
 from robnet_zoo import data
 from robnet_zoo.attacks import Pgd, run
 from robnet_zoo.benchmarks.result import RESULTS
-from robnet_zoo.benchmarks.targets.load import TargetError, load_target, of_module
+from robnet_zoo.benchmarks.targets.load import load_target, of_module
 from robnet_zoo.converters.onnx import export as exporter
 from robnet_zoo.converters.onnx import to_torch as onnx_reader
+from robnet_zoo.errors import TargetError
 from robnet_zoo.zoo.registry import load_model, load_spec
 from robnet_zoo.zoo.weights import FOLDER, weights_sha256
 

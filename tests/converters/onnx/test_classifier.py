@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from robnet_zoo.converters.onnx import classifier as onnx_classifier
 from robnet_zoo.converters.onnx import export as exporter
-from robnet_zoo.converters.onnx.classifier import OnnxClassifier, OnnxFileError
+from robnet_zoo.converters.onnx.classifier import OnnxClassifier
+from robnet_zoo.errors import OnnxFileError
 from robnet_zoo.zoo.registry import load_model
 
 WEIGHT = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)  # of 3 channels of 2x2 pixels, 4 classes

@@ -17,8 +17,8 @@ from robnet_zoo import data
 from robnet_zoo.converters.onnx import export as exporter
 from robnet_zoo.converters.onnx import graph as onnx_graph
 from robnet_zoo.converters.onnx import verify as onnx_proof
-from robnet_zoo.converters.onnx.export import ExportError, ExportOptions, OnnxClassifier, OnnxFileError
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.converters.onnx.export import ExportOptions, OnnxClassifier
+from robnet_zoo.errors import DocumentError, ExportError, OnnxFileError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.operations import OPERATIONS
 from robnet_zoo.nn.compiler import compile

@@ -10,8 +10,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from robnet_zoo.converters.onnx.operators import OPERATIONS, UnsupportedError
+from robnet_zoo.converters.onnx.operators import OPERATIONS
 from robnet_zoo.converters.onnx.to_torch import GraphModule
+from robnet_zoo.errors import UnsupportedError
 
 # The standard's examples are made when their modules are imported; those of the pools take seconds, so pools are
 # compared with ONNX Runtime below, as is Cast, whose examples are of types that numpy does not have.

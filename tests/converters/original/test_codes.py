@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robnet_zoo.converters.original.codes import convert_codes, from_codes, from_original_json, to_codes
-from robnet_zoo.core.documents import DocumentError
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.zoo.registry import load_spec
 

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 
 from robnet_zoo import compile
 from robnet_zoo.converters.original.codes import from_codes, from_original_json
-from robnet_zoo.converters.original.unpickling import CheckpointError, UnsafeCheckpointError, read_checkpoint
+from robnet_zoo.converters.original.unpickling import read_checkpoint
 from robnet_zoo.converters.original.weights import convert, convert_file
+from robnet_zoo.errors import CheckpointError, UnsafeCheckpointError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.zoo.weights import sha256
 

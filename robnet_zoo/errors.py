@@ -1,0 +1,122 @@
+"""Every error that the package raises on purpose. Each message is one line: what was expected, what was got, and where.
+
+`RobnetZooError` is the base of all of them. Each is also a ValueError or a RuntimeError, so that code which knows
+nothing of this package can catch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+MAX_PROBLEMS = 100  # problems collected from a document
+MAX_LISTED = 4  # problems spelled out in a message; the rest are counted
+
+
+class RobnetZooError(Exception):
+    """The base of every error below."""
+
+
+class DocumentError(RobnetZooError, ValueError):
+    """A document is not what it should be.
+
+    problems: one text a problem, each of the form `place: expected ..., got ...`; at most MAX_PROBLEMS are collected.
+    str() is a single printable line: the source, then the problems.
+    """
+
+    def __init__(self, problems: Iterable[str], *, source: str = "") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        listed = "; ".join(self.problems[:MAX_LISTED])
+        more = len(self.problems) - MAX_LISTED
+        if more > 0:
+            listed += f"; and {more if len(self.problems) < MAX_PROBLEMS else 'many'} more"
+        super().__init__(printable(f"{source}: {listed}" if source else listed))
+
+    def __reduce__(self) -> tuple[Callable[..., DocumentError], tuple[Any, ...]]:
+        return (partial(type(self), source=self.source), (self.problems,))  # a worker's error reaches its parent whole
+
+
+def printable(text: str) -> str:
+    """The text with control characters and other unprintable ones escaped."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+class WeightsError(RobnetZooError, RuntimeError):
+    """Weights are missing, damaged or another architecture's. The message names the file and says what to do."""
+
+
+class DataError(RobnetZooError, ValueError):
+    """Data is missing, unreadable or not labelled images. The message names the file."""
+
+
+class CheckpointError(DocumentError):
+    """A checkpoint cannot be read or does not fit its spec. The message names the file and the places."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """A checkpoint asks for code to be run. Nothing of it was run."""
+
+
+class OnnxFileError(RobnetZooError, RuntimeError):
+    """An ONNX file is not a classifier of images, or cannot be read. The message names the file and the reason."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        super().__init__(f"{path}: {' '.join(text.split())}")
+
+
+class UnsupportedError(RobnetZooError, RuntimeError):
+    """Part of an ONNX graph cannot be expressed in torch. The message names it."""
+
+
+class ProofError(RobnetZooError, RuntimeError):
+    """An exported file gives other logits than its model, or does not run."""
+
+
+class ExportError(RobnetZooError, RuntimeError):
+    """A model cannot be exported, or the file does not give the model's logits. Nothing was written."""
+
+
+class AttackError(RobnetZooError, ValueError):
+    """An attack cannot work with these images, labels or parameters."""
+
+
+class AutoAttackError(RobnetZooError, RuntimeError):
+    """AutoAttack cannot run: its library is missing, or the model is not what it needs."""
+
+
+class TrainingError(RobnetZooError, RuntimeError):
+    """A training run cannot go on. Its last checkpoint is left as it is."""
+
+
+class OutOfStepError(RobnetZooError, RuntimeError):
+    """Processes that train one network hold different weights."""
+
+
+class LeftError(RobnetZooError, RuntimeError):
+    """A process is gone while others still wait for it. It is the one that knows why."""
+
+
+class TargetError(RobnetZooError, RuntimeError):
+    """A model to be measured cannot be found, loaded or judged. The message names it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))
+
+
+class RobustBenchError(RobnetZooError, ValueError):
+    """A result is not what RobustBench compares."""
+
+
+class SearchError(RobnetZooError, RuntimeError):
+    """A search cannot go on."""
+
+
+class ReproduceError(RobnetZooError, RuntimeError):
+    """A plan cannot be carried out."""
+
+
+class ReportError(RobnetZooError, ValueError):
+    """A report cannot be written: an unknown kind of file, or documents that cannot be shown."""
