@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.operations import DENOISE_FORMS, OPERATIONS
+from robnet_zoo.genotype.layers import DENOISE_FORMS
+from robnet_zoo.genotype.operations import OPERATIONS
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.layers import EmbeddedGaussian2d
 from robnet_zoo.nn.network import Network

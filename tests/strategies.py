@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype, edges
-from robnet_zoo.genotype.operations import DENOISE_FORMS, OPERATIONS
+from robnet_zoo.genotype.layers import DENOISE_FORMS
+from robnet_zoo.genotype.operations import OPERATIONS
 
 NAMES = ("cell_0", "cell_1", "normal", "reduce")  # the first two are the names that `merge_equal_cells` gives
 

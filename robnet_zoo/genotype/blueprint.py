@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from robnet_zoo.genotype import operations as vocabulary
+from robnet_zoo.genotype import layers
 from robnet_zoo.genotype.genotype import Edge, Genotype
-from robnet_zoo.genotype.operations import OPERATIONS, Block, Conv, Norm, Relu, Size
+from robnet_zoo.genotype.layers import Block, Conv, Norm, Relu, Size
+from robnet_zoo.genotype.operations import OPERATIONS
 from robnet_zoo.genotype.passes import drop_dead_edges
 
 
@@ -68,7 +69,7 @@ def blueprint(spec: Genotype, *, in_chans: int | None = None, num_classes: int |
     stem = _stem(network.stem, in_chans, network.channels)
     stages = []
     for block in stem:
-        size = vocabulary.output_size(block, size)
+        size = layers.output_size(block, size)
         stages.append(Feature(_out_channels(block), size))
     before, last = stages[0], stages[-1]
     cells, channels = [], network.channels
@@ -85,7 +86,7 @@ def parameters(spec: Genotype) -> int:
     """Learned numbers of the compiled network, counted without building it."""
     plan = blueprint(drop_dead_edges(spec))
     head = (plan.features.channels + 1) * plan.num_classes
-    return head + sum(vocabulary.parameters(block) for block, _ in _blocks(plan))
+    return head + sum(layers.parameters(block) for block, _ in _blocks(plan))
 
 
 def multiply_adds(spec: Genotype) -> int:
@@ -95,7 +96,7 @@ def multiply_adds(spec: Genotype) -> int:
     """
     plan = blueprint(drop_dead_edges(spec))
     head = plan.features.channels * plan.num_classes
-    return head + sum(vocabulary.multiply_adds(block, size) for block, size in _blocks(plan))
+    return head + sum(layers.multiply_adds(block, size) for block, size in _blocks(plan))
 
 
 def _stem(kind: str, in_chans: int, channels: int) -> tuple[Block, ...]:
@@ -124,7 +125,7 @@ def _cell(
             carried[edge] = blocks
     inner = Feature(channels, inputs[1].size)
     preprocess = {
-        source: (vocabulary.pointwise if inputs[source].size == inner.size else vocabulary.factorized_reduction)(
+        source: (layers.pointwise if inputs[source].size == inner.size else layers.factorized_reduction)(
             inputs[source].channels, channels, affine=affine
         )
         for source in (0, 1)
@@ -132,7 +133,7 @@ def _cell(
     }
     output = Feature(len(cell.concat) * channels, (inner.size[0] // stride, inner.size[1] // stride))
     denoise = spec.network.denoise
-    added = vocabulary.denoising(output.channels, denoise.form) if denoise and depth in denoise.after else ()
+    added = layers.denoising(output.channels, denoise.form) if denoise and depth in denoise.after else ()
     return CellBlueprint(inputs, preprocess, carried, cell.concat, inner, output, reduction, added)
 
 
@@ -141,7 +142,7 @@ def _blocks(plan: Blueprint) -> Iterator[tuple[Block, Size]]:
     size = plan.input_size
     for block in plan.stem:
         yield block, size
-        size = vocabulary.output_size(block, size)
+        size = layers.output_size(block, size)
     for cell in plan.cells:
         for source, block in cell.preprocess.items():
             yield block, cell.inputs[source].size

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import colorsys
 import os
 
 from robnet_zoo.genotype.genotype import Genotype
 
+# One for each operation of the published search spaces; `colours` adds more where a spec uses more.
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#975a16", "#285e61", "#702459", "#4a5568")
+GOLDEN = (5**0.5 - 1) / 2  # a turn by this share of the circle never comes near an earlier hue
 
 
 def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
     """Draw a cell as a graph into an .svg or .png file.
 
-    Inputs stand left, the output right; an arc is one operation on one edge, coloured by operation. Edges that the
-    output does not depend on are left out, as the compiler leaves them out. Raises KeyError for an unknown cell.
+    The inputs are on the left, the output on the right; an arc is one operation on one edge, coloured by operation.
+    Edges that the output does not depend on are left out, as the compiler leaves them out.
+
+    Args:
+        spec: the genotype that has the cell.
+        name: the cell's name in `spec.cells`.
+        path: the file to write; its suffix is the format.
+
+    Raises: KeyError for an unknown cell.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -25,11 +35,11 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
     output = 1.5 * len(nodes)
     figure = Figure(figsize=(1.9 * (len(nodes) + 1), 4), layout="constrained")
     axes = figure.subplots()
-    colour = dict(zip(spec.operations, COLOURS, strict=False))
+    colour = dict(zip(spec.operations, colours(len(spec.operations)), strict=True))
     used = list(cell.active(spec.operations))
     for (source, target), operation in used:
         index = spec.operations.index(operation)
-        bend = (1 if index % 2 else -1) * (0.25 + 0.06 * (index // 2))  # operations of one edge take different ways
+        bend = (1 if index % 2 else -1) * (0.25 + 0.06 * (index // 2))  # operations of one edge take different paths
         arrow = FancyArrowPatch(
             (x[source], 0),
             (x[target], 0),
@@ -61,3 +71,13 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
     axes.set(xlim=(-0.9, output + 0.9), ylim=(-height, height))
     axes.set_axis_off()
     figure.savefig(path)
+
+
+def colours(count: int) -> tuple[str, ...]:
+    """Return that many different colours as `#rrggbb`, all dark enough for a white page: the fixed ones come first."""
+    generated = []
+    for index in range(max(0, count - len(COLOURS))):
+        lightness = (0.3, 0.4, 0.5)[index % 3]
+        red, green, blue = colorsys.hls_to_rgb((0.05 + index * GOLDEN) % 1, lightness, 0.65)
+        generated.append(f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}")
+    return (*COLOURS[:count], *generated)

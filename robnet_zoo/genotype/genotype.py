@@ -22,7 +22,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from robnet_zoo.core.documents import Document, Place, Problem, Tuple, exactly, nearest, problems_error, shown
-from robnet_zoo.genotype.operations import OPERATIONS, DenoiseForm
+from robnet_zoo.genotype.layers import DenoiseForm
+from robnet_zoo.genotype.operations import OPERATIONS
 
 SCHEMA_VERSION = 1
 MAX_NODES = 32  # intermediate nodes of a cell

@@ -7,7 +7,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robnet_zoo.genotype.operations import (
+from robnet_zoo.genotype.layers import (
     MEDIAN_OF_NINE,
     Block,
     Conv,
@@ -22,7 +22,7 @@ from robnet_zoo.genotype.operations import (
 
 
 class FactorizedConv2d(nn.Module):
-    """(N, in, H, W) -> (N, out, H/2, W/2): see `vocabulary.FactorizedConv`."""
+    """(N, in, H, W) -> (N, out, H/2, W/2): see `genotype.layers.FactorizedConv`."""
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ torch.fx.wrap("_weighed_by_products")  # a tracer cannot see which order is the 
 
 
 class DotProduct2d(nn.Module):
-    """(N, C, H, W) -> (N, C, H, W): see `vocabulary.NonLocal`."""
+    """(N, C, H, W) -> (N, C, H, W): see `genotype.layers.NonLocal`."""
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.flatten(2).transpose(1, 2)  # (N, HW, C)
@@ -54,7 +54,7 @@ class DotProduct2d(nn.Module):
 
 
 class EmbeddedGaussian2d(nn.Module):
-    """(N, C, H, W) -> (N, C, H, W): see `vocabulary.NonLocal`. embedding: its d."""
+    """(N, C, H, W) -> (N, C, H, W): see `genotype.layers.NonLocal`. embedding: its d."""
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class EmbeddedGaussian2d(nn.Module):
 
 
 class Median2d(nn.Module):
-    """(N, C, H, W) -> (N, C, H, W): see `vocabulary.Median`."""
+    """(N, C, H, W) -> (N, C, H, W): see `genotype.layers.Median`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Median2d(nn.Module):
 
 
 class Denoising(nn.Sequential):
-    """x + filter, 1x1 convolution and norm of x: (N, C, H, W) -> (N, C, H, W); see `vocabulary.denoising`."""
+    """x + filter, 1x1 convolution and norm of x: (N, C, H, W) -> (N, C, H, W); see `genotype.layers.denoising`."""
 
     def __init__(self, block: Block) -> None:
         super().__init__(*build(block))

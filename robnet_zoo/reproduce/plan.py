@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.core.documents import Document, Tuple, bundled_names, bundled_or_path, exactly, problems_error
 from robnet_zoo.errors import DocumentError
-from robnet_zoo.genotype.operations import DenoiseForm
+from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.zoo.architecture import Architecture, denoised, load_architecture
 
 FOLDER = Path(__file__).parent / "plans"

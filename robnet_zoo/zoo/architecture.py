@@ -26,7 +26,7 @@ from robnet_zoo.core.documents import Document, exactly, nearest, parse_json, re
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype import blueprint
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
-from robnet_zoo.genotype.operations import DenoiseForm
+from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.baselines import BASELINES, MAX_FACTOR
 from robnet_zoo.zoo.registry import load_spec, spec_names

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.core.documents import nearest, shown
 from robnet_zoo.errors import WeightsError
-from robnet_zoo.genotype.operations import DENOISE_FORMS, DenoiseForm, denoising
+from robnet_zoo.genotype.layers import DENOISE_FORMS, DenoiseForm, denoising
 from robnet_zoo.nn.layers import Denoising
 
 PIXELS = 32  # a side of the images

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from torch.utils.flop_counter import FlopCounterMode
 
 from robnet_zoo import compile
-from robnet_zoo.genotype import operations as vocabulary
 from robnet_zoo.genotype.blueprint import Feature, blueprint, multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.operations import OPERATIONS, Conv, FactorizedConv, Norm
+from robnet_zoo.genotype.layers import Conv, FactorizedConv
 from robnet_zoo.zoo.registry import SPECS, load_spec, spec_names
 from tests.strategies import specs
 
@@ -133,20 +132,6 @@ def test_every_factorized_convolution_of_a_valid_spec_halves_evenly(spec: Genoty
         for block, size in blocks:
             if any(isinstance(layer, FactorizedConv) for layer in block):
                 assert block[1].out_channels % 2 == size[0] % 2 == size[1] % 2 == 0  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_operation_keeps_channels_and_divides_the_size_by_its_stride(name: str, stride: int) -> None:
-    block = OPERATIONS[name].layers(6, stride, True)
-    assert vocabulary.output_size(block, (8, 12)) == (8 // stride, 12 // stride)
-    assert all(layer.channels == 6 for layer in block if isinstance(layer, Norm))
-
-
-@pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_norms_of_an_operation_learn_only_if_affine(name: str, affine: bool) -> None:
-    assert all(layer.affine == affine for layer in OPERATIONS[name].layers(4, 2, affine) if isinstance(layer, Norm))
 
 
 def test_other_classes_and_input_channels_change_stem_and_head_alone() -> None:

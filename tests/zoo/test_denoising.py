@@ -17,7 +17,7 @@ from robnet_zoo.data import Images
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.blueprint import blueprint, multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.operations import DENOISE_FORMS, MEDIAN_OF_NINE, DenoiseForm, denoising
+from robnet_zoo.genotype.layers import DENOISE_FORMS, MEDIAN_OF_NINE, DenoiseForm, denoising
 from robnet_zoo.nn.compiler import compile, for_inference
 from robnet_zoo.nn.layers import Denoising, EmbeddedGaussian2d, build
 from robnet_zoo.zoo import registry as zoo

@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from robnet_zoo.genotype.blueprint import CellBlueprint, blueprint
-from robnet_zoo.genotype.operations import MEDIAN_OF_NINE, Block
+from robnet_zoo.genotype.layers import MEDIAN_OF_NINE, Block
 from robnet_zoo.nn.forms.inference import Affine, Fold, Halves, Step, fold, folded
 from robnet_zoo.nn.layers import DotProduct2d, EmbeddedGaussian2d, Median2d
 from robnet_zoo.nn.network import Cell, Network

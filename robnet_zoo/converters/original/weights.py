@@ -23,7 +23,7 @@ from robnet_zoo.core.documents import Document, shown
 from robnet_zoo.errors import CheckpointError
 from robnet_zoo.genotype.blueprint import Blueprint, blueprint
 from robnet_zoo.genotype.genotype import Edge, Genotype
-from robnet_zoo.genotype.operations import FactorizedConv
+from robnet_zoo.genotype.layers import FactorizedConv
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo.weights import Sha256, sha256

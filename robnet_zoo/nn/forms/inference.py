@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from robnet_zoo.genotype.blueprint import CellBlueprint, blueprint
-from robnet_zoo.genotype.operations import Block, Conv, FactorizedConv, Norm
+from robnet_zoo.genotype.layers import Block, Conv, FactorizedConv, Norm
 from robnet_zoo.nn.layers import FactorizedConv2d
 from robnet_zoo.nn.network import Cell, Network
 

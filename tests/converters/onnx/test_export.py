@@ -20,7 +20,8 @@ from robnet_zoo.converters.onnx import verify as onnx_proof
 from robnet_zoo.converters.onnx.export import ExportOptions, OnnxClassifier
 from robnet_zoo.errors import DocumentError, ExportError, OnnxFileError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.operations import OPERATIONS
+from robnet_zoo.genotype.layers import Norm, Pool
+from robnet_zoo.genotype.operations import OPERATIONS, Operation
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.registry import load_model, load_spec, spec_names
 from robnet_zoo.zoo.weights import weights_sha256
@@ -127,14 +128,12 @@ def test_every_operation_is_exported_at_both_strides(operation, tiny, tmp_path):
 
 
 def test_norm_without_a_convolution_before_it_is_written_and_read(monkeypatch, tiny, tmp_path):
-    from robnet_zoo.genotype import operations as vocabulary
-
     def layers(channels, stride, affine):
-        return (vocabulary.Pool("avg", 3, stride), vocabulary.Norm(channels, affine))
+        return (Pool("avg", 3, stride), Norm(channels, affine))
 
-    normed = vocabulary.Operation(layers, is_conv=False)
-    monkeypatch.setattr(vocabulary, "OPERATIONS", dict(OPERATIONS) | {"identity": normed})
-    monkeypatch.setattr("robnet_zoo.genotype.blueprint.OPERATIONS", vocabulary.OPERATIONS)
+    changed = dict(OPERATIONS) | {"identity": Operation(layers, is_conv=False)}
+    monkeypatch.setattr("robnet_zoo.genotype.operations.OPERATIONS", changed)
+    monkeypatch.setattr("robnet_zoo.genotype.blueprint.OPERATIONS", changed)
     for affine in (False, True):
         spec = tiny.model_copy(update={"network": tiny.network.model_copy(update={"affine": affine})})
         network = seen(spec)

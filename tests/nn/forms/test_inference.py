@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.operations import Block, Conv, FactorizedConv, Norm, Pool, Relu
+from robnet_zoo.genotype.layers import Block, Conv, FactorizedConv, Norm, Pool, Relu
 from robnet_zoo.nn.compiler import compile, for_inference
 from robnet_zoo.nn.forms.inference import EdgeOperation, Node, Value
 from robnet_zoo.nn.layers import build

@@ -1,0 +1,49 @@
+"""Drawings of cells: their file, and a colour for each operation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from robnet_zoo.genotype.draw import COLOURS, colours, draw_cell
+from robnet_zoo.genotype.genotype import MAX_OPERATIONS, Genotype
+from robnet_zoo.genotype.operations import OPERATIONS
+from tests.small_networks import EVERYTHING, genotype
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".svg", b"<?xml"), (".png", b"\x89PNG")])
+def test_the_suffix_is_the_format(tmp_path: Path, suffix: str, magic: bytes) -> None:
+    picture = tmp_path / f"cell{suffix}"
+    draw_cell(genotype({"a": EVERYTHING}, "aaa"), "a", picture)
+    assert picture.read_bytes().startswith(magic)
+
+
+def test_each_operation_of_the_table_has_its_own_fixed_colour() -> None:
+    assert len(set(COLOURS)) == len(COLOURS) >= len(OPERATIONS)
+    assert colours(len(OPERATIONS)) == COLOURS[: len(OPERATIONS)]
+
+
+def test_any_number_of_operations_has_different_colours_that_more_operations_do_not_change() -> None:
+    many = colours(MAX_OPERATIONS)
+    assert len(set(many)) == MAX_OPERATIONS
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in many)
+    assert all(many[:count] == colours(count) for count in range(MAX_OPERATIONS))
+
+
+def test_a_tenth_operation_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenth = dict(OPERATIONS) | {"tenth": OPERATIONS["sep_conv_3x3"]}
+    monkeypatch.setattr("robnet_zoo.genotype.genotype.OPERATIONS", tenth)
+    document = genotype({"a": EVERYTHING}, "aaa").model_dump(mode="json")
+    document["operations"].append("tenth")
+    for row in document["cells"]["a"]["alpha"]:
+        row.append(1)
+    draw_cell(Genotype.parse(document), "a", tmp_path / "cell.svg")
+    assert colours(10)[9] in (tmp_path / "cell.svg").read_text()
+    assert len(set(colours(10))) == 10
+
+
+def test_an_unknown_cell_is_a_key_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        draw_cell(genotype({"a": EVERYTHING}, "aaa"), "b", tmp_path / "cell.svg")
