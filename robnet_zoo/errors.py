@@ -110,6 +110,10 @@ class RobustBenchError(RobnetZooError, ValueError):
     """A result is not what RobustBench compares."""
 
 
+class StatisticsError(RobnetZooError, ValueError):
+    """Numbers cannot be estimated or compared: there are too few, or they do not belong together."""
+
+
 class SearchError(RobnetZooError, RuntimeError):
     """A search cannot go on."""
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
 from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
-from robnet_zoo.core.statistics import Interval, wilson
+from robnet_zoo.core.statistics import ShareInterval, wilson
 
 RESULTS = Path(__file__).parent / "results"  # the committed ones
 Bit = Literal[0, 1]
@@ -66,7 +66,7 @@ class Measurement(Document):
 
     attack: str
     accuracy: float
-    interval: Interval  # Wilson, 95 %
+    interval: ShareInterval  # Wilson, 95 %
     correct: Tuple[Bit]
     steps: Tuple[int] = ()
     margins: Tuple[float | None] = ()  # null where logits were no numbers

@@ -200,9 +200,8 @@ def _summary(result: Result) -> str:
     measurements = [*result.measurements, *([result.worst_case] if result.worst_case else [])]
     width = max(len(measurement.attack) for measurement in measurements)
     for measurement in measurements:
-        low, high = measurement.interval
         lines.append(
-            f"{measurement.attack:{width}} {measurement.accuracy:8.2%}  [{low:.1%}, {high:.1%}]  "
+            f"{measurement.attack:{width}} {measurement.accuracy:8.2%}  ({measurement.interval:.1%})  "
             f"{sum(measurement.correct)} of {len(measurement.correct)}"
         )
     return "\n".join(lines) + "\n"

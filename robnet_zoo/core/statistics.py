@@ -1,32 +1,123 @@
-"""How sure a figure is: intervals of shares, and models compared on the same images."""
+"""How sure a number is: intervals, estimates with one, verdicts, and two models compared on the same images.
+
+Every interval of the package has 95 % confidence. For a share it is Wilson's. Its text is the same everywhere,
+`57.3 – 63.4`, and stands in parentheses after a value: `60.4% (57.3 – 63.4)`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, GetCoreSchemaHandler, GetPydanticSchema
+from pydantic_core import CoreSchema, core_schema
 
-from robnet_zoo.core.documents import Share
+from robnet_zoo.core.documents import Document, Share
+from robnet_zoo.errors import StatisticsError
 
-Interval = Annotated[tuple[Share, Share], Field(strict=False)]
+LEVEL = 0.95  # the confidence of every interval
+Verdict = Literal["holds", "does not hold", "undecided"]
 
 
-def wilson(right: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share of `right` in n (Wilson, 1927)."""
-    interval = _binomial(right, n).proportion_ci(confidence_level=confidence, method="wilson")
-    return (float(interval.low), float(interval.high))
+class Interval(NamedTuple):
+    """The ends of a 95 % interval; in a document, the list `[low, high]`.
+
+    A format applies to both ends, and a percent sign is not repeated.
+
+    >>> f"{Interval(0.573, 0.634):.1%}"
+    '57.3 – 63.4'
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _pair_of(float, handler)
+
+    def __str__(self) -> str:
+        return format(self)
+
+    def __format__(self, spec: str) -> str:
+        return " – ".join(format(end, spec or "g") for end in self).replace("%", "")
+
+    def times(self, factor: float) -> Self:
+        """Return the interval in another unit. factor: above 0, such as 100 for percent."""
+        return type(self)(factor * self.low, factor * self.high)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the claim that the estimated number is above 0 holds.
+
+        `holds` if the whole interval is above 0, `does not hold` if it is below 0, `undecided` if it contains 0.
+        """
+        return "holds" if self.low > 0 else "does not hold" if self.high < 0 else "undecided"
+
+
+def _pair_of(kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    pair = handler.generate_schema(Annotated[tuple[kind, kind], Field(strict=False)])
+    return core_schema.no_info_after_validator_function(Interval._make, pair)
+
+
+ShareInterval = Annotated[Interval, GetPydanticSchema(lambda _, handler: _pair_of(Share, handler))]  # within 0 and 1
+
+
+class IntervalEstimate(Document):
+    """An estimated number with its interval.
+
+    n: how many observations it is from.
+
+    >>> f"{IntervalEstimate(value=0.604, interval=Interval(0.573, 0.634), n=1000):.1%}"
+    '60.4% (57.3 – 63.4)'
+    """
+
+    value: float
+    interval: Interval
+    n: Annotated[int, Field(ge=1)]
+
+    def __str__(self) -> str:
+        return format(self)
+
+    def __format__(self, spec: str) -> str:
+        return f"{format(self.value, spec or 'g')} ({format(self.interval, spec)})"
+
+    def times(self, factor: float) -> Self:
+        """Return the estimate in another unit. factor: above 0, such as 100 for percent."""
+        return self.model_copy(update={"value": factor * self.value, "interval": self.interval.times(factor)})
+
+
+def wilson(right: int, n: int) -> Interval:
+    """Return Wilson's score interval for a share of `right` in n (Wilson, 1927)."""
+    interval = _binomial(right, n).proportion_ci(confidence_level=LEVEL, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def proportion(right: int, n: int) -> IntervalEstimate:
+    """Return the share of `right` in n with Wilson's interval. Raises StatisticsError for n = 0."""
+    if n < 1:
+        raise StatisticsError("expected a share of 1 or more observations, got none")
+    return IntervalEstimate(value=right / n, interval=wilson(right, n), n=n)
 
 
 def with_interval(share: float, n: int) -> str:
-    """A share of n, in percent, and its interval: `60.4% (57.3 – 63.4)`."""
-    low, high = wilson(round(share * n), n)
-    return f"{share:.1%} ({100 * low:.1f} – {100 * high:.1f})"
+    """Return a share of n, in percent, with its interval: `60.4% (57.3 – 63.4)`."""
+    return f"{share:.1%} ({wilson(round(share * n), n):.1%})"
+
+
+def together(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict on several claims: they hold if each does, and do not hold if one does not."""
+    distinct = set(verdicts)
+    if "does not hold" in distinct:
+        return "does not hold"
+    return "holds" if distinct == {"holds"} else "undecided"
 
 
 class Comparison(NamedTuple):
-    """Two models on the same images. first, second: images that this one alone gets right. p: of a difference as large
-    by chance (McNemar's exact test, two-sided)."""
+    """Two models compared on the same images.
+
+    first, second: how many images only this model gets right. p: the probability of a difference at least as large by
+    chance (McNemar's exact test, two-sided).
+    """
 
     first: int
     second: int
@@ -34,9 +125,12 @@ class Comparison(NamedTuple):
 
 
 def compare(first: Sequence[int], second: Sequence[int]) -> Comparison:
-    """McNemar's exact test on two models' outcomes, 1 for right, on the same images in the same order."""
+    """Compare two models' outcomes, 1 for right, on the same images in the same order by McNemar's exact test.
+
+    Raises StatisticsError for different numbers of outcomes.
+    """
     if len(first) != len(second):
-        raise ValueError(f"expected outcomes on the same images, got {len(first)} and {len(second)}")
+        raise StatisticsError(f"expected outcomes on the same images, got {len(first)} and {len(second)}")
     only_first = sum(a > b for a, b in zip(first, second, strict=True))
     only_second = sum(b > a for a, b in zip(first, second, strict=True))
     n = only_first + only_second
@@ -44,7 +138,7 @@ def compare(first: Sequence[int], second: Sequence[int]) -> Comparison:
 
 
 def _binomial(right: int, n: int) -> Any:
-    """scipy's test of `right` in n; its import takes as long as torch's, so it is not made before it is due."""
+    """Return scipy's test of `right` in n. Importing scipy.stats takes as long as importing torch, so it waits."""
     from scipy.stats import binomtest
 
     return binomtest(right, n)

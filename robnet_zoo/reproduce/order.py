@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from robnet_zoo.core.statistics import wilson
+from robnet_zoo.core.statistics import LEVEL, Interval, IntervalEstimate, Verdict, proportion, together
 from robnet_zoo.reproduce.result import Measured, Trained
 
-LEVEL = 0.95
-Verdict = Literal["holds", "reversed", "undecided"]
 Outcomes = npt.NDArray[np.float64]  # (seeds, images) of 0 or 1
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over trainings and images, or a difference of two, and its 95 % interval, as shares."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -38,16 +26,16 @@ class Pair:
     first: str
     second: str
     printed: float
-    difference: Estimate
+    difference: IntervalEstimate
     trainings: int
 
     @property
     def verdict(self) -> Verdict:
-        """`holds` if the whole interval is above 0, `reversed` if it is below, and `undecided` if 0 is within, or where
-        a row was trained once: then the interval is of the images alone."""
-        if self.trainings < 2:
-            return "undecided"
-        return "holds" if self.difference.low > 0 else "reversed" if self.difference.high < 0 else "undecided"
+        """Whether the paper's order of the two rows holds: `Interval.verdict` of their difference.
+
+        It is undecided where a row was trained only once, since the interval then covers the choice of images alone.
+        """
+        return "undecided" if self.trainings < 2 else self.difference.interval.verdict
 
 
 def outcomes(models: Sequence[Trained], attack: str) -> Outcomes | None:
@@ -56,26 +44,26 @@ def outcomes(models: Sequence[Trained], attack: str) -> Outcomes | None:
     return np.array([each.bits for each in found if each], dtype=float) if found and all(found) else None
 
 
-def accuracy(of: Outcomes) -> Estimate:
+def accuracy(of: Outcomes) -> IntervalEstimate:
     """The mean over trainings and images.
 
     With one training, Wilson's interval of its images. With several, Student's, of the variance between trainings and
     that between images: other trainings on other images would give a mean within it.
     """
     if len(of) == 1:
-        right, n = int(of[0].sum()), of.shape[1]
-        return Estimate(right / n, *wilson(right, n))
-    found = _estimate(float(of.mean()), [of.mean(1)], of.mean(0))
-    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
+        return proportion(int(of[0].sum()), of.shape[1])
+    estimate = _estimate(float(of.mean()), [of.mean(1)], of.mean(0))
+    within = Interval(max(0.0, estimate.interval.low), min(1.0, estimate.interval.high))
+    return estimate.model_copy(update={"interval": within})
 
 
-def difference(first: Outcomes, second: Outcomes) -> Estimate:
+def difference(first: Outcomes, second: Outcomes) -> IntervalEstimate:
     """Of the means of two rows on the same images; its interval is Welch's, with the variance between images added."""
     means = [first.mean(1), second.mean(1)]
     return _estimate(float(first.mean() - second.mean()), means, first.mean(0) - second.mean(0))
 
 
-def _estimate(value: float, trainings: Sequence[Outcomes], images: Outcomes) -> Estimate:
+def _estimate(value: float, trainings: Sequence[Outcomes], images: Outcomes) -> IntervalEstimate:
     """trainings: of each row, the accuracy of each training. images: what each image adds to the value."""
     parts = [(float(each.var(ddof=1)) / len(each), len(each) - 1) for each in trainings if len(each) > 1]
     between = float(images.var(ddof=1)) / len(images) if len(images) > 1 else 0.0
@@ -83,7 +71,7 @@ def _estimate(value: float, trainings: Sequence[Outcomes], images: Outcomes) -> 
     weights = sum(part * part / freedom for part, freedom in parts)  # Welch and Satterthwaite
     freedom = variance * variance / weights if weights else np.inf
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * variance**0.5
-    return Estimate(value, value - reach, value + reach)
+    return IntervalEstimate(value=value, interval=Interval(value - reach, value + reach), n=len(images))
 
 
 def pairs(part: Measured, rows: dict[str, float], attack: str) -> list[Pair]:
@@ -109,8 +97,5 @@ def pairs(part: Measured, rows: dict[str, float], attack: str) -> list[Pair]:
 
 
 def verdict(found: Sequence[Pair]) -> Verdict:
-    """Of the whole order: it holds if every pair does, is reversed where one is, and is undecided otherwise."""
-    verdicts = {pair.verdict for pair in found}
-    if "reversed" in verdicts:
-        return "reversed"
-    return "holds" if verdicts == {"holds"} else "undecided"
+    """Whether the whole order holds: it does if that of every pair does, and does not if that of one does not."""
+    return together(pair.verdict for pair in found)

@@ -1,8 +1,21 @@
 """Intervals and comparisons against published values and closed forms."""
 
+import json
+
 import pytest
 
-from robnet_zoo.core.statistics import compare, wilson
+from robnet_zoo.core.documents import Document
+from robnet_zoo.core.statistics import (
+    Interval,
+    IntervalEstimate,
+    ShareInterval,
+    compare,
+    proportion,
+    together,
+    wilson,
+    with_interval,
+)
+from robnet_zoo.errors import DocumentError, StatisticsError
 
 
 @pytest.mark.parametrize(
@@ -19,7 +32,83 @@ def test_the_interval_is_the_published_one(right, n, low, high):
 
 
 def test_the_interval_of_all_right_reaches_one():
-    assert wilson(50, 50)[1] == 1.0
+    assert wilson(50, 50).high == 1.0
+
+
+def test_a_share_has_wilsons_interval():
+    assert proportion(81, 263) == IntervalEstimate(value=81 / 263, interval=wilson(81, 263), n=263)
+
+
+def test_a_share_of_nothing_is_refused():
+    with pytest.raises(StatisticsError, match="expected a share of 1 or more observations, got none"):
+        proportion(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "spec", "text"),
+    [
+        (0.573, 0.634, ".1%", "57.3 – 63.4"),
+        (-0.1, 0.25, "+.2f", "-0.10 – +0.25"),
+        (0.5, 12.0, "", "0.5 – 12"),
+    ],
+)
+def test_a_format_applies_to_both_ends_of_an_interval(low, high, spec, text):
+    assert format(Interval(low, high), spec) == text
+
+
+def test_an_estimate_is_written_with_its_interval():
+    estimate = IntervalEstimate(value=0.604, interval=Interval(0.573, 0.634), n=1000)
+    assert f"{estimate:.1%}" == "60.4% (57.3 – 63.4)"
+    assert f"{estimate.times(100):.1f}" == "60.4 (57.3 – 63.4)"
+    assert str(estimate) == "0.604 (0.573 – 0.634)"
+
+
+def test_a_share_has_the_same_text_as_its_estimate():
+    assert with_interval(0.5, 10) == f"{proportion(5, 10):.1%}" == "50.0% (23.7 – 76.3)"
+
+
+class Spans(Document):
+    share: ShareInterval
+    other: Interval
+
+
+def test_an_interval_is_a_list_in_a_document():
+    document = Spans(share=Interval(0.25, 0.5), other=Interval(-1.0, 2.0))
+    assert json.loads(document.dumps()) == {"share": [0.25, 0.5], "other": [-1.0, 2.0]}
+    again = Spans.loads(document.dumps())
+    assert again == document
+    assert isinstance(again.share, Interval)
+    assert isinstance(again.other, Interval)
+
+
+@pytest.mark.parametrize(
+    ("share", "place"), [([-0.1, 0.5], r"share\[0\]"), ([0.5, 1.1], r"share\[1\]"), ([0.5], r"share\[1\]")]
+)
+def test_an_interval_of_a_share_lies_within_0_and_1(share, place):
+    with pytest.raises(DocumentError, match=place):
+        Spans.loads(json.dumps({"share": share, "other": [0.0, 1.0]}))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.1, 0.3, "holds"),
+        (-0.3, -0.1, "does not hold"),
+        (-0.1, 0.3, "undecided"),
+        (0.0, 0.3, "undecided"),
+        (-0.3, 0.0, "undecided"),
+    ],
+)
+def test_a_verdict_follows_from_the_interval(low, high, verdict):
+    assert Interval(low, high).verdict == verdict
+
+
+def test_several_claims_hold_if_all_do_and_fail_if_any_does():
+    assert together(["holds", "holds"]) == "holds"
+    assert together(["holds", "undecided"]) == "undecided"
+    assert together(["holds", "does not hold"]) == "does not hold"
+    assert together(["undecided", "does not hold"]) == "does not hold"
+    assert together([]) == "undecided"
 
 
 def test_models_are_compared_on_the_images_that_they_differ_on():
@@ -34,5 +123,5 @@ def test_models_that_never_differ_are_not_told_apart():
 
 
 def test_outcomes_on_other_numbers_of_images_are_refused():
-    with pytest.raises(ValueError, match="expected outcomes on the same images, got 2 and 1"):
+    with pytest.raises(StatisticsError, match="expected outcomes on the same images, got 2 and 1"):
         compare((1, 0), (1,))

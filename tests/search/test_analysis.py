@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from robnet_zoo.core.statistics import Interval, IntervalEstimate, Verdict
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.analysis import (
-    Estimate,
     Finding,
     Observation,
     Observed,
-    Verdict,
     budgets,
     convolutions,
     density,
@@ -30,8 +29,7 @@ from robnet_zoo.search.analysis import (
     linear_classifier,
     verdict,
 )
-from robnet_zoo.search.analysis.findings import together
-from robnet_zoo.search.analysis.statistics import Fit, kendall, mean, partial_spearman, proportion, spearman
+from robnet_zoo.search.analysis.statistics import Fit, kendall, mean, partial_spearman, spearman
 from robnet_zoo.search.config import Group
 from robnet_zoo.search.results import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
@@ -79,7 +77,7 @@ def test_spearmans_interval_is_the_published_one():
     y = [21, 4, 9, 12, 35, 18, 10, 22, 24, 1, 6, 8, 13, 16, 19]
     x = [67, 28, 30, 28, 52, 40, 25, 37, 44, 10, 14, 20, 28, 40, 51]
     found = spearman(x, y)
-    assert (found.value, found.low, found.high) == pytest.approx((0.8699639, 0.5840951, 0.9638297), abs=5e-8)
+    assert (found.value, *found.interval) == pytest.approx((0.8699639, 0.5840951, 0.9638297), abs=5e-8)
     assert (found.n, found.p) == (15, pytest.approx(stats.spearmanr(x, y).pvalue))
 
 
@@ -91,15 +89,15 @@ def test_spearmans_interval_covers_the_true_correlation_as_often_as_it_says():
     for _ in range(500):
         x, y = generator.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=60).T
         found = spearman(x, y)
-        covered += found.low <= true <= found.high
+        covered += found.interval.low <= true <= found.interval.high
     assert stats.binomtest(covered, 500, 0.95).pvalue > 0.01
 
 
 def test_perfect_order_has_an_interval_with_more_than_one_point():
     up, down = spearman(range(10), range(10)), spearman(range(10), range(0, -10, -1))
-    assert (up.value, up.high) == pytest.approx((1, 1))
-    assert 0.5 < up.low < 0.99
-    assert (down.low, down.high) == pytest.approx((-1, -up.low))
+    assert (up.value, up.interval.high) == pytest.approx((1, 1))
+    assert 0.5 < up.interval.low < 0.99
+    assert (down.interval.low, down.interval.high) == pytest.approx((-1, -up.interval.low))
 
 
 def test_kendalls_interval_is_the_closed_form():
@@ -107,7 +105,7 @@ def test_kendalls_interval_is_the_closed_form():
     tau = 9 / 15  # 12 of 15 pairs in order
     reach = 1.959964 * math.sqrt(0.437 / 2)
     assert kendall(x, y).value == pytest.approx(tau)
-    assert kendall(x, y).low == pytest.approx(math.tanh(math.atanh(tau) - reach), abs=1e-6)
+    assert kendall(x, y).interval.low == pytest.approx(math.tanh(math.atanh(tau) - reach), abs=1e-6)
 
 
 def test_partial_correlation_is_that_of_the_residuals_of_ranks():
@@ -118,17 +116,15 @@ def test_partial_correlation_is_that_of_the_residuals_of_ranks():
     left = [one - np.polyval(np.polyfit(ranks[2], one, 1), ranks[2]) for one in ranks[:2]]
     found = partial_spearman(x, y, z)
     assert found.value == pytest.approx(stats.pearsonr(*left).statistic)
-    assert spearman(x, y).low > 0
-    assert found.low < 0 < found.high  # x and y go together by z alone
+    assert spearman(x, y).interval.low > 0
+    assert found.interval.low < 0 < found.interval.high  # x and y go together by z alone
 
 
-def test_means_and_shares_have_the_textbook_intervals():
+def test_means_have_the_textbook_interval():
     values = [0.1, 0.4, 0.2, 0.5, 0.3]
     low, high = stats.t.interval(0.95, 4, loc=0.3, scale=stats.sem(values))
     found = mean(values)
-    assert (found.value, found.low, found.high, found.n) == pytest.approx((0.3, low, high, 5))
-    # Clopper and Pearson of 0 in n: 1 - (0.025)^(1/n)
-    assert proportion(0, 20).high == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert (found.value, *found.interval, found.n) == pytest.approx((0.3, low, high, 5))
 
 
 def test_covariance_of_least_squares_is_that_of_leaving_each_one_out():
@@ -142,7 +138,7 @@ def test_covariance_of_least_squares_is_that_of_leaving_each_one_out():
     assert np.allclose(fit.coefficients, whole)
     assert np.allclose(fit.covariance, np.array(changes).T @ np.array(changes))
     reach = stats.t.ppf(0.975, 9) * math.sqrt(fit.covariance[1, 1])
-    assert fit.combination([0, 1, 0]).high == pytest.approx(whole[1] + reach)
+    assert fit.combination([0, 1, 0]).interval.high == pytest.approx(whole[1] + reach)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +149,6 @@ def test_covariance_of_least_squares_is_that_of_leaving_each_one_out():
         (lambda: kendall([1, 2, 3, 4], [1, 2, 3, 4]), "expected 5 or more candidates, got 4"),
         (lambda: partial_spearman(range(9), range(9), range(9)), "got the same order"),
         (lambda: mean([1.0]), "expected 2 or more candidates, got 1"),
-        (lambda: proportion(0, 0), "expected 1 or more candidates, got 0"),
         (lambda: Fit(np.ones((9, 2)), np.arange(9.0)), "one that follows from the others"),
         (lambda: Fit(np.eye(9)[:, :1], np.arange(9.0)), "a count that one alone has"),
     ],
@@ -230,8 +225,8 @@ def test_density_is_correlated_as_scipy_does_it():
 
 def test_density_that_works_by_convolutions_alone_goes_at_equal_numbers_of_them():
     found = density(observe(study(made(by_convs(0.02, 0.02, noise=0.02)), n=300)))
-    assert found.spearman.low > 0
-    assert found.given_convs.low < 0 < found.given_convs.high
+    assert found.spearman.interval.low > 0
+    assert found.given_convs.interval.low < 0 < found.given_convs.interval.high
 
 
 def test_linear_classifier_finds_a_planted_line_and_weighs_the_planted_elements():
@@ -259,7 +254,7 @@ def test_linear_classifier_fits_noise_but_is_not_validated_by_it():
     result = study(made(by_nothing), n=120)
     found = linear_classifier(observe(result), result.space)
     assert found.training.value > found.validated.value
-    assert found.validated.low < 0.5 < found.validated.high
+    assert found.validated.interval.low < 0.5 < found.validated.interval.high
 
 
 def test_linear_classifier_of_free_cells_names_the_depth():
@@ -300,13 +295,13 @@ def test_neighbours_are_those_of_a_plain_search():
 
 def test_planted_worth_of_convolutions_lies_in_the_intervals():
     found = convolutions(observe(study(made(by_convs(0.02, 0.01)), n=200)))
-    assert found.direct.low < 0.02 < found.direct.high
-    assert found.skip.low < 0.01 < found.skip.high
-    assert found.difference.low < 0.01 < found.difference.high
-    assert found.difference.low > 0
+    assert found.direct.interval.low < 0.02 < found.direct.interval.high
+    assert found.skip.interval.low < 0.01 < found.skip.interval.high
+    assert found.difference.interval.low < 0.01 < found.difference.interval.high
+    assert found.difference.interval.low > 0
     assert sum(one.n for one in found.at["direct"]) == 200
     assert [one.count for one in found.at["direct"]] == [0, 1, 2, 3, 4]
-    assert found.correlation.low > 0
+    assert found.correlation.interval.low > 0
 
 
 def test_budgets_are_the_specs_own_and_a_group_of_one_budget_fills_it():
@@ -329,7 +324,7 @@ def test_fsp_is_correlated_cell_by_cell_and_deeper_cells_are_the_latter_half():
     assert found.deep.value == pytest.approx(
         stats.spearmanr([sum(one.fsp[3:]) for one in result.candidates], gaps).statistic
     )
-    assert found.trend.low > 0
+    assert found.trend.interval.low > 0
     assert fsp(observe(result), last=1).last == 1
 
 
@@ -370,20 +365,15 @@ def test_front_is_what_nothing_else_beats():
         (-0.3, -0.1, 24, "undecided"),
     ],
 )
-def test_verdict_follows_from_the_interval(low: float, high: float, n: int, said: Verdict):
-    assert verdict(Estimate(value=(low + high) / 2, low=low, high=high, n=n)) == said
+def test_verdict_follows_from_the_interval_of_enough_candidates(low: float, high: float, n: int, said: Verdict):
+    assert verdict(IntervalEstimate(value=(low + high) / 2, interval=Interval(low, high), n=n)) == said
 
 
-def test_claim_of_several_numbers_holds_if_all_do_and_fails_if_one_does():
+def test_nothing_is_decided_without_an_estimate():
     assert verdict(None) == "undecided"
-    assert together(["holds", "holds"]) == "holds"
-    assert together(["holds", "undecided"]) == "undecided"
-    assert together(["holds", "does not hold"]) == "does not hold"
-    assert together(["undecided", "does not hold"]) == "does not hold"
-    assert together([]) == "undecided"
 
 
-def first(finding: Finding) -> Estimate:
+def first(finding: Finding) -> IntervalEstimate:
     found = finding.evidence[0].estimate
     assert found is not None
     return found

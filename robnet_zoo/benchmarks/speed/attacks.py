@@ -58,7 +58,7 @@ from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.core.progress import bar as progress_bar
-from robnet_zoo.core.statistics import Interval, wilson
+from robnet_zoo.core.statistics import ShareInterval, wilson
 from robnet_zoo.data import Images, check_fits, load
 from robnet_zoo.errors import DataError, DocumentError, WeightsError
 from robnet_zoo.nn.compiler import for_inference
@@ -105,7 +105,7 @@ class MethodResult(Document):
     backwards: float
     judged: float
     accuracy: float
-    interval: Interval  # Wilson, 95 %
+    interval: ShareInterval  # Wilson, 95 %
     correct: Tuple[Bit]
     turns: Tuple[Turn]
 
@@ -285,11 +285,10 @@ def table(result: AttackSpeedResult) -> str:
             cpu_speed = f"{reference.cpu_seconds_per_image / method.cpu_seconds_per_image:.2f}x"
             difference = f"{_points(method, reference):+.1f}"
         seconds = f"{method.seconds:.1f}" if method.images == n else f"~{method.seconds / method.images * n:.1f}"
-        low, high = method.interval
         lines.append(
             f"| {method.method} {setup.software[method.method]} | {method.images} | {seconds} "
             f"| {method.images_per_second:.2f} | {speed} | {cpu_speed} | {method.forwards + method.judged:.1f} "
-            f"| {method.backwards:.1f} | {method.accuracy:.1%} [{low:.1%}, {high:.1%}] | {difference} |"
+            f"| {method.backwards:.1f} | {method.accuracy:.1%} ({method.interval:.1%}) | {difference} |"
         )
     runs = " and ".join(f"{turn.seconds:.1f} s" for turn in result.methods[0].turns)
     notes = [f"{OURS} ran before and after the others: {runs}."]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robnet_zoo.attacks import Pgd
+from robnet_zoo.core.statistics import IntervalEstimate
 from robnet_zoo.reports.robustness.blocks import Cell, Chart, Column, Row, Table
 from robnet_zoo.reports.robustness.figures import Axis, Point, Series, chart, swatch
-from robnet_zoo.reproduce.order import Estimate, Outcomes, accuracy, outcomes
+from robnet_zoo.reproduce.order import Outcomes, accuracy, outcomes
 from robnet_zoo.reproduce.result import Measured, Trained
 
 
@@ -54,10 +55,9 @@ def against_steps(part: Measured, *, note: str) -> list[Chart]:
     return [_chart(Table(title, heads, tuple(rows), note), series, axis)]
 
 
-def cell(estimate: Estimate) -> Cell:
+def cell(estimate: IntervalEstimate) -> Cell:
     """A share in percent, with its interval."""
-    detail = f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
-    return Cell(f"{100 * estimate.value:.1f}", estimate.value, detail)
+    return Cell(f"{100 * estimate.value:.1f}", estimate.value, f"{estimate.interval:.1%}")
 
 
 def _measured(part: Measured, attack: str, label: str | None = None) -> Iterator[tuple[str, list[Trained], Outcomes]]:
@@ -69,9 +69,9 @@ def _measured(part: Measured, attack: str, label: str | None = None) -> Iterator
             yield name, models, of
 
 
-def _point(x: float, estimate: Estimate, text: str, *, label: str = "") -> Point:
+def _point(x: float, estimate: IntervalEstimate, text: str, *, label: str = "") -> Point:
     shown = cell(estimate)
-    return Point(x, estimate.value, estimate.low, estimate.high, label, f"{text}: {shown.text} % ({shown.detail})")
+    return Point(x, estimate.value, *estimate.interval, label, f"{text}: {shown.text} % ({shown.detail})")
 
 
 def _chart(table: Table, series: list[Series], axis: Axis) -> Chart:

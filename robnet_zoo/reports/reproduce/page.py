@@ -18,11 +18,12 @@ from robnet_zoo.reproduce.result import Measured, Reproduced, Trained
 
 FORMATS = (".html", ".md")
 RULE = (
-    "A pair holds if the whole 95 % interval of the difference is above 0, is reversed if it is below 0, and is "
-    "undecided if 0 lies within or a row was trained once. The order holds if every pair does, does not if one is "
-    "reversed. Intervals are of each pair by itself."
+    "A pair holds if the whole 95 % interval of the difference is above 0, does not hold if it is below 0, and is "
+    "undecided if 0 lies within or a row was trained once. The order holds if every pair does, and does not hold if "
+    "one pair does not. Each interval is that of its own pair alone."
 )
-SAID = {"holds": "holds", "reversed": "does not hold", "undecided": "is undecided"}
+WORDS = {"holds": "holds", "does not hold": "does not hold", "undecided": "is undecided"}
+COUNTED = {"holds": "hold", "does not hold": "do not hold", "undecided": "are undecided"}
 
 
 def write(result: Reproduced, output: str | os.PathLike[str]) -> None:
@@ -133,7 +134,7 @@ def order(result: Reproduced, part: Measured) -> Block:
                 Cell(
                     f"{100 * pair.difference.value:+.1f}",
                     pair.difference.value,
-                    f"{100 * pair.difference.low:+.1f} to {100 * pair.difference.high:+.1f}",
+                    f"{pair.difference.interval:+.1%}",
                 ),
                 Cell(pair.verdict),
             )
@@ -147,11 +148,9 @@ def order(result: Reproduced, part: Measured) -> Block:
         Column("difference here, points"),
         Column("verdict", numeric=False),
     )
-    counts = ", ".join(
-        f"{sum(pair.verdict == word for pair in found)} {word}" for word in ("holds", "reversed", "undecided")
-    )
+    counts = ", ".join(f"{sum(pair.verdict == word for pair in found)} {counted}" for word, counted in COUNTED.items())
     said = (
-        f"By {result.plan.order_by} the paper's order {SAID[verdict(found)]}"
+        f"By {result.plan.order_by} the paper's order {WORDS[verdict(found)]}"
         if found
         else "There are no two rows to compare"
     )

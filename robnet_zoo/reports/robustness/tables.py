@@ -27,7 +27,12 @@ Numbers = tuple[int, ...]
 
 def percent(share: float, n: int) -> str:
     """`52.6`, and `52.57` where there are images enough for the second digit."""
-    return f"{100 * share:.{1 if n <= MANY else 2}f}"
+    return f"{100 * share:.{digits(n)}f}"
+
+
+def digits(n: int) -> int:
+    """Return how many digits of a percentage n images are enough for."""
+    return 1 if n <= MANY else 2
 
 
 def summary(entries: Sequence[Entry]) -> Table:
@@ -238,8 +243,8 @@ def accuracy(measurement: Measurement | None) -> Cell:
     if measurement is None:
         return EMPTY
     n = len(measurement.correct)
-    low, high = (percent(share, n) for share in measurement.interval)
-    return Cell(percent(measurement.accuracy, n), measurement.accuracy, f"{low} – {high}")
+    interval = f"{measurement.interval:.{digits(n)}%}"
+    return Cell(percent(measurement.accuracy, n), measurement.accuracy, interval)
 
 
 def size(model: ModelIdentity) -> Cell:

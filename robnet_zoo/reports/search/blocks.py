@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from robnet_zoo.core.statistics import IntervalEstimate, Verdict
 from robnet_zoo.errors import SearchError
-from robnet_zoo.search.analysis.findings import Verdict
-from robnet_zoo.search.analysis.statistics import Estimate
 
 
 @dataclass(frozen=True)
@@ -97,24 +96,24 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def percents(estimate: Estimate) -> str:
-    """`50.3 (49.8 to 50.9)`, in percent."""
-    return _with_interval(estimate, lambda value: f"{100 * value:.1f}")
+def percents(estimate: IntervalEstimate) -> str:
+    """`50.3 (49.8 – 50.9)`, in percent."""
+    return _unbroken(f"{estimate.times(100):.1f}")
 
 
-def points(estimate: Estimate) -> str:
-    """`+1.23 (+0.95 to +1.51)`, in percentage points."""
-    return _with_interval(estimate, lambda value: f"{100 * value:+.2f}")
+def points(estimate: IntervalEstimate) -> str:
+    """`+1.23 (+0.95 – +1.51)`, in percentage points."""
+    return _unbroken(f"{estimate.times(100):+.2f}")
 
 
-def coefficient(estimate: Estimate | None) -> str:
-    """`+0.65 (+0.60 to +0.70)`; a dash where there is none."""
-    return "–" if estimate is None else _with_interval(estimate, lambda value: f"{value:+.2f}")
+def coefficient(estimate: IntervalEstimate | None) -> str:
+    """`+0.65 (+0.60 – +0.70)`; a dash where there is none."""
+    return "–" if estimate is None else _unbroken(f"{estimate:+.2f}")
 
 
-def _with_interval(estimate: Estimate, written: Callable[[float], str]) -> str:
+def _unbroken(text: str) -> str:
     """A line may end before the interval, not within."""
-    return f"{written(estimate.value)} ({written(estimate.low)}\u00a0to\u00a0{written(estimate.high)})"
+    return text.replace(" – ", "\u00a0–\u00a0")
 
 
 def probability(p: float) -> str:

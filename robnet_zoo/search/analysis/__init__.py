@@ -11,10 +11,10 @@ from robnet_zoo.search.analysis.figure4 import Embedding, LinearClassifier, embe
 from robnet_zoo.search.analysis.figure5 import Density, density
 from robnet_zoo.search.analysis.figure6 import Budgets, Convolutions, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import Fsp, fsp
-from robnet_zoo.search.analysis.findings import Evidence, Finding, Verdict, findings, verdict
+from robnet_zoo.search.analysis.findings import Evidence, Finding, findings, verdict
 from robnet_zoo.search.analysis.observations import Observation, Observed
 from robnet_zoo.search.analysis.pareto import Front, front
-from robnet_zoo.search.analysis.statistics import Correlation, Estimate
+from robnet_zoo.search.analysis.statistics import Correlation
 
 __all__ = [
     "Budgets",
@@ -22,7 +22,6 @@ __all__ = [
     "Correlation",
     "Density",
     "Embedding",
-    "Estimate",
     "Evidence",
     "Finding",
     "Finetuning",
@@ -32,7 +31,6 @@ __all__ = [
     "LinearClassifier",
     "Observation",
     "Observed",
-    "Verdict",
     "budgets",
     "convolutions",
     "density",

@@ -9,9 +9,10 @@ from contextlib import suppress
 import numpy as np
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.core.statistics import IntervalEstimate, proportion
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import Correlation, Estimate, at_least, mean, proportion, spearman
+from robnet_zoo.search.analysis.statistics import Correlation, at_least, mean, spearman
 
 BINS = 20
 
@@ -23,10 +24,10 @@ class Finetuning(Document):
     far the order before finetuning is that after it; none where one of the two does not vary.
     """
 
-    before: Estimate
-    after: Estimate
-    improvement: Estimate
-    improved: Estimate
+    before: IntervalEstimate
+    after: IntervalEstimate
+    improvement: IntervalEstimate
+    improved: IntervalEstimate
     order: Correlation | None = None
 
 
@@ -40,7 +41,7 @@ class Histogram(Document):
 
     edges: Tuple[float]
     counts: Tuple[int]
-    mean: Estimate
+    mean: IntervalEstimate
     median: float
     deviation: float
     noise: float

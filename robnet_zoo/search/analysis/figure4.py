@@ -14,9 +14,10 @@ from sklearn.manifold import TSNE
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.core.statistics import IntervalEstimate, proportion
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import Estimate, Floats, proportion
+from robnet_zoo.search.analysis.statistics import Floats
 from robnet_zoo.search.space import SearchSpace
 
 SHARE = 0.3  # 300 of the paper's 1,000 at either end
@@ -42,16 +43,16 @@ class LinearClassifier(Document):
 
     each: candidates of either label. training: accuracy on the candidates that it was fitted to, which is what the
     paper gives. validated: accuracy on candidates that it was not fitted to, by cross-validation in `folds`; 0.5 is
-    chance. The intervals are exact for independent outcomes. positive: the share of the weights above 0, and p of a
+    chance. Their intervals are those of independent outcomes. positive: the share of the weights above 0, and p of a
     share as far from a half if signs were drawn like coins; weights of one classifier are not independent.
     """
 
     each: int
-    training: Estimate
-    validated: Estimate
+    training: IntervalEstimate
+    validated: IntervalEstimate
     folds: int
     weights: Tuple[Weight]
-    positive: Estimate
+    positive: IntervalEstimate
     p: Annotated[float, Field(ge=0, le=1)]
 
 

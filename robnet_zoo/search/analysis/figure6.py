@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-from pydantic import Field
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.core.statistics import Interval, IntervalEstimate
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Budget
 from robnet_zoo.search.analysis.figure5 import given
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import Correlation, Estimate, Fit, at_least, mean, spearman
+from robnet_zoo.search.analysis.statistics import Correlation, Fit, at_least, mean, spearman
 
 Where = Literal["all", "direct", "skip"]
 COUNTS: dict[Where, Callable[[Observation], float]] = {
@@ -30,7 +30,7 @@ class AtCount(Document):
     count: int
     n: int
     mean: float
-    interval: Annotated[tuple[float, float] | None, Field(strict=False)] = None
+    interval: Interval | None = None
 
 
 class Convolutions(Document):
@@ -43,9 +43,9 @@ class Convolutions(Document):
 
     at: dict[Where, Tuple[AtCount]]
     correlation: Correlation
-    direct: Estimate
-    skip: Estimate
-    difference: Estimate
+    direct: IntervalEstimate
+    skip: IntervalEstimate
+    difference: IntervalEstimate
     explained: float
 
 
@@ -58,7 +58,7 @@ class OfBudget(Document):
 
     budget: Budget
     n: int
-    robust: Estimate | None = None
+    robust: IntervalEstimate | None = None
     correlation: Correlation | None = None
     given_convs: Correlation | None = None
 
@@ -100,7 +100,7 @@ def _at(done: Sequence[Observation], count: Callable[[Observation], float]) -> t
     found = []
     for number, robust in sorted(groups.items()):
         estimate = mean(robust) if len(robust) > 1 else None
-        interval = (estimate.low, estimate.high) if estimate else None
+        interval = estimate.interval if estimate else None
         found.append(AtCount(count=number, n=len(robust), mean=float(np.mean(robust)), interval=interval))
     return tuple(found)
 

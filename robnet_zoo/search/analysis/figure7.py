@@ -9,10 +9,11 @@ import numpy.typing as npt
 from scipy import stats
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.core.statistics import LEVEL, Interval, IntervalEstimate
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.figure5 import given
 from robnet_zoo.search.analysis.observations import Observation
-from robnet_zoo.search.analysis.statistics import LEVEL, Correlation, Estimate, Floats, at_least, spearman
+from robnet_zoo.search.analysis.statistics import Correlation, Floats, at_least, spearman
 
 RESAMPLES = 1000
 
@@ -31,12 +32,12 @@ class Fsp(Document):
     last: int
     deep: Correlation
     given_clean: Correlation | None = None
-    trend: Estimate | None = None
+    trend: IntervalEstimate | None = None
 
     @property
     def positive(self) -> tuple[int, int]:
         """Of how many of the deeper cells the interval is above 0, and of how many of the others."""
-        above = [cell is not None and cell.low > 0 for cell in self.cells]
+        above = [cell is not None and cell.interval.low > 0 for cell in self.cells]
         return sum(above[-self.last :]), sum(above[: -self.last])
 
 
@@ -81,7 +82,7 @@ def _cell(distances: Floats, gaps: Floats) -> Correlation | None:
         return None
 
 
-def _trend(distances: Floats, gaps: Floats, generator: np.random.Generator) -> Estimate | None:
+def _trend(distances: Floats, gaps: Floats, generator: np.random.Generator) -> IntervalEstimate | None:
     varied = np.flatnonzero(np.ptp(distances, axis=0) > 0)
     if len(varied) < 3:
         return None
@@ -90,7 +91,8 @@ def _trend(distances: Floats, gaps: Floats, generator: np.random.Generator) -> E
     drawn = [_slope(varied, together[generator.integers(n, size=n)]) for _ in range(RESAMPLES)]
     low, high = np.quantile(drawn, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     value = _slope(varied, together)
-    return Estimate(value=value, low=min(value, float(low)), high=max(value, float(high)), n=n)
+    interval = Interval(min(value, float(low)), max(value, float(high)))
+    return IntervalEstimate(value=value, interval=interval, n=n)
 
 
 def _slope(depths: npt.NDArray[np.int64], together: Floats) -> float:

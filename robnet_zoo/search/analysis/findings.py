@@ -6,15 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.core.statistics import IntervalEstimate, Verdict, together
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.analysis.figure5 import density
 from robnet_zoo.search.analysis.figure6 import Budgets, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import fsp
 from robnet_zoo.search.analysis.observations import Observation, Observed
-from robnet_zoo.search.analysis.statistics import Estimate
 from robnet_zoo.search.space import Kind
-
-Verdict = Literal["holds", "does not hold", "undecided"]
 
 ENOUGH = 25  # observations below which the intervals of rank correlations cover less than they say
 
@@ -27,7 +25,7 @@ class Evidence(Document):
     """
 
     name: str
-    estimate: Estimate | None = None
+    estimate: IntervalEstimate | None = None
     verdict: Verdict
     deciding: bool = True
     missing: str = ""
@@ -42,7 +40,7 @@ class Finding(Document):
     evidence: Tuple[Evidence]
 
 
-def verdict(estimate: Estimate | None) -> Verdict:
+def verdict(estimate: IntervalEstimate | None) -> Verdict:
     """Of a number that is claimed to be above 0, by its 95 % interval.
 
     `holds` if the whole interval is above 0, `does not hold` if it is below 0, and `undecided` if 0 is within, or if
@@ -50,15 +48,7 @@ def verdict(estimate: Estimate | None) -> Verdict:
     """
     if estimate is None or estimate.n < ENOUGH:
         return "undecided"
-    return "holds" if estimate.low > 0 else "does not hold" if estimate.high < 0 else "undecided"
-
-
-def together(verdicts: Iterable[Verdict]) -> Verdict:
-    """Of a claim that several numbers are above 0: it holds if each does, does not if one does not."""
-    found = set(verdicts)
-    if "does not hold" in found:
-        return "does not hold"
-    return "holds" if found == {"holds"} else "undecided"
+    return estimate.interval.verdict
 
 
 def findings(searches: Sequence[Observed]) -> tuple[Finding, Finding, Finding]:
@@ -159,7 +149,7 @@ def _finding(number: Literal[1, 2, 3], claim: str, evidence: Iterable[Evidence])
 
 
 def _evidence(
-    name: str, estimate: Estimate | None, *, deciding: bool = True, missing: str = "it cannot be told apart"
+    name: str, estimate: IntervalEstimate | None, *, deciding: bool = True, missing: str = "it cannot be told apart"
 ) -> Evidence:
     missing = "" if estimate else missing
     return Evidence(name=name, estimate=estimate, verdict=verdict(estimate), deciding=deciding, missing=missing)

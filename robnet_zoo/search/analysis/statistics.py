@@ -1,54 +1,35 @@
-"""Estimates with 95 % intervals: means, shares, rank correlations, least squares."""
+"""Means, rank correlations and least squares, each with its 95 % interval."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 from scipy import stats
 
-from robnet_zoo.core.documents import Document
-from robnet_zoo.errors import SearchError
+from robnet_zoo.core.statistics import LEVEL, Interval, IntervalEstimate
+from robnet_zoo.errors import SearchError, StatisticsError
 
-LEVEL = 0.95  # of every interval
 NORMAL = float(stats.norm.ppf(0.5 + LEVEL / 2))
 Floats = npt.NDArray[np.float64]
 Values = Sequence[float] | Floats
 
 
-class Estimate(Document):
-    """A number, the 95 % interval around it, and from how many observations it is."""
-
-    value: float
-    low: float
-    high: float
-    n: Annotated[int, Field(ge=1)]
-
-
-class Correlation(Estimate):
+class Correlation(IntervalEstimate):
     """p: of a correlation as large, of either sign, where there is none."""
 
     p: float
 
 
-def mean(values: Values) -> Estimate:
+def mean(values: Values) -> IntervalEstimate:
     """The mean with Student's interval. Raises SearchError for fewer than 2 values."""
     n = len(values)
     at_least(2, n)
     middle, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(n)
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * error
-    return Estimate(value=middle, low=middle - reach, high=middle + reach, n=n)
-
-
-def proportion(right: int, n: int) -> Estimate:
-    """The share of `right` in n with the exact interval (Clopper and Pearson, 1934). Raises SearchError for n = 0."""
-    at_least(1, n)
-    interval = stats.binomtest(right, n).proportion_ci(confidence_level=LEVEL, method="exact")
-    return Estimate(value=right / n, low=float(interval.low), high=float(interval.high), n=n)
+    return IntervalEstimate(value=middle, interval=Interval(middle - reach, middle + reach), n=n)
 
 
 def spearman(x: Values, y: Values) -> Correlation:
@@ -60,8 +41,8 @@ def spearman(x: Values, y: Values) -> Correlation:
     n = _pairs(x, y, least=4)
     found = stats.spearmanr(x, y)
     r = float(found.statistic)
-    low, high = _fisher(r, math.sqrt((1 + r * r / 2) / (n - 3)), largest=1 - 12 / (n**3 - n))
-    return Correlation(value=r, low=low, high=high, n=n, p=float(found.pvalue))
+    interval = _fisher(r, math.sqrt((1 + r * r / 2) / (n - 3)), largest=1 - 12 / (n**3 - n))
+    return Correlation(value=r, interval=interval, n=n, p=float(found.pvalue))
 
 
 def kendall(x: Values, y: Values) -> Correlation:
@@ -73,8 +54,8 @@ def kendall(x: Values, y: Values) -> Correlation:
     n = _pairs(x, y, least=5)
     found = stats.kendalltau(x, y)
     r = float(found.statistic)
-    low, high = _fisher(r, math.sqrt(0.437 / (n - 4)), largest=1 - 4 / (n * n - n))
-    return Correlation(value=r, low=low, high=high, n=n, p=float(found.pvalue))
+    interval = _fisher(r, math.sqrt(0.437 / (n - 4)), largest=1 - 4 / (n * n - n))
+    return Correlation(value=r, interval=interval, n=n, p=float(found.pvalue))
 
 
 def partial_spearman(x: Values, y: Values, given: Values) -> Correlation:
@@ -89,9 +70,9 @@ def partial_spearman(x: Values, y: Values, given: Values) -> Correlation:
     if left < 1e-9:
         raise SearchError("expected values that vary beside what they are compared at, got the same order")
     r = max(-1.0, min(1.0, (xy - xz * yz) / math.sqrt(left)))
-    low, high = _fisher(r, math.sqrt((1 + r * r / 2) / (n - 4)), largest=1 - 12 / (n**3 - n))
+    interval = _fisher(r, math.sqrt((1 + r * r / 2) / (n - 4)), largest=1 - 12 / (n**3 - n))
     t = r * math.sqrt((n - 3) / max(1 - r * r, 1e-12))
-    return Correlation(value=r, low=low, high=high, n=n, p=float(2 * stats.t.sf(abs(t), n - 3)))
+    return Correlation(value=r, interval=interval, n=n, p=float(2 * stats.t.sf(abs(t), n - 3)))
 
 
 class Fit:
@@ -117,12 +98,12 @@ class Fit:
         total = float(((y - y.mean()) ** 2).sum())
         self.explained = 1 - float((residuals**2).sum()) / total if total else 0.0
 
-    def combination(self, weights: Values) -> Estimate:
+    def combination(self, weights: Values) -> IntervalEstimate:
         """A weighted sum of the coefficients, the constant's first, with Student's interval."""
         w = np.asarray(weights, dtype=np.float64)
         value, error = float(w @ self.coefficients), math.sqrt(max(float(w @ self.covariance @ w), 0.0))
         reach = float(stats.t.ppf(0.5 + LEVEL / 2, self.n - len(w))) * error
-        return Estimate(value=value, low=value - reach, high=value + reach, n=self.n)
+        return IntervalEstimate(value=value, interval=Interval(value - reach, value + reach), n=self.n)
 
 
 def at_least(least: int, n: int, *, of: str = "candidates") -> None:
@@ -133,15 +114,15 @@ def at_least(least: int, n: int, *, of: str = "candidates") -> None:
 
 def _pairs(x: Values, y: Values, *, least: int) -> int:
     if len(x) != len(y):
-        raise ValueError(f"expected pairs, got {len(x)} and {len(y)} values")
+        raise StatisticsError(f"expected pairs, got {len(x)} and {len(y)} values")
     at_least(least, len(x))
     if len(set(x)) < 2 or len(set(y)) < 2:
         raise SearchError(f"expected values that differ, got the same one of all {len(x)} candidates")
     return len(x)
 
 
-def _fisher(r: float, error: float, *, largest: float) -> tuple[float, float]:
+def _fisher(r: float, error: float, *, largest: float) -> Interval:
     """The interval of a correlation. largest: the largest below a perfect one, whose interval a perfect one gets too,
     but for the end that it reaches itself."""
     z = math.atanh(max(-largest, min(largest, r)))
-    return min(r, math.tanh(z - NORMAL * error)), max(r, math.tanh(z + NORMAL * error))
+    return Interval(min(r, math.tanh(z - NORMAL * error)), max(r, math.tanh(z + NORMAL * error)))

@@ -231,7 +231,7 @@ def test_the_table_compares_medians_and_the_same_images(images):
     assert cells[0][6:8] == ["4.0", "2.0"]
     assert cells[0][9] == "-14.3"  # 4 of 7 instead of 5
     assert cells[1][:6] == ["torchattacks 1", "7", "55.0", "0.13", "1.00x", "1.00x"]
-    assert cells[1][8:] == ["71.4% [35.9%, 91.8%]", "+0.0"]
+    assert cells[1][8:] == ["71.4% (35.9 – 91.8)", "+0.0"]
     assert cells[2][:5] == ["slow 2", "3", "~140.0", "0.05", "0.50x"]
     assert cells[2][9] == "-33.3"  # 1 of 3 instead of 2, on the same images
     runs, pairs = "ran before and after the others: 6.0 s and 8.0 s.", "1 withstand torchattacks alone and 0 withstand"
