@@ -23,10 +23,10 @@ demo: $(VENV)/installed
 	$(BIN)/robnet-zoo demo --output demo-report
 
 bench: $(VENV)/installed
-	$(BIN)/python -m robnet_zoo.benchmarks.speed.forms --output benchmarks/results/speed.json
-	$(BIN)/python -m robnet_zoo.benchmarks.speed.training --output benchmarks/results/training_speed.json
-	$(BIN)/python -m robnet_zoo.benchmarks.speed.onnx --output benchmarks/results/onnx_speed.json
-	$(BIN)/python -m robnet_zoo.benchmarks.speed.search --output benchmarks/results/search_speed.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.forms --output benchmarks/results/speed/forms.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.training --output benchmarks/results/speed/training.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.onnx --output benchmarks/results/speed/onnx.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.search --output benchmarks/results/speed/search.json
 
 docs: $(VENV)/installed
 	$(BIN)/python -m tools.docs

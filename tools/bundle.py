@@ -1,9 +1,10 @@
 """Put trained weights into the package, measured: `python -m tools.bundle --help`.
 
-For whoever releases weights. What was measured goes to `results/MODEL.TAG.json`, what trained them to
-`results/MODEL.TAG.training.json` (and `training.2.json`, if a second run began with the weights of the first), the
-weights and their manifest entry to `robnet_zoo/weights`. `python -m tools.docs` then writes their model card, of
-these documents and of all others that are called `results/MODEL.TAG.*.json`, such as `MODEL.TAG.autoattack.json`.
+For whoever releases weights. What was measured goes to `results/robustness/MODEL.TAG.json`, what trained them to
+`results/training/MODEL.TAG.json` (and `MODEL.TAG.2.json`, if a second run began with the weights of the first), the
+weights and their manifest entry to `robnet_zoo/zoo/weights`. `python -m tools.docs` then writes their model card from
+these documents and from all other results documents called `results/robustness/MODEL.TAG.*.json`, such as
+`MODEL.TAG.autoattack.json`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from torch import Tensor
 from robnet_zoo import data
 from robnet_zoo.benchmarks.evaluate import evaluate
 from robnet_zoo.benchmarks.protocol import load_protocol
-from robnet_zoo.benchmarks.result import RESULTS
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.core.documents import write_atomically
 from robnet_zoo.training.loop import CHOSEN, MODEL, RESULT
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_spec, read_weights
+from tools.committed import RESULTS
 
 STATED = {"fgsm", "pgd20"}  # accuracies that the manifest has, besides the clean one
 
@@ -63,7 +64,7 @@ def bundle(
     folder
         Of the weights and their manifest.
     results
-        The folder of the documents.
+        The folder of the documents, with a folder a kind below it.
     """
     run_result, measured_by = TrainingResult.load(run / RESULT), load_protocol(protocol).model_copy(update={"eps": eps})
     missing = STATED - {attack.title for attack in measured_by.attacks}
@@ -103,7 +104,7 @@ def bundle(
         ),
     )
     _keep(run_result, model, tag, before, results)
-    result.save(results / f"{model}.{tag}.json")
+    result.save(results / "robustness" / f"{model}.{tag}.json")
     write_atomically(folder / entry.file, source.read_bytes())
     entries[model, tag] = entry
     weights.Manifest(entries=tuple(entries[name] for name in sorted(entries))).save(folder / weights.MANIFEST)
@@ -129,19 +130,21 @@ def _keep(run: TrainingResult, model: str, tag: str, before: weights.Entry | Non
         place = len(runs)
     else:
         place = 0
-    run.save(results / f"{model}.{tag}.{_numbered(place + 1)}.json")
+    run.save(_training_document(model, tag, place + 1, results=results))
     for path in paths[place + 1 :]:
         path.unlink()
 
 
 def training_runs(model: str, tag: str, *, results: Path = RESULTS) -> list[Path]:
     """The documents of the runs that trained bundled weights, in their order; none for those that are older."""
-    found = (results / f"{model}.{tag}.{_numbered(number)}.json" for number in itertools.count(1))
-    return list(itertools.takewhile(Path.is_file, found))
+    paths = (_training_document(model, tag, number, results=results) for number in itertools.count(1))
+    return list(itertools.takewhile(Path.is_file, paths))
 
 
-def _numbered(run: int) -> str:
-    return "training" if run == 1 else f"training.{run}"
+def _training_document(model: str, tag: str, number: int, *, results: Path) -> Path:
+    """Return the file of the run with this number, from 1, among those that trained some bundled weights."""
+    suffix = "" if number == 1 else f".{number}"
+    return results / "training" / f"{model}.{tag}{suffix}.json"
 
 
 def stored(state: Mapping[str, Tensor], *, half: bool) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from robnet_zoo.attacks import AnyAttack
-from robnet_zoo.benchmarks.result import RESULTS, Result
+from robnet_zoo.benchmarks.result import Result, results_in
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed import forms as speed
 from robnet_zoo.benchmarks.speed import onnx as onnx_speed
@@ -37,10 +37,11 @@ from robnet_zoo.training import Estimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_spec, spec_names
+from tools import committed
 from tools.bundle import training_runs
 
 OURS = ("apgd_ce", "apgd_dlr_t")
-SEARCHES = tuple(RESULTS / f"search.small.{kind}.json" for kind in ("cell_based", "cell_free"))
+SEARCHES = tuple(committed.SEARCH / f"small.{kind}.json" for kind in ("cell_based", "cell_free"))
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 ROBUSTNESS, TRAINING, ONNX, SEARCH, REPRODUCE = (
@@ -68,7 +69,7 @@ def accuracies() -> str:
     """The bundled weights, as measured on images that no training saw."""
     lines = ["| weights | images | eps | clean | FGSM | PGD-20 |", "|---|---|---|---|---|---|"]
     for entry in weights.manifest().entries:
-        result = Result.load(RESULTS / f"{entry.model}.{entry.tag}.json")
+        result = Result.load(committed.ROBUSTNESS / f"{entry.model}.{entry.tag}.json")
         figures = " | ".join(
             with_interval(result.accuracy(attack), result.data.n) for attack in ("clean", "fgsm", "pgd20")
         )
@@ -82,10 +83,10 @@ def autoattacked() -> str:
     lines = ["| weights | images | eps | clean | PGD-20 | AutoAttack |", "|---|---|---|---|---|---|"]
     for entry in weights.manifest().entries:
         name = f"{entry.model}.{entry.tag}"
-        path = RESULTS / f"{name}.autoattack.json"
+        path = committed.ROBUSTNESS / f"{name}.autoattack.json"
         if not path.is_file():
             continue
-        result, stated = Result.load(path), Result.load(RESULTS / f"{name}.json")
+        result, stated = Result.load(path), Result.load(committed.ROBUSTNESS / f"{name}.json")
         n = result.data.n
         (pgd,) = (measured.correct[:n] for measured in stated.measurements if measured.attack == "pgd20")
         shares = (result.accuracy("clean"), sum(pgd) / n, result.accuracy("autoattack"))
@@ -96,18 +97,18 @@ def autoattacked() -> str:
 
 def speeds() -> str:
     """Images a second of the forms of a network, from one run."""
-    return speed.table(speed.SpeedResult.load(RESULTS / "speed.json"))
+    return speed.table(speed.SpeedResult.load(committed.SPEED / "forms.json"))
 
 
 def training_speeds() -> str:
     """Images a second of adversarial training, beside a plain loop, from one run."""
-    return training_speed.table(training_speed.TrainingSpeedResult.load(RESULTS / "training_speed.json"))
+    return training_speed.table(training_speed.TrainingSpeedResult.load(committed.SPEED / "training.json"))
 
 
 def estimates() -> str:
     """How long runs of the recipe for few cores take, as estimated before they began."""
     return "\n\n".join(
-        duration.table(Estimate.load(path)) for path in sorted(RESULTS.glob("estimate.robnet_free.fast*.json"))
+        duration.table(Estimate.load(path)) for path in sorted((committed.TRAINING / "estimates").glob("*.json"))
     )
 
 
@@ -130,7 +131,7 @@ def attacks() -> str:
 def agreements() -> str:
     """Our APGD beside its authors', on the same images."""
     lines = ["| model | images | eps | clean | theirs | our APGD-CE | our APGD-T | ours together |", "|---" * 8 + "|"]
-    for path in sorted(RESULTS.glob("apgd.*.json")):
+    for path in results_in(committed.ROBUSTNESS / "apgd"):
         result = Result.load(path)
         both = [min(pair) for pair in zip(*(result.measurement(name).correct for name in OURS), strict=True)]
         figures = [result.accuracy(name) for name in ("clean", "theirs", *OURS)] + [sum(both) / len(both)]
@@ -142,18 +143,18 @@ def agreements() -> str:
 
 def attack_speeds() -> str:
     """PGD-100 on RobNet-free by this package and by others."""
-    return attack_speed.table(attack_speed.AttackSpeedResult.load(RESULTS / "attack_speed.robnet_free.json"))
+    return attack_speed.table(attack_speed.AttackSpeedResult.load(committed.SPEED / "attacks.json"))
 
 
 def precisions() -> str:
     """What each precision of an exported file loses, of every model that was measured so."""
-    entries = read([Result.load(path) for path in sorted(RESULTS.glob("onnx.*.json"))])
+    entries = read([Result.load(path) for path in results_in(committed.ROBUSTNESS / "onnx")])
     return "\n".join(line for table in precision_tables(entries) for line in table_lines(table)).rstrip()
 
 
 def search_speeds() -> str:
     """Candidates a minute whose FSP distances are found, from one run."""
-    return search_speed.table(search_speed.SearchSpeedResult.load(RESULTS / "search_speed.json"))
+    return search_speed.table(search_speed.SearchSpeedResult.load(committed.SPEED / "search.json"))
 
 
 def searches() -> list[StudyResult]:
@@ -185,7 +186,7 @@ def search_picks() -> str:
 
 def table1() -> Reproduced:
     """The committed run of table 1."""
-    return Reproduced.load(RESULTS / "reproduce.table1.small.json")
+    return Reproduced.load(committed.REPRODUCE / "table1.small.json")
 
 
 def table1_small() -> str:
@@ -198,10 +199,10 @@ def table1_small() -> str:
 
 def onnx_speeds() -> str:
     """Images a second in ONNX Runtime and in torch, from one run."""
-    return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(RESULTS / "onnx_speed.json"))
+    return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(committed.SPEED / "onnx.json"))
 
 
-def model_cards(folder: Path = weights.FOLDER, results: Path = RESULTS) -> dict[Path, str]:
+def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS) -> dict[Path, str]:
     """The cards of the weights of a folder whose training left a document, by their files.
 
     Raises ValueError for results of other weights under the name of these.
@@ -209,9 +210,10 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = RESULTS) -> dict[
     cards = {}
     for entry in weights.manifest(folder).entries:
         name, runs = f"{entry.model}.{entry.tag}", training_runs(entry.model, entry.tag, results=results)
-        others = sorted(set(results.glob(f"{name}.*.json")) - set(runs))
         if runs:
-            measured = {path: Result.load(path) for path in (results / f"{name}.json", *others)}
+            robustness = results / "robustness"
+            paths = (robustness / f"{name}.json", *results_in(robustness, f"{name}.*.json"))
+            measured = {path: Result.load(path) for path in paths}
             first = next(iter(measured.values()))
             for path, result in measured.items():
                 if result.model.weights_sha256 != first.model.weights_sha256:

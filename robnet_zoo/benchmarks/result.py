@@ -9,10 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
-from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.core.documents import Document, Tuple, exactly, parse_json, problems_error, read_bytes
 from robnet_zoo.core.statistics import ShareInterval, wilson
 
-RESULTS = Path(__file__).parent / "results"  # the committed ones
 Bit = Literal[0, 1]
 LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
 
@@ -169,3 +168,13 @@ def worst_case(measurements: tuple[Measurement, ...]) -> Measurement:
     columns = zip(*(measurement.correct for measurement in measurements), strict=True)
     correct: list[Bit] = [1 if all(column) else 0 for column in columns]
     return measured("worst_case", correct, seconds=sum(measurement.seconds for measurement in measurements))
+
+
+def results_in(folder: Path, pattern: str = "*.json") -> list[Path]:
+    """Return the results documents of a folder, sorted by name; JSON files of other kinds are left out.
+
+    Raises: DocumentError for a file that is not JSON.
+    """
+    contents = {path: parse_json(read_bytes(path), source=str(path)) for path in sorted(folder.glob(pattern))}
+    keys = {"protocol", "measurements"}
+    return [path for path, content in contents.items() if isinstance(content, dict) and keys <= set(content)]

@@ -252,24 +252,14 @@ def report(*results: Path, output: Output) -> None:
     output
         The file to write: .html, .md or .csv.
     """
-    from robnet_zoo.benchmarks.result import Result
+    from robnet_zoo.benchmarks.result import Result, results_in
     from robnet_zoo.reports.robustness import write
 
-    files = [file for path in results for file in (_results_in(path) if path.is_dir() else [path])]
+    files = [file for path in results for file in (results_in(path) if path.is_dir() else [path])]
     if not files:
         fail("expected results documents, got none")
     write([Result.load(file) for file in files], output)
     print(output)
-
-
-def _results_in(folder: Path) -> list[Path]:
-    """The JSON files of a folder that mean to be results documents."""
-    from robnet_zoo.core.documents import parse_json, read_bytes
-
-    texts = {file: parse_json(read_bytes(file), source=str(file)) for file in sorted(folder.glob("*.json"))}
-    return [
-        file for file, text in texts.items() if isinstance(text, dict) and {"protocol", "measurements"} <= set(text)
-    ]
 
 
 def robustbench(

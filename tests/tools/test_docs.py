@@ -34,7 +34,7 @@ from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import SPECS, load_model, load_spec, spec_names
 from robnet_zoo.zoo.weights import weights_sha256
 from tests.interruption import interrupt_at
-from tools import bundle, docs
+from tools import bundle, committed, docs
 
 WHITE_BOX = load_protocol("white_box")
 ENTRIES = weights.manifest().entries
@@ -118,7 +118,7 @@ def test_the_ten_lines_of_the_onnx_page_run_and_are_ten(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.model}.{entry.tag}")
 def test_bundled_weights_have_their_results_document(entry):
-    result = Result.load(docs.RESULTS / f"{entry.model}.{entry.tag}.json")
+    result = Result.load(committed.ROBUSTNESS / f"{entry.model}.{entry.tag}.json")
     model = load_model(f"{entry.model}.{entry.tag}")
     assert result.model.weights_sha256 == weights_sha256(model)
     assert result.model.spec_hash == entry.spec_hash == load_spec(entry.model).hash
@@ -131,7 +131,7 @@ def test_bundled_weights_have_their_results_document(entry):
 
 
 def test_the_figures_of_the_digits_weights_are_reproduced():
-    stated = Result.load(docs.RESULTS / "robnet_micro.digits.json")
+    stated = Result.load(committed.ROBUSTNESS / "robnet_micro.digits.json")
     images = data.digits()[1][:100]
     found = evaluate(load_target("robnet_micro.digits"), images, stated.protocol, progress=False)
     for before, now in zip(stated.measurements, found.measurements, strict=True):
@@ -148,7 +148,7 @@ def cifar_images():
 
 
 def test_the_clean_figure_of_the_cifar_weights_is_reproduced(cifar_images):
-    stated = Result.load(docs.RESULTS / "robnet_micro.cifar10.json")
+    stated = Result.load(committed.ROBUSTNESS / "robnet_micro.cifar10.json")
     assert cifar_images.sha256 == stated.data.sha256
     protocol = Protocol(name="clean", attacks=())
     found = evaluate(load_target("robnet_micro.cifar10"), cifar_images, protocol, progress=False)
@@ -156,7 +156,7 @@ def test_the_clean_figure_of_the_cifar_weights_is_reproduced(cifar_images):
 
 
 def test_what_the_weights_of_robnet_free_say_of_fifty_images_is_reproduced(cifar_images):
-    stated = Result.load(docs.RESULTS / "robnet_free.fast_cifar10.json")
+    stated = Result.load(committed.ROBUSTNESS / "robnet_free.fast_cifar10.json")
     assert cifar_images.sha256 == stated.data.sha256
     model, images = load_model("robnet_free.fast_cifar10"), cifar_images[:50]
     ((pixels, labels),) = images.batches(len(images))
@@ -247,15 +247,25 @@ def test_weights_are_not_bundled_with_documents_of_others(bundling, tmp_path):
         bundled("first", protocol="pgd100")
     bundled("first")
     results = tmp_path / "results"
-    result = Result.load(results / "robnet_micro.short.json")
+    result = Result.load(results / "robustness" / "robnet_micro.short.json")
     other = result.model.model_copy(update={"weights_sha256": 64 * "0"})
-    result.model_copy(update={"model": other}).save(results / "robnet_micro.short.autoattack.json")
+    result.model_copy(update={"model": other}).save(results / "robustness" / "robnet_micro.short.autoattack.json")
     with pytest.raises(ValueError, match=r"short\.autoattack\.json: expected a result of the weights of"):
         docs.model_cards(tmp_path / "weights", results)
     file = tmp_path / "first" / "model.safetensors"
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(ValueError, match=r"model\.safetensors: expected the weights that training\.json tells of"):
         bundled("first")
+
+
+def test_a_document_of_another_kind_beside_the_results_changes_no_card(bundling, tmp_path):
+    trained, bundled = bundling
+    trained("first")
+    text = bundled("first")
+    (tmp_path / "results" / "robustness" / "robnet_micro.short.notes.json").write_text('{"note": "of another kind"}')
+    assert docs.model_cards(tmp_path / "weights", tmp_path / "results") == {
+        tmp_path / "weights" / "robnet_micro.short.md": text
+    }
 
 
 def test_the_model_cards_of_bundled_weights_are_current():
@@ -306,11 +316,11 @@ def test_the_committed_run_of_table_1_is_whole_and_its_report_current(tmp_path):
 
 
 def test_our_apgd_stands_beside_its_authors_on_three_models():
-    hashes = {Result.load(path).model.weights_sha256 for path in docs.RESULTS.glob("apgd.*.json")}
+    hashes = {Result.load(path).model.weights_sha256 for path in (committed.ROBUSTNESS / "apgd").glob("*.json")}
     assert len(hashes) >= 3
 
 
-@pytest.mark.parametrize("path", sorted(docs.RESULTS.glob("apgd.*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((committed.ROBUSTNESS / "apgd").glob("*.json")), ids=lambda path: path.stem)
 def test_our_apgd_finds_what_its_authors_find(path):
     result = Result.load(path)
     assert result.data.n == 500

@@ -40,7 +40,7 @@ def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequ
         "",
     ]
     for number, (document, run) in enumerate(runs.items()):
-        changed = "" if run.is_bundled else f", changed: `benchmarks/results/{document}` has it in full"
+        changed = "" if run.is_bundled else f", changed: `benchmarks/results/training/{document}` has it in full"
         described = f". {run.recipe.description}" if run.is_bundled and run.recipe.description else ""
         begun = "Then, from those weights, recipe" if number else "Recipe"
         lines += [f"{begun} `{run.recipe.name}`{changed}{described}.", "", *facts(run, spec), "", *epochs(run), ""]
@@ -61,7 +61,7 @@ def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequ
     lines += [
         "",
         "White-box accuracies are upper bounds: a stronger attack may find more. The documents, with every image's",
-        "outcome, are in `benchmarks/results`.",
+        "outcome, are in `benchmarks/results/robustness`.",
     ]
     return "\n".join(lines).rstrip() + "\n"
 

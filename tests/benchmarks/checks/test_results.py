@@ -19,12 +19,13 @@ from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.checks.results import ALARMS, from_result, from_results, from_target
 from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.benchmarks.result import RESULTS, DataIdentity, Measurement, ModelIdentity, Result
+from robnet_zoo.benchmarks.result import DataIdentity, Measurement, ModelIdentity, Result
 from robnet_zoo.benchmarks.targets.load import Target, load_target, of_module, trained_on
 from robnet_zoo.core.statistics import wilson
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_model
+from tools import committed
 
 PGD20 = Pgd(steps=20)
 MARGIN = Pgd(steps=20, loss="margin")
@@ -365,7 +366,7 @@ def test_the_training_file_is_known_where_only_its_first_images_are_measured(par
 
 def test_bundled_weights_know_what_they_were_trained_on():
     (entry,) = (entry for entry in weights.manifest().entries if entry.model == "robnet_free")
-    assert entry.trained_on == TrainingResult.load(RESULTS / "robnet_free.fast_cifar10.training.json").data_sha256
+    assert entry.trained_on == TrainingResult.load(committed.TRAINING / "robnet_free.fast_cifar10.json").data_sha256
     assert load_target("robnet_free").training_sha256 == entry.trained_on
 
 

@@ -18,13 +18,14 @@ from torch import nn
 
 from robnet_zoo import data
 from robnet_zoo.attacks import Pgd, run
-from robnet_zoo.benchmarks.result import RESULTS
+from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target, of_module
 from robnet_zoo.converters.onnx import export as exporter
 from robnet_zoo.converters.onnx import to_torch as onnx_reader
 from robnet_zoo.errors import TargetError
 from robnet_zoo.zoo.registry import load_model, load_spec
 from robnet_zoo.zoo.weights import FOLDER, weights_sha256
+from tools import committed
 
 NAME, DIGITS = "robnet_micro.cifar10", "robnet_micro.digits"
 WEIGHTS = FOLDER / "robnet_micro.digits.safetensors"
@@ -97,8 +98,8 @@ def test_every_way_of_naming_our_model_gives_the_same_function(way, digits, digi
 
 def test_hash_of_bundled_weights_is_the_one_in_committed_results():
     for name in (NAME, DIGITS):
-        committed = json.loads((RESULTS / f"{name}.json").read_bytes())
-        assert load_target(name, device="cpu").identity.weights_sha256 == committed["model"]["weights_sha256"]
+        stated = Result.load(committed.ROBUSTNESS / f"{name}.json")
+        assert load_target(name, device="cpu").identity.weights_sha256 == stated.model.weights_sha256
 
 
 def test_hash_ignores_what_is_no_part_of_the_function():

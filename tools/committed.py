@@ -1,0 +1,12 @@
+"""Where the committed results documents lie: a folder a kind. They are part of the checkout, not of the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parents[1] / "robnet_zoo" / "benchmarks" / "results"
+ROBUSTNESS = RESULTS / "robustness"  # `Result`: MODEL.TAG.json states the bundled weights' accuracies
+SPEED = RESULTS / "speed"  # a document a script of `robnet_zoo.benchmarks.speed`
+TRAINING = RESULTS / "training"  # `TrainingResult`: MODEL.TAG.json, MODEL.TAG.2.json, ... trained the bundled weights
+SEARCH = RESULTS / "search"  # `StudyResult`
+REPRODUCE = RESULTS / "reproduce"  # `Reproduced`
