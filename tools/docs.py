@@ -31,7 +31,7 @@ from robnet_zoo.reports.search.scale import scale
 from robnet_zoo.reproduce.result import Reproduced
 from robnet_zoo.search.analysis.findings import findings
 from robnet_zoo.search.analysis.observations import Observed
-from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.selection import picks
 from robnet_zoo.training import Estimate, duration
 from robnet_zoo.training.result import TrainingResult
@@ -166,7 +166,7 @@ def search_findings() -> str:
     """Which findings of the paper hold in the committed search."""
     results = searches()
     lines = ["| finding | number | estimate (95 % interval) | candidates | verdict | role |", "|---" * 6 + "|"]
-    for finding in findings([Observed.of(result) for result in results]):
+    for finding in findings([Observed.from_result(result) for result in results]):
         lines += [f"| {finding.number} | {' | '.join(judged_row(one))} |" for one in finding.evidence]
         lines.append(f"| **{finding.number}** | **{finding.claim}** | | | **{finding.verdict}** | |")
     return "\n".join([*lines, "", *map(scale, results)])

@@ -9,7 +9,7 @@ from cyclopts import App
 from robnet_zoo.cli.parameters import Output, show_bundled
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.config import config_names, load_config
-from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.space import Kind
 
 REPORT = "report.html"  # in a search's folder
@@ -35,7 +35,7 @@ def run(*, config: str, data: str, output: Output, storage: str | None = None, w
     workers
         Processes on this machine that evaluate candidates; `search work` adds others, also from other machines.
     """
-    from robnet_zoo.search.run import Search
+    from robnet_zoo.search.pipeline import Search
 
     whole = Search(load_config(config), data, output, storage)
     for path in whole.run(workers=workers):
@@ -58,7 +58,7 @@ def supernet(*, config: str, data: str, output: Output, kind: Kind) -> None:
     kind
         The branch: cell_based or cell_free.
     """
-    from robnet_zoo.search.run import Search
+    from robnet_zoo.search.pipeline import Search
 
     print(Search(load_config(config), data, output).supernet(kind))
 
@@ -80,7 +80,7 @@ def work(*, config: str, data: str, output: Output, kind: Kind, storage: str | N
     storage
         The storage of the search.
     """
-    from robnet_zoo.search.run import Search
+    from robnet_zoo.search.pipeline import Search
 
     Search(load_config(config), data, output, storage).work(kind)
 

@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
-from robnet_zoo.search.config import Group, SearchConfig
+from robnet_zoo.search.config import CandidateGroup, SearchConfig
 from robnet_zoo.search.sampling import sample
 from robnet_zoo.search.space import Kind, SearchSpace, bits
 
@@ -23,7 +23,7 @@ BIT = CategoricalDistribution((0, 1))
 
 
 @dataclass(frozen=True)
-class Plan:
+class CandidateSet:
     """The candidates of a group, and what their results depend on.
 
     candidates: index and codes of each; none where the group's sampler chooses. phase: of work on a group that takes
@@ -33,7 +33,7 @@ class Plan:
 
     config: SearchConfig
     kind: Kind
-    group: Group
+    group: CandidateGroup
     candidates: tuple[tuple[int, tuple[str, ...]], ...] | None
     phase: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -45,8 +45,14 @@ class Plan:
             raise ValueError("expected each index once")
 
     @classmethod
-    def of(
-        cls, config: SearchConfig, kind: Kind, group: Group, *, phase: str = "", inputs: Mapping[str, str] | None = None
+    def of_group(
+        cls,
+        config: SearchConfig,
+        kind: Kind,
+        group: CandidateGroup,
+        *,
+        phase: str = "",
+        inputs: Mapping[str, str] | None = None,
     ) -> Self:
         """The plan of a whole group, the same one for the same config. Raises SearchError where sampling does."""
         drawn = None

@@ -71,7 +71,7 @@ class Filter(Document):
     keep: Annotated[float, Field(gt=0, le=1)] = 68 / 300
 
 
-class Group(Document):
+class CandidateGroup(Document):
     """Candidates that are drawn alike.
 
     sampling: which ones, all drawn beforehand. sampler: instead, Optuna's choice from what is known by then: `tpe`
@@ -110,7 +110,7 @@ class Branch(Document):
     kind: Kind
     network: NetworkConfig
     supernet: Recipe
-    groups: Annotated[Tuple[Group], Field(min_length=1)]
+    groups: Annotated[Tuple[CandidateGroup], Field(min_length=1)]
     picks: Tuple[Pick] = ()
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
 from robnet_zoo.search.fsp import fsp_distances
-from robnet_zoo.search.results import Accuracy, Candidate
+from robnet_zoo.search.result import Accuracy, Candidate
 from robnet_zoo.search.supernet import calibrated
 from robnet_zoo.training.adversary import attacked
 from robnet_zoo.training.augmentation import augmented
@@ -31,7 +31,7 @@ BATCH = 250  # images measured at once
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class Evaluator:
     """Measures and finetunes architectures; the same answers for the same architecture in any process.
 
     supernet: in eval mode; it is never changed. training, validation: images, disjoint, of the supernet's size; none of

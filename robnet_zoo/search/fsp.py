@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robnet_zoo.errors import SearchError
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Filter
-from robnet_zoo.search.results import Candidate
+from robnet_zoo.search.result import Candidate
 
 
 def fsp_matrix(before: Tensor, last: Tensor, output: Tensor) -> Tensor:

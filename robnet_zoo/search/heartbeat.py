@@ -61,7 +61,7 @@ def _started(pid: int) -> str | None:
     return "over" if fields[0] in "ZX" else fields[19]
 
 
-class Pulse:
+class Heartbeat:
     """A thread that gives a sign of life every `interval` seconds, until it is stopped or `beat` says False."""
 
     def __init__(self, beat: Callable[[], bool], *, interval: float) -> None:
@@ -83,7 +83,7 @@ class Pulse:
             self._thread.join()
 
 
-class Watch:
+class StaleWatch:
     """What one worker has seen of the others: a sign that has not changed for `grace` seconds of its own clock is old.
 
     So the clocks of machines need not agree.

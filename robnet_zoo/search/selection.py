@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Genotype, Provenance
 from robnet_zoo.search.config import Pick
-from robnet_zoo.search.results import Candidate, StudyResult
+from robnet_zoo.search.result import Candidate, StudyResult
 
 PAPER = "Guo et al., When NAS Meets Robustness, CVPR 2020, section 3 and appendix F"
 

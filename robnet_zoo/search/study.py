@@ -27,15 +27,15 @@ from optuna.trial import FrozenTrial, TrialState
 from robnet_zoo.core.progress import bar
 from robnet_zoo.errors import DocumentError, SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds
-from robnet_zoo.search.candidates import BIT, Plan
-from robnet_zoo.search.heartbeat import Pace, Pulse, Watch, is_gone, this_process
-from robnet_zoo.search.results import Candidate
+from robnet_zoo.search.candidates import BIT, CandidateSet
+from robnet_zoo.search.heartbeat import Heartbeat, Pace, StaleWatch, is_gone, this_process
+from robnet_zoo.search.result import Candidate
 from robnet_zoo.search.storage import one_line, open_storage
 
 TRIES = 3  # of an evaluation that raises
 DRAWS = 1000  # in a row without a new architecture
 OUTAGE = 600  # seconds that a server may be away
-Key = int | str  # what all trials of a candidate share: its index or, where a sampler chooses, its hash
+CandidateKey = int | str  # what all trials of a candidate share: its index or, where a sampler chooses, its hash
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -50,7 +50,7 @@ def _patient(method: Callable[Concatenate[Study, P], R]) -> Callable[Concatenate
             try:
                 return method(self, *args, **kwargs)
             except StorageInternalError as error:
-                reason = f"{self.plan.name}: {one_line(error)}"
+                reason = f"{self.wanted.name}: {one_line(error)}"
                 if time.monotonic() > end:
                     raise SearchError(reason) from None
             logging.getLogger(__name__).warning("%s; trying again", reason)
@@ -67,7 +67,7 @@ class Counts:
     total: int
     done: int
     running: int
-    failed: dict[Key, str]
+    failed: dict[CandidateKey, str]
 
 
 class Claim:
@@ -76,23 +76,23 @@ class Claim:
     index: its place; where a sampler chooses, the trial's number, and the place is known when the group is done.
     """
 
-    def __init__(self, study: Study, number: int, codes: tuple[str, ...], index: int, pulse: Pulse) -> None:
+    def __init__(self, study: Study, number: int, codes: tuple[str, ...], index: int, heartbeat: Heartbeat) -> None:
         self.codes = codes
         self.index = index
-        self.spec = study.plan.space.genotype(codes, name=f"{study.plan.group.name}_{index}")
+        self.spec = study.wanted.space.genotype(codes, name=f"{study.wanted.group.name}_{index}")
         self.number = number
         self._study = study
-        self._pulse = pulse
+        self._heartbeat = heartbeat
 
     @property
     def candidate(self) -> Candidate:
         """What is known of it before it is evaluated."""
-        return Candidate(group=self._study.plan.group.name, index=self.index, codes=self.codes, hash=self.spec.hash)
+        return Candidate(group=self._study.wanted.group.name, index=self.index, codes=self.codes, hash=self.spec.hash)
 
     @property
     def lost(self) -> bool:
         """Whether others took this worker for dead, so that the rest of the work is in vain."""
-        return self._pulse.lost
+        return self._heartbeat.lost
 
     def finish(self, candidate: Candidate) -> bool:
         """Store what was found. False, and nothing is stored, if the candidate was taken away meanwhile.
@@ -101,37 +101,37 @@ class Claim:
         """
         if (candidate.index, candidate.codes) != (self.index, self.codes):
             raise ValueError(f"expected the result of candidate {self.index}, got that of {candidate.index}")
-        self._pulse.stop()
-        plan, values = self._study.plan, None
+        self._heartbeat.stop()
+        wanted, values = self._study.wanted, None
         if candidate.after is not None:
-            values = [candidate.after.robust, float(multiply_adds(self.spec))][: len(plan.directions)]
+            values = [candidate.after.robust, float(multiply_adds(self.spec))][: len(wanted.directions)]
         state = TrialState.PRUNED if values is None else TrialState.COMPLETE
         return self._study._close(self.number, state, values, result=candidate.dumps())
 
     def give_back(self, error: str = "") -> None:
         """Leave the candidate to the next worker, at once. error: why it could not be evaluated; counts as a try."""
-        self._pulse.stop()
+        self._heartbeat.stop()
         known = {"error": error} if error else {"closed": "given back"}
         self._study._close(self.number, TrialState.FAIL, None, **known)
 
 
 class Study:
-    """The candidates of one plan; `open` it in each worker."""
+    """The candidates of one wanted; `open` it in each worker."""
 
-    def __init__(self, plan: Plan, storage: BaseStorage, study: optuna.Study, pace: Pace) -> None:
-        self.plan = plan
+    def __init__(self, wanted: CandidateSet, storage: BaseStorage, study: optuna.Study, pace: Pace) -> None:
+        self.wanted = wanted
         self.pace = pace
         self._storage = storage
         self._study = study
-        self._study_id = storage.get_study_id_from_name(plan.name)
-        self._watch = Watch(grace=pace.grace)
+        self._study_id = storage.get_study_id_from_name(wanted.name)
+        self._watch = StaleWatch(grace=pace.grace)
         self._process = this_process()
         self._generator = random.Random(secrets.randbits(64))  # where to look after a collision; no result needs it
         self._since = len(self._trials())  # failures from before are forgotten: to start again is to try again
 
     @classmethod
-    def open(cls, where: str, plan: Plan, *, pace: Pace | None = None) -> Study:
-        """The study of a plan in a storage, begun if there is none.
+    def open(cls, where: str, wanted: CandidateSet, *, pace: Pace | None = None) -> Study:
+        """The study of a wanted in a storage, begun if there is none.
 
         where: a path or URL as `storage.open_storage` takes it. Raises SearchError, also where the study was begun
         with other candidates, another config or other inputs.
@@ -139,17 +139,17 @@ class Study:
         storage = open_storage(where)
         try:
             study = optuna.create_study(
-                storage=storage, study_name=plan.name, directions=plan.directions, load_if_exists=True
+                storage=storage, study_name=wanted.name, directions=wanted.directions, load_if_exists=True
             )
             if "basis" not in study.user_attrs:
-                study.set_user_attr("basis", plan.basis)
+                study.set_user_attr("basis", wanted.basis)
             begun = study.user_attrs["basis"]
         except StorageInternalError as error:
-            raise SearchError(f"{plan.name}: {one_line(error)}") from None
-        if begun != plan.basis:
-            other = sorted(name for name in {*begun, *plan.basis} if begun.get(name) != plan.basis.get(name))
-            raise SearchError(f"{plan.name}: was begun with other {', '.join(other)}; keep this search elsewhere")
-        return cls(plan, storage, study, pace or Pace())
+            raise SearchError(f"{wanted.name}: {one_line(error)}") from None
+        if begun != wanted.basis:
+            other = sorted(name for name in {*begun, *wanted.basis} if begun.get(name) != wanted.basis.get(name))
+            raise SearchError(f"{wanted.name}: was begun with other {', '.join(other)}; keep this search elsewhere")
+        return cls(wanted, storage, study, pace or Pace())
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +166,7 @@ class Study:
     @_patient
     def claim(self) -> Claim | None:
         """Take a candidate that nobody has; None if there is none at this moment. Closes trials of dead workers."""
-        choose = self._draw if self.plan.candidates is None else self._take
+        choose = self._draw if self.wanted.candidates is None else self._take
         for attempt in range(DRAWS):
             now, trials = time.monotonic(), self._trials()
             if sum(self._bury(trial, now) for trial in trials if trial.state == TrialState.RUNNING):
@@ -174,20 +174,20 @@ class Study:
             claim = choose(trials, attempt)
             if claim is not False:
                 return claim
-        raise SearchError(f"{self.plan.name}: expected another architecture, found none in {DRAWS:,} draws")
+        raise SearchError(f"{self.wanted.name}: expected another architecture, found none in {DRAWS:,} draws")
 
     @_patient
     def counts(self) -> Counts:
         """How far all workers together are."""
         trials = self._trials()
         running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        return Counts(self.plan.total, len(_done(trials)), running, self._failed(trials))
+        return Counts(self.wanted.total, len(_done(trials)), running, self._failed(trials))
 
     @_patient
     def candidates(self) -> tuple[Candidate, ...]:
         """All that are done, by index. Where a sampler chooses, they are numbered in the order of their trials."""
         done = [(trial, Candidate.loads(trial.user_attrs["result"])) for trial in _done(self._trials())]
-        if self.plan.candidates is None:
+        if self.wanted.candidates is None:
             return tuple(found.model_copy(update={"index": index}) for index, (_, found) in enumerate(done))
         return tuple(sorted((found for _, found in done), key=lambda found: found.index))
 
@@ -195,13 +195,13 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _take(self, trials: Sequence[FrozenTrial], attempt: int) -> Claim | Literal[False] | None:
-        """Claim the plan's first candidate that is free; False if another worker was faster.
+        """Claim the wanted's first candidate that is free; False if another worker was faster.
 
         Then it looks further afield, the more so the more often, so that many workers do not meet at each candidate.
         """
-        assert self.plan.candidates is not None
+        assert self.wanted.candidates is not None
         taken = {*_owners(trials), *self._failed(trials)}
-        free = [(index, codes) for index, codes in self.plan.candidates if index not in taken]
+        free = [(index, codes) for index, codes in self.wanted.candidates if index not in taken]
         if not free:
             return None
         index, codes = free[self._generator.randrange(min(len(free), 8 ** min(attempt, 6)))]
@@ -210,32 +210,32 @@ class Study:
     def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> Claim | Literal[False] | None:
         """Claim what was chosen and not evaluated, or what the sampler chooses now; False if that was in vain."""
         owners = _owners(trials)
-        if len(owners) >= self.plan.total:
+        if len(owners) >= self.wanted.total:
             return None
         taken = {*owners, *self._failed(trials)}
         for old in trials:
             if old.state == TrialState.FAIL and "hash" in old.user_attrs and old.user_attrs["hash"] not in taken:
                 return self._start(tuple(old.user_attrs["codes"]), None)
         trial = self._study.ask()
-        pulse = self._pulse(trial.number)
+        heartbeat = self._heartbeat(trial.number)
         try:
             trial.set_user_attr("process", self._process)
-            codes = self.plan.choose(self._study, trial)
+            codes = self.wanted.choose(self._study, trial)
             reason = self._objection(trial, codes)
         except BaseException:
-            pulse.stop()
+            heartbeat.stop()
             self._close(trial.number, TrialState.FAIL, closed="given back")
             raise
         if not reason:
-            return Claim(self, trial.number, codes, trial.number, pulse)
-        pulse.stop()
+            return Claim(self, trial.number, codes, trial.number, heartbeat)
+        heartbeat.stop()
         self._close(trial.number, TrialState.PRUNED, closed=reason)
         return False
 
     def _objection(self, trial: optuna.Trial, codes: tuple[str, ...]) -> str:
         """Why a chosen architecture is not evaluated. Of two workers that choose the same one, at most one may."""
         try:
-            spec = self.plan.space.genotype(codes, name="chosen")
+            spec = self.wanted.space.genotype(codes, name="chosen")
         except DocumentError as error:
             return str(error)
         trial.set_user_attr("codes", codes)
@@ -248,14 +248,14 @@ class Study:
 
     def _is_wanted(self, trials: Sequence[FrozenTrial], number: int) -> bool:
         """Whether a trial is among the first that make up the group."""
-        return sum(owner.number < number for owner in _owners(trials).values()) < self.plan.total
+        return sum(owner.number < number for owner in _owners(trials).values()) < self.wanted.total
 
     def _start(self, codes: tuple[str, ...], index: int | None) -> Claim | Literal[False]:
         """Claim a candidate by a new trial; False if another worker was faster."""
         token = secrets.token_hex(8)
-        spec = self.plan.space.genotype(codes, name="started")
+        spec = self.wanted.space.genotype(codes, name="started")
         known: dict[str, Any] = {"codes": codes, "hash": spec.hash, "process": self._process, "token": token}
-        parameters = self.plan.parameters(codes) if index is None else {}
+        parameters = self.wanted.parameters(codes) if index is None else {}
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
@@ -268,11 +268,11 @@ class Study:
         trial = next(trial for trial in trials if trial.user_attrs.get("token") == token)
         number = trial.number
         if _owners(trials)[_key(trial)].number == number and self._is_wanted(trials, number):
-            return Claim(self, number, codes, number if index is None else index, self._pulse(number))
+            return Claim(self, number, codes, number if index is None else index, self._heartbeat(number))
         self._close(number, TrialState.PRUNED, closed="another worker was faster")
         return False
 
-    def _pulse(self, number: int) -> Pulse:
+    def _heartbeat(self, number: int) -> Heartbeat:
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
         def beat() -> bool:
@@ -286,7 +286,7 @@ class Study:
                 self._storage.remove_session()
             return True
 
-        return Pulse(beat, interval=self.pace.interval)
+        return Heartbeat(beat, interval=self.pace.interval)
 
     def _bury(self, trial: FrozenTrial, now: float) -> bool:
         """Close a trial whose worker died; True if it is closed."""
@@ -307,9 +307,9 @@ class Study:
         except UpdateFinishedTrialError:
             return False
 
-    def _failed(self, trials: Sequence[FrozenTrial]) -> dict[Key, str]:
+    def _failed(self, trials: Sequence[FrozenTrial]) -> dict[CandidateKey, str]:
         """The candidates whose evaluation has raised too often since this worker began, and the last error."""
-        errors: dict[Key, list[str]] = defaultdict(list)
+        errors: dict[CandidateKey, list[str]] = defaultdict(list)
         for trial in trials[self._since :]:
             if trial.state == TrialState.FAIL and "error" in trial.user_attrs:
                 errors[_key(trial)].append(trial.user_attrs["error"])
@@ -317,7 +317,7 @@ class Study:
         return {key: texts[-1] for key, texts in errors.items() if len(texts) >= TRIES and key not in owners}
 
 
-def _key(trial: FrozenTrial) -> Key:
+def _key(trial: FrozenTrial) -> CandidateKey:
     """A trial in which the sampler has yet to choose is a candidate of its own."""
     known = trial.user_attrs
     return known["index"] if "index" in known else known.get("hash", f"trial {trial.number}")
@@ -328,7 +328,7 @@ def _closed(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.PRUNED and "result" not in trial.user_attrs
 
 
-def _owners(trials: Sequence[FrozenTrial]) -> dict[Key, FrozenTrial]:
+def _owners(trials: Sequence[FrozenTrial]) -> dict[CandidateKey, FrozenTrial]:
     """Of each candidate, the first trial that is not void."""
     void = (trial.state == TrialState.FAIL or _closed(trial) for trial in reversed(trials))
     return {_key(trial): trial for trial, is_void in zip(reversed(trials), void, strict=True) if not is_void}
@@ -355,7 +355,7 @@ def work(study: Study, evaluate: Callable[[Claim], Candidate], *, shown: bool = 
             progress.update(counts.done - progress.n)
             if counts.failed and (raised or (claim is None and not counts.running)):
                 name, error = next(iter(counts.failed.items()))
-                raise SearchError(f"{study.plan.name}: candidate {name} failed {TRIES} times, at last with {error}")
+                raise SearchError(f"{study.wanted.name}: candidate {name} failed {TRIES} times, at last with {error}")
             if claim is None and counts.done < counts.total:
                 time.sleep(study.pace.poll)
 

@@ -12,8 +12,8 @@ import pytest
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
 from robnet_zoo.reports.search import html, write_report
-from robnet_zoo.search.config import Filter, Group
-from robnet_zoo.search.results import Accuracy, StudyResult
+from robnet_zoo.search.config import CandidateGroup, Filter
+from robnet_zoo.search.result import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
 from tests.search.studies import FULL, SMALL, made, study
 from tests.search.test_analysis import by_convs, by_density, by_nothing, with_distances
@@ -57,11 +57,11 @@ class Page(HTMLParser):
 
 def searched() -> list[StudyResult]:
     groups = [
-        Group(name="uniform", count=60),
-        *(Group(name=one, count=30, sampling=Sampling(budget=one)) for one in ("small", "medium")),
-        Group(name="dense", count=12, sampling=Sampling(density_from=0.5, direct_above=0.5)),
+        CandidateGroup(name="uniform", count=60),
+        *(CandidateGroup(name=one, count=30, sampling=Sampling(budget=one)) for one in ("small", "medium")),
+        CandidateGroup(name="dense", count=12, sampling=Sampling(density_from=0.5, direct_above=0.5)),
     ]
-    free = [Group(name="free", count=40, filter=Filter())]
+    free = [CandidateGroup(name="free", count=40, filter=Filter())]
     return [
         study(made(by_convs(0.03, 0.005)), groups=groups),
         study(with_distances([0, 0, 0, 1, 1, 1], sign=-1), kind="cell_free", groups=free),

@@ -11,10 +11,10 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from robnet_zoo.genotype.genotype import NetworkConfig
-from robnet_zoo.search.candidates import Plan
-from robnet_zoo.search.config import Evaluation, Group, SearchConfig
+from robnet_zoo.search.candidates import CandidateSet
+from robnet_zoo.search.config import CandidateGroup, Evaluation, SearchConfig
 from robnet_zoo.search.heartbeat import Pace
-from robnet_zoo.search.results import Accuracy, Candidate
+from robnet_zoo.search.result import Accuracy, Candidate
 from robnet_zoo.search.study import Claim, Study, work
 from robnet_zoo.training.recipe import load_recipe
 from robnet_zoo.zoo.registry import load_spec
@@ -26,7 +26,7 @@ NETWORK = load_spec("robnet_large").network.model_copy(update={"channels": 4, "d
 
 
 def config(
-    group: Group, *, kind: str = "cell_based", network: NetworkConfig = NETWORK, **changes: object
+    group: CandidateGroup, *, kind: str = "cell_based", network: NetworkConfig = NETWORK, **changes: object
 ) -> SearchConfig:
     recipe = load_recipe("fast").model_copy(update={"validation": 0, "guard": None})
     return SearchConfig.parse(
@@ -42,10 +42,10 @@ def config(
     )
 
 
-def plan(count: int = 24, **changes: object) -> Plan:
+def candidate_set(count: int = 24, **changes: object) -> CandidateSet:
     """Candidates that were drawn beforehand."""
-    group = Group(name="drawn", count=count)
-    return Plan.of(config(group, **changes), "cell_based", group)
+    group = CandidateGroup(name="drawn", count=count)
+    return CandidateSet.of_group(config(group, **changes), "cell_based", group)
 
 
 def accuracy(claim: Claim) -> Accuracy:
@@ -82,7 +82,7 @@ def lines(log: Path, word: str, pid: int | None = None) -> list[int]:
     return [int(index) for found, index, by in rows if found == word and pid in (None, int(by))]
 
 
-def _work(where: str, wanted: Plan, evaluate: Noted, pace: Pace, gate: Barrier | None) -> None:
+def _work(where: str, wanted: CandidateSet, evaluate: Noted, pace: Pace, gate: Barrier | None) -> None:
     if gate is not None:
         gate.wait()
     with Study.open(where, wanted, pace=pace) as study:
@@ -90,7 +90,7 @@ def _work(where: str, wanted: Plan, evaluate: Noted, pace: Pace, gate: Barrier |
 
 
 def start(
-    where: str, wanted: Plan, evaluate: Noted, *, pace: Pace = FAST, gate: Barrier | None = None
+    where: str, wanted: CandidateSet, evaluate: Noted, *, pace: Pace = FAST, gate: Barrier | None = None
 ) -> ForkServerProcess:
     """A worker in a process of its own. gate: what it waits at, so that several begin at the same moment."""
     process = PROCESSES.Process(target=_work, args=(where, wanted, evaluate, pace, gate))
@@ -116,7 +116,7 @@ def finish(*processes: ForkServerProcess, seconds: float = 120) -> None:
         assert code == 0, f"a worker ended with {code}"
 
 
-def assert_all_counted_once(where: str, wanted: Plan) -> None:
+def assert_all_counted_once(where: str, wanted: CandidateSet) -> None:
     with Study.open(where, wanted) as study:
         found = study.candidates()
         assert [candidate.index for candidate in found] == list(range(wanted.total))

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.search.config import Branch, Evaluation, Group, SearchConfig
-from robnet_zoo.search.results import Accuracy, Candidate, StudyResult
+from robnet_zoo.search.config import Branch, CandidateGroup, Evaluation, SearchConfig
+from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
 from robnet_zoo.search.sampling import sample
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe
@@ -37,12 +37,12 @@ def study(
     *,
     n: int = 200,
     kind: Kind = "cell_based",
-    groups: Sequence[Group] | None = None,
+    groups: Sequence[CandidateGroup] | None = None,
     description: str = "",
     data: str = "made_up.npz",
 ) -> StudyResult:
     """A result whose candidates are drawn as groups say (by default n of them uniformly) and measured by `effect`."""
-    groups = (Group(name="uniform", count=max(n, 1)),) if groups is None else tuple(groups)
+    groups = (CandidateGroup(name="uniform", count=max(n, 1)),) if groups is None else tuple(groups)
     config = SearchConfig(
         name="made_up",
         description=description,

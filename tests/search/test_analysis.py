@@ -29,9 +29,9 @@ from robnet_zoo.search.analysis import (
     linear_classifier,
     verdict,
 )
-from robnet_zoo.search.analysis.statistics import Fit, kendall, mean, partial_spearman, spearman
-from robnet_zoo.search.config import Group
-from robnet_zoo.search.results import Accuracy, StudyResult
+from robnet_zoo.search.analysis.estimates import Fit, kendall, mean, partial_spearman, spearman
+from robnet_zoo.search.config import CandidateGroup
+from robnet_zoo.search.result import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
 from tests.search.studies import SMALL, made, study
 
@@ -66,7 +66,7 @@ def with_distances(signs: list[float], *, sign: float = 1.0):
 
 
 def observe(result: StudyResult) -> tuple[Observation, ...]:
-    return Observed.of(result).observations
+    return Observed.from_result(result).observations
 
 
 # Closed forms and published numbers
@@ -163,22 +163,22 @@ def test_what_cannot_be_told_is_refused(call, said):
 
 def test_uniform_groups_are_those_without_bounds_and_samplers():
     groups = [
-        Group(name="uniform", count=1),
-        Group(name="small", count=1, sampling=Sampling(budget="small")),
-        Group(name="spread", count=1, sampling=Sampling(kind="density")),
-        Group(name="dense", count=1, sampling=Sampling(density_from=0.5)),
-        Group(name="direct", count=1, sampling=Sampling(direct_above=0.5)),
-        Group(name="sized", count=1, sampling=Sampling(parameters=(1, 10**9))),
-        Group(name="sought", count=1, sampler="tpe"),
+        CandidateGroup(name="uniform", count=1),
+        CandidateGroup(name="small", count=1, sampling=Sampling(budget="small")),
+        CandidateGroup(name="spread", count=1, sampling=Sampling(kind="density")),
+        CandidateGroup(name="dense", count=1, sampling=Sampling(density_from=0.5)),
+        CandidateGroup(name="direct", count=1, sampling=Sampling(direct_above=0.5)),
+        CandidateGroup(name="sized", count=1, sampling=Sampling(parameters=(1, 10**9))),
+        CandidateGroup(name="sought", count=1, sampler="tpe"),
     ]
     result = study(made(by_nothing), groups=groups)
-    assert Observed.of(result).uniform_groups == ("uniform",)
-    assert Observed.of(result).budget_groups == ("uniform", "small")
+    assert Observed.from_result(result).uniform_groups == ("uniform",)
+    assert Observed.from_result(result).budget_groups == ("uniform", "small")
 
 
 def test_architecture_that_stands_twice_counts_once():
     result = study(made(by_nothing), n=5)
-    twice = Observed.of(result.model_copy(update={"candidates": result.candidates * 2}))
+    twice = Observed.from_result(result.model_copy(update={"candidates": result.candidates * 2}))
     assert len(twice.observations) == 10
     assert [one.candidate for one in twice.uniform] == list(result.candidates)
 
@@ -305,7 +305,7 @@ def test_planted_worth_of_convolutions_lies_in_the_intervals():
 
 
 def test_budgets_are_the_specs_own_and_a_group_of_one_budget_fills_it():
-    groups = [Group(name="large", count=30, sampling=Sampling(budget="large"))]
+    groups = [CandidateGroup(name="large", count=30, sampling=Sampling(budget="large"))]
     found = budgets(observe(study(made(by_convs(0.02, 0.01)), groups=groups)))
     assert [(one.budget, one.n) for one in found.budgets] == [("small", 0), ("medium", 0), ("large", 30)]
     assert found.of("small").correlation is None
@@ -333,7 +333,7 @@ def test_fsp_needs_cells_of_one_depth():
     result = study(with_distances([1]), n=6, kind="cell_free")
     mixed = result.model_copy(update={"candidates": (*result.candidates[1:], one)})
     with pytest.raises(SearchError, match="expected FSP distances of equally many cells, got 1, 2"):
-        fsp(Observed.of(mixed).observations)
+        fsp(Observed.from_result(mixed).observations)
     with pytest.raises(SearchError, match="expected 4 or more candidates with FSP distances, got 2"):
         fsp(observe(result)[:2])
 
@@ -383,7 +383,7 @@ def first(finding: Finding) -> IntervalEstimate:
     ("robust", "said"), [(by_density(1), "holds"), (by_density(-1), "does not hold"), (by_nothing, "undecided")]
 )
 def test_first_finding_is_judged_as_it_was_planted(robust: Robust, said: Verdict):
-    found = findings([Observed.of(study(made(robust), n=120))])[0]
+    found = findings([Observed.from_result(study(made(robust), n=120))])[0]
     assert found.verdict == said
     assert first(found).n == 120
 
@@ -393,10 +393,10 @@ def test_first_finding_is_judged_as_it_was_planted(robust: Robust, said: Verdict
 )
 def test_second_finding_is_judged_as_it_was_planted(direct: float, skip: float, said: Verdict):
     groups = [
-        Group(name="uniform", count=80),
-        *(Group(name=one, count=60, sampling=Sampling(budget=one)) for one in ("small", "medium")),
+        CandidateGroup(name="uniform", count=80),
+        *(CandidateGroup(name=one, count=60, sampling=Sampling(budget=one)) for one in ("small", "medium")),
     ]
-    found = findings([Observed.of(study(made(by_convs(direct, skip, noise=0.01)), groups=groups))])[1]
+    found = findings([Observed.from_result(study(made(by_convs(direct, skip, noise=0.01)), groups=groups))])[1]
     small, medium, large, difference = found.evidence
     assert found.verdict == said
     assert (small.verdict, medium.verdict, difference.verdict) == (said, said, said)
@@ -408,7 +408,9 @@ def test_second_finding_is_judged_as_it_was_planted(direct: float, skip: float, 
 
 @pytest.mark.parametrize(("sign", "said"), [(1, "holds"), (-1, "does not hold"), (0, "undecided")])
 def test_third_finding_is_judged_as_it_was_planted(sign: float, said: Verdict):
-    found = findings([Observed.of(study(with_distances([0, 0, 0, 1, 1, 1], sign=sign), n=60, kind="cell_free"))])[2]
+    found = findings(
+        [Observed.from_result(study(with_distances([0, 0, 0, 1, 1, 1], sign=sign), n=60, kind="cell_free"))]
+    )[2]
     assert found.verdict == said
     assert first(found).n == 60
 

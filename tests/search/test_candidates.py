@@ -10,20 +10,20 @@ import pytest
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds
 from robnet_zoo.search import study as study_module
-from robnet_zoo.search.candidates import Plan
-from robnet_zoo.search.config import Group, Sampler
-from robnet_zoo.search.results import Candidate
+from robnet_zoo.search.candidates import CandidateSet
+from robnet_zoo.search.config import CandidateGroup, Sampler
+from robnet_zoo.search.result import Candidate
 from robnet_zoo.search.space import Kind, bits
 from robnet_zoo.search.study import Claim, Study, work
-from tests.search.crew import Noted, assert_all_counted_once, config, finish, judged, lines, plan, start
+from tests.search.crew import Noted, assert_all_counted_once, candidate_set, config, finish, judged, lines, start
 
 
-def chosen(sampler: Sampler, count: int, *, kind: Kind = "cell_based", **changes: object) -> Plan:
-    group = Group(name="chosen", count=count, sampler=sampler)
-    return Plan.of(config(group, kind=kind, **changes), kind, group)
+def chosen(sampler: Sampler, count: int, *, kind: Kind = "cell_based", **changes: object) -> CandidateSet:
+    group = CandidateGroup(name="chosen", count=count, sampler=sampler)
+    return CandidateSet.of_group(config(group, kind=kind, **changes), kind, group)
 
 
-def found(where: str, wanted: Plan) -> tuple[Candidate, ...]:
+def found(where: str, wanted: CandidateSet) -> tuple[Candidate, ...]:
     with Study.open(where, wanted) as study:
         work(study, judged)
         return study.candidates()
@@ -34,8 +34,8 @@ def robust(candidates: tuple[Candidate, ...]) -> float:
 
 
 def test_the_same_config_plans_the_same_candidates() -> None:
-    assert plan(8) == plan(8)
-    assert plan(8).candidates != plan(8, seed=1).candidates
+    assert candidate_set(8) == candidate_set(8)
+    assert candidate_set(8).candidates != candidate_set(8, seed=1).candidates
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
@@ -61,7 +61,7 @@ def test_workers_that_choose_at_the_same_moment_fill_the_group_and_no_more(
 def test_tpe_finds_better_ones_than_chance(tmp_path: Path) -> None:
     # Robust accuracy is taken to be the density, whose mean is one half where nothing is known of it.
     learned = found(f"journal:{tmp_path}/study", chosen("tpe", 40, nodes=4))
-    drawn = found(f"journal:{tmp_path}/study", plan(40, nodes=4))
+    drawn = found(f"journal:{tmp_path}/study", candidate_set(40, nodes=4))
     assert robust(learned[20:]) > robust(drawn) + 0.1
     assert robust(learned[20:]) > robust(learned[:10]) + 0.1
 
@@ -125,6 +125,6 @@ def test_the_same_seed_makes_the_same_choices(tmp_path: Path) -> None:
 
 
 def test_a_group_without_candidates_or_sampler_is_refused() -> None:
-    wanted = plan(2)
+    wanted = candidate_set(2)
     with pytest.raises(ValueError, match="group drawn has no sampler"):
-        Plan(wanted.config, "cell_based", wanted.group, None)
+        CandidateSet(wanted.config, "cell_based", wanted.group, None)

@@ -9,8 +9,8 @@ from robnet_zoo import attacks
 from robnet_zoo.errors import SearchError
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
-from robnet_zoo.search.evaluation import Judge
-from robnet_zoo.search.results import Candidate
+from robnet_zoo.search.evaluation import Evaluator
+from robnet_zoo.search.result import Candidate
 from robnet_zoo.search.sampling import Sampling, sample
 from robnet_zoo.search.supernet import train_supernet
 from robnet_zoo.training import Recipe
@@ -38,46 +38,46 @@ def supernet(tmp_path_factory) -> Network:
 
 
 @pytest.fixture
-def judge(supernet) -> Judge:
-    return Judge(supernet, EVALUATION, *images(900).split(), seed=0)
+def evaluator(supernet) -> Evaluator:
+    return Evaluator(supernet, EVALUATION, *images(900).split(), seed=0)
 
 
 def candidate(index: int) -> Candidate:
     return Candidate(group="a", index=index, codes=CODES[index], hash=SPECS[index].hash)
 
 
-def test_supernet_is_the_same_bits_after_candidates(judge) -> None:
-    before = {key: value.clone() for key, value in judge.supernet.state_dict().items()}
-    judge.finetune(judge.score(candidate(0), SPECS[0], Filter(images=32)), SPECS[0])
-    assert not any(module.training for module in judge.supernet.modules())
-    for key, value in judge.supernet.state_dict().items():
+def test_supernet_is_the_same_bits_after_candidates(evaluator) -> None:
+    before = {key: value.clone() for key, value in evaluator.supernet.state_dict().items()}
+    evaluator.finetune(evaluator.score(candidate(0), SPECS[0], Filter(images=32)), SPECS[0])
+    assert not any(module.training for module in evaluator.supernet.modules())
+    for key, value in evaluator.supernet.state_dict().items():
         assert torch.equal(value, before[key]), key
 
 
-def test_candidate_has_the_same_figures_whatever_was_judged_before(judge) -> None:
+def test_candidate_has_the_same_figures_whatever_was_judged_before(evaluator) -> None:
     def figures(index: int) -> tuple[object, ...]:
-        found = judge.finetune(judge.score(candidate(index), SPECS[index], Filter(images=32)), SPECS[index])
+        found = evaluator.finetune(evaluator.score(candidate(index), SPECS[index], Filter(images=32)), SPECS[index])
         return found.before, found.after, found.fsp
 
     first = [figures(index) for index in (0, 1)]
     assert [figures(index) for index in (2, 1, 0)][:0:-1] == first
 
 
-def test_finetuned_network_is_more_robust_than_the_inherited_one(judge) -> None:
+def test_finetuned_network_is_more_robust_than_the_inherited_one(evaluator) -> None:
     # Paper, figure 3a. Digits at 8 pixels, a supernet of 100 updates: far from trained, so every one gains.
     for index in range(3):
-        found = judge.finetune(judge.score(candidate(index), SPECS[index]), SPECS[index])
+        found = evaluator.finetune(evaluator.score(candidate(index), SPECS[index]), SPECS[index])
         assert found.before is not None
         assert found.after is not None
         assert found.after.robust > found.before.robust
         assert found.seconds > 0
 
 
-def test_accuracy_is_that_of_the_network_itself_on_the_first_held_out_images(judge) -> None:
-    network = judge.inherited(SPECS[0])
-    pixels, labels = judge.validation[:64].batch(slice(None))
+def test_accuracy_is_that_of_the_network_itself_on_the_first_held_out_images(evaluator) -> None:
+    network = evaluator.inherited(SPECS[0])
+    pixels, labels = evaluator.validation[:64].batch(slice(None))
     clean = (network(pixels).argmax(1) == labels).float().mean().item()
-    found, _ = judge.measure(network)
+    found, _ = evaluator.measure(network)
     assert found.clean == clean
     # No attack of the same strength, from other starts, finds a very different robust accuracy.
     outcomes = attacks.run(attacks.Pgd(step="2/255", steps=3), network, pixels, labels, eps=8 / 255, seed=1)
@@ -87,8 +87,8 @@ def test_accuracy_is_that_of_the_network_itself_on_the_first_held_out_images(jud
 
 def test_attack_of_no_radius_changes_nothing(supernet) -> None:
     still = EVALUATION.model_copy(update={"eps": "0"})
-    judge = Judge(supernet, still, *images(900).split(), seed=0)
-    found, flows = judge.measure(judge.inherited(SPECS[0]), Filter(images=80))
+    evaluator = Evaluator(supernet, still, *images(900).split(), seed=0)
+    found, flows = evaluator.measure(evaluator.inherited(SPECS[0]), Filter(images=80))
     assert found.robust == found.clean
     assert flows == (0.0, 0.0, 0.0)
 
@@ -97,31 +97,31 @@ def test_distances_are_means_over_their_images_however_many_are_judged(supernet)
     found = []
     for validation in (16, 64, 80):
         evaluation = EVALUATION.model_copy(update={"validation": validation})
-        judge = Judge(supernet, evaluation, *images(900).split(), seed=0)
-        found.append(judge.measure(judge.inherited(SPECS[0]), Filter(images=80))[1])
+        evaluator = Evaluator(supernet, evaluation, *images(900).split(), seed=0)
+        found.append(evaluator.measure(evaluator.inherited(SPECS[0]), Filter(images=80))[1])
     assert found[0] == found[1] == found[2]
 
 
-def test_inherited_network_has_the_weights_of_the_supernet_and_statistics_of_its_own(judge) -> None:
-    network, state = judge.inherited(SPECS[0]), judge.supernet.state_dict()
+def test_inherited_network_has_the_weights_of_the_supernet_and_statistics_of_its_own(evaluator) -> None:
+    network, state = evaluator.inherited(SPECS[0]), evaluator.supernet.state_dict()
     parameters = dict(network.named_parameters())
     assert all(torch.equal(value, state[key]) for key, value in parameters.items())
     assert not torch.equal(
         network.cells[1].preprocess["1"][2].running_mean, state["cells.1.preprocess.1.2.running_mean"]
     )
-    kept = Judge(judge.supernet, EVALUATION.model_copy(update={"calibration": 0}), *images(900).split(), seed=0)
+    kept = Evaluator(evaluator.supernet, EVALUATION.model_copy(update={"calibration": 0}), *images(900).split(), seed=0)
     assert all(torch.equal(value, state[key]) for key, value in kept.inherited(SPECS[0]).state_dict().items())
 
 
 def test_too_few_images_are_said(supernet) -> None:
     with pytest.raises(SearchError, match="expected 64 held-out images, got 18"):
-        Judge(supernet, EVALUATION, *images(180).split(), seed=0)
+        Evaluator(supernet, EVALUATION, *images(180).split(), seed=0)
     with pytest.raises(SearchError, match="expected 64 training images to calibrate norms on, got 50"):
-        Judge(supernet, EVALUATION, images(900)[:50], images(900)[800:], seed=0)
+        Evaluator(supernet, EVALUATION, images(900)[:50], images(900)[800:], seed=0)
 
 
 def test_candidate_whose_training_diverges_is_worth_nothing_and_does_not_end_the_search(supernet) -> None:
     steep = EVALUATION.model_copy(update={"finetune": FINETUNE.model_copy(update={"lr": 1e20})})
-    found = Judge(supernet, steep, *images(900).split(), seed=0).finetune(candidate(0), SPECS[0])
+    found = Evaluator(supernet, steep, *images(900).split(), seed=0).finetune(candidate(0), SPECS[0])
     assert found.after is not None
     assert (found.after.clean, found.after.robust) == (0.0, 0.0)

@@ -8,7 +8,7 @@ import torch
 from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.search.config import Filter
 from robnet_zoo.search.fsp import fsp_distances, fsp_matrix, kept, score
-from robnet_zoo.search.results import Candidate
+from robnet_zoo.search.result import Candidate
 from tests.search.small_search import space
 from tests.small_networks import genotype, network_of
 

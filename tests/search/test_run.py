@@ -19,8 +19,8 @@ from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.config import Filter, SearchConfig, config_names, load_config
 from robnet_zoo.search.fsp import kept
-from robnet_zoo.search.results import StudyResult
-from robnet_zoo.search.run import Search, _work
+from robnet_zoo.search.pipeline import Search, _work
+from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.selection import best, picks
 from robnet_zoo.zoo.registry import load_spec
 from tests.search.small_search import NETWORK, PLAIN, RECIPE
@@ -121,7 +121,7 @@ def test_report_is_written(folder: Path) -> None:
 
 
 def test_finished_search_is_not_done_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robnet_zoo.search.evaluation.Judge.finetune", None)
+    monkeypatch.setattr("robnet_zoo.search.evaluation.Evaluator.finetune", None)
     before = {path: path.read_bytes() for path in folder.glob("*.json")}
     Search(config(), "digits", folder, shown=False).run()
     assert all(path.read_bytes() == text for path, text in before.items())
@@ -168,7 +168,7 @@ def test_worker_in_another_process_does_what_is_left(folder: Path, tmp_path: Pat
         worker.start()
         worker.join()
         assert worker.exitcode == 0
-    monkeypatch.setattr("robnet_zoo.search.evaluation.Judge.finetune", None)
+    monkeypatch.setattr("robnet_zoo.search.evaluation.Evaluator.finetune", None)
     search.run()  # nothing is left to finetune
     assert figures(tmp_path) == figures(folder)
 

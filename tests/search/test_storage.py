@@ -16,7 +16,7 @@ from robnet_zoo.search import storage
 from robnet_zoo.search.storage import open_storage
 from robnet_zoo.search.study import Study, work
 from tests.search.conftest import Server
-from tests.search.crew import judged, plan
+from tests.search.crew import candidate_set, judged
 
 
 def refused(where: str) -> str:
@@ -84,31 +84,31 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
 def test_folders_are_made_and_any_name_will_do(form: str, tmp_path: Path) -> None:
     name = "a b{c}100%#" + ("" if form.startswith("sqlite") else "?x")  # which begins the options of a URL
     file = tmp_path / "new" / name
-    Study.open(form.format(file), plan(1)).close()
+    Study.open(form.format(file), candidate_set(1)).close()
     assert file.stat().st_size > 0
 
 
 def test_a_relative_path_is_meant_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for where in ("runs/a.db", "sqlite:///runs/b.db", "journal:runs/c"):
-        Study.open(where, plan(1)).close()
+        Study.open(where, candidate_set(1)).close()
     assert {file.name for file in (tmp_path / "runs").iterdir()} == {"a.db", "b.db", "c"}
 
 
 @pytest.mark.parametrize("cut", [1, 20, 200])
 def test_the_line_that_a_killed_writer_left_half_written_is_dropped(cut: int, tmp_path: Path) -> None:
     file = tmp_path / "study.journal"
-    with Study.open(f"journal:{file}", plan(4)) as study:
+    with Study.open(f"journal:{file}", candidate_set(4)) as study:
         claim = study.claim()
         assert claim is not None
         claim.finish(judged(claim))
     file.write_bytes(file.read_bytes()[:-cut])
-    with Study.open(f"journal:{file}", plan(4)) as study:
+    with Study.open(f"journal:{file}", candidate_set(4)) as study:
         for trial in study._trials():  # the process that claimed it is this one, so it still lives
             if not trial.state.is_finished():
                 study._close(trial.number, optuna.trial.TrialState.FAIL)
         work(study, judged)
-    with Study.open(f"journal:{file}", plan(4)) as study:
+    with Study.open(f"journal:{file}", candidate_set(4)) as study:
         assert [found.index for found in study.candidates()] == list(range(4))
 
 
@@ -117,7 +117,7 @@ def test_the_lock_that_a_killed_writer_left_behind_is_taken_over(
 ) -> None:
     monkeypatch.setattr(storage, "ABANDONED", 3)
     (tmp_path / "study.journal.lock").touch()
-    with Study.open(f"journal:{tmp_path}/study.journal", plan(1)) as study:
+    with Study.open(f"journal:{tmp_path}/study.journal", candidate_set(1)) as study:
         assert study.counts().total == 1
 
 
@@ -125,7 +125,7 @@ def test_nothing_is_printed_and_nothing_is_warned_of(
     where: str, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     warnings.simplefilter("always")
-    with Study.open(where, plan(2)) as study:
+    with Study.open(where, candidate_set(2)) as study:
         work(study, judged)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list

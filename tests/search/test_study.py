@@ -13,9 +13,9 @@ import pytest
 
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search import heartbeat as life
-from robnet_zoo.search.candidates import Plan
+from robnet_zoo.search.candidates import CandidateSet
 from robnet_zoo.search.heartbeat import Pace
-from robnet_zoo.search.results import Accuracy, Candidate
+from robnet_zoo.search.result import Accuracy, Candidate
 from robnet_zoo.search.study import TRIES, Claim, Study, work
 from tests.search.conftest import Server
 from tests.search.crew import (
@@ -23,11 +23,11 @@ from tests.search.crew import (
     PROCESSES,
     Noted,
     assert_all_counted_once,
+    candidate_set,
     config,
     finish,
     judged,
     lines,
-    plan,
     start,
     until,
 )
@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> str:
 
 
 def test_a_worker_killed_in_the_middle_loses_no_candidate_and_none_is_counted_twice(where: str, tmp_path: Path) -> None:
-    log, wanted = tmp_path / "log", plan(24)
+    log, wanted = tmp_path / "log", candidate_set(24)
     workers = [start(where, wanted, Noted(log, 0.05)) for _ in range(3)]
     victim = workers[0].pid
     assert victim is not None
@@ -53,14 +53,14 @@ def test_a_worker_killed_in_the_middle_loses_no_candidate_and_none_is_counted_tw
 
 
 def test_workers_that_claim_without_a_pause_never_claim_the_same(where: str, tmp_path: Path) -> None:
-    log, wanted, gate = tmp_path / "log", plan(60, nodes=3), PROCESSES.Barrier(3)
+    log, wanted, gate = tmp_path / "log", candidate_set(60, nodes=3), PROCESSES.Barrier(3)
     finish(*[start(where, wanted, Noted(log, 0), gate=gate) for _ in range(3)])
     assert sorted(lines(log, "begin")) == list(range(60))
     assert_all_counted_once(where, wanted)
 
 
 def test_workers_that_begin_the_study_at_the_same_moment_share_it(where: str, tmp_path: Path) -> None:
-    log, wanted, gate = tmp_path / "log", plan(6), PROCESSES.Barrier(6)
+    log, wanted, gate = tmp_path / "log", candidate_set(6), PROCESSES.Barrier(6)
     finish(*[start(where, wanted, Noted(log, 0.05), gate=gate) for _ in range(6)])
     assert sorted(lines(log, "begin")) == list(range(6))
     assert_all_counted_once(where, wanted)
@@ -68,7 +68,7 @@ def test_workers_that_begin_the_study_at_the_same_moment_share_it(where: str, tm
 
 @pytest.mark.parametrize("where", ["sqlite", "postgresql"], indirect=True)  # a journal's lock stays for half a minute
 def test_processes_killed_at_any_moment_from_the_first_on_leave_a_whole_study(where: str, tmp_path: Path) -> None:
-    log, wanted, moments = tmp_path / "log", plan(12), random.Random(0)
+    log, wanted, moments = tmp_path / "log", candidate_set(12), random.Random(0)
     for _ in range(8):
         gate = PROCESSES.Barrier(2)
         worker = start(where, wanted, Noted(log, 0.02), gate=gate)
@@ -82,7 +82,7 @@ def test_processes_killed_at_any_moment_from_the_first_on_leave_a_whole_study(wh
 
 
 def test_a_worker_that_was_only_paused_is_not_counted_twice(where: str, tmp_path: Path) -> None:
-    log, wanted = tmp_path / "log", plan(3)
+    log, wanted = tmp_path / "log", candidate_set(3)
     paused = start(where, wanted, Noted(log, 0.5), pace=Pace(interval=30, grace=60))
     until(lambda: lines(log, "begin") == [0])
     assert paused.pid is not None
@@ -100,8 +100,8 @@ def test_a_worker_that_was_only_paused_is_not_counted_twice(where: str, tmp_path
 def test_a_worker_on_another_machine_counts_as_dead_after_the_grace(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as there:
         there.setattr(life, "_host", lambda: "elsewhere")
-        far = Study.open(file, plan(1), pace=Pace(interval=1000))
-    with far, Study.open(file, plan(1), pace=Pace(interval=0.1, grace=0.3)) as study:
+        far = Study.open(file, candidate_set(1), pace=Pace(interval=1000))
+    with far, Study.open(file, candidate_set(1), pace=Pace(interval=0.1, grace=0.3)) as study:
         claim = far.claim()
         assert claim is not None
         assert study.claim() is None
@@ -115,8 +115,8 @@ def test_a_worker_on_another_machine_counts_as_dead_after_the_grace(file: str, m
 
 def test_a_worker_that_gives_signs_of_life_keeps_its_candidate(file: str) -> None:
     with (
-        Study.open(file, plan(1), pace=Pace(interval=0.05)) as slow,
-        Study.open(file, plan(1), pace=Pace(grace=0.5)) as study,
+        Study.open(file, candidate_set(1), pace=Pace(interval=0.05)) as slow,
+        Study.open(file, candidate_set(1), pace=Pace(grace=0.5)) as study,
     ):
         claim = slow.claim()
         assert claim is not None
@@ -129,8 +129,8 @@ def test_a_worker_that_gives_signs_of_life_keeps_its_candidate(file: str) -> Non
 
 def test_a_worker_learns_that_its_candidate_was_taken_away(file: str) -> None:
     with (
-        Study.open(file, plan(1), pace=Pace(interval=0.5)) as slow,
-        Study.open(file, plan(1), pace=Pace(grace=0.1)) as study,
+        Study.open(file, candidate_set(1), pace=Pace(interval=0.5)) as slow,
+        Study.open(file, candidate_set(1), pace=Pace(grace=0.1)) as study,
     ):
         claim = slow.claim()
         assert claim is not None
@@ -156,7 +156,7 @@ def test_an_evaluation_that_raises_is_tried_three_times_and_then_named(file: str
             raise ValueError("no\nmemory")
         return judged(claim)
 
-    with Study.open(file, plan(4)) as study:
+    with Study.open(file, candidate_set(4)) as study:
         wanted = r"^trial/cell_based/drawn: candidate 1 failed 3 times, at last with ValueError: no memory$"
         with pytest.raises(SearchError, match=wanted):
             work(study, fails)
@@ -164,16 +164,16 @@ def test_an_evaluation_that_raises_is_tried_three_times_and_then_named(file: str
         with pytest.raises(SearchError, match=wanted):  # the others are evaluated all the same
             work(study, fails)
         assert seen == [0] + [1] * TRIES + [2, 3]
-    with Study.open(file, plan(4)) as study:  # to start again is to try again
+    with Study.open(file, candidate_set(4)) as study:  # to start again is to try again
         work(study, judged)
-    assert_all_counted_once(file, plan(4))
+    assert_all_counted_once(file, candidate_set(4))
 
 
 def test_an_interrupted_worker_gives_its_candidate_back_at_once(file: str) -> None:
     def interrupted(_: Claim) -> Candidate:
         raise KeyboardInterrupt
 
-    with Study.open(file, plan(1)) as study, Study.open(file, plan(1)) as other:
+    with Study.open(file, candidate_set(1)) as study, Study.open(file, candidate_set(1)) as other:
         for _ in range(TRIES + 1):  # which is no failure
             with pytest.raises(KeyboardInterrupt):
                 work(study, interrupted)
@@ -184,7 +184,7 @@ def test_an_interrupted_worker_gives_its_candidate_back_at_once(file: str) -> No
 
 def test_a_rejected_candidate_is_done_and_keeps_what_was_measured(file: str) -> None:
     measured = {"before": Accuracy(clean=0.5, robust=0.25), "fsp": (0.5,)}
-    with Study.open(file, plan(2)) as study:
+    with Study.open(file, candidate_set(2)) as study:
         work(study, lambda claim: claim.candidate.model_copy(update=measured))
         assert [(found.before, found.fsp, found.after) for found in study.candidates()] == [
             (measured["before"], (0.5,), None)
@@ -192,7 +192,7 @@ def test_a_rejected_candidate_is_done_and_keeps_what_was_measured(file: str) -> 
 
 
 def test_a_later_phase_keeps_the_indices_of_the_candidates_it_takes(file: str) -> None:
-    first = plan(6)
+    first = candidate_set(6)
     assert first.candidates is not None
     later = first.then([first.candidates[index] for index in (1, 4)], phase="finetuned")
     with Study.open(file, first) as scores, Study.open(file, later) as finetuned:
@@ -203,7 +203,7 @@ def test_a_later_phase_keeps_the_indices_of_the_candidates_it_takes(file: str) -
 
 
 def test_the_result_of_another_candidate_is_refused(file: str) -> None:
-    with Study.open(file, plan(2)) as study:
+    with Study.open(file, candidate_set(2)) as study:
         claim, other = study.claim(), study.claim()
         assert claim is not None
         assert other is not None
@@ -211,33 +211,35 @@ def test_the_result_of_another_candidate_is_refused(file: str) -> None:
             claim.finish(judged(other))
 
 
-def changed(what: str) -> Plan:
-    wanted = plan(4)
+def changed(what: str) -> CandidateSet:
+    wanted = candidate_set(4)
     if what == "candidates":
         assert wanted.candidates is not None
         return wanted.then(wanted.candidates[:3], phase="")
     group = wanted.group
     if what == "config":
-        return Plan.of(config(group, images=1000), "cell_based", group)
-    return Plan.of(wanted.config, "cell_based", group, inputs={"weights": "ab12"})
+        return CandidateSet.of_group(config(group, images=1000), "cell_based", group)
+    return CandidateSet.of_group(wanted.config, "cell_based", group, inputs={"weights": "ab12"})
 
 
 @pytest.mark.parametrize("what", ["candidates", "config", "weights"])
 def test_a_study_of_another_plan_is_refused(where: str, what: str) -> None:
-    Study.open(where, plan(4)).close()
+    Study.open(where, candidate_set(4)).close()
     with pytest.raises(SearchError, match=f"^trial/cell_based/drawn: was begun with other {what}; keep this"):
         Study.open(where, changed(what))
-    Study.open(where, plan(4)).close()
+    Study.open(where, candidate_set(4)).close()
 
 
 def test_description_and_picks_may_change(file: str) -> None:
-    wanted = plan(4)
+    wanted = candidate_set(4)
     Study.open(file, wanted).close()
-    Study.open(file, Plan.of(config(wanted.group, description="more"), "cell_based", wanted.group)).close()
+    Study.open(
+        file, CandidateSet.of_group(config(wanted.group, description="more"), "cell_based", wanted.group)
+    ).close()
 
 
 def test_a_server_that_restarts_costs_no_worker_its_work(server: Server, tmp_path: Path) -> None:
-    where, log, wanted = server.database(), tmp_path / "log", plan(10)
+    where, log, wanted = server.database(), tmp_path / "log", candidate_set(10)
     worker = start(where, wanted, Noted(log, 0.1), pace=FAST)
     until(lambda: len(lines(log, "end")) >= 2)
     server.stop()

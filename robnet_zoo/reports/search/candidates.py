@@ -9,7 +9,7 @@ from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.reports.search.blocks import Block, Missing, Section, Table, percent
 from robnet_zoo.reports.search.scale import HASH, kind, scale, scales
 from robnet_zoo.search.analysis.observations import Observation, Observed, finetuned
-from robnet_zoo.search.results import Candidate, StudyResult
+from robnet_zoo.search.result import Candidate, StudyResult
 
 TOP = 10
 Pick = tuple[Genotype, Candidate]
@@ -22,7 +22,7 @@ def best(searches: Sequence[Observed]) -> Section:
         result = search.result
         for group in result.branch.groups:
             title = f"{kind(result)}, group {group.name}"
-            done = sorted(finetuned(search.of_groups(group.name)), key=lambda one: -one.robust)
+            done = sorted(finetuned(search.in_groups(group.name)), key=lambda one: -one.robust)
             if done:
                 blocks.append(_table(result, title, done))
             else:

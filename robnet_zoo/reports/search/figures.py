@@ -27,7 +27,7 @@ from robnet_zoo.search.analysis.figure6 import budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import fsp
 from robnet_zoo.search.analysis.observations import Observation, Observed, distinct, finetuned
 from robnet_zoo.search.analysis.pareto import front
-from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.result import StudyResult
 
 NUMBERS = ("number", "value (95\u00a0% interval)", "candidates")
 

@@ -16,7 +16,7 @@ from robnet_zoo.reports.search.judged import judged
 from robnet_zoo.reports.search.paper import caveats, differences
 from robnet_zoo.reports.search.scale import kind, searched
 from robnet_zoo.search.analysis.observations import Observed
-from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.result import StudyResult
 
 FOLDER = Path(__file__).parent
 
@@ -53,7 +53,7 @@ def _overview(result: StudyResult) -> str:
 
 
 def _sections(results: Sequence[StudyResult], picks: Sequence[Pick]) -> list[Section]:
-    searches = [Observed.of(result) for result in results]
+    searches = [Observed.from_result(result) for result in results]
     return [
         judged(searches),
         searched(searches),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from robnet_zoo.data.images import VALIDATION_SHARE
 from robnet_zoo.reports.search.blocks import Block, Notes, Section, Table
 from robnet_zoo.reports.search.scale import drawn, kind
-from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.result import StudyResult
 from robnet_zoo.training.recipe import Recipe
 
 FINDINGS = {  # what it says of each of its findings

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from robnet_zoo.reports.search.blocks import Record, Section, Table, percent
 from robnet_zoo.search.analysis.observations import Observed
-from robnet_zoo.search.config import Group
-from robnet_zoo.search.results import StudyResult
+from robnet_zoo.search.config import CandidateGroup
+from robnet_zoo.search.result import StudyResult
 from robnet_zoo.training.recipe import Recipe
 
 HASH = 12  # digits of a hash that stand under a table
@@ -61,7 +61,7 @@ def _figures(search: Observed, group: str) -> str:
     return "6b" if based and group in search.budget_groups else "none"
 
 
-def drawn(group: Group) -> str:
+def drawn(group: CandidateGroup) -> str:
     """How a group's candidates are drawn, in words."""
     sampling = group.sampling
     names = {

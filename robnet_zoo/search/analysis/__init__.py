@@ -1,11 +1,12 @@
 """What a search's candidates say: pure functions from observations to documents of numbers, one a figure of the paper.
 
-`Observed.of(result).uniform` gives the observations that most of them are about. Each raises SearchError,
+`Observed.from_result(result).uniform` gives the observations that most of them are about. Each raises SearchError,
 one line that says what is missing, where there are too few.
 """
 
 from __future__ import annotations
 
+from robnet_zoo.search.analysis.estimates import Correlation
 from robnet_zoo.search.analysis.figure3 import Finetuning, Histogram, finetuning, histogram
 from robnet_zoo.search.analysis.figure4 import Embedding, LinearClassifier, embedding, linear_classifier
 from robnet_zoo.search.analysis.figure5 import Density, density
@@ -14,7 +15,6 @@ from robnet_zoo.search.analysis.figure7 import Fsp, fsp
 from robnet_zoo.search.analysis.findings import Evidence, Finding, findings, verdict
 from robnet_zoo.search.analysis.observations import Observation, Observed
 from robnet_zoo.search.analysis.pareto import Front, front
-from robnet_zoo.search.analysis.statistics import Correlation
 
 __all__ = [
     "Budgets",

@@ -11,8 +11,8 @@ import numpy as np
 from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.core.statistics import IntervalEstimate, proportion
 from robnet_zoo.errors import SearchError
+from robnet_zoo.search.analysis.estimates import Correlation, at_least, mean, spearman
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import Correlation, at_least, mean, spearman
 
 BINS = 20
 

@@ -16,8 +16,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.core.statistics import IntervalEstimate, proportion
 from robnet_zoo.errors import SearchError
+from robnet_zoo.search.analysis.estimates import Floats
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import Floats
 from robnet_zoo.search.space import SearchSpace
 
 SHARE = 0.3  # 300 of the paper's 1,000 at either end

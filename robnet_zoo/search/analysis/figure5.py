@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from robnet_zoo.core.documents import Document
 from robnet_zoo.errors import SearchError
+from robnet_zoo.search.analysis.estimates import Correlation, at_least, kendall, partial_spearman, spearman
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import Correlation, at_least, kendall, partial_spearman, spearman
 
 
 class Density(Document):

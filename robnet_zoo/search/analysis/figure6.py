@@ -12,9 +12,9 @@ from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.core.statistics import Interval, IntervalEstimate
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Budget
+from robnet_zoo.search.analysis.estimates import Correlation, Fit, at_least, mean, spearman
 from robnet_zoo.search.analysis.figure5 import given
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import Correlation, Fit, at_least, mean, spearman
 
 Where = Literal["all", "direct", "skip"]
 COUNTS: dict[Where, Callable[[Observation], float]] = {
@@ -49,7 +49,7 @@ class Convolutions(Document):
     explained: float
 
 
-class OfBudget(Document):
+class AtBudget(Document):
     """One budget's candidates (figure 6b).
 
     n: finetuned candidates. robust: the mean of their robust accuracies. correlation: with the share of their
@@ -66,9 +66,9 @@ class OfBudget(Document):
 class Budgets(Document):
     """Figure 6b: small, medium, large."""
 
-    budgets: Tuple[OfBudget]
+    budgets: Tuple[AtBudget]
 
-    def of(self, budget: Budget) -> OfBudget:
+    def of(self, budget: Budget) -> AtBudget:
         """One of them."""
         return next(one for one in self.budgets if one.budget == budget)
 
@@ -116,12 +116,12 @@ def budgets(observations: Sequence[Observation]) -> Budgets:
     return Budgets(budgets=tuple(_of(name, [one for one in done if one.budget == name]) for name in get_args(Budget)))
 
 
-def _of(budget: Budget, done: Sequence[Observation]) -> OfBudget:
+def _of(budget: Budget, done: Sequence[Observation]) -> AtBudget:
     shares, robust = [one.share or 0.0 for one in done], [one.robust for one in done]
     correlation = None
     with suppress(SearchError):
         correlation = spearman(shares, robust)
-    return OfBudget(
+    return AtBudget(
         budget=budget,
         n=len(done),
         robust=mean(robust) if len(done) > 1 else None,

@@ -11,9 +11,9 @@ from scipy import stats
 from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.core.statistics import LEVEL, Interval, IntervalEstimate
 from robnet_zoo.errors import SearchError
+from robnet_zoo.search.analysis.estimates import Correlation, Floats, at_least, spearman
 from robnet_zoo.search.analysis.figure5 import given
 from robnet_zoo.search.analysis.observations import Observation
-from robnet_zoo.search.analysis.statistics import Correlation, Floats, at_least, spearman
 
 RESAMPLES = 1000
 

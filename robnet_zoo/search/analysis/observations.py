@@ -9,8 +9,8 @@ from typing import Self
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Budget
-from robnet_zoo.search.config import Group
-from robnet_zoo.search.results import Accuracy, Candidate, StudyResult
+from robnet_zoo.search.config import CandidateGroup
+from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
 from robnet_zoo.search.space import bits
 
 
@@ -94,7 +94,7 @@ def finetuned(observations: Iterable[Observation]) -> list[Observation]:
     return [one for one in observations if one.candidate.after is not None]
 
 
-def is_uniform(group: Group) -> bool:
+def is_uniform(group: CandidateGroup) -> bool:
     """Whether a group's α are uniform, but for a budget: no sampler that learns, no bounds on what is drawn."""
     drawn = group.sampling
     bounded = drawn.density_from > 0 or drawn.direct_above >= 0 or drawn.parameters is not None
@@ -109,7 +109,7 @@ class Observed:
     observations: tuple[Observation, ...]
 
     @classmethod
-    def of(cls, result: StudyResult) -> Self:
+    def from_result(cls, result: StudyResult) -> Self:
         """The observations of a result; they take milliseconds a candidate."""
         return cls(result, tuple(observe(result, candidate) for candidate in result.candidates))
 
@@ -126,19 +126,19 @@ class Observed:
         """
         return tuple(group.name for group in self.result.branch.groups if is_uniform(group))
 
-    def of_groups(self, *names: str) -> tuple[Observation, ...]:
+    def in_groups(self, *names: str) -> tuple[Observation, ...]:
         """The candidates of some groups, each architecture once."""
         return distinct(one for one in self.observations if one.candidate.group in names)
 
     @property
     def uniform(self) -> tuple[Observation, ...]:
         """The candidates of `uniform_groups`."""
-        return self.of_groups(*self.uniform_groups)
+        return self.in_groups(*self.uniform_groups)
 
     @property
     def budgeted(self) -> tuple[Observation, ...]:
         """The candidates of `budget_groups`."""
-        return self.of_groups(*self.budget_groups)
+        return self.in_groups(*self.budget_groups)
 
-    def _group(self, name: str) -> Group:
+    def _group(self, name: str) -> CandidateGroup:
         return next(group for group in self.result.branch.groups if group.name == name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.search.analysis.estimates import at_least
 from robnet_zoo.search.analysis.observations import Observation, finetuned
-from robnet_zoo.search.analysis.statistics import at_least
 
 
 class FrontPoint(Document):

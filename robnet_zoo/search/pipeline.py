@@ -18,11 +18,11 @@ from robnet_zoo.data import Images, load, resized
 from robnet_zoo.errors import SearchError
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
-from robnet_zoo.search.candidates import Plan
-from robnet_zoo.search.config import Branch, Group, SearchConfig
-from robnet_zoo.search.evaluation import Judge
+from robnet_zoo.search.candidates import CandidateSet
+from robnet_zoo.search.config import Branch, CandidateGroup, SearchConfig
+from robnet_zoo.search.evaluation import Evaluator
 from robnet_zoo.search.fsp import kept
-from robnet_zoo.search.results import Candidate, StudyResult
+from robnet_zoo.search.result import Candidate, StudyResult
 from robnet_zoo.search.selection import picks
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.search.study import Claim, Study, work
@@ -204,7 +204,7 @@ class BranchSearch:
         )
 
     @cached_property
-    def judge(self) -> Judge:
+    def evaluator(self) -> Evaluator:
         """What measures and finetunes its candidates."""
         path, config = self.folder / "supernet" / MODEL, self.search.config
         if not path.exists():
@@ -212,17 +212,17 @@ class BranchSearch:
         network = compile(self.space.supernet())
         network.load_state_dict(load_file(path))
         network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        return Judge(network, config.evaluation, *self._judged_on, seed=config.seed)
+        return Evaluator(network, config.evaluation, *self._measured_on, seed=config.seed)
 
     @property
-    def _judged_on(self) -> tuple[Images, Images]:
+    def _measured_on(self) -> tuple[Images, Images]:
         """(what the supernet was trained on, held-out images)."""
         training, held_out = self.split
         return training if self.search.config.images is None else training.split()[0], held_out
 
     def check(self) -> None:
         """Raise SearchError, before any work, if there are too few images for what the config asks for."""
-        training, held_out = map(len, self._judged_on)
+        training, held_out = map(len, self._measured_on)
         evaluation = self.search.config.evaluation
         filters = [group.filter.images for group in self.branch.groups if group.filter]
         held_wanted = max([evaluation.validation, *filters])
@@ -239,21 +239,23 @@ class BranchSearch:
             for group in self.branch.groups:
                 self.candidates(group)
 
-    def candidates(self, group: Group) -> tuple[Candidate, ...]:
+    def candidates(self, group: CandidateGroup) -> tuple[Candidate, ...]:
         """All candidates of a group, evaluated as far as they are not yet."""
-        judge, filter = self.judge, group.filter
+        evaluator, filter = self.evaluator, group.filter
         if filter is None:
             return self._all(
-                self._plan(group), lambda claim: judge.finetune(judge.score(claim.candidate, claim.spec), claim.spec)
+                self._candidate_set(group),
+                lambda claim: evaluator.finetune(evaluator.score(claim.candidate, claim.spec), claim.spec),
             )
-        scores = self._plan(group, "scores")
-        scored = self._all(scores, lambda claim: judge.score(claim.candidate, claim.spec, filter))
+        scores = self._candidate_set(group, "scores")
+        scored = self._all(scores, lambda claim: evaluator.score(claim.candidate, claim.spec, filter))
         known = {candidate.index: candidate for candidate in scored}
         survivors = [(candidate.index, candidate.codes) for candidate in kept(scored, filter)]
         known |= {
             candidate.index: candidate
             for candidate in self._all(
-                scores.then(survivors, phase="finetuned"), lambda claim: judge.finetune(known[claim.index], claim.spec)
+                scores.then(survivors, phase="finetuned"),
+                lambda claim: evaluator.finetune(known[claim.index], claim.spec),
             )
         }
         return tuple(known[index] for index in sorted(known))
@@ -264,10 +266,10 @@ class BranchSearch:
             return self._result()
 
     def _result(self) -> StudyResult:
-        judge, config = self.judge, self.search.config
+        evaluator, config = self.evaluator, self.search.config
         candidates = tuple(candidate for group in self.branch.groups for candidate in self.candidates(group))
         whole = self.space.supernet()
-        accuracy = judge.score(
+        accuracy = evaluator.score(
             Candidate(group="supernet", index=0, codes=self.space.codes(whole), hash=whole.hash), whole
         )
         return StudyResult(
@@ -277,27 +279,27 @@ class BranchSearch:
             supernet_accuracy=accuracy.before,
             data=self.search.images.name,
             data_sha256=self._inputs["images"],
-            training=min(config.evaluation.images, len(judge.training)),
+            training=min(config.evaluation.images, len(evaluator.training)),
             validation=config.evaluation.validation,
             software=software(),
-            device=device(judge.device),
+            device=device(evaluator.device),
             candidates=candidates,
         )
 
     @cached_property
     def _inputs(self) -> dict[str, str]:
         """What candidates depend on beside the config."""
-        weights = weights_sha256(self.judge.supernet)
+        weights = weights_sha256(self.evaluator.supernet)
         return {"supernet": weights, "images": self.search.images.sha256}
 
-    def _plan(self, group: Group, phase: str = "") -> Plan:
-        return Plan.of(self.search.config, self.kind, group, phase=phase, inputs=self._inputs)
+    def _candidate_set(self, group: CandidateGroup, phase: str = "") -> CandidateSet:
+        return CandidateSet.of_group(self.search.config, self.kind, group, phase=phase, inputs=self._inputs)
 
-    def _all(self, plan: Plan, evaluate: Callable[[Claim], Candidate]) -> tuple[Candidate, ...]:
-        """Candidates of a plan, when all are done."""
+    def _all(self, wanted: CandidateSet, evaluate: Callable[[Claim], Candidate]) -> tuple[Candidate, ...]:
+        """All candidates of a set, when all are done."""
         where = self.search.storage or str(self.search.folder / "study.db")
-        with Study.open(where, plan) as study:
-            if study.counts().done < plan.total:
-                self.search.say(f"{plan.name}: {plan.total:,} candidates")
+        with Study.open(where, wanted) as study:
+            if study.counts().done < wanted.total:
+                self.search.say(f"{wanted.name}: {wanted.total:,} candidates")
                 work(study, evaluate, shown=self.search.shown)
             return study.candidates()
