@@ -3,6 +3,13 @@
 So it does the paper's comparison networks, `robnet_zoo.zoo.baselines`.
 """
 
+import sys
+
+from robnet_zoo.core import threads as _threads
+
+if _threads.is_command(sys.orig_argv):
+    _threads.bound_spin()  # before torch is imported, which reads it
+
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile, for_inference
 from robnet_zoo.version import __version__
