@@ -23,10 +23,11 @@ demo: $(VENV)/installed
 	$(BIN)/robnet-zoo demo --output demo-report
 
 bench: $(VENV)/installed
-	$(BIN)/python -m robnet_zoo.benchmarks.speed.forms --output benchmarks/results/speed/forms.json
-	$(BIN)/python -m robnet_zoo.benchmarks.speed.training --output benchmarks/results/speed/training.json
-	$(BIN)/python -m robnet_zoo.benchmarks.speed.onnx --output benchmarks/results/speed/onnx.json
-	$(BIN)/python -m robnet_zoo.benchmarks.speed.search --output benchmarks/results/speed/search.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.forms --output robnet_zoo/benchmarks/results/speed/forms.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.training --output robnet_zoo/benchmarks/results/speed/training.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.onnx --output robnet_zoo/benchmarks/results/speed/onnx.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.search --output robnet_zoo/benchmarks/results/speed/search.json
+	$(BIN)/python -m robnet_zoo.benchmarks.speed.threads --output robnet_zoo/benchmarks/results/speed/threads.json
 
 docs: $(VENV)/installed
 	$(BIN)/python -m tools.docs

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from robnet_zoo.core.threads import bound_spin
 from robnet_zoo.genotype.genotype import Genotype
 
 # MKL rounds a product of matrices by its size and a row's place in it, with each of its instruction sets otherwise. It
 # reads this when it is first called.
 os.environ.setdefault("MKL_CBWR", "AVX2")
 ALIKE = {"MKL_CBWR": "COMPATIBLE"}  # wherever a row is
+
+bound_spin()  # for the processes that tests start; in this one networks compute on one thread
 
 
 @pytest.hookimpl(tryfirst=True)
