@@ -73,7 +73,7 @@ def bundle(
     entries = {(entry.model, entry.tag): entry for entry in weights.manifest(folder).entries}
     before = entries.get((model, tag))
     origin = run_result.begun_with
-    if not run_result.over and before is not None and origin is not None and origin.sha256 == before.sha256:
+    if not run_result.over and before is not None and origin is not None and origin.file_sha256 == before.file_sha256:
         raise ValueError(
             f"{run}: expected a run that is over, as it could not go on without the weights to be replaced"
         )
@@ -87,7 +87,9 @@ def bundle(
         model=model,
         tag=tag,
         file=f"{model}.{tag}.safetensors",
-        sha256=weights.sha256(source),
+        file_sha256=weights.file_sha256(source),
+        state_sha256=target.identity.state_sha256,
+        training_file_sha256=run_result.file_sha256,
         spec_hash=load_spec(model).hash,
         recipe=run_result.recipe.name,
         trained_on=run_result.data_sha256,
@@ -113,7 +115,7 @@ def bundle(
 def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
     """The weights that a run gives, or would give now. Raises ValueError if its document is not of them."""
     path = run / CHOSEN if (run / CHOSEN).exists() else run / MODEL
-    if weights.sha256(path) != result.weights_sha256:
+    if weights.file_sha256(path) != result.file_sha256:
         raise ValueError(f"{path}: expected the weights that {RESULT} tells of; start the run again, to its next epoch")
     return read_weights(path)
 
@@ -126,7 +128,7 @@ def _keep(run: TrainingResult, model: str, tag: str, before: weights.Entry | Non
     origin = run.begun_with
     if known is not None:  # an earlier milestone of this run
         place = known
-    elif origin and runs and origin.sha256 in (runs[-1].weights_sha256, before and before.sha256):
+    elif origin and runs and origin.file_sha256 in (runs[-1].file_sha256, before and before.file_sha256):
         place = len(runs)
     else:
         place = 0

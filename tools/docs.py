@@ -216,7 +216,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS
             measured = {path: Result.load(path) for path in paths}
             first = next(iter(measured.values()))
             for path, result in measured.items():
-                if result.model.weights_sha256 != first.model.weights_sha256:
+                if result.model.weights != first.model.weights:
                     raise ValueError(f"{path}: expected a result of the weights of {name}.json; measure them anew")
             loaded = {path.name: TrainingResult.load(path) for path in runs}
             cards[folder / f"{name}.md"] = card(entry, loaded, list(measured.values()))

@@ -27,7 +27,7 @@ from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.record import Run
 from robnet_zoo.benchmarks.result import Alarm, Result, Shard
-from robnet_zoo.benchmarks.targets.load import Target
+from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.data import Images
 from robnet_zoo.errors import DataError, TargetError

@@ -14,7 +14,7 @@ from robnet_zoo import attacks
 from robnet_zoo.attacks import AutoAttack
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Example, Measurement
-from robnet_zoo.benchmarks.targets.load import Target
+from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.data import Images
 
 EXAMPLES = 6

@@ -19,7 +19,7 @@ from robnet_zoo.benchmarks.examples import examples
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import LEDGER, Alarm, DataIdentity, Measurement, Result, Shard, measured, worst_case
-from robnet_zoo.benchmarks.targets.load import Target
+from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.documents import Document
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.data import Images, check_fits

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
-from robnet_zoo.core.documents import Document, Tuple, exactly, parse_json, problems_error, read_bytes
+from robnet_zoo.core.documents import Document, Tuple, parse_json, problems_error, read_bytes, renamed, version
 from robnet_zoo.core.statistics import ShareInterval, wilson
 
 Bit = Literal[0, 1]
@@ -19,20 +19,39 @@ LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "ju
 class ModelIdentity(Document):
     """Which function was measured.
 
-    weights_sha256: of its state dict (`weights.weights_sha256`), for an ONNX file of the file. parameters: how many.
-    mean, std: what the inputs, which are in [0, 1], were normalised with on their way into the model. precision,
-    exported_from: of an ONNX file of ours, its arithmetic and the weights that it says it was exported from.
+    state_sha256: of a torch model's state dict (`zoo.weights.state_sha256`). file_sha256: of the file that its weights
+    were read from, if there was one, or of the ONNX file. parameters: how many. precision, exported_from: for an ONNX
+    file of ours, its arithmetic, and the state_sha256 of the weights that it says it was exported from. mean, std: what
+    the inputs, which are in [0, 1], were normalised with on their way into the model.
     """
 
     name: str
     kind: Literal["torch", "onnx"] = "torch"
     spec_hash: str | None = None
-    weights_sha256: Sha256
+    state_sha256: Sha256 | None = None
+    file_sha256: Sha256 | None = None
     parameters: int | None = None
     precision: Literal["fp32", "fp16", "int8"] | None = None
     exported_from: Sha256 | None = None
     mean: Tuple[float] | None = None
     std: Tuple[float] | None = None
+
+    @classmethod
+    def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return renamed(data, "weights_sha256", "file_sha256" if data.get("kind") == "onnx" else "state_sha256")
+
+    @model_validator(mode="after")
+    def _check_hashes(self) -> Self:
+        if self.state_sha256 is None and self.file_sha256 is None:
+            raise problems_error([((), "expected state_sha256 or file_sha256, got neither")])
+        return self
+
+    @property
+    def weights(self) -> str:
+        """Return the hash that tells these weights from others: of the state dict, or of a file without one."""
+        sha256 = self.state_sha256 or self.file_sha256
+        assert sha256 is not None, "one of them is there, as every document is checked"
+        return sha256
 
 
 class DataIdentity(Document):
@@ -123,7 +142,7 @@ class Result(Document):
 
     max_bytes: ClassVar[int] = 64 * 2**20
 
-    schema_version: Annotated[Literal[2], exactly(2)] = 2
+    schema_version: Annotated[Literal[3], version(3, oldest=2)] = 3
     protocol: Protocol
     model: ModelIdentity
     source: ModelIdentity | None = None

@@ -15,7 +15,7 @@ from robnet_zoo.cli.parameters import Json, Output, fail, is_first, show_bundled
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.protocol import Protocol
     from robnet_zoo.benchmarks.result import Result, Shard
-    from robnet_zoo.benchmarks.targets.load import Target
+    from robnet_zoo.benchmarks.targets.target import Target
     from robnet_zoo.data import Images
 
 benchmark = App(name="benchmark", help="Measure models on real images, clean and attacked.")
@@ -193,7 +193,7 @@ def _part_path(path: Path, shard: Shard) -> Path:
 def _summary(result: Result) -> str:
     """A result for a terminal: alarms, then a line an attack."""
     source = "" if result.source is None else f", attacked through {result.source.name}"
-    if result.source is not None and result.source.weights_sha256 == result.model.weights_sha256:
+    if result.source is not None and result.source.weights == result.model.weights:
         source += " (a white box, as its weights are the same)"
     lines = [f"{result.model.name}{source}: {result.protocol.name}, eps {result.protocol.eps}, {result.data.name}"]
     lines += [f"ALARM {alarm.name}: {alarm.text}" for alarm in result.alarms]

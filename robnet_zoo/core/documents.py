@@ -60,6 +60,7 @@ class Document(BaseModel):
         """Report unknown keys with the nearest right one, together with all else that is wrong."""
         if not isinstance(data, Mapping):
             return handler(data)
+        data = cls.upgraded(data)
         fields = cls.model_fields
         strange = _first(key for key in data if key not in fields)
         unknown: list[Problem] = [((), f"unknown key {shown(key)}{nearest(key, fields)}") for key in strange]
@@ -70,6 +71,11 @@ class Document(BaseModel):
         if unknown:
             raise problems_error(unknown)
         return document
+
+    @classmethod
+    def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """Return a document of an older version with the keys of this version; a current one is returned as it is."""
+        return data
 
     @classmethod
     def parse(cls, data: Any, *, source: str = "") -> Self:
@@ -120,6 +126,25 @@ def exactly(*values: int) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def version(current: int, *, oldest: int) -> BeforeValidator:
+    """Return what beside Literal[current] accepts the versions from `oldest` on; they become the current one."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not int or not oldest <= value <= current:
+            expected = " or ".join(str(number) for number in range(oldest, current + 1))
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return current
+
+    return BeforeValidator(check)
+
+
+def renamed(data: Mapping[Any, Any], old: str, new: str) -> Mapping[Any, Any]:
+    """Return `data` with a key renamed, in its place, unless the new key is there too."""
+    if old not in data or new in data:
+        return data
+    return {new if key == old else key: value for key, value in data.items()}
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:

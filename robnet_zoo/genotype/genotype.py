@@ -178,7 +178,7 @@ class Provenance(Document):
     search: Text | None = None  # identifier of the search run
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     protocol: Text | None = None  # how candidates were judged
-    weights_sha256: Text | None = None  # of the supernet
+    weights_sha256: Text | None = None  # the state_sha256 of the supernet
 
 
 class Genotype(Document):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Alarm, DataIdentity
-from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.core.documents import Document, Tuple, problems_error, renamed, version
 from robnet_zoo.reproduce.plan import Plan
 from robnet_zoo.reproduce.scale import Scale
 from robnet_zoo.training.recipe import Recipe
@@ -30,19 +31,25 @@ class Trained(Document):
     """A model as it was trained and measured.
 
     label, seed: the row, and the seed of its training; none of a model from elsewhere. source: of a transfer, the label
-    of what was attacked. hash: of the architecture. hours: of training.
+    of what was attacked. hash: of the architecture. state_sha256, file_sha256: of its
+    weights, as a results document has them. hours: of training.
     """
 
     label: str
     seed: int | None = None
     source: str | None = None
     hash: str | None = None
-    weights_sha256: str
+    state_sha256: str | None = None
+    file_sha256: str | None = None
     parameters: int
     multiply_adds: int | None = None
     hours: float | None = None
     outcomes: Tuple[Outcomes]
     alarms: Tuple[Alarm] = ()
+
+    @classmethod
+    def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return renamed(data, "weights_sha256", "state_sha256")
 
     def of(self, attack: str) -> Outcomes | None:
         """Of one attack, if it was made."""
@@ -73,7 +80,7 @@ class Measured(Document):
 class Reproduced(Document):
     """A plan, carried out. complete: whether every row was trained with every seed and measured."""
 
-    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
     plan: Plan
     scale: Scale
     seeds: Tuple[int]

@@ -25,7 +25,8 @@ from filelock import FileLock, Timeout
 from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Result
-from robnet_zoo.benchmarks.targets.load import Target, load_target
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.data import Images, data_sets, load, resized
 from robnet_zoo.errors import DataError, DocumentError, ReproduceError, TargetError, TrainingError
@@ -408,7 +409,8 @@ class Reproduction:
         return Trained(
             label=name,
             hash=found.model.spec_hash,
-            weights_sha256=found.model.weights_sha256,
+            state_sha256=found.model.state_sha256,
+            file_sha256=found.model.file_sha256,
             parameters=found.model.parameters or 0,
             outcomes=_outcomes(found),
             alarms=found.alarms,
@@ -443,7 +445,8 @@ def _trained(run: Run, source: Run | None, found: Result) -> Trained:
         seed=run.seed,
         source=None if source is None else source.row.label,
         hash=run.architecture.hash,
-        weights_sha256=found.model.weights_sha256,
+        state_sha256=found.model.state_sha256,
+        file_sha256=found.model.file_sha256,
         parameters=cost.parameters,
         multiply_adds=cost.multiply_adds,
         hours=_hours(run.folder),

@@ -29,7 +29,7 @@ from robnet_zoo.search.study import Claim, Study, work
 from robnet_zoo.search.supernet import train_supernet
 from robnet_zoo.training import Keeping
 from robnet_zoo.training.loop import MODEL
-from robnet_zoo.zoo.weights import weights_sha256
+from robnet_zoo.zoo.weights import state_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +275,7 @@ class BranchSearch:
         return StudyResult(
             config=config,
             kind=self.kind,
-            supernet_sha256=self._inputs["supernet"],
+            supernet_state_sha256=self._inputs["supernet"],
             supernet_accuracy=accuracy.before,
             data=self.search.images.name,
             data_sha256=self._inputs["images"],
@@ -289,7 +289,7 @@ class BranchSearch:
     @cached_property
     def _inputs(self) -> dict[str, str]:
         """What candidates depend on beside the config."""
-        weights = weights_sha256(self.evaluator.supernet)
+        weights = state_sha256(self.evaluator.supernet.state_dict())
         return {"supernet": weights, "images": self.search.images.sha256}
 
     def _candidate_set(self, group: CandidateGroup, phase: str = "") -> CandidateSet:

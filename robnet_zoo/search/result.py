@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from robnet_zoo.core.documents import Document, Share, Tuple, exactly
+from robnet_zoo.core.documents import Document, Share, Tuple, renamed, version
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.config import Branch, SearchConfig
 from robnet_zoo.search.space import Codes, Kind, SearchSpace
@@ -45,16 +46,16 @@ class Candidate(Document):
 class StudyResult(Document):
     """All candidates of one branch of a search, by group and index.
 
-    supernet_sha256: of the supernet's weights. data: name and sha256 of the images; training, validation: how many of
-    them candidates were finetuned and judged on.
+    supernet_state_sha256: of the supernet's state dict. data: name and sha256 of the images; training, validation: how
+    many of them candidates were finetuned and judged on.
     """
 
     max_bytes: ClassVar[int] = 64 * 2**20
 
-    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
     config: SearchConfig
     kind: Kind
-    supernet_sha256: str
+    supernet_state_sha256: str
     supernet_accuracy: Accuracy | None = None  # with every element of α at 1, on the held-out images
     data: str
     data_sha256: str
@@ -63,6 +64,10 @@ class StudyResult(Document):
     software: dict[str, str]
     device: str
     candidates: Tuple[Candidate]
+
+    @classmethod
+    def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return renamed(data, "supernet_sha256", "supernet_state_sha256")
 
     @property
     def space(self) -> SearchSpace:

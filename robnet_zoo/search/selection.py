@@ -42,7 +42,7 @@ def _picked(result: StudyResult, pick: Pick) -> tuple[Genotype, Candidate]:
         search=f"{config.name}/{result.kind}/{chosen.group}/{chosen.index}",
         seed=config.seed,
         protocol=_protocol(result, chosen),
-        weights_sha256=result.supernet_sha256,
+        weights_sha256=result.supernet_state_sha256,
     )
     return result.space.genotype(chosen.codes, name=pick.name, network=config.full, provenance=provenance), chosen
 

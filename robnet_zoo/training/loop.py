@@ -28,7 +28,7 @@ from robnet_zoo.training.state import State, initial_state
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
 from robnet_zoo.zoo.architecture import Architecture, head, saved
-from robnet_zoo.zoo.weights import find, sha256
+from robnet_zoo.zoo.weights import file_sha256, find, state_sha256
 
 MODEL = "model.safetensors"
 CHOSEN = "chosen.safetensors"  # what a run that is not over would give now
@@ -71,7 +71,7 @@ def train(
     file = None if weights is None else find(weights)
     if file is not None and not file.is_file():
         raise WeightsError(f"{weights}: expected a safetensors file, or the name of bundled weights")
-    origin = None if file is None else Origin(name=file.name, sha256=sha256(file))
+    origin = None if file is None else Origin(name=file.name, file_sha256=file_sha256(file))
     with ExitStack() as alone, joined() as world:
         check_world(recipe, world)
         state, folder = initial_state(spec, recipe, world, weights=file), Path(output)
@@ -119,7 +119,7 @@ def _claim(
     if paths is not None:
         identity["paths"] = paths.identity
     if origin is not None:
-        identity["weights"] = origin.sha256
+        identity["weights"] = origin.file_sha256
     path = folder / "run.json"
     if path.exists():
         found = parse_json(read_bytes(path), source=str(path))
@@ -253,7 +253,8 @@ class Run:
             images=len(images),
             held_out=len(self.validation),
             begun_with=self.origin,
-            weights_sha256=sha256(chosen if chosen.exists() else self.folder / MODEL),
+            file_sha256=file_sha256(chosen if chosen.exists() else self.folder / MODEL),
+            state_sha256=state_sha256(self.state.selected),
             epochs=epochs,
             devices=tuple(dict.fromkeys([*(before.devices if before else ()), self.world.name])),
             software=environment.software(),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from robnet_zoo.core.documents import Document, Share, Tuple, exactly
+from robnet_zoo.core.documents import Document, Share, Tuple, renamed, version
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
 from robnet_zoo.zoo.architecture import Architecture, costs, document_name
@@ -33,18 +33,22 @@ class Origin(Document):
     """Weights that a run began with."""
 
     name: str
-    sha256: str
+    file_sha256: str
+
+    @classmethod
+    def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return renamed(data, "sha256", "file_sha256")
 
 
 class TrainingResult(Document):
     """A training run after some of its epochs.
 
-    images: how many it trains on. held_out: how many are measured after an epoch. weights_sha256: of the file of
-    weights that it gives. devices: all that an epoch of it came to its end on, with the number of processes. software:
-    of the last epoch.
+    images: how many it trains on. held_out: how many are measured after an epoch. file_sha256, state_sha256: of the
+    file of weights that it gives, and of the state dict in it, which older documents lack. devices: all that an epoch
+    of it came to its end on, with the number of processes. software: of the last epoch.
     """
 
-    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
     architecture: str
     spec_hash: str
     recipe: Recipe
@@ -53,10 +57,15 @@ class TrainingResult(Document):
     images: Number
     held_out: Number
     begun_with: Origin | None = None
-    weights_sha256: str
+    file_sha256: str
+    state_sha256: str | None = None
     epochs: Annotated[Tuple[Epoch], Field(min_length=1)]
     devices: Tuple[str]
     software: dict[str, str]
+
+    @classmethod
+    def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return renamed(data, "weights_sha256", "file_sha256")
 
     def is_of(self, run: TrainingResult) -> bool:
         """Whether it tells of the same run, at whatever epoch."""
@@ -97,7 +106,7 @@ def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
     lines = [
         f"- architecture: `{architecture.name}`, hash `{architecture.hash[:12]}`, {cost.parameters:,} parameters, "
         f"{cost.multiply_adds / 1e6:,.1f} M multiply-adds an image",
-        *([] if origin is None else [f"- begun with {origin.name} (sha256 `{origin.sha256[:12]}`)"]),
+        *([] if origin is None else [f"- begun with {origin.name} (sha256 `{origin.file_sha256[:12]}`)"]),
         f"- trained on: the first {run.images:,} images of {run.data} (sha256 `{run.data_sha256[:12]}`); "
         "the tenth after them was held out",
         f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, {recipe.attack.steps} steps of "

@@ -21,9 +21,11 @@ from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol
 from robnet_zoo.benchmarks.result import Result, Shard
 from robnet_zoo.benchmarks.shards import merge
-from robnet_zoo.benchmarks.targets.load import load_target, of_module
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import DataError, TargetError
 from tests.brightness import Brightness
+from tools import committed
 
 WHITE_BOX = load_protocol("white_box")
 DIGITS = "robnet_micro.digits"
@@ -443,3 +445,13 @@ def test_two_processes_under_torchrun_give_the_document_of_one(tmp_path):
     merged, alone = without_times(Result.load(output)), without_times(whole)
     assert merged.pop("device").split(",")[0] == alone.pop("device").split(",")[0]  # the number of threads differs
     assert merged == alone
+
+
+def test_older_results_are_read_with_the_hash_that_they_have() -> None:
+    stated = Result.load(committed.ROBUSTNESS / "robnet_micro.digits.json")
+    older = stated.model_dump(mode="json", exclude_none=True) | {"schema_version": 2}
+    older["model"]["weights_sha256"] = older["model"].pop("state_sha256")
+    older["model"].pop("file_sha256")
+    assert Result.parse(older).model == stated.model.model_copy(update={"file_sha256": None})
+    older["model"]["kind"] = "onnx"
+    assert Result.parse(older).model.file_sha256 == stated.model.state_sha256

@@ -45,7 +45,7 @@ def result(attack: AutoAttack | Pgd | None = None, *, eps: str = "8/255", **chan
     attack = AutoAttack() if attack is None else attack
     parts = {
         "protocol": Protocol(name="test", eps=eps, attacks=(attack,), dtype="float32"),
-        "model": ModelIdentity(name="robnet_free.cifar10", weights_sha256="0" * 64),
+        "model": ModelIdentity(name="robnet_free.cifar10", state_sha256="0" * 64),
         "data": DataIdentity(name="CIFAR-10 test images", sha256="0" * 64, n=10_000),
         "software": {},
         "device": "CPU",
@@ -90,7 +90,7 @@ def test_leaderboard_sorts_an_accuracy_below_ten_last() -> None:
     [("robnet_free.cifar10", "RobNet-free"), ("robnet_large_v2", "RobNet-large-v2"), ("wide_resnet", "wide_resnet")],
 )
 def test_architecture_is_named_as_in_the_paper(model: str, architecture: str) -> None:
-    identity = ModelIdentity(name=model, weights_sha256="0" * 64)
+    identity = ModelIdentity(name=model, state_sha256="0" * 64)
     assert model_info(result(model=identity), **PAPER)["architecture"] == architecture
 
 

@@ -150,7 +150,7 @@ def test_export_takes_options_and_data_and_reports(capsys, tmp_path):
     assert report["bytes"] == path.stat().st_size
     result = json.loads(run(capsys, "benchmark", "--target", str(path), "--data", "digits", "-n", "20", "--json"))
     assert (result["model"]["kind"], result["model"]["precision"]) == ("onnx", "int8")
-    assert result["model"]["exported_from"] == report["weights_sha256"]
+    assert result["model"]["exported_from"] == report["state_sha256"]
     line = run(capsys, "export", "robnet_micro.digits", "-o", str(path), "--no-prove", "--input-size", "64", "32")
     assert "not compared with torch" in line
 

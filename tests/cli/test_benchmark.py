@@ -108,8 +108,8 @@ def test_a_source_has_weights_of_its_own(capsys, transfer, tmp_path):
     same = json.loads(run(capsys, *common, "--source", spec))
     assert "(a white box, as its weights are the same)" in run(capsys, *common[:-1], "--source", spec)
     other = json.loads(run(capsys, *common, "--source", spec, "--source-weights", CIFAR10_WEIGHTS))
-    assert same["source"]["weights_sha256"] == same["model"]["weights_sha256"]
-    assert other["source"]["weights_sha256"] != other["model"]["weights_sha256"]
+    assert same["source"]["state_sha256"] == same["model"]["state_sha256"]
+    assert other["source"]["state_sha256"] != other["model"]["state_sha256"]
     assert other["model"] == same["model"]
     shifted = ("--source-mean", "0.5", "--source-mean", "0.5", "--source-mean", "0.5")
     shifted += ("--source-std", "2", "--source-std", "2", "--source-std", "2")

@@ -49,12 +49,12 @@ def sha(text: str) -> str:
 
 
 def identity(name: str, *, parameters: int | None = None, spec_hash: str | None = None) -> ModelIdentity:
-    return ModelIdentity(name=name, weights_sha256=sha(name), parameters=parameters, spec_hash=spec_hash)
+    return ModelIdentity(name=name, state_sha256=sha(name), parameters=parameters, spec_hash=spec_hash)
 
 
 def renamed(model: ModelIdentity, name: str) -> ModelIdentity:
     """The same architecture, trained anew."""
-    return model.model_copy(update={"name": name, "weights_sha256": sha(name)})
+    return model.model_copy(update={"name": name, "state_sha256": sha(name)})
 
 
 def measurement(attack: str, share: float, n: int, *, steps: int = 0, unconfirmed: int = 0) -> Measurement:
@@ -439,7 +439,7 @@ def test_transfers_fill_the_column_of_their_source(page):
 
 def test_a_copy_with_the_same_weights_is_no_copy(tmp_path):
     model = identity("resnet18")
-    other = identity("resnet18").model_copy(update={"weights_sha256": sha("other")})
+    other = identity("resnet18").model_copy(update={"state_sha256": sha("other")})
     attacks = (Fgsm(), Pgd(steps=100))
     assert "paper" not in ids(html([result(model, source=model, attacks=attacks)], tmp_path))
     assert "paper" in ids(html([result(model, source=other, attacks=attacks)], tmp_path))
@@ -479,7 +479,7 @@ def test_attacks_of_one_name_and_other_parameters_are_two_columns(tmp_path):
 
 
 def test_models_of_one_name_and_other_weights_are_told_apart(tmp_path):
-    other = identity("a").model_copy(update={"weights_sha256": "0" * 64})
+    other = identity("a").model_copy(update={"state_sha256": "0" * 64})
     tree = html([result("a"), result(other)], tmp_path)
     assert tree.row("a (00000000)")
     assert tree.row(f"a ({sha('a')[:8]})")
@@ -545,7 +545,7 @@ def test_csv_has_a_row_a_model_and_attack(everything, tmp_path):
     assert (int(row["n"]), int(row["right"])) == (1000, sum(expected.correct))
     assert (float(row["accuracy"]), float(row["low"]), float(row["high"])) == (expected.accuracy, *expected.interval)
     assert (row["eps"], row["seed"], row["forwards"]) == ("8/255", "0", str(sum(expected.forwards)))
-    assert row["weights_sha256"] == everything[0].model.weights_sha256
+    assert row["state_sha256"] == everything[0].model.state_sha256
     assert row["data_sha256"] == everything[0].data.sha256
     assert [row["whole"] for row in rows[-4:]] == ["0"] * 4
 
@@ -747,7 +747,7 @@ def test_the_browser_loads_nothing_and_has_nothing_to_complain_of(browser):
 
 
 def exported(kind: str, model: ModelIdentity) -> ModelIdentity:
-    update = {"kind": "onnx", "precision": kind, "exported_from": model.weights_sha256}
+    update = {"kind": "onnx", "precision": kind, "exported_from": model.state_sha256}
     return renamed(model, f"{kind}.onnx").model_copy(update=update)
 
 

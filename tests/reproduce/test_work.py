@@ -22,7 +22,7 @@ from robnet_zoo import data
 from robnet_zoo.attacks import Pgd
 from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.result import Result
-from robnet_zoo.benchmarks.targets.load import Target
+from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.cli import main
 from robnet_zoo.errors import DocumentError, ReportError, ReproduceError, TrainingError
 from robnet_zoo.reports.reproduce.drawings import against_parameters, against_steps
@@ -156,13 +156,13 @@ def test_every_row_is_trained_with_every_seed_and_measured(finished: tuple[Path,
     assert [(model.label, model.seed) for model in part.models] == [
         ("ResNet-18", 0), ("RobNet-free", 0), ("ResNet-18", 1), ("RobNet-free", 1),
     ]  # fmt: skip
-    assert len({model.weights_sha256 for model in part.models}) == 4
+    assert len({model.state_sha256 for model in part.models}) == 4
     assert part.size == 16
     assert part.training.n == round(0.2 * 1297)
     documents = [Result.load(path) for path in (folder / "results").glob("*.json")]
     assert len(documents) == 4
     for model in part.models:
-        (found,) = [each for each in documents if each.model.weights_sha256 == model.weights_sha256]
+        (found,) = [each for each in documents if each.model.state_sha256 == model.state_sha256]
         assert found.model.name == f"{model.label}, seed {model.seed}"
         for each in model.outcomes:
             assert each.bits == list(found.measurement(each.attack).correct)
@@ -195,7 +195,7 @@ def test_another_plan_takes_over_what_is_trained(finished: tuple[Path, Reproduce
         ((run, found),) = measuring.finished
         assert found.source is not None
         assert found.source.name == f"{run.row.label}, seed {1 - run.seed}"
-        assert found.source.weights_sha256 != found.model.weights_sha256
+        assert found.source.state_sha256 != found.model.state_sha256
 
 
 def test_one_seed_alone_trains_a_copy_of_the_next_for_a_transfer(tmp_path: Path) -> None:

@@ -32,19 +32,12 @@ from robnet_zoo.training import Attack, Recipe, train
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import SPECS, load_model, load_spec, spec_names
-from robnet_zoo.zoo.weights import weights_sha256
+from robnet_zoo.zoo.weights import state_sha256
 from tests.interruption import interrupt_at
 from tools import bundle, committed, docs
 
 WHITE_BOX = load_protocol("white_box")
 ENTRIES = weights.manifest().entries
-
-
-def test_the_weights_hash_depends_on_values_alone(tiny):
-    first, second = compile(tiny), compile(tiny)
-    assert weights_sha256(first) != weights_sha256(second)
-    second.load_state_dict(first.state_dict())
-    assert weights_sha256(first) == weights_sha256(second)
 
 
 @pytest.mark.parametrize("eps", ["0.03", "8 / 255", "-1/255", "8/", "1/0"])
@@ -120,7 +113,7 @@ def test_the_ten_lines_of_the_onnx_page_run_and_are_ten(tmp_path, monkeypatch, c
 def test_bundled_weights_have_their_results_document(entry):
     result = Result.load(committed.ROBUSTNESS / f"{entry.model}.{entry.tag}.json")
     model = load_model(f"{entry.model}.{entry.tag}")
-    assert result.model.weights_sha256 == weights_sha256(model)
+    assert result.model.state_sha256 == state_sha256(model.state_dict())
     assert result.model.spec_hash == entry.spec_hash == load_spec(entry.model).hash
     measured = entry.measured
     assert (measured.clean, measured.fgsm, measured.pgd20) == tuple(
@@ -201,7 +194,7 @@ def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(b
     trained("first")
     text = bundled("first")
     (entry,) = weights.manifest(tmp_path / "weights").entries
-    assert entry.sha256 == weights.sha256(tmp_path / "weights" / entry.file)
+    assert entry.file_sha256 == weights.file_sha256(tmp_path / "weights" / entry.file)
     assert "the first 180 images of digits instead of CIFAR-10" in text
     beside = text[text.index("**Table 1. White-box attack results on CIFAR-10") :]
     assert "| RobNet-free | paper | 5.49 M | 82.79 | 58.38 | 52.74 |" in beside
@@ -222,7 +215,7 @@ def test_the_runs_behind_weights_are_told_one_after_the_other(bundling, tmp_path
     assert "A milestone" not in text
     assert text.count("Recipe `short`") == 1
     file = tmp_path / "weights" / "robnet_micro.short.safetensors"
-    digest = weights.sha256(file)
+    digest = weights.file_sha256(file)
     steps.clear()
     with pytest.raises(KeyboardInterrupt):
         trained("second", file)
@@ -248,7 +241,7 @@ def test_weights_are_not_bundled_with_documents_of_others(bundling, tmp_path):
     bundled("first")
     results = tmp_path / "results"
     result = Result.load(results / "robustness" / "robnet_micro.short.json")
-    other = result.model.model_copy(update={"weights_sha256": 64 * "0"})
+    other = result.model.model_copy(update={"state_sha256": 64 * "0"})
     result.model_copy(update={"model": other}).save(results / "robustness" / "robnet_micro.short.autoattack.json")
     with pytest.raises(ValueError, match=r"short\.autoattack\.json: expected a result of the weights of"):
         docs.model_cards(tmp_path / "weights", results)
@@ -316,7 +309,7 @@ def test_the_committed_run_of_table_1_is_whole_and_its_report_current(tmp_path):
 
 
 def test_our_apgd_stands_beside_its_authors_on_three_models():
-    hashes = {Result.load(path).model.weights_sha256 for path in (committed.ROBUSTNESS / "apgd").glob("*.json")}
+    hashes = {Result.load(path).model.state_sha256 for path in (committed.ROBUSTNESS / "apgd").glob("*.json")}
     assert len(hashes) >= 3
 
 

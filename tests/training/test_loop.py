@@ -35,7 +35,7 @@ from robnet_zoo.training.distributed import World
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.zoo.registry import load_spec
-from robnet_zoo.zoo.weights import sha256
+from robnet_zoo.zoo.weights import file_sha256
 from tests.interruption import interrupt_at
 
 
@@ -142,13 +142,13 @@ def test_a_run_that_is_not_over_tells_what_it_has_come_to(tiny, images, recipe, 
     so_far = TrainingResult.load(tmp_path / "training.json")
     assert (so_far.spec_hash, so_far.recipe, so_far.over) == (tiny.hash, recipe, False)
     assert (so_far.images, so_far.held_out) == (108, recipe.validation)
-    assert so_far.weights_sha256 == sha256(tmp_path / "chosen.safetensors")
+    assert so_far.file_sha256 == file_sha256(tmp_path / "chosen.safetensors")
     assert [str(row.clean) for row in so_far.epochs] == [row["clean"] for row in history(tmp_path)]
     training.train(tiny, images, recipe, tmp_path, progress=False)
     whole = TrainingResult.load(tmp_path / "training.json")
     assert whole.over
     assert whole.epochs[0] == so_far.epochs[0]
-    assert whole.weights_sha256 == sha256(tmp_path / "model.safetensors")
+    assert whole.file_sha256 == file_sha256(tmp_path / "model.safetensors")
     assert not (tmp_path / "chosen.safetensors").exists()
 
 
@@ -167,7 +167,7 @@ def test_an_epoch_that_is_done_again_is_told_of_anew(tiny, images, recipe, tmp_p
     assert again.devices == (*first.devices, "another machine, 1 process")
     assert [str(row.hours) for row in again.epochs] == [row["hours"] for row in history(tmp_path)]
     assert again.epochs[:-1] == first.epochs[:-1]
-    assert again.weights_sha256 == first.weights_sha256 == sha256(tmp_path / "model.safetensors")
+    assert again.file_sha256 == first.file_sha256 == file_sha256(tmp_path / "model.safetensors")
 
 
 def test_averaged_weights_are_what_a_run_with_averaging_gives(tiny, images, recipe, tmp_path):
@@ -398,7 +398,10 @@ def test_a_run_begins_with_the_weights_that_it_is_given_and_says_so(tiny, images
     second = training.train(tiny, images, still, tmp_path / "second", weights=file, progress=False)
     for name, parameter in first.named_parameters():
         torch.testing.assert_close(dict(second.named_parameters())[name], parameter, rtol=1e-5, atol=1e-6)
-    assert f"begun with model.safetensors (sha256 `{sha256(file)[:12]}`)" in (tmp_path / "second/README.md").read_text()
+    assert (
+        f"begun with model.safetensors (sha256 `{file_sha256(file)[:12]}`)"
+        in (tmp_path / "second/README.md").read_text()
+    )
     with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
         training.train(tiny, images, still, tmp_path / "second", progress=False)
 

@@ -5,15 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.errors import DocumentError, WeightsError
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_spec
-from robnet_zoo.zoo.weights import Entry, Manifest, Measured
+from robnet_zoo.zoo.weights import Entry, Manifest, Measured, state_sha256
+from tools import committed
+from tools.bundle import training_runs
 
 MEASURED = Measured(
     data="cifar10", data_sha256="0" * 64, n=1000, seed=0, eps="8/255", clean=0.8, fgsm=0.6, pgd20=0.5, device="CPU"
@@ -34,7 +41,7 @@ def write_manifest(folder: Path, *, spec_hash: str) -> None:
         model="robnet_micro",
         tag="test",
         file=FILE,
-        sha256=weights.sha256(folder / FILE),
+        file_sha256=weights.file_sha256(folder / FILE),
         spec_hash=spec_hash,
         recipe="none",
         measured=MEASURED,
@@ -112,14 +119,20 @@ def test_broken_manifest_is_an_error_that_names_it(folder: Path) -> None:
 
 
 def entry(**changes: object) -> dict[str, Any]:
-    keys = {"model": "robnet_micro", "tag": "a", "file": "a.safetensors", "sha256": "0" * 64, "spec_hash": "0" * 64}
+    keys = {
+        "model": "robnet_micro",
+        "tag": "a",
+        "file": "a.safetensors",
+        "file_sha256": "0" * 64,
+        "spec_hash": "0" * 64,
+    }
     return keys | {"recipe": "none", "measured": MEASURED.model_dump()} | changes
 
 
 @pytest.mark.parametrize(
     ("changes", "place"),
     [
-        ({"sha256": "0" * 63}, r"entries\[0\].sha256"),
+        ({"file_sha256": "0" * 63}, r"entries\[0\].file_sha256"),
         ({"file": "../a.safetensors"}, r"entries\[0\].file"),
         ({"file": "a.pth"}, r"entries\[0\].file"),
         ({"tag": "a.b"}, r"entries\[0\].tag"),
@@ -154,3 +167,37 @@ def test_bundled_manifest_and_files_name_each_other() -> None:
 @pytest.mark.parametrize("entry", weights.manifest().entries, ids=lambda entry: f"{entry.model}.{entry.tag}")
 def test_bundled_file_is_intact_and_of_its_spec(entry: Entry) -> None:
     weights.check(entry, load_spec(entry.model))
+
+
+def test_the_hash_of_a_state_dict_depends_on_names_and_values_alone(tiny: Genotype) -> None:
+    first, second = compile(tiny), compile(tiny)
+    assert state_sha256(first.state_dict()) != state_sha256(second.state_dict())
+    second.load_state_dict(first.state_dict())
+    assert state_sha256(first.state_dict()) == state_sha256(second.double().state_dict())
+
+
+def test_an_older_manifest_is_read(folder: Path) -> None:
+    current = weights.manifest(folder)
+    written = current.model_dump(mode="json", exclude_none=True)
+    for older in written["entries"]:
+        older["sha256"] = older.pop("file_sha256")
+    assert Manifest.parse(written | {"schema_version": 1}) == current
+    with pytest.raises(DocumentError, match="schema_version: expected 1 or 2, got 3"):
+        Manifest.parse(written | {"schema_version": 3})
+
+
+def test_manifest_result_training_and_card_of_bundled_weights_are_linked_by_hash() -> None:
+    name = "robnet_free.fast_cifar10"
+    (entry,) = (entry for entry in weights.manifest().entries if f"{entry.model}.{entry.tag}" == name)
+    file = weights.FOLDER / entry.file
+    assert entry.file_sha256 == weights.file_sha256(file)
+    assert entry.state_sha256 == state_sha256(safetensors.torch.load_file(file))
+    for document in committed.ROBUSTNESS.glob(f"{name}*.json"):
+        model = Result.load(document).model
+        assert (model.file_sha256, model.state_sha256) == (entry.file_sha256, entry.state_sha256)
+    first, second, last = (TrainingResult.load(path) for path in training_runs(entry.model, entry.tag))
+    assert entry.training_file_sha256 == last.file_sha256
+    assert second.begun_with is not None
+    assert second.begun_with.file_sha256 == first.file_sha256
+    card = (weights.FOLDER / f"{name}.md").read_text()
+    assert all(hash in card for hash in (entry.file_sha256, entry.state_sha256, last.file_sha256))

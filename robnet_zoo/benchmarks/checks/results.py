@@ -72,7 +72,7 @@ def from_results(results: Sequence[Result]) -> list[Alarm]:
     groups: defaultdict[tuple[object, ...], list[Result]] = defaultdict(list)
     for result in results:
         if result.complete:
-            key = (result.model.weights_sha256, result.data.sha256, result.protocol.eps_value, result.shard)
+            key = (result.model.weights, result.data.sha256, result.protocol.eps_value, result.shard)
             groups[key].append(result)
     return [alarm for group in groups.values() for alarm in _of_group(group)]
 
@@ -188,7 +188,7 @@ def _of_group(group: Sequence[Result]) -> Iterator[Alarm]:
     gradients = [pair for result in white for pair in _measured(result) if not pair[0].gradient_free]
     for result in group:
         transfer = result.protocol.threat == "transfer"
-        if transfer and result.source is not None and result.source.weights_sha256 == result.model.weights_sha256:
+        if transfer and result.source is not None and result.source.weights == result.model.weights:
             continue  # attacked through itself
         for pair in _measured(result):
             alone = pair[0].kind == "square" and all(other.gradient_free for other, _ in _measured(result))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robnet_zoo.attacks import Classifier, Pgd, run
 from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.result import Alarm
-from robnet_zoo.benchmarks.targets.load import Target
+from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.data import VALIDATION_SHARE, Images
 
 RANDOM = 1e-4  # of the largest logit: AutoAttack's bound between two answers to the same batch

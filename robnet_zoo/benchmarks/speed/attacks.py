@@ -37,7 +37,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,7 +54,7 @@ from robnet_zoo.benchmarks.protocol import Count
 from robnet_zoo.benchmarks.result import Bit, DataIdentity, ModelIdentity
 from robnet_zoo.benchmarks.speed.methods import OURS, Library, Method, Setup, installed, other, ours
 from robnet_zoo.benchmarks.speed.naive import naive
-from robnet_zoo.core.documents import Document, Tuple, exactly
+from robnet_zoo.core.documents import Document, Tuple, version
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.core.progress import bar as progress_bar
@@ -64,7 +64,7 @@ from robnet_zoo.errors import DataError, DocumentError, WeightsError
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo.registry import load_model
-from robnet_zoo.zoo.weights import weights_sha256
+from robnet_zoo.zoo.weights import state_sha256
 
 REFERENCE = "torchattacks"
 
@@ -113,7 +113,7 @@ class MethodResult(Document):
 class AttackSpeedResult(Document):
     """A results document of this benchmark. clean: which images are classified rightly as they are."""
 
-    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
     setup: Setup
     clean: Tuple[Bit]
     methods: Tuple[MethodResult]
@@ -364,7 +364,7 @@ def main(
         model=ModelIdentity(
             name=named,
             spec_hash=network.spec.hash,
-            weights_sha256=weights_sha256(network),
+            state_sha256=state_sha256(network.state_dict()),
             parameters=sum(parameter.numel() for parameter in network.parameters()),
         ),
         data=DataIdentity(name=images.name, sha256=images.sha256, n=len(images)),
@@ -373,7 +373,7 @@ def main(
         chunk=chunk,
         others=others,
         slots=slots,
-        software=software() | {name: version(name) for name in libraries},
+        software=software() | {name: metadata.version(name) for name in libraries},
         device=device(),
     )
     print(table(compare(network, images, setup, libraries, output=output)))

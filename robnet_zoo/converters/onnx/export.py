@@ -33,7 +33,7 @@ from robnet_zoo.errors import ExportError, OnnxFileError, ProofError
 from robnet_zoo.genotype.genotype import STEM_STRIDES
 from robnet_zoo.nn.network import Network
 from robnet_zoo.version import __version__
-from robnet_zoo.zoo.weights import weights_sha256
+from robnet_zoo.zoo.weights import state_sha256
 
 __all__ = ["ExportError", "ExportOptions", "ExportReport", "OnnxClassifier", "OnnxFileError", "export", "load"]
 
@@ -44,7 +44,7 @@ COMPARED = 256  # real images on which the predictions of fp16 and int8 are comp
 class ExportReport(Document):
     """What an export gave.
 
-    batch: None where it is free. bytes, sha256: of the file. spec_hash, weights_sha256: of the model. calibration:
+    batch: None where it is free. bytes, file_sha256: of the file. spec_hash, state_sha256: of the model. calibration:
     sha256 of the images that int8 was calibrated on. comparisons: none where the proof was left out. rounding: the
     distance of torch's own float32 logits from its float64 ones, where that was asked for, because the file's were
     more than 1e-5 from torch's. latencies: on the CPU.
@@ -55,9 +55,9 @@ class ExportReport(Document):
     batch: int | None = None
     input_size: Tuple[int]
     bytes: int
-    sha256: str
+    file_sha256: str
     spec_hash: str
-    weights_sha256: str
+    state_sha256: str
     calibration: str | None = None
     comparisons: Tuple[Comparison] = ()
     rounding: float | None = None
@@ -138,9 +138,9 @@ def export(
         batch=options.batch,
         input_size=size,
         bytes=len(serialized),
-        sha256=hashlib.sha256(serialized).hexdigest(),
+        file_sha256=hashlib.sha256(serialized).hexdigest(),
         spec_hash=network.spec.hash,
-        weights_sha256=weights_sha256(network),
+        state_sha256=state_sha256(network.state_dict()),
         calibration=pictures.calibration_sha256,
         comparisons=comparisons,
         rounding=rounding,
@@ -170,7 +170,7 @@ def _with_metadata(proto: onnx.ModelProto, network: Network, options: ExportOpti
         {
             "spec": json.dumps(network.spec.model_dump(mode="json", exclude_none=True)),
             "spec_hash": network.spec.hash,
-            "weights_sha256": weights_sha256(network),
+            "state_sha256": state_sha256(network.state_dict()),
             "input_range": "[0, 1]",
             "precision": options.precision,
             "version": __version__,

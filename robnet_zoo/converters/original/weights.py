@@ -26,7 +26,7 @@ from robnet_zoo.genotype.genotype import Edge, Genotype
 from robnet_zoo.genotype.layers import FactorizedConv
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.weights import Sha256, sha256
+from robnet_zoo.zoo.weights import Sha256, file_sha256, state_sha256
 
 ORIGINAL_OPERATIONS = ("identity", "sep_conv_3x3")
 FILES = ("model.safetensors", "config.json", "spec.json", "README.md")  # what `convert_file` writes
@@ -174,7 +174,8 @@ class ConversionReport(Document):
     output_dir: str
     source: str  # file name of the checkpoint
     source_sha256: Sha256
-    weights_sha256: Sha256  # of model.safetensors
+    file_sha256: Sha256  # of model.safetensors
+    state_sha256: Sha256  # of the state dict in it
     spec: str
     spec_hash: Sha256
     num_classes: int
@@ -218,8 +219,9 @@ def convert_file(
         report = ConversionReport(
             output_dir=str(target),
             source=source.name,
-            source_sha256=sha256(source),
-            weights_sha256=sha256(temporary / "model.safetensors"),
+            source_sha256=file_sha256(source),
+            file_sha256=file_sha256(temporary / "model.safetensors"),
+            state_sha256=state_sha256(weights),
             spec=spec.name,
             spec_hash=spec.hash,
             num_classes=spec.network.num_classes,
@@ -292,7 +294,8 @@ robustness is claimed here, because none was measured.
 | classes | {report.num_classes} |
 | converted from | `{shown(report.source).strip('"')}` |
 | sha256 of that file | `{report.source_sha256}` |
-| sha256 of `model.safetensors` | `{report.weights_sha256}` |
+| file_sha256 of `model.safetensors` | `{report.file_sha256}` |
+| state_sha256 of the tensors in it | `{report.state_sha256}` |
 
 Inputs are RGB images in [0, 1], without further normalisation.
 

@@ -168,9 +168,8 @@ def _record(result: Reproduced, part: Measured) -> Record:
     ]
     for model in part.models:
         hours = "" if model.hours is None else f", {model.hours:.2f} hours of training"
-        fields.append(
-            (_who(model), f"weights {model.weights_sha256[:12]}, architecture {(model.hash or '–')[:12]}{hours}", False)
-        )
+        weights, architecture = (model.state_sha256 or model.file_sha256 or "–")[:12], (model.hash or "–")[:12]
+        fields.append((_who(model), f"weights {weights}, architecture {architecture}{hours}", False))
     fields.append(("software", ", ".join(f"{name} {version}" for name, version in result.software.items()), False))
     fields.append(("device", result.device, False))
     return Record(part.part, tuple(fields))

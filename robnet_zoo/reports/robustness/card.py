@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.statistics import with_interval
@@ -36,6 +36,8 @@ def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequ
         + ("" if last.over else " **A milestone: the training that they come from is not over.**")
         + (f" {AUTHORS}" if published else ""),
         "",
+        *_hashes(entry),
+        "",
         "## Training",
         "",
     ]
@@ -64,6 +66,15 @@ def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequ
         "outcome, are in `benchmarks/results/robustness`.",
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _hashes(entry: weights.Entry) -> Iterator[str]:
+    """Yield the hashes that link the weights to the manifest, to results documents and to their training."""
+    yield f"- `file_sha256` of {entry.file}: `{entry.file_sha256}`"
+    if entry.state_sha256 is not None:
+        yield f"- `state_sha256` of the tensors in it: `{entry.state_sha256}`"
+    if entry.training_file_sha256 not in (None, entry.file_sha256):
+        yield f"- stored from the file that training left, `file_sha256` `{entry.training_file_sha256}`"
 
 
 def epochs(run: TrainingResult) -> list[str]:

@@ -55,7 +55,7 @@ def read(results: Sequence[Result]) -> tuple[Entry, ...]:
     """The documents in their order, each once, without measurements of no image. Raises ReportError if none is left."""
     different = [result for index, result in enumerate(results) if result not in results[:index]]
     identities = [result.model for result in different] + [result.source for result in different if result.source]
-    models = _labels((model.name, model.weights_sha256) for model in identities)
+    models = _labels((model.name, model.weights) for model in identities)
     data = _labels((result.data.name, result.data.sha256) for result in different)
     columns = _columns([attack for result in different for attack in result.protocol.attacks])
     entries = [_entry(result, models, data, columns) for result in different]
@@ -105,7 +105,7 @@ def _entry(
         return name if attack is None else columns[name, str(parameters_of(attack))]
 
     def label(model: ModelIdentity) -> str:
-        return models[model.name, model.weights_sha256]
+        return models[model.name, model.weights]
 
     measured = {column(item.attack): item for item in result.measurements if item.correct}
     ordered = {CLEAN: measured.pop(CLEAN)} if CLEAN in measured else {}

@@ -35,8 +35,8 @@ def precision(entry: Entry) -> str:
 def _measured_alike(entry: Entry) -> tuple[object, ...]:
     result = entry.result
     model, source = result.model, result.source
-    weights = model.weights_sha256 if model.kind == "torch" else model.exported_from or model.weights_sha256
-    return weights, model.mean, model.std, source and source.weights_sha256, result.data.sha256, result.protocol
+    weights = model.exported_from or model.weights
+    return weights, model.mean, model.std, source and source.weights, result.data.sha256, result.protocol
 
 
 def _table(rows: Sequence[tuple[str, Entry]]) -> Table:

@@ -118,7 +118,9 @@ def _identity(role: str, model: ModelIdentity) -> list[tuple[str, str, bool]]:
     fields = [(role, f"{model.name} ({model.kind}{parameters})", False)]
     if model.spec_hash is not None:
         fields.append((f"{role} spec hash", model.spec_hash, True))
-    fields.append((f"{role} weights sha256", model.weights_sha256, True))
+    for kind, sha256 in (("state", model.state_sha256), ("file", model.file_sha256)):
+        if sha256 is not None:
+            fields.append((f"{role} {kind} sha256", sha256, True))
     if model.precision is not None:
         fields.append((f"{role} precision", model.precision, False))
     if model.exported_from is not None:

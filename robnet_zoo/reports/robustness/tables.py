@@ -278,7 +278,7 @@ def signed(points: float) -> str:
 def independent(entry: Entry) -> bool:
     """Of a transfer: whether source and target are different trainings or networks."""
     source = entry.result.source
-    return source is not None and source.weights_sha256 != entry.result.model.weights_sha256
+    return source is not None and source.weights != entry.result.model.weights
 
 
 def _beside(table: PublishedTable, entries: Sequence[Entry]) -> tuple[Row, ...]:

@@ -26,7 +26,7 @@ def scale(result: StudyResult) -> str:
         f"Scale: {kind(result)}, {network.channels} channels, {network.depth} cells, {height}×{width} pixels; "
         f"finetuned {evaluation.finetune.epochs} epochs on {result.training:,} images; PGD-{evaluation.steps} at "
         f"{evaluation.eps} on {result.validation:,} held-out images; seed {result.config.seed}, "
-        f"supernet {result.supernet_sha256[:HASH]}."
+        f"supernet {result.supernet_state_sha256[:HASH]}."
     )
 
 
@@ -97,7 +97,7 @@ def _record(result: StudyResult) -> Record:
         ("images", "{} × {} × {}".format(*network.input_size)),
         ("data", f"{result.data}, sha256 {result.data_sha256}"),
         ("supernet", _recipe(result.branch.supernet)),
-        ("supernet's weights", f"sha256 {result.supernet_sha256}"),
+        ("supernet's weights", f"sha256 {result.supernet_state_sha256}"),
         ("finetuning", f"{_recipe(evaluation.finetune)}; {result.training:,} training images"),
         ("batch norms", f"{evaluation.calibration} batches of attacked training images before the first measurement"),
         (

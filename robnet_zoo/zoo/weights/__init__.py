@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from robnet_zoo.core.documents import Document, Pixels, Share, Tuple, problems_error
+from robnet_zoo.core.documents import Document, Pixels, Share, Tuple, problems_error, renamed, version
 from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import Genotype, Name
 
@@ -38,24 +39,36 @@ class Measured(Document):
 
 
 class Entry(Document):
-    """One weights file: `model`.`tag` is its name in timm. trained_on: `Images.sha256` of what, where it is known."""
+    """One weights file, whose name in timm is `model`.`tag`.
+
+    file_sha256: of the file. state_sha256: of the state dict in it; results of these weights have it too.
+    training_file_sha256: of the weights that training left, `TrainingResult.file_sha256`; the file differs from them
+    where kernels are stored in float16. trained_on: `Images.sha256` of the training images. All but the first are None
+    where they are unknown.
+    """
 
     model: Name
     tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\z")]
     file: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors\z", description="beside the manifest")
     ]
-    sha256: Sha256
+    file_sha256: Sha256
+    state_sha256: Sha256 | None = None
+    training_file_sha256: Sha256 | None = None
     spec_hash: Sha256
     recipe: str
     trained_on: Sha256 | None = None
     measured: Measured
 
+    @classmethod
+    def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return renamed(data, "sha256", "file_sha256")
+
 
 class Manifest(Document):
     """The weights of a folder."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
     entries: Tuple[Entry] = ()
 
     @model_validator(mode="after")
@@ -85,16 +98,19 @@ def find(name: str | os.PathLike[str]) -> Path:
     return FOLDER / known[str(name)] if str(name) in known else Path(name)
 
 
-def sha256(path: Path) -> str:
-    """sha256 of a file, as 64 hex digits."""
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """sha256 of a model's state dict: names, shapes and values as float32, whatever file they came from."""
+def state_sha256(state: Mapping[str, Any]) -> str:
+    """Return the sha256 of a state dict's tensors, as 64 hex digits.
+
+    Names, shapes and values as float32 count, so the hash is the same whatever file the tensors are stored in.
+    """
     digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
+    for key, value in sorted(state.items()):
         # Training steps, and what modules keep besides tensors, are no part of the function.
         if isinstance(value, Tensor) and not key.endswith("num_batches_tracked"):
             digest.update(f"{key} {tuple(value.shape)}".encode())
@@ -112,6 +128,6 @@ def check(entry: Entry, spec: Genotype, *, folder: Path = FOLDER) -> None:
         )
     if not path.is_file():
         raise WeightsError(f"{path}: expected the weights of {entry.model}.{entry.tag}, got no file; reinstall")
-    found = sha256(path)
-    if found != entry.sha256:
-        raise WeightsError(f"{path}: expected sha256 {entry.sha256[:12]}, got {found[:12]}: damaged; reinstall")
+    actual = file_sha256(path)
+    if actual != entry.file_sha256:
+        raise WeightsError(f"{path}: expected sha256 {entry.file_sha256[:12]}, got {actual[:12]}: damaged; reinstall")

@@ -20,7 +20,9 @@ from robnet_zoo.benchmarks.checks.results import ALARMS, from_result, from_resul
 from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Measurement, ModelIdentity, Result
-from robnet_zoo.benchmarks.targets.load import Target, load_target, of_module, trained_on
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.target import Target
+from robnet_zoo.benchmarks.targets.torch import of_module, trained_on
 from robnet_zoo.core.statistics import wilson
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
@@ -181,8 +183,8 @@ def written(*rows: tuple[object, list[int]], threat: str = "white_box", clean=No
     ]
     return Result(
         protocol=Protocol(name="written", threat=threat, dtype="float32", attacks=tuple(attack for attack, _ in rows)),
-        model=ModelIdentity(name="target", weights_sha256="1" * 64),
-        source=ModelIdentity(name="source", weights_sha256="2" * 64) if threat == "transfer" else None,
+        model=ModelIdentity(name="target", state_sha256="1" * 64),
+        source=ModelIdentity(name="source", state_sha256="2" * 64) if threat == "transfer" else None,
         data=DataIdentity(name="none", sha256="0" * 64, n=len(rows[0][1])),
         software={},
         device="none",
@@ -463,7 +465,7 @@ def test_images_that_were_wrong_before_are_no_claims():
 def test_a_transfer_that_beats_the_white_box_is_seen_across_documents():
     images, protocol = greys(), Protocol(name="t", threat="transfer", attacks=(PGD20,), batch=8)
     masked, source = target_of(Stairs()), target_of(Brightness())
-    source = replace(source, identity=source.identity.model_copy(update={"weights_sha256": "2" * 64}))
+    source = replace(source, identity=source.identity.model_copy(update={"state_sha256": "2" * 64}))
     white = evaluate(masked, images, protocol.model_copy(update={"threat": "white_box"}), progress=False)
     (through,) = evaluate_transfer([masked], source, images, protocol, progress=False)
     (alarm,) = from_results([white, through])
@@ -481,7 +483,7 @@ def test_square_in_a_document_of_its_own_is_compared_with_the_gradients_of_anoth
 def test_documents_of_other_models_images_or_radii_are_kept_apart():
     white, square = written((MARGIN, shares(400))), written((Square(), shares(300)))
     others = [
-        square.model_copy(update={"model": ModelIdentity(name="other", weights_sha256="3" * 64)}),
+        square.model_copy(update={"model": ModelIdentity(name="other", state_sha256="3" * 64)}),
         square.model_copy(update={"data": DataIdentity(name="other", sha256="3" * 64, n=1000)}),
         square.model_copy(update={"protocol": square.protocol.model_copy(update={"eps": "4/255"})}),
     ]

@@ -34,7 +34,7 @@ REACHED = (0, 1, 0, 0, 0, 0, 1)  # 8 of 255 reach the half, or the label is wron
 
 def setup_of(images: Images, **changes) -> Setup:
     known = {
-        "model": ModelIdentity(name="brightness", weights_sha256="0" * 64),
+        "model": ModelIdentity(name="brightness", state_sha256="0" * 64),
         "data": DataIdentity(name=images.name, sha256=images.sha256, n=len(images)),
         "attack": Pgd(steps=STEPS),
         "chunk": CHUNK,

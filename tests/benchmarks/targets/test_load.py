@@ -19,12 +19,13 @@ from torch import nn
 from robnet_zoo import data
 from robnet_zoo.attacks import Pgd, run
 from robnet_zoo.benchmarks.result import Result
-from robnet_zoo.benchmarks.targets.load import load_target, of_module
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.converters.onnx import export as exporter
 from robnet_zoo.converters.onnx import to_torch as onnx_reader
 from robnet_zoo.errors import TargetError
 from robnet_zoo.zoo.registry import load_model, load_spec
-from robnet_zoo.zoo.weights import FOLDER, weights_sha256
+from robnet_zoo.zoo.weights import FOLDER, state_sha256
 from tools import committed
 
 NAME, DIGITS = "robnet_micro.cifar10", "robnet_micro.digits"
@@ -91,7 +92,7 @@ def test_every_way_of_naming_our_model_gives_the_same_function(way, digits, digi
     target = load_target(*arguments, **options, device="cpu")
     with torch.no_grad():
         torch.testing.assert_close(target.judge(digits[0]), digits_logits, rtol=0, atol=0)
-    assert target.identity.weights_sha256 == weights_sha256(load_model(DIGITS))
+    assert target.identity.state_sha256 == state_sha256(load_model(DIGITS).state_dict())
     assert target.identity.spec_hash == load_spec("robnet_micro").hash
     assert (target.num_classes, target.input_size, target.identity.mean) == (10, (3, 32, 32), None)
 
@@ -99,15 +100,15 @@ def test_every_way_of_naming_our_model_gives_the_same_function(way, digits, digi
 def test_hash_of_bundled_weights_is_the_one_in_committed_results():
     for name in (NAME, DIGITS):
         stated = Result.load(committed.ROBUSTNESS / f"{name}.json")
-        assert load_target(name, device="cpu").identity.weights_sha256 == stated.model.weights_sha256
+        assert load_target(name, device="cpu").identity.state_sha256 == stated.model.state_sha256
 
 
 def test_hash_ignores_what_is_no_part_of_the_function():
     first, second = Means(), Means()
     second.norm.num_batches_tracked += 7
-    assert weights_sha256(first) == weights_sha256(second.double())
+    assert state_sha256(first.state_dict()) == state_sha256(second.double().state_dict())
     second.norm.running_mean += 1
-    assert weights_sha256(first) != weights_sha256(second)
+    assert state_sha256(first.state_dict()) != state_sha256(second.state_dict())
 
 
 def test_judge_is_in_float32_and_proposer_in_the_dtype_asked_for(monkeypatch, digits, digits_logits):
@@ -281,7 +282,7 @@ def test_exported_file_is_attacked_through_its_network_in_float32_and_judged_its
     session = exporter.OnnxClassifier(tmp_path / "m.onnx", provider="cpu")
     torch.testing.assert_close(target.judge(digits[0]), session(digits[0]), rtol=0, atol=0)
     identity = target.identity
-    assert (identity.precision, identity.exported_from) == (precision, weights_sha256(network))
+    assert (identity.precision, identity.exported_from) == (precision, state_sha256(network.state_dict()))
     assert identity.parameters == sum(value.numel() for value in network.parameters())
 
 

@@ -24,7 +24,7 @@ from robnet_zoo.genotype.layers import Norm, Pool
 from robnet_zoo.genotype.operations import OPERATIONS, Operation
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.registry import load_model, load_spec, spec_names
-from robnet_zoo.zoo.weights import weights_sha256
+from robnet_zoo.zoo.weights import state_sha256
 from tests.small_networks import SPECS, network_of
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -156,7 +156,7 @@ def test_inputs_outputs_and_metadata_are_as_promised(tiny, tmp_path):
     assert (found["input_range"], found["precision"]) == ("[0, 1]", "fp32")
     assert found["version"] == proto.producer_version
     assert Genotype.parse(json.loads(found["spec"])).hash == found["spec_hash"] == tiny.hash
-    assert found["weights_sha256"] == report.weights_sha256 == weights_sha256(network)
+    assert found["state_sha256"] == report.state_sha256 == state_sha256(network.state_dict())
     again = exporter.load(tmp_path / "model.onnx")
     assert (again.in_chans, again.num_classes) == (1, 3)
 

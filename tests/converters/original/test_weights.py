@@ -22,7 +22,7 @@ from robnet_zoo.converters.original.unpickling import read_checkpoint
 from robnet_zoo.converters.original.weights import convert, convert_file
 from robnet_zoo.errors import CheckpointError, UnsafeCheckpointError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.zoo.weights import sha256
+from robnet_zoo.zoo.weights import file_sha256
 
 GOLDENS = ["free_c8", "free_svhn100_c8", "large_c8", "large_imagenet_c8"]
 
@@ -549,9 +549,17 @@ def test_model_card_says_what_the_weights_are(official, golden, tmp_path):
     spec, _ = golden("large_c8")
     report = convert_file(official / "large_c8.pth.tar", spec, tmp_path / "converted")
     card = (tmp_path / "converted" / "README.md").read_text()
-    assert report.source_sha256 == sha256(official / "large_c8.pth.tar")
-    assert report.weights_sha256 == sha256(tmp_path / "converted" / "model.safetensors")
-    for text in (report.source_sha256, report.weights_sha256, spec.hash, spec.name, "large_c8.pth.tar", "409,346"):
+    assert report.source_sha256 == file_sha256(official / "large_c8.pth.tar")
+    assert report.file_sha256 == file_sha256(tmp_path / "converted" / "model.safetensors")
+    for text in (
+        report.source_sha256,
+        report.file_sha256,
+        report.state_sha256,
+        spec.hash,
+        spec.name,
+        "large_c8.pth.tar",
+        "409,346",
+    ):
         assert text in card
     assert "No accuracy" in card
 

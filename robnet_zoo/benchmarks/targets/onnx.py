@@ -1,0 +1,131 @@
+"""ONNX files as targets: ONNX Runtime judges, the network or graph rebuilt in torch proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from robnet_zoo.benchmarks.result import ModelIdentity
+from robnet_zoo.benchmarks.targets.target import Normalisation, Target, inside
+from robnet_zoo.converters.onnx.classifier import OnnxClassifier
+from robnet_zoo.converters.onnx.load import rebuild
+from robnet_zoo.errors import OnnxFileError, TargetError, UnsupportedError
+from robnet_zoo.nn.compiler import for_inference
+from robnet_zoo.nn.network import Network
+
+PARITY = 1e-5  # largest difference of a rebuilt graph's logits from its file's, in the largest logit's size or 1
+# The same of a file of ours, whose graph and weights are checked as such: the rounding of its own precision.
+OUR_PARITY: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "fp16": 0.05, "int8": 0.5})
+TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # of a graph that torch refuses
+
+
+def onnx_target(path: Path, normalisation: Normalisation | None, device: torch.device, *, strict: bool) -> Target:
+    """Return an ONNX file as a target.
+
+    Args:
+        normalisation: what the file's inputs are normalised with, or None if it takes images in [0, 1].
+        device: where the proposer computes.
+        strict: whether ONNX Runtime must judge on that device too; otherwise it judges there if it can.
+
+    Raises: TargetError, OnnxFileError.
+    """
+    file = OnnxClassifier(path, provider="cpu")
+    channels = file.axes[0]
+    if normalisation is not None and channels not in (None, len(normalisation.mean)):
+        raise TargetError(f"{path}: expected mean and std of {channels} channels, got {len(normalisation.mean)}")
+    network, proposer, why_not = _network_in(file, normalisation)
+    if proposer is None:
+        proposer, why_not = _graph_of(file, normalisation, refused=why_not)
+    if device.type == "cuda":
+        try:
+            file.to("cuda")
+        except OnnxFileError:
+            if strict:
+                raise
+    return Target(
+        identity=ModelIdentity(
+            name=str(path),
+            kind="onnx",
+            spec_hash=None if file.spec is None else file.spec.hash,
+            file_sha256=file.sha256,
+            parameters=file.parameters if network is None else sum(value.numel() for value in network.parameters()),
+            precision=file.precision if network is not None else None,
+            exported_from=file.metadata.get("state_sha256", file.metadata.get("weights_sha256"))
+            if network is not None
+            else None,
+            mean=None if normalisation is None else normalisation.mean,
+            std=None if normalisation is None else normalisation.std,
+        ),
+        judge=inside(file, normalisation, device),
+        proposer=None if proposer is None else inside(proposer.to(device), normalisation, device),
+        num_classes=file.num_classes,
+        input_size=file.input_size,
+        why_not=why_not,
+        device=device,
+    )
+
+
+def _network_in(
+    file: OnnxClassifier, normalisation: Normalisation | None
+) -> tuple[Network | None, nn.Module | None, str]:
+    """Return the network in a file of ours and its inference form in float32, or None twice and the reason."""
+    if not file.opened.ours:
+        return None, None, ""
+    try:
+        network = rebuild(file.opened)
+    except OnnxFileError as error:
+        return None, None, str(error)
+    proposer = for_inference(network, dtype=torch.float32)
+    with torch.no_grad():
+        logits = inside(proposer, normalisation, torch.device("cpu"))(file.probe)
+    if far := _too_far(logits, _expected(file, normalisation), OUR_PARITY[file.precision or "fp32"]):
+        return None, None, f"its network, rebuilt in torch, gives {far}"
+    return network, proposer, ""
+
+
+def _graph_of(
+    file: OnnxClassifier, normalisation: Normalisation | None, *, refused: str
+) -> tuple[nn.Module | None, str]:
+    """Return a file's graph in torch if it gives the file's logits and has their gradients, else None and the reason.
+
+    Graphs with a fixed batch often take other batches too; those that do not run in pieces, as the file does.
+
+    Args:
+        refused: why a file that claims to be ours is not taken as such.
+    """
+    cpu = torch.device("cpu")
+    why_not = refused
+    for batch in dict.fromkeys((None, file.batch)):
+        try:
+            module = file.module(batch=batch)
+            images = file.probe.clone().requires_grad_()
+            logits = inside(module, normalisation, cpu)(images)
+        except UnsupportedError as error:
+            return None, refused or str(error)
+        except TORCH_ERRORS as error:
+            why_not = " ".join(f"its graph cannot be rebuilt in torch: {error}".split())
+            continue
+        if far := _too_far(logits.detach(), _expected(file, normalisation), PARITY):
+            why_not = f"its graph, rebuilt in torch, gives {far}"
+        elif not logits.requires_grad:
+            why_not = "its logits do not depend on the images by operations that have gradients"
+        else:
+            return module, ""
+    return None, why_not
+
+
+def _expected(file: OnnxClassifier, normalisation: Normalisation | None) -> Tensor:
+    """Return the file's logits of its probe, (N, K)."""
+    return inside(file, normalisation, torch.device("cpu"))(file.probe)
+
+
+def _too_far(logits: Tensor, expected: Tensor, parity: float) -> str:
+    """Return in words how logits differ, or nothing if they differ by at most `parity` times the largest or 1."""
+    if logits.shape != expected.shape:
+        return f"{tuple(logits.shape)} instead of {tuple(expected.shape)}"
+    away, allowed = float((logits - expected).abs().max()), parity * max(1.0, float(expected.abs().max()))
+    return "" if away <= allowed else f"logits {away:.2g} away, more than {allowed:.2g}"  # NaN too

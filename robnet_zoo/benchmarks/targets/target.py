@@ -1,0 +1,105 @@
+"""What is measured: the model that judges, the form that attacks look at, and the identity of the function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robnet_zoo.attacks import Attack, AutoAttack, Classifier
+from robnet_zoo.benchmarks.result import ModelIdentity
+from robnet_zoo.errors import DataError, TargetError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A classifier of images (N, C, H, W) in [0, 1]; if it normalises them, it does so inside.
+
+    Args:
+        identity: which function this is.
+        judge: the original, in float32 and eval mode. Its verdict counts.
+        proposer: a form of the same function that attacks can differentiate, the fast form if there is one. None if
+            there is none.
+        num_classes: how many logits the classifier gives, if that is known.
+        input_size: (C, H, W), or None if the classifier takes any size.
+        why_not: one line that says why there is no proposer.
+        device: where images must be.
+        module: the model as it was handed over, in its own mode, as a classifier of float32 images in [0, 1]. None for
+            a file.
+        training_sha256: `Images.sha256` of the training images, if they are known.
+        provenance: where the architecture comes from, in the words of its spec.
+    """
+
+    identity: ModelIdentity
+    judge: Classifier
+    proposer: Classifier | None
+    num_classes: int | None = None
+    input_size: tuple[int, int, int] | None = None
+    why_not: str = ""
+    device: torch.device | str = "cpu"
+    module: nn.Module | None = None
+    training_sha256: str | None = None
+    provenance: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name under which results list this target."""
+        return self.identity.name
+
+    def form_for(self, attack: Attack | AutoAttack) -> Classifier:
+        """Return the form that an attack looks at.
+
+        Attacks without gradients and precise ones get the original; all others get the proposer.
+        """
+        if attack.gradient_free or (attack.precise and self.identity.kind == "torch"):
+            return self.judge
+        assert self.proposer is not None, "gradients are asked for before attacks begin"
+        return self.proposer
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(images - mean) / std, with a number for each channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Normalised(nn.Module):
+    """A classifier of normalised images as one of images in [0, 1]."""
+
+    def __init__(self, classifier: Classifier, normalisation: Normalisation, *, device: torch.device) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.mean: Tensor
+        self.std: Tensor
+        for name, values in (("mean", normalisation.mean), ("std", normalisation.std)):
+            self.register_buffer(name, torch.tensor(values, device=device)[:, None, None])  # (C, 1, 1)
+        self.training = isinstance(classifier, nn.Module) and classifier.training  # the classifier keeps its mode
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[1] != len(self.mean):  # broadcasting would silently stretch one channel to three
+            raise DataError(f"expected images of {len(self.mean)} channels, as mean and std, got {images.shape[1]}")
+        return self.classifier((images - self.mean) / self.std)
+
+
+def normalisation_from(name: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
+    """Return the normalisation that a caller gave for the target `name`, or None if the caller gave none.
+
+    Raises: TargetError unless mean and std are finite numbers, as many of one as of the other, with std above 0.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or len(mean) != len(std) or not len(mean):
+        raise TargetError(f"{name}: expected mean and std, a number a channel each, got {mean} and {std}")
+    if not all(map(math.isfinite, mean)) or not all(math.isfinite(value) and value > 0 for value in std):
+        raise TargetError(f"{name}: expected finite means and positive deviations, got {mean} and {std}")
+    return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def inside(classifier: Classifier, normalisation: Normalisation | None, device: torch.device) -> Classifier:
+    """Return the classifier with the normalisation inside it, if there is one."""
+    return classifier if normalisation is None else Normalised(classifier, normalisation, device=device)
