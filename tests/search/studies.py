@@ -60,7 +60,7 @@ def study(
     return StudyResult(
         config=config,
         kind=kind,
-        supernet_sha256="ab12cd34" * 8,
+        supernet_state_sha256="ab12cd34" * 8,
         data=data,
         data_sha256="00" * 32,
         training=1234,

@@ -92,7 +92,7 @@ def test_results_hold_every_candidate_that_was_asked_for(folder: Path) -> None:
     assert all(each.before and len(each.fsp) == 3 for each in free.candidates)
     assert [each.index for each in free.candidates] == list(range(5))
     assert based.supernet_accuracy is not None
-    assert based.supernet_sha256 != free.supernet_sha256
+    assert based.supernet_state_sha256 != free.supernet_state_sha256
 
 
 def test_those_with_the_lowest_distances_alone_are_finetuned(folder: Path) -> None:
