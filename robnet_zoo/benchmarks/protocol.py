@@ -9,12 +9,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import (
     Document,
     Pixels,
     Tuple,
-    bundled_names,
-    bundled_or_path,
     exactly,
     in_image_units,
     problems_error,
@@ -24,7 +23,6 @@ from robnet_zoo.core.precision import Arithmetic
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
 Threat = Literal["white_box", "transfer"]
-FOLDER = Path(__file__).parent / "protocols"
 
 
 class DataRequest(Document):
@@ -77,11 +75,5 @@ class Protocol(Document):
         return in_image_units(self.eps)
 
 
-def protocol_names() -> list[str]:
-    """The bundled protocols, sorted."""
-    return bundled_names(FOLDER)
-
-
-def load_protocol(name: str) -> Protocol:
-    """A protocol by bundled name or by path. Raises DocumentError."""
-    return Protocol.load(bundled_or_path(name, FOLDER, protocol_names(), kind="protocol", source=name))
+PROTOCOLS = Bundled(Protocol, Path(__file__).parent / "protocols", "protocol")
+protocol_names, load_protocol = PROTOCOLS.names, PROTOCOLS.load

@@ -244,28 +244,6 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f", expected one of {listed}" if choices else ""
 
 
-def bundled_names(folder: Path) -> list[str]:
-    """The names of the documents that a folder of the package holds, sorted."""
-    return sorted(path.stem for path in folder.glob("*.json"))
-
-
-def bundled_or_path(
-    name: str | os.PathLike[str], folder: Path, known: Iterable[str], *, kind: str, source: str
-) -> Path:
-    """The file of a document by bundled name or by path; raises DocumentError for what can be neither.
-
-    known: the names that `folder` holds. kind: what a message calls such a document. source: what it calls this one.
-    """
-    names = list(known)
-    if isinstance(name, str) and name in names:
-        return folder / f"{name}.json"
-    path = Path(name)
-    if not path.exists() and path.suffix != ".json":
-        near = nearest(name, names)
-        raise DocumentError([f"neither a bundled {kind} nor the path of a JSON file{near}"], source=source)
-    return path
-
-
 def shown(value: object) -> str:
     """A value as it stands in a message: short, one line, in JSON's own spelling, safe to print anywhere."""
     text = ""

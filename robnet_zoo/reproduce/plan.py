@@ -8,12 +8,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.core.documents import Document, Tuple, bundled_names, bundled_or_path, exactly, problems_error
+from robnet_zoo.core.bundled import Bundled
+from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.zoo.architecture import Architecture, denoised, load_architecture
 
-FOLDER = Path(__file__).parent / "plans"
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -86,11 +86,5 @@ def _key(label: str) -> str:
     return "".join(filter(str.isalnum, label.lower()))
 
 
-def plan_names() -> list[str]:
-    """The bundled plans, sorted."""
-    return bundled_names(FOLDER)
-
-
-def load_plan(name: str) -> Plan:
-    """A plan by bundled name or by path. Raises DocumentError."""
-    return Plan.load(bundled_or_path(name, FOLDER, plan_names(), kind="plan", source=name))
+PLANS = Bundled(Plan, Path(__file__).parent / "plans", "plan", about="title")
+plan_names, load_plan = PLANS.names, PLANS.load

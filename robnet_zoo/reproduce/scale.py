@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.core.documents import Document, bundled_names, bundled_or_path, exactly
+from robnet_zoo.core.bundled import Bundled
+from robnet_zoo.core.documents import Document, exactly
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.zoo.architecture import Architecture, scaled
 
-FOLDER = Path(__file__).parent / "scales"
 FULL = "full"
 Factor = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[str, Field(pattern=r"^[1-9]\d*(/[1-9]\d*)?\z", description="a fraction, such as 1/2")]
@@ -88,11 +88,5 @@ class Scale(Document):
         return parameters | {key: str(Fraction(value) * Fraction(self.eps)) for key, value in of.items()}
 
 
-def scale_names() -> list[str]:
-    """The bundled scales, sorted."""
-    return bundled_names(FOLDER)
-
-
-def load_scale(name: str) -> Scale:
-    """A scale by bundled name or by path. Raises DocumentError."""
-    return Scale.load(bundled_or_path(name, FOLDER, scale_names(), kind="scale", source=name))
+SCALES = Bundled(Scale, Path(__file__).parent / "scales", "scale")
+scale_names, load_scale = SCALES.names, SCALES.load

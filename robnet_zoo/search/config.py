@@ -7,14 +7,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import (
     Document,
     Pixels,
     Place,
     Problem,
     Tuple,
-    bundled_names,
-    bundled_or_path,
     exactly,
     problems_error,
 )
@@ -23,7 +22,6 @@ from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe
 
-FOLDER = Path(__file__).parent / "configs"
 Sampler = Literal["tpe", "nsga2"]
 
 
@@ -198,11 +196,5 @@ class SearchConfig(Document):
         raise KeyError(kind)
 
 
-def config_names() -> list[str]:
-    """The bundled configs, sorted."""
-    return bundled_names(FOLDER)
-
-
-def load_config(name: str) -> SearchConfig:
-    """A config by bundled name or by path. Raises DocumentError."""
-    return SearchConfig.load(bundled_or_path(name, FOLDER, config_names(), kind="search config", source=name))
+CONFIGS = Bundled(SearchConfig, Path(__file__).parent / "configs", "search config")
+config_names, load_config = CONFIGS.names, CONFIGS.load

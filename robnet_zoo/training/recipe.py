@@ -9,13 +9,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from timm.optim import get_optimizer_info, list_optimizers
 
+from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import (
     Document,
     Pixels,
     Share,
     Tuple,
-    bundled_names,
-    bundled_or_path,
     exactly,
     in_image_units,
     nearest,
@@ -23,7 +22,6 @@ from robnet_zoo.core.documents import (
 )
 from robnet_zoo.core.precision import Arithmetic
 
-FOLDER = Path(__file__).parent / "recipes"
 DEFAULT = "paper"
 Positive = Annotated[float, Field(gt=0)]
 ProperShare = Annotated[float, Field(ge=0, lt=1)]
@@ -224,11 +222,5 @@ class Recipe(Document):
         return min(1.0, self.done(epochs, native) / self.eps_warmup) if self.eps_warmup else 1.0
 
 
-def recipe_names() -> list[str]:
-    """The bundled recipes, sorted."""
-    return bundled_names(FOLDER)
-
-
-def load_recipe(name: str) -> Recipe:
-    """A recipe by bundled name or by path. Raises DocumentError."""
-    return Recipe.load(bundled_or_path(name, FOLDER, recipe_names(), kind="recipe", source=name))
+RECIPES = Bundled(Recipe, Path(__file__).parent / "recipes", "recipe")
+recipe_names, load_recipe = RECIPES.names, RECIPES.load

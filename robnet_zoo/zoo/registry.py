@@ -25,23 +25,21 @@ from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cf
 from timm.models import resolve_pretrained_cfg as resolve_cfg
 from torch import nn
 
-from robnet_zoo.core.documents import bundled_names, bundled_or_path, shown
+from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import weights
 
-SPECS = Path(__file__).parents[1] / "specs"
-SCHEMA = SPECS / "genotype.schema.json"
+SPECS = Bundled(
+    Genotype, Path(__file__).parents[1] / "specs", "spec", about="provenance.source", others=("genotype.schema",)
+)
+SCHEMA = SPECS.path("genotype.schema")
+spec_names = SPECS.names
 DEFAULT_SPEC = "robnet_free"  # what the generic `robnet` builds when no spec is given
 ROBUSTBENCH = ("cifar10", "cifar100", "imagenet")  # its data sets: weights whose tag ends in one get an alias
 SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
-
-
-def spec_names() -> list[str]:
-    """The names of the bundled specs, sorted."""
-    return [name for name in bundled_names(SPECS) if name != SCHEMA.stem]
 
 
 def load_spec(spec: SpecLike) -> Genotype:
@@ -50,7 +48,7 @@ def load_spec(spec: SpecLike) -> Genotype:
         return spec
     if isinstance(spec, Mapping):
         return Genotype.parse(spec)
-    return Genotype.load(bundled_or_path(spec, SPECS, spec_names(), kind="spec", source=shown(str(spec))))
+    return SPECS.load(spec)
 
 
 def aliases() -> dict[str, weights.Entry]:
@@ -85,7 +83,7 @@ def _all_default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
     bundled, known = weights.manifest().entries, aliases()
     cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {}
     for name in spec_names():
-        cfg = _default_cfg(json.loads((SPECS / f"{name}.json").read_bytes())["network"])
+        cfg = _default_cfg(json.loads(SPECS.path(name).read_bytes())["network"])
         tags = {f"{name}.{entry.tag}": entry for entry in bundled if entry.model == name}
         tags |= {alias: entry for alias, entry in known.items() if entry.model == name}
         cfgs |= {tag: cfg | {"file": str(weights.FOLDER / entry.file)} for tag, entry in tags.items()} or {name: cfg}

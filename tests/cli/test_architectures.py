@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from robnet_zoo import cli
-from robnet_zoo.benchmarks.protocol import FOLDER
+from robnet_zoo.benchmarks.protocol import PROTOCOLS
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.training import Estimate
 from robnet_zoo.zoo.registry import SCHEMA, SPECS, load_spec, spec_names
@@ -71,7 +71,7 @@ def test_show_draws_a_cell(capsys, tmp_path, suffix, magic):
 
 
 def test_validate_accepts_every_bundled_spec(capsys):
-    files = [str(SPECS / f"{name}.json") for name in spec_names()]
+    files = [str(SPECS.path(name)) for name in spec_names()]
     assert run(capsys, "validate", *files).count(": valid, hash ") == len(files)
 
 
@@ -100,7 +100,7 @@ def test_the_schema_accepts_the_bundled_specs_and_refuses_a_broken_one():
 
     validator = Draft202012Validator(json.loads(SCHEMA.read_text()))
     for name in spec_names():
-        document = json.loads((SPECS / f"{name}.json").read_text())
+        document = json.loads(SPECS.path(name).read_text())
         assert not list(validator.iter_errors(document)), name
     document["network"]["channels"] = "many"
     assert list(validator.iter_errors(document))
@@ -159,7 +159,7 @@ def test_transfer_and_square_reach_an_exported_file(capsys, tmp_path):
     path = str(tmp_path / "m.onnx")
     run(capsys, "export", "robnet_micro.digits", "-o", path)
     common = ["--data", "digits", "-n", "12", "--eps", "32/255", "--batch", "12", "--json"]
-    protocol = json.loads((FOLDER / "square.json").read_text())
+    protocol = json.loads(PROTOCOLS.path("square").read_text())
     protocol["attacks"][0]["queries"] = 30
     (tmp_path / "square.json").write_text(json.dumps(protocol))
     square = json.loads(run(capsys, "benchmark", path, "--protocol", str(tmp_path / "square.json"), *common))

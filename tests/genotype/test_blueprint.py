@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from robnet_zoo import compile
 from robnet_zoo.genotype.blueprint import Feature, blueprint, multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.layers import Conv, FactorizedConv
-from robnet_zoo.zoo.registry import SPECS, load_spec, spec_names
+from robnet_zoo.zoo.registry import load_spec, spec_names
 from tests.strategies import specs
 
 
@@ -140,7 +139,3 @@ def test_other_classes_and_input_channels_change_stem_and_head_alone() -> None:
     assert other.num_classes == 7
     assert other.stem[0][0] == Conv(1, 12, (3, 3))
     assert other.cells == plain.cells
-
-
-def test_a_bundled_spec_is_named_like_its_file() -> None:
-    assert [Genotype.load(Path(SPECS) / f"{name}.json").name for name in spec_names()] == spec_names()

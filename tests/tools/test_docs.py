@@ -282,7 +282,7 @@ def test_the_specs_of_the_search_are_those_that_it_picked():
     members = ["robnet_small", "robnet_medium", "robnet_search_large", "robnet_search_free"]  # of appendix F
     assert [spec.name for spec in picked] == members
     for spec in picked:
-        assert spec.dumps() == (SPECS / f"{spec.name}.json").read_text()
+        assert spec.dumps() == SPECS.path(spec.name).read_text()
 
 
 def test_the_report_of_the_search_is_current_but_for_its_pictures():

@@ -3,16 +3,9 @@
 import pytest
 
 from robnet_zoo.errors import DocumentError
-from robnet_zoo.training import Recipe, Stage, load_recipe, recipe_names
+from robnet_zoo.training import Recipe, Stage, load_recipe
 
 SHORT = {"name": "short", "epochs": 4}
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_bundled_recipes_carry_their_name_and_say_what_they_are_for(name):
-    recipe = load_recipe(name)
-    assert recipe.name == name
-    assert recipe.description
 
 
 @pytest.mark.parametrize(
@@ -116,8 +109,3 @@ def test_eps_grows_over_its_share_of_the_run():
 def test_what_cannot_be_is_refused_with_its_place(changes, message):
     with pytest.raises(DocumentError, match=message):
         Recipe.parse(SHORT | changes)
-
-
-def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(DocumentError, match=r"papr: neither a bundled recipe nor the path of a JSON file.*paper"):
-        load_recipe("papr")
