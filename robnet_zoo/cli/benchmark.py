@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, Output, fail, is_first, show_bundled
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail, is_first
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.protocol import Protocol
@@ -39,48 +39,31 @@ def measure(
     seed: int | None = None,
     batch: int | None = None,
     shard: str | None = None,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: OptionalOutput = None,
     as_json: Json = False,
 ) -> None:
-    """Measure models on real images. What was stopped goes on when the same command is given again.
+    """Measure models on real images, clean and attacked. After an interruption, the same command resumes.
 
-    Parameters
-    ----------
-    target
-        A timm name (robnet_micro.cifar10, resnet18), a folder that training left, an .onnx file, or with --weights the
-        path of a spec. Several are measured one after the other, or in a transfer against each other.
-    data
-        An .npz, a folder of class folders, pictures-64:FOLDER, cifar10-test:FOLDER, or `digits`.
-    protocol
-        A bundled protocol (`benchmark protocols` lists them), such as quick, table1, table2 or autoattack, or the path
-        of one.
-    n
-        Use the first n images.
-    weights
-        A safetensors file for the model, instead of its bundled weights.
-    mean
-        What the model subtracts from its inputs, a channel, if it does not say so itself.
-    std
-        What the model divides its inputs by, a channel.
-    source
-        In a transfer: the model that is attacked, by the same names; by default, each of several targets.
-    source_weights
-        A safetensors file for the source, as --weights is for a model.
-    source_mean
-        What the source subtracts from its inputs, a channel, if it does not say so itself.
-    source_std
-        What the source divides its inputs by, a channel.
-    eps
-        Radius of the ball in image units, as a fraction, instead of the protocol's.
-    seed
-        Of the random starts, instead of the protocol's.
-    batch
-        Images that are attacked at once, instead of the protocol's.
-    shard
-        INDEX/COUNT: measure a part of the images; `benchmark merge` joins the parts. Under torchrun every process takes
-        its own part.
-    output
-        Write the results document into this file; several go into a folder of this name.
+    Args:
+        target: A timm name (robnet_micro.cifar10, resnet18), a folder that training left, an .onnx file, or with
+            --weights the path of a spec. Several are measured one after the other, or in a transfer against each other.
+        data: An .npz, a folder of class folders, pictures-64:FOLDER, cifar10-test:FOLDER, or `digits`.
+        protocol: A bundled protocol (`protocols` lists them), such as quick, table1, table2 or autoattack, or
+            the path of one.
+        n: Measure the first n images.
+        weights: A safetensors file for the model, instead of its bundled weights.
+        mean: What the model subtracts from each channel, if its document does not say so.
+        std: What the model divides each channel by.
+        source: In a transfer, the model that is attacked, named like a target; by default each of several targets.
+        source_weights: A safetensors file for the source, instead of its bundled weights.
+        source_mean: What the source subtracts from each channel, if its document does not say so.
+        source_std: What the source divides each channel by.
+        eps: The radius of the ball in image units, as a fraction, instead of the protocol's.
+        seed: The seed of the random starts, instead of the protocol's.
+        batch: The number of images attacked at once, instead of the protocol's.
+        shard: INDEX/COUNT: measure a part of the images; `benchmark merge` joins the parts. Under torchrun every
+            process takes its own part.
+        output: Write the results document into this file; several go into a folder of this name.
     """
     from robnet_zoo.benchmarks.protocol import load_protocol
     from robnet_zoo.benchmarks.targets.load import load_target
@@ -130,7 +113,7 @@ def _measured(
     shard: str | None,
     output: Path | None,
 ) -> list[Result]:
-    """A document for every pair of source and target; under torchrun, of all processes, on the first."""
+    """Return a document for every pair of source and target; under torchrun, only the first process returns them."""
     from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
     from robnet_zoo.benchmarks.shards import gather
 
@@ -145,15 +128,15 @@ def _measured(
         paths = [_path(output, target, source, protocol, several=several) for target in targets]
         mine = [path if path is None or part is None else _part_path(path, part) for path in paths]
         if source is None:
-            found = [
+            parts = [
                 evaluate(target, images, protocol, output=path, shard=part, progress=progress)
                 for target, path in zip(targets, mine, strict=True)
             ]
         else:
-            found = evaluate_transfer(targets, source, images, protocol, outputs=mine, shard=part, progress=progress)
+            parts = evaluate_transfer(targets, source, images, protocol, outputs=mine, shard=part, progress=progress)
         if _distributed():
-            found = gather(found, paths)
-        results += found
+            parts = gather(parts, paths)
+        results += parts
     return results
 
 
@@ -168,12 +151,12 @@ def _shard(text: str | None) -> Shard | None:
         if not _distributed():
             return None
         return Shard(index=int(os.environ["RANK"]), count=int(os.environ["WORLD_SIZE"]))
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
     if _distributed():
         fail("--shard: expected none under torchrun, whose processes take their own parts")
-    if found is None or not int(found[1]) < int(found[2]):
+    if match is None or not int(match[1]) < int(match[2]):
         fail(f"--shard: expected INDEX/COUNT with INDEX from 0 to COUNT - 1, got {text!r}")
-    return Shard(index=int(found[1]), count=int(found[2]))
+    return Shard(index=int(match[1]), count=int(match[2]))
 
 
 def _path(
@@ -186,12 +169,12 @@ def _path(
 
 
 def _part_path(path: Path, shard: Shard) -> Path:
-    """Where a process of several leaves its part; a shard that was asked for by name is what the user named."""
+    """Return where a process of several writes its part. A shard that the user asked for goes where the user said."""
     return path.with_name(f"{path.stem}.shard-{shard.index}-of-{shard.count}{path.suffix}") if _distributed() else path
 
 
 def _summary(result: Result) -> str:
-    """A result for a terminal: alarms, then a line an attack."""
+    """Describe a result for a terminal: alarms, then a line an attack."""
     source = "" if result.source is None else f", attacked through {result.source.name}"
     if result.source is not None and result.source.weights == result.model.weights:
         source += " (a white box, as its weights are the same)"
@@ -208,29 +191,12 @@ def _summary(result: Result) -> str:
 
 
 @benchmark.command
-def protocols(name: str | None = None) -> None:
-    """The bundled protocols, or one of them as JSON, to begin a protocol of one's own with.
-
-    Parameters
-    ----------
-    name
-        A bundled protocol or the path of one.
-    """
-    from robnet_zoo.benchmarks.protocol import load_protocol, protocol_names
-
-    show_bundled(name, protocol_names, load_protocol)
-
-
-@benchmark.command
 def merge(*documents: Path, output: Output) -> None:
     """Join the documents of shards into the one that a single process would have written.
 
-    Parameters
-    ----------
-    documents
-        The documents of all shards.
-    output
-        The file to write.
+    Args:
+        documents: The documents of all shards.
+        output: The file to write.
     """
     from robnet_zoo.benchmarks.result import Result
     from robnet_zoo.benchmarks.shards import merge as merge_results
@@ -243,14 +209,11 @@ def merge(*documents: Path, output: Output) -> None:
 
 
 def report(*results: Path, output: Output) -> None:
-    """Draw results documents as one page, with the paper's figures beside ours.
+    """Write a report of results documents, with the paper's figures beside ours.
 
-    Parameters
-    ----------
-    results
-        Results documents, or folders, in which other JSON files are passed over.
-    output
-        The file to write: .html, .md or .csv.
+    Args:
+        results: Results documents, or folders of them, where other JSON files are skipped.
+        output: The file to write: .html, .md or .csv.
     """
     from robnet_zoo.benchmarks.result import Result, results_in
     from robnet_zoo.reports.robustness import write
@@ -276,32 +239,20 @@ def robustbench(
     additional_data: bool = False,
     reported: float | None = None,
 ) -> None:
-    """A document of the protocol autoattack as RobustBench's model_info.
+    """Convert a result of the protocol autoattack to RobustBench's model_info.
 
-    Parameters
-    ----------
-    result
-        The results document.
-    link
-        Of the paper.
-    name
-        The paper's title.
-    authors
-        Separated by commas.
-    venue
-        Where it appeared.
-    output
-        The JSON file to write.
-    dataset
-        Of the leaderboard.
-    threat
-        Of the leaderboard.
-    architecture
-        By default from the model's name.
-    additional_data
-        Whether more than the data set's training images were used.
-    reported
-        The robust accuracy that the paper reports, as a share; by default this one.
+    Args:
+        result: The results document.
+        link: A link to the paper.
+        name: The paper's title.
+        authors: The authors, separated by commas.
+        venue: Where the paper appeared.
+        output: The JSON file to write.
+        dataset: The data set of the leaderboard.
+        threat: The threat model of the leaderboard.
+        architecture: The architecture's name; by default taken from the model's.
+        additional_data: Training used more than the data set's own images.
+        reported: The robust accuracy that the paper reports, as a share; by default this one.
     """
     from robnet_zoo.benchmarks.result import Result
     from robnet_zoo.benchmarks.robustbench import model_info

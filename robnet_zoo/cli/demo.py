@@ -1,57 +1,68 @@
-"""The whole line in a few minutes, offline: load a model through timm, attack it, export it, check the export, report.
+"""`robnet-zoo demo`: the whole line in a few minutes, offline.
 
 The images are scikit-learn's handwritten digits, real scans that the model was not trained on.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import timm
-import torch
+from robnet_zoo.cli.parameters import Output
 
-from robnet_zoo import data
-from robnet_zoo.benchmarks.evaluate import evaluate
-from robnet_zoo.benchmarks.protocol import load_protocol
-from robnet_zoo.benchmarks.targets.load import load_target
-from robnet_zoo.converters.onnx import export as onnx
-from robnet_zoo.genotype.draw import draw_cell
-from robnet_zoo.nn.network import Network
-from robnet_zoo.reports import robustness as report
+if TYPE_CHECKING:
+    from robnet_zoo.converters.onnx.export import OnnxClassifier
+    from robnet_zoo.data import Images
+    from robnet_zoo.nn.network import Network
 
 MODEL = "robnet_micro.digits"
 EPS = "16/255"
 
 
-def demo(output: str | os.PathLike[str]) -> Path:
-    """Run the demo into a folder: results.json, model.onnx, cell.svg and report.html, whose path it returns."""
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+def demo(*, output: Output = Path("demo-report")) -> None:
+    """Load a bundled model, attack it on handwritten digits, export it to ONNX, and write a small report.
+
+    Args:
+        output: A folder for results.json, model.onnx, cell.svg and report.html.
+    """
+    import timm
+
+    from robnet_zoo import data
+    from robnet_zoo.benchmarks.evaluate import evaluate
+    from robnet_zoo.benchmarks.protocol import load_protocol
+    from robnet_zoo.benchmarks.targets.load import load_target
+    from robnet_zoo.converters.onnx.export import OnnxClassifier, export
+    from robnet_zoo.genotype.draw import draw_cell
+    from robnet_zoo.nn.network import Network
+    from robnet_zoo.reports import robustness
+
+    output.mkdir(parents=True, exist_ok=True)
     print(f"1/4  loading {MODEL} through timm")
     model = timm.create_model(MODEL, pretrained=True).eval()
     assert isinstance(model, Network)
-    draw_cell(model.spec, model.spec.layout[0], folder / "cell.svg")
+    draw_cell(model.spec, model.spec.layout[0], output / "cell.svg")
     images = data.load("digits")
     print(f"2/4  attacking it on {len(images)} handwritten digits at eps {EPS}")
     protocol = load_protocol("white_box").model_copy(update={"eps": EPS})
     result = evaluate(load_target(MODEL), images, protocol)
-    result.save(folder / "results.json")
+    result.save(output / "results.json")
     for measurement in result.measurements:
         print(f"     {measurement.attack:6} {measurement.accuracy:7.1%} of {result.data.n} right")
     print("3/4  exporting it to ONNX and running the file in ONNX Runtime")
-    exported = onnx.export(model, folder / "model.onnx", images=images)
-    agreement = _agreement(model, onnx.OnnxClassifier(folder / "model.onnx"), images)
+    exported = export(model, output / "model.onnx", images=images)
+    agreement = _agreement(model, OnnxClassifier(output / "model.onnx"), images)
     print(f"     logits within {exported.difference:.1e} of torch's, the same class on {agreement:.1%} of the images")
     print("4/4  writing the report")
-    report.write([result], folder / "report.html")
-    return folder / "report.html"
+    robustness.write([result], output / "report.html")
+    print(output / "report.html")
 
 
-def _agreement(model: Network, file: onnx.OnnxClassifier, images: data.Images) -> float:
-    """Share of images to which the exported file and torch give the same class."""
+def _agreement(model: Network, exported: OnnxClassifier, images: Images) -> float:
+    """Return the share of images to which the exported file and torch give the same class."""
+    import torch
+
     same = 0
     with torch.no_grad():
         for batch, _ in images.batches(100):
-            same += int((file(batch).argmax(1) == model(batch).argmax(1)).sum())
+            same += int((exported(batch).argmax(1) == model(batch).argmax(1)).sum())
     return same / len(images)

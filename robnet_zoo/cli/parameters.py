@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
@@ -15,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, create_model
 from robnet_zoo.core.documents import Document
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 
 
@@ -27,25 +27,6 @@ def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2."""
     print(f"robnet-zoo: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-def show_bundled(
-    name: str | None,
-    names: Callable[[], Sequence[str]],
-    load: Callable[[str], Document],
-    *,
-    about: str = "description",
-    width: int = 20,
-) -> None:
-    """Print one document as JSON, by its name or path; without a name the bundled ones, a line each.
-
-    about: the field that tells what a document is. width: of the column of names.
-    """
-    if name is not None:
-        print(load(name).dumps(), end="")
-        return
-    for known in names():
-        print(f"{known:{width}} {getattr(load(known), about)}")
 
 
 def partial(model: type[BaseModel]) -> type[BaseModel]:

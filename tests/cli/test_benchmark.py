@@ -12,7 +12,7 @@ import pytest
 
 from robnet_zoo import data
 from robnet_zoo.attacks import Fgsm, Pgd
-from robnet_zoo.benchmarks.protocol import Protocol, load_protocol, protocol_names
+from robnet_zoo.benchmarks.protocol import PROTOCOLS, Protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.zoo.weights import FOLDER
 from tests.command import fails, run
@@ -88,11 +88,19 @@ def test_results_are_reported_in_each_form(capsys, suffix, white_box, tmp_path):
     assert DIGITS in page.read_text()
 
 
-def test_bundled_protocols_are_listed_and_shown(capsys):
-    lines = run(capsys, "benchmark", "protocols").splitlines()
-    assert [line.split()[0] for line in lines] == protocol_names()
-    assert all(len(line.split()) > 2 for line in lines)
-    assert Protocol.loads(run(capsys, "benchmark", "protocols", "table1")) == load_protocol("table1")
+def test_transfer_and_square_reach_an_exported_file(capsys, tmp_path):
+    path = str(tmp_path / "m.onnx")
+    run(capsys, "export", "robnet_micro.digits", "-o", path)
+    common = ["--data", "digits", "-n", "12", "--eps", "32/255", "--batch", "12", "--json"]
+    protocol = json.loads(PROTOCOLS.path("square").read_text())
+    protocol["attacks"][0]["queries"] = 30
+    (tmp_path / "square.json").write_text(json.dumps(protocol))
+    square = json.loads(run(capsys, "benchmark", path, "--protocol", str(tmp_path / "square.json"), *common))
+    assert [one["attack"] for one in square["measurements"]] == ["clean", "square"]
+    source = ["--protocol", "table2", "--source", "robnet_micro.digits"]
+    transfer = json.loads(run(capsys, "benchmark", path, *source, *common))
+    assert transfer["source"]["kind"] == "torch"
+    assert transfer["model"]["kind"] == "onnx"
 
 
 def test_a_report_of_nothing_is_refused(capsys, tmp_path):

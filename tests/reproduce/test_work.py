@@ -539,10 +539,3 @@ def test_what_a_user_got_wrong_is_one_line(
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
-
-
-def test_the_command_lists_its_plans(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["reproduce", "plans"])
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == plan_names()
-    main(["reproduce", "plans", "table4"])
-    assert Plan.loads(capsys.readouterr().out) == load_plan("table4")

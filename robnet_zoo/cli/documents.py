@@ -1,0 +1,66 @@
+"""`robnet-zoo specs`, `recipes`, `protocols`, `configs`, `plans` and `scales`: the documents that the package brings.
+
+Each lists the documents of its kind, or prints one in full, to begin one of your own with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from robnet_zoo.core.bundled import Bundled
+
+Name = Annotated[str | None, Parameter(help="A bundled name, or the path of a document; without it, all are listed.")]
+
+
+def specs(name: Name = None) -> None:
+    """List the bundled architectures with where they come from, or print one as JSON."""
+    from robnet_zoo.zoo.registry import SPECS
+
+    _show(SPECS, name)
+
+
+def recipes(name: Name = None) -> None:
+    """List the bundled training recipes, or print one as JSON."""
+    from robnet_zoo.training.recipe import RECIPES
+
+    _show(RECIPES, name)
+
+
+def protocols(name: Name = None) -> None:
+    """List the bundled protocols of `benchmark`, or print one as JSON."""
+    from robnet_zoo.benchmarks.protocol import PROTOCOLS
+
+    _show(PROTOCOLS, name)
+
+
+def configs(name: Name = None) -> None:
+    """List the bundled configs of `search`, or print one as JSON."""
+    from robnet_zoo.search.config import CONFIGS
+
+    _show(CONFIGS, name)
+
+
+def plans(name: Name = None) -> None:
+    """List the bundled plans of `reproduce`, or print one as JSON."""
+    from robnet_zoo.reproduce.plan import PLANS
+
+    _show(PLANS, name)
+
+
+def scales(name: Name = None) -> None:
+    """List the bundled scales of `reproduce`, or print one as JSON."""
+    from robnet_zoo.reproduce.scale import SCALES
+
+    _show(SCALES, name)
+
+
+def _show(bundled: Bundled[Any], name: str | None) -> None:
+    if name is not None:
+        print(bundled.load(name).dumps(), end="")
+        return
+    width = max(map(len, bundled.names()))
+    for each in bundled.names():
+        print(f"{each:{width}}  {bundled.summary(each)}")

@@ -1,0 +1,102 @@
+"""`robnet-zoo train` and `estimate`: train an architecture, or say how long that would take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail, is_first, merged, partial
+from robnet_zoo.training.checkpoints import Keeping
+from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from robnet_zoo.data import Images
+    from robnet_zoo.zoo.architecture import Architecture
+
+RecipeOverrides = partial(Recipe)
+
+
+def train(
+    architecture: str,
+    *,
+    data: str,
+    output: Output,
+    recipe: str = DEFAULT,
+    weights: str | None = None,
+    checkpoint_seconds: float = Keeping.seconds,
+    checkpoint_updates: int | None = Keeping.updates,
+    checkpoints: int = Keeping.count,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    overrides: Annotated[RecipeOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
+) -> None:
+    """Train an architecture adversarially. After an interruption, the same command resumes the run.
+
+    The architecture gets as many classes as the data has and images of their size, whatever it was published with.
+
+    Args:
+        architecture: A spec, by bundled name or path, or a model of timm, such as resnet18_cifar.
+        data: Training images: an .npz, a folder of class folders, pictures-64:FOLDER, cifar10-train:FOLDER, or
+            `digits`.
+        output: A folder for checkpoints, history and weights.
+        recipe: A recipe, by bundled name or path. Its fields are flags, which override it.
+        weights: Begin with these weights instead of random ones: a safetensors file of this architecture, or the name
+            of bundled weights, such as robnet_micro.cifar10.
+        checkpoint_seconds: Write a checkpoint when the last one is this old, besides one after every epoch.
+        checkpoint_updates: Also write one every this many updates.
+        checkpoints: The number of checkpoints to keep.
+        resume: Fail unless the folder holds a run to resume, instead of beginning a new one there.
+    """
+    from robnet_zoo import training
+
+    chosen, images = _fitted(architecture, data)
+    chosen_recipe = merged(load_recipe(recipe), overrides)
+    keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
+    training.train(chosen, images, chosen_recipe, output, weights=weights, keeping=keeping, resume=resume)
+    if is_first():
+        print(output / "model.safetensors")
+
+
+def estimate(
+    architecture: str,
+    *,
+    data: str,
+    recipe: str = DEFAULT,
+    updates: int = 3,
+    output: OptionalOutput = None,
+    as_json: Json = False,
+    overrides: Annotated[RecipeOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
+) -> None:
+    """Estimate how long `train` would take on this machine, from a few updates at each image size.
+
+    Nothing is kept. Under torchrun the estimate is for all its processes together.
+
+    Args:
+        architecture: As for `train`.
+        data: As for `train`.
+        recipe: A recipe, by bundled name or path. Its fields are flags, which override it.
+        updates: The number of updates to time at each image size.
+        output: Write the estimate into this file, as a document.
+    """
+    from robnet_zoo import training
+    from robnet_zoo.training.duration import table
+
+    if updates < 1:
+        fail(f"--updates: expected at least 1, got {updates}")
+    chosen, images = _fitted(architecture, data)
+    result = training.estimate(chosen, images, merged(load_recipe(recipe), overrides), updates=updates)
+    if not is_first():
+        return
+    if output is not None:
+        result.save(output)
+    print(result.dumps() if as_json else f"{table(result)}\n", end="")
+
+
+def _fitted(architecture: str, data: str) -> tuple[Architecture, Images]:
+    """Return the training images, and the architecture with their classes and size."""
+    from robnet_zoo.data import load as load_images
+    from robnet_zoo.zoo.architecture import fitted, head, load_architecture
+
+    published, images = load_architecture(architecture), load_images(data, train=True)
+    num_classes = images.count_classes(at_least=head(published)[1])
+    return fitted(published, num_classes=num_classes, input_size=images.shape), images

@@ -1,0 +1,61 @@
+"""The command as a whole: a mistake is one line and exit code 2."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.command import fails
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["show", "robnet_fre"], "did you mean 'robnet_free'?"),
+        (["show", "robnet_free", "--cell", "cell_99", "--draw", "x.svg"], "unknown cell 'cell_99'"),
+        (["show", "robnet_free", "--draw", "x.bmp"], "expected a file that ends in .svg or .png"),
+        (["validate"], "expected one or more files"),
+        (["benchmark", "robnet_large", "--data", "digits"], "no weights of robnet_large are bundled"),
+        (["benchmark", "resnet999", "--data", "digits"], "neither an ONNX file, nor a folder"),
+        (["benchmark", "robnet_micro.digits", "--data", "nowhere.npz"], "nowhere.npz: expected"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "-n", "0"], "n: expected at least 1, got 0"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "--eps", "0.03"], "eps: expected"),
+        (
+            ["benchmark", "robnet_micro.digits", "robnet_micro.digits", "--data", "digits"],
+            "each once, got robnet_micro",
+        ),
+        (["benchmark", "a", "b", "--data", "digits", "--mean", "0.5", "--std", "1"], "expected one model with them"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "--shard", "3/3"], "INDEX from 0 to COUNT - 1"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "--protocol", "table8", "--eps", "16"], "at most 1"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "--protocol", "table2"], "the model to attack"),
+        (["benchmark", "robnet_micro.nope", "--data", "digits"], "nope"),
+        (["train", "robnet_micro", "--data", "digits", "--output", "x", "--recipe", "micro_cifar"], "did you mean"),
+        (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "0"], "epochs: expected"),
+        (["train", "robnet_micro", "--data", "digits", "--output", "x", "--epochs", "many"], "many"),
+        (
+            ["train", "robnet_micro", "--data", "digits", "--output", "x", "--stages", '{"size": 16}'],
+            "--stages[0].epochs: missing",
+        ),
+        (
+            ["train", "robnet_micro", "--data", "digits", "--output", "x", "--schedule.milestones", "[1, x]"],
+            "--schedule.milestones[0]: expected",
+        ),
+        (["estimate", "robnet_micro", "--data", "digits", "--updates", "0"], "--updates: expected at least 1, got 0"),
+        (["export", "robnet_micro.digits"], "output"),
+        (["export", "robnet_micro.digits", "-o", "x.onnx", "--opset", "12"], "opset: expected at least 18, got 12"),
+        (["export", "robnet_micro.digits", "-o", "x.onnx", "--precision", "int8"], "expected real images"),
+        (["export", "robnet_micro.digits", "-o", "x.onnx", "--precision", "int4"], "int4"),
+        (["convert", "original", "nowhere.pth", "--spec", "robnet_free", "-o", "x"], "nowhere.pth"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_was_expected(capsys, arguments, message):
+    assert message in fails(capsys, *arguments)
+
+
+def test_the_installed_command_runs_and_tells_its_version():
+    found = subprocess.run([sys.executable, "-m", "robnet_zoo.cli", "--version"], capture_output=True, text=True)
+    assert found.returncode == 0
+    from robnet_zoo import __version__
+
+    assert __version__ in found.stdout
