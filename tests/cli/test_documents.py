@@ -8,7 +8,7 @@ from tests.core.test_bundled import KINDS
 COMMANDS = ("specs", "recipes", "protocols", "configs", "plans", "scales")
 
 
-@pytest.mark.parametrize(("command", "kind"), zip(COMMANDS, KINDS, strict=True), ids=COMMANDS)
+@pytest.mark.parametrize(("command", "kind"), [*zip(COMMANDS, KINDS, strict=True)], ids=COMMANDS)
 def test_documents_are_listed_and_printed_in_full(command, kind, capsys, tmp_path):
     lines = run(capsys, command).splitlines()
     assert [line.split()[0] for line in lines] == kind.names()
