@@ -44,6 +44,14 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
+class ArgumentError(RobnetZooError, ValueError):
+    """An argument has a value that the function cannot work with. The message names it and says what is expected."""
+
+
+class ModelError(RobnetZooError, ValueError, TypeError):
+    """A model cannot be built as asked, or is not of the kind that a function works with."""
+
+
 class WeightsError(RobnetZooError, RuntimeError):
     """Weights are missing, damaged or another architecture's. The message names the file and says what to do."""
 

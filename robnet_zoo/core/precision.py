@@ -8,6 +8,8 @@ from typing import Literal, get_args
 
 import torch
 
+from robnet_zoo.errors import ArgumentError
+
 Arithmetic = Literal["bfloat16", "float32"]
 UNITS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")  # of x86 and of ARM, as Linux and torch say
 
@@ -15,10 +17,10 @@ UNITS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")  # of 
 def arithmetic(wanted: Arithmetic, place: torch.device | str = "cpu") -> torch.dtype:
     """What a document's `dtype` is on a device: `bfloat16` means float32 there if it would be emulated.
 
-    So a recipe or a protocol is fast on every machine. Raises ValueError for another dtype.
+    So a recipe or a protocol is fast on every machine. Raises ArgumentError for another dtype.
     """
     if wanted not in get_args(Arithmetic):
-        raise ValueError(f"dtype: expected {' or '.join(get_args(Arithmetic))}, got {wanted}")
+        raise ArgumentError(f"dtype: expected {' or '.join(get_args(Arithmetic))}, got {wanted}")
     return torch.bfloat16 if wanted == "bfloat16" and has_bfloat16(place) else torch.float32
 
 

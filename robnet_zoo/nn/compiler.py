@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 
+from robnet_zoo.errors import ModelError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.passes import COMPILER_PASSES, apply
 from robnet_zoo.nn.forms.inference import InferenceNetwork
@@ -39,13 +40,13 @@ def subnetwork(network: Network, spec: Genotype) -> Network:
     """
     spec = apply(spec, COMPILER_PASSES)
     if spec.network != network.spec.network:
-        raise ValueError("expected a spec of the network's own stem, channels, depth and reductions, got another")
+        raise ModelError("expected a spec of the network's own stem, channels, depth and reductions, got another")
     for depth, (inner, outer) in enumerate(zip(spec.layout, network.spec.layout, strict=True)):
         wanted = set(spec.cells[inner].active(spec.operations))
         missing = wanted - set(network.spec.cells[outer].active(network.spec.operations))
         if missing or spec.cells[inner].concat != network.spec.cells[outer].concat:
             what = " ".join(map(str, min(missing))) if missing else f"concat {list(spec.cells[inner].concat)}"
-            raise ValueError(f"expected cell {depth} of a sub-network, got one with {what}, which the network lacks")
+            raise ModelError(f"expected cell {depth} of a sub-network, got one with {what}, which the network lacks")
     return network.masked(spec)
 
 
@@ -58,7 +59,7 @@ def for_inference(
     layout of the activations. In float64, logits and input gradients equal the model's in eval mode to 1e-9.
     """
     if not isinstance(model, Network):
-        raise TypeError(f"expected a robnet_zoo Network, got {type(model).__name__}")
+        raise ModelError(f"expected a robnet_zoo Network, got {type(model).__name__}")
     with torch.no_grad():
         return InferenceNetwork(model, dtype=dtype, channels_last=channels_last)
 
@@ -69,5 +70,5 @@ def for_training(network: Network, *, dtype: torch.dtype = torch.float32) -> Tra
     dtype: of the cells' arithmetic. Logits, gradients and running statistics are the network's own, in float64 to 1e-9.
     """
     if not isinstance(network, Network):
-        raise TypeError(f"expected a robnet_zoo Network, got {type(network).__name__}")
+        raise ModelError(f"expected a robnet_zoo Network, got {type(network).__name__}")
     return TrainingForm(network, dtype=dtype)

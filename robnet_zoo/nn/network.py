@@ -1,4 +1,4 @@
-"""Cell and Network: the module that a spec compiles to, an ordinary timm model."""
+"""CellModule and Network: the module that a spec compiles to, an ordinary timm model."""
 
 # No `from __future__ import annotations` here: torch.fx copies the annotations of `forward` into the code that it
 # generates, and TorchScript reads that code only if they are types, not strings.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from robnet_zoo.errors import ModelError
 from robnet_zoo.genotype.blueprint import Blueprint, CellBlueprint, blueprint
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.layers import Denoising, build
@@ -31,14 +32,14 @@ class EdgeModule(nn.ModuleDict):
         return total
 
 
-class Cell(nn.Module):
+class CellModule(nn.Module):
     """Two inputs, a graph of operations, the concatenation of its nodes.
 
     before: (N, C_before, H, W) or (N, C_before, 2H, 2W); last: (N, C_last, H, W).
     Returns (N, len(concat) * C, H, W), or half the size from a reduction cell.
     """
 
-    def __init__(self, plan: CellBlueprint, *, of: "Cell | None" = None) -> None:
+    def __init__(self, plan: CellBlueprint, *, of: "CellModule | None" = None) -> None:
         """of: a cell whose modules this one shares, instead of new ones."""
         super().__init__()
         targets = dict.fromkeys(edge[1] for edge in plan.edges)
@@ -106,9 +107,9 @@ class Network(nn.Module):
         self.grad_checkpointing = False
         self.feature_info = _feature_info(plan)
         self.stem = nn.ModuleList(build(block) for block in plan.stem)
-        self.cells = nn.ModuleList(Cell(cell) for cell in plan.cells)
+        self.cells = nn.ModuleList(CellModule(cell) for cell in plan.cells)
         if plan.num_classes > 0 and not global_pool:
-            raise ValueError(f"global_pool='' gives no logits: expected num_classes=0 with it, got {plan.num_classes}")
+            raise ModelError(f"global_pool='' gives no logits: expected num_classes=0 with it, got {plan.num_classes}")
         self._set_head(plan.num_classes, global_pool)
 
     def _set_head(self, num_classes: int, global_pool: str) -> None:
@@ -127,7 +128,7 @@ class Network(nn.Module):
         nn.Module.__init__(view)  # the plain attributes stay, and what the two would share besides modules is new
         view.spec, view.stem = spec, self.stem
         view.cells = nn.ModuleList(
-            Cell(cell, of=of)  # type: ignore[arg-type]  # a ModuleList's are Modules
+            CellModule(cell, of=of)  # type: ignore[arg-type]  # a ModuleList's are Modules
             for cell, of in zip(plan.cells, self.cells, strict=True)
         )
         view.global_pool, view.classifier = self.global_pool, self.classifier

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.errors import TrainingError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.nn.forms.autocast import layout, training_form
+from robnet_zoo.nn.forms.autocast import safe_layout, training_form
 from robnet_zoo.nn.network import Network
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.recipe import Recipe
@@ -95,7 +95,7 @@ def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: 
         _check_origin(weights, spec)
         load_weights(network, read_weights(weights), source=weights, name=spec.name)
     if not isinstance(network, Network):  # whose own forms arrange their weights themselves
-        network = network.to(memory_format=layout(network))
+        network = network.to(memory_format=safe_layout(network))
     return state_of(network, recipe, world)
 
 

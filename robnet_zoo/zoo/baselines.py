@@ -34,7 +34,7 @@ from timm.models.vgg import VGG
 from torch import Tensor, nn
 
 from robnet_zoo.core.documents import nearest, shown
-from robnet_zoo.errors import WeightsError
+from robnet_zoo.errors import ModelError, WeightsError
 from robnet_zoo.genotype.layers import DENOISE_FORMS, DenoiseForm, denoising
 from robnet_zoo.nn.layers import Denoising
 
@@ -69,7 +69,7 @@ class Size:
     def __post_init__(self) -> None:
         for name in ("width", "depth"):
             if not 0 < getattr(self, name) <= MAX_FACTOR:
-                raise ValueError(f"{name}: expected more than 0 and at most {MAX_FACTOR}, got {getattr(self, name)}")
+                raise ModelError(f"{name}: expected more than 0 and at most {MAX_FACTOR}, got {getattr(self, name)}")
 
     def channels(self, *published: int) -> tuple[int, ...]:
         """At this width."""
@@ -339,7 +339,7 @@ def _build(
     baseline: Baseline, *, denoise: DenoiseForm | None = None, width: float = 1.0, depth: float = 1.0, **kwargs: Any
 ) -> nn.Module:
     if denoise is not None and denoise not in DENOISE_FORMS:
-        raise ValueError(f"denoise: unknown form {shown(denoise)}{nearest(denoise, DENOISE_FORMS)}")
+        raise ModelError(f"denoise: unknown form {shown(denoise)}{nearest(denoise, DENOISE_FORMS)}")
     model = baseline.build(Size(width, depth), **kwargs)
     if denoise is not None:
         _denoise(model, baseline.stages(model), denoise)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from robnet_zoo import training
-from robnet_zoo.nn.forms.autocast import layout
+from robnet_zoo.nn.forms.autocast import safe_layout
 from robnet_zoo.training import Attack, Guard, Keeping, Stage
 from robnet_zoo.training.adversary import attacked
 from robnet_zoo.zoo.architecture import MODEL, TimmModel
@@ -51,8 +51,8 @@ def test_the_inner_attack_climbs_the_loss_of_the_model_in_eval_mode():
 
 
 def test_channels_come_last_but_where_onednns_gradient_writes_past_its_memory():
-    assert layout(timm.create_model("resnet18_cifar")) == torch.channels_last
-    assert layout(timm.create_model("resnet18_cifar", width=0.05)) == torch.contiguous_format  # 3 channels
+    assert safe_layout(timm.create_model("resnet18_cifar")) == torch.channels_last
+    assert safe_layout(timm.create_model("resnet18_cifar", width=0.05)) == torch.contiguous_format  # 3 channels
 
 
 def test_a_run_leaves_weights_document_and_card(images, recipe, tmp_path):

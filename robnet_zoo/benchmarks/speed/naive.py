@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.nn.network import Cell, Network
+from robnet_zoo.nn.network import CellModule, Network
 
 
 class NaiveCell(nn.Module):
-    """`network.Cell` with its weights, executed edge by edge as the original does."""
+    """`network.CellModule` with its weights, executed edge by edge as the original does."""
 
-    def __init__(self, cell: Cell, nodes: int, *, reduction: bool) -> None:
+    def __init__(self, cell: CellModule, nodes: int, *, reduction: bool) -> None:
         super().__init__()
         self.cell, self.nodes, self.stride = cell, nodes, 2 if reduction else 1
 
@@ -43,7 +43,7 @@ def naive(network: Network, spec: Genotype) -> Network:
     """
     for depth, name in enumerate(spec.layout):
         cell = network.cells[depth]
-        assert isinstance(cell, Cell)
+        assert isinstance(cell, CellModule)
         reduction = depth in spec.network.reductions
         network.cells[depth] = NaiveCell(cell, spec.cells[name].nodes, reduction=reduction)
     return network

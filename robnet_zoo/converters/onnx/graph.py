@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from robnet_zoo.genotype.blueprint import CellBlueprint, blueprint
 from robnet_zoo.genotype.layers import MEDIAN_OF_NINE, Block
-from robnet_zoo.nn.forms.inference import Affine, Fold, Halves, Step, fold, folded
+from robnet_zoo.nn.forms.folding import Affine, Fold, Halves, Step, fold, folded
 from robnet_zoo.nn.layers import DotProduct2d, EmbeddedGaussian2d, Median2d
-from robnet_zoo.nn.network import Cell, Network
+from robnet_zoo.nn.network import CellModule, Network
 
 ALIGNMENT = 16  # channels
 END = 2**31  # of a slice that goes as far as there are values
@@ -102,11 +102,11 @@ class Graph:
             values.append(self._block(block, stage, f"stem.{index}", values[-1]))
         before, last = values[1], values[-1]
         for index, (cell_plan, cell) in enumerate(zip(plan.cells, network.cells, strict=True)):
-            assert isinstance(cell, Cell)
+            assert isinstance(cell, CellModule)
             before, last = last, self._cell(cell_plan, cell, f"cells.{index}", before, last)
         self._head(network.classifier, self._cast(last, np.float32))
 
-    def _cell(self, plan: CellBlueprint, cell: Cell, key: str, before: Value, last: Value) -> Value:
+    def _cell(self, plan: CellBlueprint, cell: CellModule, key: str, before: Value, last: Value) -> Value:
         inputs = (before, last)
         nodes = {
             source: self._block(block, cell.preprocess[str(source)], f"{key}.preprocess.{source}", inputs[source])

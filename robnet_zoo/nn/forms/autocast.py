@@ -14,7 +14,7 @@ from robnet_zoo.nn.network import Network
 BLOCK = 16  # channels that oneDNN takes at once, at most
 
 
-def layout(network: nn.Module) -> torch.memory_format:
+def safe_layout(network: nn.Module) -> torch.memory_format:
     """The faster layout of images and kernels, channels last, where it is safe.
 
     It is not for strided 1x1 convolutions of few channels: there oneDNN's gradient of their kernels writes past its
@@ -37,7 +37,7 @@ class Cast(nn.Module):
 
     def __init__(self, network: nn.Module, *, dtype: torch.dtype) -> None:
         super().__init__()
-        self.network, self.dtype, self.layout = network, dtype, layout(network)
+        self.network, self.dtype, self.layout = network, dtype, safe_layout(network)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=self.layout)

@@ -15,100 +15,20 @@ Gradients with respect to the input are those of the original; parameters ask fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from robnet_zoo.genotype.blueprint import CellBlueprint, blueprint
-from robnet_zoo.genotype.layers import Block, Conv, FactorizedConv, Norm
-from robnet_zoo.nn.layers import FactorizedConv2d
-from robnet_zoo.nn.network import Cell, Network
+from robnet_zoo.genotype.layers import Block
+from robnet_zoo.nn.forms.folding import Affine, Derived, Fold, Halves, Step, fold
+from robnet_zoo.nn.forms.layout import Activation, as_image, every_second, is_pointwise, keep_layout, pixels
+from robnet_zoo.nn.network import CellModule, Network
 
 
-class Value:
-    """A node: x, (N, C, H, W), and what is derived from it at most once."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-        self._relu: Tensor | None = None
-        self._halves: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def relu(self) -> Tensor:
-        """max(x, 0), (N, C, H, W)."""
-        if self._relu is None:
-            self._relu = F.relu(self.x)
-        return self._relu
-
-    @property
-    def halves(self) -> tuple[Tensor, Tensor]:
-        """The rectified pixels with even, and those with odd, coordinates: two of (N, C, H/2, W/2)."""
-        if self._halves is None:
-            self._halves = (every_second(self.relu), every_second(self.relu, start=1))
-        return self._halves
-
-
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """A convolution and the batch norm behind it, if there is one: what weights of a form are made of, in float64.
-
-    rows: the channels of the norm that are the convolution's.
-    """
-
-    conv: nn.Conv2d
-    norm: nn.Module | None
-    rows: slice = field(default_factory=partial(slice, None))
-
-    def weight(self, columns: slice = slice(None)) -> Tensor:
-        """(out, in / groups, kH, kW), of both as one convolution in eval mode; of some of its input channels."""
-        weight = self.conv.weight.detach()[:, columns].double()
-        return weight if self.norm is None else weight * _scale_and_shift(self.norm)[0][self.rows, None, None, None]
-
-    def bias(self) -> Tensor | None:
-        """(out,), of both as one convolution in eval mode, if it has one."""
-        bias = self.conv.bias
-        if self.norm is None:
-            return None if bias is None else bias.detach().double()
-        assert bias is None
-        return _scale_and_shift(self.norm)[1][self.rows]
-
-
-@dataclass(frozen=True, eq=False)
-class Halves:
-    """A factorized convolution: its two, whose channels the norm has one after the other."""
-
-    even: Fold
-    odd: Fold
-
-
-class Made(nn.Module):
-    """A part of a form, with parameters that are made of the network's."""
-
-    def tensors(self) -> dict[str, Tensor | None]:
-        """The parameters by name, as the network has them now, in float64; None where there is none."""
-        raise NotImplementedError
-
-    def make(self) -> None:
-        """Make the parameters, in float64."""
-        for name, value in self.tensors().items():
-            setattr(
-                self, name, None if value is None else nn.Parameter(value.clone(memory_format=torch.contiguous_format))
-            )
-
-    def refresh(self) -> None:
-        """Make their values anew, in place, in the dtype and layout that they have."""
-        for name, value in self.tensors().items():
-            if value is not None:
-                getattr(self, name).copy_(value)
-
-
-class Convolution(Made):
+class Convolution(Derived):
     """A convolution. weight: (out, in / groups, kH, kW). bias: (out,) or None."""
 
     weight: nn.Parameter
@@ -128,7 +48,7 @@ class Convolution(Made):
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-class Pointwise(Made):
+class Pointwise(Derived):
     """A 1x1 convolution that may rectify its result, or add into a running sum.
 
     weight: (out, in). bias: (out,) or None. columns: the input channels of its origin that are its own. biases: the
@@ -178,25 +98,7 @@ class Pointwise(Made):
         return self.image(self.add(x), x)  # (N, out, H, W)
 
 
-class Affine(Made):
-    """A batch norm that no convolution before it can take: x * scale + shift, a channel. Both: (C,)."""
-
-    scale: nn.Parameter
-    shift: nn.Parameter
-
-    def __init__(self, origin: nn.Module) -> None:
-        super().__init__()
-        self.origin = (origin,)  # a tuple, so that it is no part of this one
-        self.make()
-
-    def tensors(self) -> dict[str, Tensor | None]:
-        return dict(zip(("scale", "shift"), _scale_and_shift(*self.origin), strict=True))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale[:, None, None] + self.shift[:, None, None]  # (N, C, H, W)
-
-
-class Copied(Made):
+class Copied(Derived):
     """Any other module, as it is."""
 
     def __init__(self, origin: nn.Module) -> None:
@@ -251,7 +153,7 @@ class Halving(nn.Module):
         self.even = Mix(origin.even, parts, channels_last=channels_last)
         self.odd = Mix(origin.odd, parts, channels_last=channels_last)
 
-    def forward(self, values: Sequence[Value]) -> Tensor:
+    def forward(self, values: Sequence[Activation]) -> Tensor:
         even = self.even([value.halves[0] for value in values])
         odd = self.odd([value.halves[1] for value in values])
         return torch.cat([even, odd], dim=1)  # (N, out, H/2, W/2)
@@ -281,7 +183,7 @@ class Preprocess(nn.Module):
             assert isinstance(conv, Fold)
             self.mix = Mix(conv, parts, channels_last=channels_last)
 
-    def forward(self, values: Sequence[Value]) -> Tensor:
+    def forward(self, values: Sequence[Activation]) -> Tensor:
         x: Tensor = self.mix(values if isinstance(self.mix, Halving) else [value.relu for value in values])
         return x  # (N, C, H, W), of a Halving half the size
 
@@ -307,7 +209,7 @@ class EdgeOperation(nn.Module):
             steps = steps[:-1]
         self.steps = nn.ModuleList(steps)
 
-    def forward(self, value: Value) -> Tensor:
+    def forward(self, value: Activation) -> Tensor:
         """What the adder then takes, or, without one, the result."""
         if self.halving is not None:
             x: Tensor = self.halving([value])
@@ -318,7 +220,7 @@ class EdgeOperation(nn.Module):
         return x
 
 
-class Node(nn.Module):
+class NodeSum(nn.Module):
     """The sum of the operations on a node's edges, each with the position of its source among the cell's values."""
 
     def __init__(self, operations: Sequence[tuple[int, EdgeOperation]]) -> None:
@@ -329,7 +231,7 @@ class Node(nn.Module):
         self.operations = nn.ModuleList(operation for _, operation in ordered)
         _gather_biases([operation.adder for _, operation in ordered if operation.adder is not None])
 
-    def forward(self, values: Sequence[Value]) -> Tensor:
+    def forward(self, values: Sequence[Activation]) -> Tensor:
         sums: Tensor | None = None
         total: Tensor | None = None
         for source, operation in zip(self.sources, self.operations, strict=True):
@@ -351,18 +253,18 @@ class InferenceDenoising(nn.Module):
         super().__init__()
         self.steps = nn.ModuleList(_lower(fold(block, module), channels_last=channels_last))
 
-    def forward(self, values: Sequence[Value]) -> Value:
+    def forward(self, values: Sequence[Activation]) -> Activation:
         x = keep_layout(torch.cat([value.x for value in values], dim=1))  # (N, C, H, W)
         added = x
         for step in self.steps:
             added = step(added)
-        return Value(x + added)
+        return Activation(x + added)
 
 
 class InferenceCell(nn.Module):
     """A cell on nodes that are kept apart: two lists of values in, the values of `concat` out, or one if denoised."""
 
-    def __init__(self, plan: CellBlueprint, cell: Cell, parts: tuple[int, int], *, channels_last: bool) -> None:
+    def __init__(self, plan: CellBlueprint, cell: CellModule, parts: tuple[int, int], *, channels_last: bool) -> None:
         super().__init__()
         self.sources = sorted(plan.preprocess)
         self.preprocess = nn.ModuleList(
@@ -382,18 +284,20 @@ class InferenceCell(nn.Module):
                         module = cell.get_submodule(f"edges.{edge}.{name}")
                         operation = EdgeOperation(block, module, channels_last=channels_last)
                         operations.append((position[edge[0]], operation))
-            self.nodes.append(Node(operations))
+            self.nodes.append(NodeSum(operations))
         self.concat = [position[node] for node in plan.concat]
         self.denoise: InferenceDenoising | None = None
         if cell.denoise is not None:
             self.denoise = InferenceDenoising(plan.denoise, cell.denoise, channels_last=channels_last)
         self.parts = len(self.concat) if self.denoise is None else 1
 
-    def forward(self, before: Sequence[Value], last: Sequence[Value]) -> list[Value]:
+    def forward(self, before: Sequence[Activation], last: Sequence[Activation]) -> list[Activation]:
         inputs = (before, last)
-        values = [Value(block(inputs[source])) for source, block in zip(self.sources, self.preprocess, strict=True)]
+        values = [
+            Activation(block(inputs[source])) for source, block in zip(self.sources, self.preprocess, strict=True)
+        ]
         for node in self.nodes:
-            values.append(Value(node(values)))
+            values.append(Activation(node(values)))
         outputs = [values[index] for index in self.concat]
         return outputs if self.denoise is None else [self.denoise(outputs)]
 
@@ -418,7 +322,7 @@ class InferenceNetwork(nn.Module):
         self.cells = nn.ModuleList()
         parts = (1, 1)
         for cell_plan, cell in zip(plan.cells, network.cells, strict=True):
-            assert isinstance(cell, Cell)
+            assert isinstance(cell, CellModule)
             form = InferenceCell(cell_plan, cell, parts, channels_last=channels_last)
             self.cells.append(form)
             parts = (parts[1], form.parts)
@@ -432,17 +336,17 @@ class InferenceNetwork(nn.Module):
     def refresh(self) -> None:
         """Take over what the network's parameters and running statistics have become, as if made anew."""
         for module in self.modules():
-            if isinstance(module, Made):
+            if isinstance(module, Derived):
                 module.refresh()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the last cell's output, (N, num_features, H', W'), in `dtype`."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         x = x.to(self.dtype).contiguous(memory_format=layout)
-        stages: list[Value] = []
+        stages: list[Activation] = []
         for stage in self.stem:
             x = stage(x)
-            stages.append(Value(x))
+            stages.append(Activation(x))
         before, last = stages[:1], stages[-1:]  # one and the same for a stem of one stage
         for cell in self.cells:
             before, last = last, cell(before, last)
@@ -452,54 +356,6 @@ class InferenceNetwork(nn.Module):
         features = self.global_pool(self.forward_features(x).to(torch.promote_types(self.dtype, torch.float32)))
         logits: Tensor = self.classifier(features)
         return logits.to(x.dtype)
-
-
-Step = Fold | Halves | nn.Module
-
-
-def fold(block: Block, module: nn.Module) -> list[Step]:
-    """A block's convolutions, each with the batch norm behind it, other norms as `Affine`, and its other modules.
-
-    Uses the running statistics, whatever mode the module is in.
-    """
-    children = [child for _, child in zip(block, module.children(), strict=True)]
-    steps: list[Step] = []
-    for index, inside in folded(block):
-        child, norm = children[index], None if inside is None else children[inside]
-        if norm is child:
-            steps.append(Affine(child))
-        elif isinstance(child, FactorizedConv2d):
-            half = child.out_channels // 2
-            steps.append(Halves(Fold(child.conv_1, norm, slice(half)), Fold(child.conv_2, norm, slice(half, None))))
-        else:
-            steps.append(Fold(child, norm) if isinstance(child, nn.Conv2d) else child)
-    return steps
-
-
-def folded(block: Block) -> Iterator[tuple[int, int | None]]:
-    """The steps that `fold` makes of a block: of each, the index of its layer and of the norm that is in it, if any.
-
-    A norm is folded into the convolution before it; elsewhere it is a step of its own, and both indices are its.
-    """
-    norms = {index for index, layer in enumerate(block) if isinstance(layer, Norm)}
-    inside = {index + 1 for index, layer in enumerate(block) if isinstance(layer, Conv | FactorizedConv)} & norms
-    for index in range(len(block)):
-        if index in norms - inside:
-            yield index, index
-        elif index not in inside:
-            yield index, index + 1 if index + 1 in inside else None
-
-
-def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """A batch norm in eval mode as x * scale + shift. Both: (C,), float64."""
-    assert isinstance(norm, _BatchNorm)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    shift = -norm.running_mean.double() * scale
-    if norm.affine:
-        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
-    return scale.detach(), shift.detach()
 
 
 def _made(step: Step) -> nn.Module:
@@ -527,11 +383,6 @@ def _lower(steps: Sequence[Step], *, channels_last: bool) -> list[nn.Module]:
     return lowered
 
 
-def is_pointwise(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is a matrix product over pixels."""
-    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1
-
-
 def _gather_biases(adders: Sequence[Pointwise]) -> None:
     """Let the first of the steps that add into one sum add the biases of them all."""
     biases = [origin for adder in adders for origin in adder.biases]
@@ -539,53 +390,3 @@ def _gather_biases(adders: Sequence[Pointwise]) -> None:
         adder.biases = biases if adder is adders[0] else []
         bias = adder.total_bias()
         adder.bias = None if bias is None else nn.Parameter(bias)
-
-
-def pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) in channels-last layout -> (N * H * W, C), without a copy."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-
-def as_image(rows: Tensor, like: Tensor) -> Tensor:
-    """(N * H * W, C) -> (N, C, H, W) in channels-last layout, with N, H and W of `like`, without a copy."""
-    return rows.view(like.shape[0], like.shape[2], like.shape[3], -1).permute(0, 3, 1, 2)
-
-
-def every_second(x: Tensor, *, start: int = 0) -> Tensor:
-    """Every second pixel from (start, start) on: (N, C, H, W) -> (N, C, H/2, W/2), dense, in the layout of x."""
-    return _EverySecond.apply(x, start)
-
-
-def keep_layout(x: Tensor) -> Tensor:
-    """x; its gradient gets x's layout. What follows a mean over pixels has none, and all layers below would be slow."""
-    return _KeepLayout.apply(x)
-
-
-class _EverySecond(torch.autograd.Function):
-    """A strided slice whose gradient has the layout of its input: autograd's own is always in the default one."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, start: int) -> Tensor:
-        ctx.shape, ctx.start, ctx.layout = x.shape, start, _layout(x)
-        return x[:, :, start::2, start::2].contiguous(memory_format=ctx.layout)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        whole = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=ctx.layout).zero_()
-        whole[:, :, ctx.start :: 2, ctx.start :: 2] = gradient
-        return whole, None
-
-
-class _KeepLayout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.layout = _layout(x)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=ctx.layout)
-
-
-def _layout(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.stride(1) == 1 else torch.contiguous_format

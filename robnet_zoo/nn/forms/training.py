@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robnet_zoo.nn.forms.inference import Value, as_image, every_second, is_pointwise, keep_layout, pixels
+from robnet_zoo.nn.forms.layout import Activation, as_image, every_second, is_pointwise, keep_layout, pixels
 from robnet_zoo.nn.layers import Denoising, FactorizedConv2d
-from robnet_zoo.nn.network import Cell, Network
+from robnet_zoo.nn.network import CellModule, Network
 
 
 class TrainingForm(nn.Module):
@@ -35,25 +35,25 @@ class TrainingForm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         network = self.network
         x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        stages: list[Value] = []
+        stages: list[Activation] = []
         for stage in network.stem:
             assert isinstance(stage, nn.Sequential)
             for layer in stage:
                 x = _layer(layer, x)
-            stages.append(Value(x))
+            stages.append(Activation(x))
         before, last = stages[:1], stages[-1:]  # one and the same for a stem of one stage
         for cell in network.cells:
-            assert isinstance(cell, Cell)
+            assert isinstance(cell, CellModule)
             before, last = last, _cell(cell, before, last)
         features = keep_layout(torch.cat([value.x for value in last], dim=1))
         logits: Tensor = network.forward_head(features.to(torch.promote_types(self.dtype, torch.float32)))
         return logits
 
 
-def _cell(cell: Cell, before: Sequence[Value], last: Sequence[Value]) -> list[Value]:
+def _cell(cell: CellModule, before: Sequence[Activation], last: Sequence[Activation]) -> list[Activation]:
     """Two lists of nodes in, the nodes of `concat` out, or their denoised concatenation."""
     inputs = {"0": before, "1": last}
-    values = [Value(_mixed(block, inputs[source])) for source, block in cell.preprocess.items()]
+    values = [Activation(_mixed(block, inputs[source])) for source, block in cell.preprocess.items()]
     operations: dict[int, list[tuple[int, nn.Module]]] = {}  # of each target: (source, operation)
     for (source, target), edge in zip(cell.wiring, cell.edges.values(), strict=True):
         assert isinstance(edge, nn.ModuleDict)
@@ -65,20 +65,20 @@ def _cell(cell: Cell, before: Sequence[Value], last: Sequence[Value]) -> list[Va
         for source, operation in ordered:
             total = _operation(operation, values[source], total)
         assert total is not None
-        values.append(Value(total))
+        values.append(Activation(total))
     outputs = [values[index] for index in cell.concat]
     return outputs if cell.denoise is None else [_denoised(cell.denoise, outputs)]
 
 
-def _denoised(block: Denoising, values: Sequence[Value]) -> Value:
+def _denoised(block: Denoising, values: Sequence[Activation]) -> Activation:
     x = keep_layout(torch.cat([value.x for value in values], dim=1))  # (N, C, H, W)
     added = x
     for layer in block:
         added = _layer(layer, added)
-    return Value(x + added)
+    return Activation(x + added)
 
 
-def _operation(block: nn.Module, value: Value, total: Tensor | None) -> Tensor:
+def _operation(block: nn.Module, value: Activation, total: Tensor | None) -> Tensor:
     """A node's running sum and one more operation; the sum is made in the place of one of them."""
     assert isinstance(block, nn.Sequential)
     layers = list(block)
@@ -96,7 +96,7 @@ def _operation(block: nn.Module, value: Value, total: Tensor | None) -> Tensor:
     return x if total is None else x.add_(total)
 
 
-def _mixed(block: nn.Module, values: Sequence[Value]) -> Tensor:
+def _mixed(block: nn.Module, values: Sequence[Activation]) -> Tensor:
     """A preprocess block, ReLU, 1x1 convolution and norm, of the concatenation of several nodes, (N, C, H, W)."""
     assert isinstance(block, nn.Sequential)
     _, conv, *rest = block
@@ -110,7 +110,7 @@ def _mixed(block: nn.Module, values: Sequence[Value]) -> Tensor:
     return x
 
 
-def _halved(conv: FactorizedConv2d, values: Sequence[Value]) -> Tensor:
+def _halved(conv: FactorizedConv2d, values: Sequence[Activation]) -> Tensor:
     """A factorized convolution of the concatenation of rectified nodes: (N, C, H/2, W/2)."""
     even = _products(conv.conv_1, [value.halves[0] for value in values])
     odd = _products(conv.conv_2, [value.halves[1] for value in values])

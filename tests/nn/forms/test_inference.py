@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.layers import Block, Conv, FactorizedConv, Norm, Pool, Relu
 from robnet_zoo.nn.compiler import compile, for_inference
-from robnet_zoo.nn.forms.inference import EdgeOperation, Node, Value
+from robnet_zoo.nn.forms.inference import EdgeOperation, NodeSum
+from robnet_zoo.nn.forms.layout import Activation
 from robnet_zoo.nn.layers import build
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo.registry import load_spec, spec_names
@@ -269,6 +270,6 @@ def test_unusual_blocks_keep_their_sum(block: Block, channels_last: bool) -> Non
     x = torch.randn(2, 4, 8, 8, dtype=torch.float64).contiguous(memory_format=layout)
     with torch.no_grad():
         operations = [(0, EdgeOperation(block, module, channels_last=channels_last)) for module in modules]
-    node = Node(operations).double().eval().to(memory_format=layout)
+    node = NodeSum(operations).double().eval().to(memory_format=layout)
     expected = modules[0](x) + modules[1](x)
-    torch.testing.assert_close(node([Value(x)]), expected, rtol=TOLERANCE, atol=TOLERANCE)
+    torch.testing.assert_close(node([Activation(x)]), expected, rtol=TOLERANCE, atol=TOLERANCE)
