@@ -21,7 +21,7 @@ from robnet_zoo import data
 from robnet_zoo.benchmarks.evaluate import evaluate
 from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.targets.load import load_target
-from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.core.files import file_sha256, write_atomically
 from robnet_zoo.training.loop import CHOSEN, MODEL, RESULT
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
@@ -87,7 +87,7 @@ def bundle(
         model=model,
         tag=tag,
         file=f"{model}.{tag}.safetensors",
-        file_sha256=weights.file_sha256(source),
+        file_sha256=file_sha256(source),
         state_sha256=target.identity.state_sha256,
         training_file_sha256=run_result.file_sha256,
         spec_hash=load_spec(model).hash,
@@ -115,7 +115,7 @@ def bundle(
 def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
     """The weights that a run gives, or would give now. Raises ValueError if its document is not of them."""
     path = run / CHOSEN if (run / CHOSEN).exists() else run / MODEL
-    if weights.file_sha256(path) != result.file_sha256:
+    if file_sha256(path) != result.file_sha256:
         raise ValueError(f"{path}: expected the weights that {RESULT} tells of; start the run again, to its next epoch")
     return read_weights(path)
 

@@ -17,7 +17,7 @@ from robnet_zoo.benchmarks.speed import forms as speed
 from robnet_zoo.benchmarks.speed import onnx as onnx_speed
 from robnet_zoo.benchmarks.speed import search as search_speed
 from robnet_zoo.benchmarks.speed import training as training_speed
-from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
 from robnet_zoo.reports.reproduce import page as reproduced_report

@@ -14,7 +14,7 @@ from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, check_box,
 from robnet_zoo.attacks.ball import Norm, Radius, project, random_start, steepest
 from robnet_zoo.attacks.losses import LOSSES, LossName
 from robnet_zoo.attacks.random import Key
-from robnet_zoo.core.documents import Pixels, in_image_units
+from robnet_zoo.core.units import Pixels, in_image_units
 from robnet_zoo.errors import AttackError
 
 Steps = Annotated[int, Field(ge=1, le=100_000)]

@@ -10,15 +10,9 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.core.bundled import Bundled
-from robnet_zoo.core.documents import (
-    Document,
-    Pixels,
-    Tuple,
-    exactly,
-    in_image_units,
-    problems_error,
-)
+from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.core.precision import Arithmetic
+from robnet_zoo.core.units import Pixels, in_image_units
 
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]

@@ -256,7 +256,7 @@ def robustbench(
     """
     from robnet_zoo.benchmarks.result import Result
     from robnet_zoo.benchmarks.robustbench import model_info
-    from robnet_zoo.core.documents import write_atomically
+    from robnet_zoo.core.files import write_atomically
 
     info = model_info(
         Result.load(result),

@@ -120,6 +120,6 @@ def _give(text: str, output: Path | None) -> None:
     if output is None:
         print(text, end="")
     else:
-        from robnet_zoo.core.documents import write_atomically
+        from robnet_zoo.core.files import write_atomically
 
         write_atomically(output, text.encode())

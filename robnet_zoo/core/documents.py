@@ -10,11 +10,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
 from pydantic import (
@@ -28,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
+from robnet_zoo.core.files import write_atomically
 from robnet_zoo.errors import MAX_PROBLEMS, DocumentError
 
 MAX_BYTES = 64 * 2**20  # a results document of 10,000 images with its ledger takes about 10 MB
@@ -37,15 +35,6 @@ Item = TypeVar("Item")
 Tuple = Annotated[tuple[Item, ...], Field(strict=False)]  # JSON arrays are lists; everything else is strict
 Place = tuple[str | int, ...]  # the keys and positions that lead to a part of a document
 Problem = tuple[Place, str]
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Pixels = Annotated[str, Field(pattern=r"^\d+(/[1-9]\d*)?$", description="in image units, as a fraction: 8/255")]
-
-
-def in_image_units(pixels: str) -> float:
-    """The value of a `Pixels` text: 8/255 is 0.0313..., where 1 is the range from black to white."""
-    return float(Fraction(pixels))
 
 
 class Document(BaseModel):
@@ -158,22 +147,6 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes
         raise DocumentError([f"cannot be read: {reason}"], source=source) from None
     _check_size(len(data), limit, source)
     return data
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that a crash at any moment leaves the old file or the new one."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{secrets.token_hex(8)}.part"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def parse_json(text: str | bytes, *, source: str = "") -> Any:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, GetCoreSchemaHandler, GetPydanticSchema
 from pydantic_core import CoreSchema, core_schema
 
-from robnet_zoo.core.documents import Document, Share
+from robnet_zoo.core.documents import Document
+from robnet_zoo.core.units import Share
 from robnet_zoo.errors import StatisticsError
 
 LEVEL = 0.95  # the confidence of every interval

@@ -8,15 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.core.bundled import Bundled
-from robnet_zoo.core.documents import (
-    Document,
-    Pixels,
-    Place,
-    Problem,
-    Tuple,
-    exactly,
-    problems_error,
-)
+from robnet_zoo.core.documents import Document, Place, Problem, Tuple, exactly, problems_error
+from robnet_zoo.core.units import Pixels
 from robnet_zoo.genotype.genotype import Name, NetworkConfig
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.space import Kind, SearchSpace

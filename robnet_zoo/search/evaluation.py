@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robnet_zoo.core.documents import in_image_units
 from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.units import in_image_units
 from robnet_zoo.data import Images
 from robnet_zoo.errors import SearchError, TrainingError
 from robnet_zoo.genotype.genotype import Genotype

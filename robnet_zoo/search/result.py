@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from robnet_zoo.core.documents import Document, Share, Tuple, renamed, version
+from robnet_zoo.core.documents import Document, Tuple, renamed, version
+from robnet_zoo.core.units import Share
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.config import Branch, SearchConfig
 from robnet_zoo.search.space import Codes, Kind, SearchSpace

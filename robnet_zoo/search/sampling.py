@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.core.documents import Document, Share, problems_error
+from robnet_zoo.core.documents import Document, problems_error
+from robnet_zoo.core.units import Share
 from robnet_zoo.errors import DocumentError, SearchError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Budget, Genotype, NetworkConfig

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.core.files import write_atomically
 from robnet_zoo.errors import TrainingError
 
 DAMAGED = (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError)

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from robnet_zoo.core import environment
-from robnet_zoo.core.documents import parse_json, read_bytes, write_atomically
+from robnet_zoo.core.documents import parse_json, read_bytes
+from robnet_zoo.core.files import file_sha256, write_atomically
 from robnet_zoo.data import Images, check_fits, check_labels
 from robnet_zoo.errors import DataError, DocumentError, TrainingError, WeightsError
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping
@@ -28,7 +29,7 @@ from robnet_zoo.training.state import State, initial_state
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
 from robnet_zoo.zoo.architecture import Architecture, head, saved
-from robnet_zoo.zoo.weights import file_sha256, find, state_sha256
+from robnet_zoo.zoo.weights import find, state_sha256
 
 MODEL = "model.safetensors"
 CHOSEN = "chosen.safetensors"  # what a run that is not over would give now

@@ -10,17 +10,9 @@ from pydantic import Field, model_validator
 from timm.optim import get_optimizer_info, list_optimizers
 
 from robnet_zoo.core.bundled import Bundled
-from robnet_zoo.core.documents import (
-    Document,
-    Pixels,
-    Share,
-    Tuple,
-    exactly,
-    in_image_units,
-    nearest,
-    problems_error,
-)
+from robnet_zoo.core.documents import Document, Tuple, exactly, nearest, problems_error
 from robnet_zoo.core.precision import Arithmetic
+from robnet_zoo.core.units import Pixels, Share, in_image_units
 
 DEFAULT = "paper"
 Positive = Annotated[float, Field(gt=0)]

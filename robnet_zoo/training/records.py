@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import Row, State

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from robnet_zoo.core.documents import Document, Share, Tuple, renamed, version
+from robnet_zoo.core.documents import Document, Tuple, renamed, version
 from robnet_zoo.core.statistics import with_interval
+from robnet_zoo.core.units import Share
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
 from robnet_zoo.zoo.architecture import Architecture, costs, document_name
 

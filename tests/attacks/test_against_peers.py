@@ -17,7 +17,7 @@ from robnet_zoo.attacks import Apgd, Bim, CarliniWagner, DeepFool, Fgsm, Outcome
 from robnet_zoo.attacks.ball import length, project
 from robnet_zoo.attacks.losses import LOSSES
 from robnet_zoo.attacks.random import Key, normal, uniform
-from robnet_zoo.core.documents import in_image_units
+from robnet_zoo.core.units import in_image_units
 from tests.attacks.classifiers import small
 
 EPS = 8 / 255

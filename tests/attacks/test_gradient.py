@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import Bim, Fgsm, MiFgsm, Pgd, fgsm, n_fgsm, pgd, run
-from robnet_zoo.core.documents import in_image_units
+from robnet_zoo.core.units import in_image_units
 from tests.attacks.classifiers import Opposites, greys, small
 
 EPS = 8 / 255

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from robnet_zoo.attacks import Bim, DeepFool, Fgsm, MiFgsm, Pgd, run
 from robnet_zoo.attacks.continuous_batching import Slots
-from robnet_zoo.core.documents import in_image_units
+from robnet_zoo.core.units import in_image_units
 from tests.attacks.classifiers import ATTACKS, GRADIENT, Counting, Opposites, greys
 
 

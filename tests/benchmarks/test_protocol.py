@@ -4,7 +4,7 @@ import pytest
 
 from robnet_zoo.attacks import Apgd, DeepFool, MiFgsm, Pgd, Square
 from robnet_zoo.benchmarks.protocol import load_protocol, protocol_names
-from robnet_zoo.core.documents import in_image_units
+from robnet_zoo.core.units import in_image_units
 from robnet_zoo.errors import DocumentError
 
 OURS = ("quick", "white_box", "square", "full", "apgd")  # of no table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,17 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from robnet_zoo.core.documents import (
-    MAX_PROBLEMS,
-    Document,
-    Tuple,
-    exactly,
-    nearest,
-    parse_json,
-    read_bytes,
-    shown,
-    write_atomically,
-)
+from robnet_zoo.core.documents import MAX_PROBLEMS, Document, Tuple, exactly, nearest, parse_json, read_bytes, shown
 from robnet_zoo.errors import DocumentError
 
 
@@ -255,39 +244,6 @@ def test_lists_of_plain_values_take_one_line() -> None:
         "    }",
     ]
     assert parse_json("[1, 2.5, null]") == [1, 2.5, None]
-
-
-def test_interrupted_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "document.json"
-    write_atomically(path, b"old")
-
-    def interrupt(descriptor: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_reader_sees_one_whole_file_or_the_other_while_it_is_written(tmp_path: Path) -> None:
-    path = tmp_path / "document.json"
-    versions = (b"a" * 200_000, b"b" * 100_000)
-    write_atomically(path, versions[0])
-    writer = threading.Thread(target=lambda: [write_atomically(path, versions[i % 2]) for i in range(20)])
-    writer.start()
-    while writer.is_alive():
-        assert path.read_bytes() in versions
-    writer.join()
-
-
-def test_written_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
-    (tmp_path / "ordinary").write_bytes(b"")
-    write_atomically(tmp_path / "atomic", b"")
-    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
 def test_nearest_suggests_lists_or_says_nothing() -> None:

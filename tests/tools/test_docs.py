@@ -21,6 +21,7 @@ from robnet_zoo.benchmarks.speed import search as search_speed
 from robnet_zoo.benchmarks.speed import training as training_speed
 from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.reports.reproduce.page import write
@@ -194,7 +195,7 @@ def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(b
     trained("first")
     text = bundled("first")
     (entry,) = weights.manifest(tmp_path / "weights").entries
-    assert entry.file_sha256 == weights.file_sha256(tmp_path / "weights" / entry.file)
+    assert entry.file_sha256 == file_sha256(tmp_path / "weights" / entry.file)
     assert "the first 180 images of digits instead of CIFAR-10" in text
     beside = text[text.index("**Table 1. White-box attack results on CIFAR-10") :]
     assert "| RobNet-free | paper | 5.49 M | 82.79 | 58.38 | 52.74 |" in beside
@@ -215,7 +216,7 @@ def test_the_runs_behind_weights_are_told_one_after_the_other(bundling, tmp_path
     assert "A milestone" not in text
     assert text.count("Recipe `short`") == 1
     file = tmp_path / "weights" / "robnet_micro.short.safetensors"
-    digest = weights.file_sha256(file)
+    digest = file_sha256(file)
     steps.clear()
     with pytest.raises(KeyboardInterrupt):
         trained("second", file)

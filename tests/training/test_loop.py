@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robnet_zoo import data, training
+from robnet_zoo.core.files import file_sha256
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.errors import DataError, TrainingError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
@@ -35,7 +36,6 @@ from robnet_zoo.training.distributed import World
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.zoo.registry import load_spec
-from robnet_zoo.zoo.weights import file_sha256
 from tests.interruption import interrupt_at
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import DocumentError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
@@ -41,7 +42,7 @@ def write_manifest(folder: Path, *, spec_hash: str) -> None:
         model="robnet_micro",
         tag="test",
         file=FILE,
-        file_sha256=weights.file_sha256(folder / FILE),
+        file_sha256=file_sha256(folder / FILE),
         spec_hash=spec_hash,
         recipe="none",
         measured=MEASURED,
@@ -190,7 +191,7 @@ def test_manifest_result_training_and_card_of_bundled_weights_are_linked_by_hash
     name = "robnet_free.fast_cifar10"
     (entry,) = (entry for entry in weights.manifest().entries if f"{entry.model}.{entry.tag}" == name)
     file = weights.FOLDER / entry.file
-    assert entry.file_sha256 == weights.file_sha256(file)
+    assert entry.file_sha256 == file_sha256(file)
     assert entry.state_sha256 == state_sha256(safetensors.torch.load_file(file))
     for document in committed.ROBUSTNESS.glob(f"{name}*.json"):
         model = Result.load(document).model

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from robnet_zoo.attacks import AnyAttack, Apgd, AutoAttack, Bim, CarliniWagner, Fgsm, MiFgsm, Pgd
 from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.result import Alarm, Measurement, Result
-from robnet_zoo.core.documents import in_image_units
 from robnet_zoo.core.statistics import compare
+from robnet_zoo.core.units import in_image_units
 
 __all__ = ["ALARMS", "from_result", "from_results", "from_target"]
 

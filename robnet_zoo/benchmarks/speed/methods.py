@@ -16,7 +16,8 @@ from robnet_zoo import attacks
 from robnet_zoo.attacks import Classifier, Pgd
 from robnet_zoo.benchmarks.protocol import Count
 from robnet_zoo.benchmarks.result import DataIdentity, ModelIdentity
-from robnet_zoo.core.documents import Document, Pixels, in_image_units
+from robnet_zoo.core.documents import Document
+from robnet_zoo.core.units import Pixels, in_image_units
 
 OURS = "robnet_zoo"
 

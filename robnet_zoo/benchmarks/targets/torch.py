@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.benchmarks.targets.target import Normalisation, Normalised, Target, inside, normalisation_from
 from robnet_zoo.core.documents import parse_json, read_bytes
+from robnet_zoo.core.files import file_sha256
 from robnet_zoo.core.precision import Arithmetic, arithmetic
 from robnet_zoo.errors import TargetError, WeightsError
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.architecture import beside, build
-from robnet_zoo.zoo.weights import FOLDER, entry_of, file_sha256, state_sha256
+from robnet_zoo.zoo.weights import FOLDER, entry_of, state_sha256
 
 LOADING_ERRORS = (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError)
 

@@ -27,7 +27,8 @@ from robnet_zoo.converters.onnx.load import DTYPES, load
 from robnet_zoo.converters.onnx.options import ExportOptions, Precision
 from robnet_zoo.converters.onnx.quantize import quantised
 from robnet_zoo.converters.onnx.verify import BATCHES, Comparison, Latency, compare, latencies, prove
-from robnet_zoo.core.documents import Document, Tuple, write_atomically
+from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.core.files import write_atomically
 from robnet_zoo.data import Images
 from robnet_zoo.errors import ExportError, OnnxFileError, ProofError
 from robnet_zoo.genotype.genotype import STEM_STRIDES

@@ -20,13 +20,14 @@ from torch import Tensor
 
 from robnet_zoo.converters.original.unpickling import read_checkpoint
 from robnet_zoo.core.documents import Document, shown
+from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import CheckpointError
 from robnet_zoo.genotype.blueprint import Blueprint, blueprint
 from robnet_zoo.genotype.genotype import Edge, Genotype
 from robnet_zoo.genotype.layers import FactorizedConv
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.weights import Sha256, file_sha256, state_sha256
+from robnet_zoo.zoo.weights import Sha256, state_sha256
 
 ORIGINAL_OPERATIONS = ("identity", "sep_conv_3x3")
 FILES = ("model.safetensors", "config.json", "spec.json", "README.md")  # what `convert_file` writes

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from robnet_zoo.benchmarks.checks import results as alarms
-from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.core.files import write_atomically
 from robnet_zoo.errors import ReportError
 from robnet_zoo.reports.reproduce.drawings import against_parameters, against_steps, cell
 from robnet_zoo.reports.robustness.blocks import EMPTY, Cell, Column, Notice, Notices, Record, Row, Section

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robnet_zoo.benchmarks.result import Result
-from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.core.files import write_atomically
 from robnet_zoo.errors import ReportError
 from robnet_zoo.reports.robustness.entries import read
 from robnet_zoo.reports.robustness.page import html

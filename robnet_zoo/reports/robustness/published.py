@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.benchmarks.protocol import Count, Threat
 from robnet_zoo.benchmarks.result import ModelIdentity, Result
-from robnet_zoo.core.documents import Document, Pixels, Tuple, exactly, in_image_units, problems_error
+from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.core.units import Pixels, in_image_units
 from robnet_zoo.genotype.layers import DENOISE_FORMS
 from robnet_zoo.zoo.architecture import denoised, fitted
 from robnet_zoo.zoo.registry import load_spec

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from robnet_zoo.core.documents import write_atomically
+from robnet_zoo.core.files import write_atomically
 from robnet_zoo.errors import SearchError
 from robnet_zoo.reports.html import environment, style
 from robnet_zoo.reports.search import figures

@@ -15,7 +15,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from robnet_zoo.core.documents import Document, Pixels, Share, Tuple, problems_error, renamed, version
+from robnet_zoo.core.documents import Document, Tuple, problems_error, renamed, version
+from robnet_zoo.core.files import file_sha256
+from robnet_zoo.core.units import Pixels, Share
 from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import Genotype, Name
 
@@ -96,12 +98,6 @@ def find(name: str | os.PathLike[str]) -> Path:
     """The file of bundled weights by their name, `model.tag`; any other name is the path of a file."""
     known = {f"{entry.model}.{entry.tag}": entry.file for entry in manifest().entries}
     return FOLDER / known[str(name)] if str(name) in known else Path(name)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes, as 64 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_sha256(state: Mapping[str, Any]) -> str:

@@ -20,9 +20,9 @@ from robnet_zoo import compile
 from robnet_zoo.converters.original.codes import from_codes, from_original_json
 from robnet_zoo.converters.original.unpickling import read_checkpoint
 from robnet_zoo.converters.original.weights import convert, convert_file
+from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import CheckpointError, UnsafeCheckpointError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.zoo.weights import file_sha256
 
 GOLDENS = ["free_c8", "free_svhn100_c8", "large_c8", "large_imagenet_c8"]
 
