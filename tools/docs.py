@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
 
-from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.attacks import ATTACKS
 from robnet_zoo.benchmarks.result import Result, results_in
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed import forms as speed
@@ -115,7 +115,7 @@ def estimates() -> str:
 def attacks() -> str:
     """Every attack of a protocol, with its parameters and their defaults."""
     lines = ["| kind | attack | parameters |", "|---|---|---|"]
-    for attack in get_args(get_args(AnyAttack)[0]):
+    for attack in ATTACKS:
         fields = {key: value for key, value in attack.model_fields.items() if key not in ("kind", "name")}
         choices = {key: get_args(value.annotation) for key, value in fields.items()}
         parameters = [

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, loss_gradient
 from robnet_zoo.attacks.ball import Norm, length, project, steepest
 from robnet_zoo.attacks.losses import LOSSES, LossName, likeliest_wrong
 from robnet_zoo.attacks.random import Key, normal, uniform
@@ -20,7 +20,7 @@ from robnet_zoo.errors import AttackError
 MOMENTUM = 0.75  # alpha of algorithm 1
 
 
-class Apgd(Attack):
+class Apgd(IterativeAttack):
     """Auto-PGD (Croce and Hein, 2020, algorithm 1), whose step is halved where it no longer helps.
 
     With the paper's checkpoints (section 3.3) and rho = 0.75.
@@ -40,12 +40,24 @@ class Apgd(Attack):
         short = {"cross_entropy": "ce"}.get(self.loss, self.loss)
         return f"apgd_{short}" if not self.target_classes else f"apgd_{short}_t"
 
-    def check(self, classes: int) -> None:
-        if self.loss == "dlr" and classes < 4:  # with a target, which may be given
-            raise AttackError(f"{self.title}: the loss dlr needs 4 classes, got {classes}")
+    @property
+    def ball(self) -> Norm:
+        return self.norm
 
-    def tries(self, classes: int) -> int:
-        return self.restarts * max(1, min(self.target_classes, classes - 1))
+    @property
+    def climbs_margin(self) -> bool:
+        return self.loss != "cross_entropy"
+
+    @property
+    def max_steps(self) -> int:
+        return self.steps
+
+    def check(self, num_classes: int) -> None:
+        if self.loss == "dlr" and num_classes < 4:  # with a target, which may be given
+            raise AttackError(f"{self.title}: the loss dlr needs 4 classes, got {num_classes}")
+
+    def tries(self, num_classes: int) -> int:
+        return self.restarts * max(1, min(self.target_classes, num_classes - 1))
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         clean, eps = rows["clean"], rows["eps"]
@@ -105,9 +117,6 @@ class Apgd(Attack):
             torch.where(_wide(halve), rows["x_best"], x),
             torch.where(_wide(halve), rows["gradient_best"], gradient),
         )
-
-    def finished(self, rows: Rows) -> Tensor:
-        return rows["t"] >= self.steps
 
 
 def _wide(values: Tensor) -> Tensor:

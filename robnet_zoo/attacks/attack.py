@@ -1,10 +1,14 @@
-"""What every attack is: a document of its parameters that says how one image, in one slot, moves from step to step."""
+"""What every attack is: a document of its parameters that also tells its cost and what it asks of a model.
+
+Most attacks are an `IterativeAttack`: they say how one image, in one slot, moves from step to step, and
+`robnet_zoo.attacks.run` runs them. A `BatchAttack` attacks whole batches by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -12,6 +16,7 @@ from torch import Tensor
 
 from robnet_zoo.attacks.ball import Norm
 from robnet_zoo.attacks.losses import Loss
+from robnet_zoo.attacks.outcome import BatchOutcome
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core.documents import Document
 from robnet_zoo.errors import AttackError
@@ -36,6 +41,28 @@ class Seen:
     backwards: int = 0
 
 
+class Cost(NamedTuple):
+    """How often an image goes through the model, each way."""
+
+    forwards: int
+    backwards: int
+
+    def __add__(self, other: object) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(self.forwards + other.forwards, self.backwards + other.backwards)
+
+
+class StepsFamily(NamedTuple):
+    """Attacks that differ in nothing but their number of steps, so that one of fewer is the beginning of one of more.
+
+    key: the same text for all of them. steps: of the attack that was asked.
+    """
+
+    key: str
+    steps: int
+
+
 def check_box(images: Tensor) -> None:
     """Raise AttackError unless all images are in [0, 1]; NaN is not."""
     low, high = images.aminmax()
@@ -44,50 +71,119 @@ def check_box(images: Tensor) -> None:
 
 
 class Attack(Document):
-    """Base of the attacks. A try begins, then queries the model and advances until it is finished.
-
-    Rows never look at each other, so any of them can be taken out and others put in between two steps
-    (`robnet_zoo.attacks.continuous_batching`).
-    """
+    """Base of all attacks: what results call it, what it costs, and what it asks of a model."""
 
     name: Annotated[str | None, Field(pattern=r"^[a-z0-9_]+\z", description="in results; by default its kind")] = None
-    restarts: Count = 1
 
-    gradient_free: ClassVar[bool] = False
     precise: ClassVar[bool] = False  # whether it ends on the boundary itself, where bfloat16 would mislead it
-    norm_of_ball: ClassVar[Norm] = "linf"  # where no field says it
 
     @property
     def title(self) -> str:
-        """What results call it."""
+        """Return what results call the attack."""
         return self.name or self.default_name
 
     @property
     def default_name(self) -> str:
+        """Return what results call the attack if it was not given a name."""
         raise NotImplementedError
 
     @property
     def ball(self) -> Norm:
-        """The norm that eps is a radius in."""
-        norm: Norm = getattr(self, "norm", self.norm_of_ball)
-        return norm
+        """Return the norm that eps is a radius in."""
+        return "linf"
 
     @property
-    def early(self) -> bool:
-        """Whether an image is done as soon as it fools the model; not so where the smallest distance is looked for."""
-        return True
+    def gradient_free(self) -> bool:
+        """Return whether logits are all that the attack asks for."""
+        return False
+
+    @property
+    def climbs_margin(self) -> bool:
+        """Return whether the attack makes another class win, by a margin of logits, instead of a high cross-entropy."""
+        return False
 
     @property
     def minimal(self) -> bool:
-        """Whether results may lie outside the ball, which only decides whether they count."""
+        """Return whether results may lie outside the ball, which then only decides whether they count."""
         return False
 
-    def tries(self, classes: int) -> int:
-        """How often an image that withstands is attacked anew, in all."""
+    @property
+    def steps_family(self) -> StepsFamily | None:
+        """Return the attack's place among those that differ in their number of steps; None if steps mean more."""
+        return None
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Return the attacks that this one consists of, in order; empty if it is a single one."""
+        return ()
+
+    def check(self, num_classes: int) -> None:
+        """Raise AttackError if the attack is not defined for so few classes."""
+
+    def cost(self, num_classes: int) -> Cost:
+        """Return what the attack costs for an image, at most; reached by an image that withstands it.
+
+        Forwards are those of the model that is attacked; a judge's come on top.
+        """
+        raise NotImplementedError
+
+    def usual_cost(self, num_classes: int) -> Cost:
+        """Return what the attack costs for an image that withstands it, as a rule; for estimates of time."""
+        return self.cost(num_classes)
+
+    def flags(self, broken_by: Sequence[str | None], raised: Iterable[str]) -> tuple[str, ...]:
+        """Return the flags of a measurement, sorted.
+
+        Args:
+            broken_by: the component that fooled the model, an entry an image of all batches; empty for a single attack.
+            raised: the flags that batches raised.
+        """
+        return tuple(sorted(set(raised)))
+
+
+class BatchAttack(Attack):
+    """Base of the attacks that take a batch as a whole, so that an image's outcome depends on the others beside it.
+
+    They look at the model itself, in float32, and stop where it is fooled, so they have no images to transfer.
+    """
+
+    def run_batch(
+        self, model: Classifier, images: Tensor, labels: Tensor, *, eps: float, seed: int = 0
+    ) -> BatchOutcome:
+        """Attack one batch: images (N, C, H, W) in [0, 1], labels (N,), eps in image units."""
+        raise NotImplementedError
+
+
+class IterativeAttack(Attack):
+    """Base of the attacks that move an image step by step.
+
+    A try begins, then queries and advances until it is finished. Rows never look at each other, so any of them can be
+    taken out and others put in between two steps (`robnet_zoo.attacks.continuous_batching`).
+    """
+
+    restarts: Count = 1
+
+    @property
+    def max_steps(self) -> int:
+        """Return how many steps a try has, at most. Each costs a query."""
+        raise NotImplementedError
+
+    @property
+    def early(self) -> bool:
+        """Return whether an image is done as soon as it fools the model, as it is unless the nearest is looked for."""
+        return True
+
+    def tries(self, num_classes: int) -> int:
+        """Return how often an image that withstands is attacked anew, in all."""
         return self.restarts
 
-    def check(self, classes: int) -> None:
-        """Raise AttackError if the attack is not defined for so few classes."""
+    def backwards_per_step(self, num_classes: int) -> int:
+        """Return how many gradients a query takes."""
+        return 0 if self.gradient_free else 1
+
+    def cost(self, num_classes: int) -> Cost:
+        steps = self.tries(num_classes) * self.max_steps
+        return Cost(steps, steps * self.backwards_per_step(num_classes))
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         """Put `x` and the attack's own rows beside those of fresh images. keys: one a row."""
@@ -102,11 +198,11 @@ class Attack(Document):
         raise NotImplementedError
 
     def finished(self, rows: Rows) -> Tensor:
-        """Which rows are at their end, bool (N,)."""
-        raise NotImplementedError
+        """Return which rows are at their end, bool (N,)."""
+        return rows["t"] >= self.max_steps
 
     def result(self, rows: Rows, x: Tensor) -> Tensor:
-        """The image that a row gives for an iterate x."""
+        """Return the image that a row gives for an iterate x."""
         return x
 
 

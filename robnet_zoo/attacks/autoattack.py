@@ -16,22 +16,24 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from robnet_zoo.attacks.attack import Classifier, check_box
+from robnet_zoo.attacks.attack import BatchAttack, Classifier, Cost, check_box
 from robnet_zoo.attacks.ball import Norm, in_box, length, within
 from robnet_zoo.attacks.losses import margin
-from robnet_zoo.core.documents import Document, Tuple, problems_error
+from robnet_zoo.attacks.outcome import BatchOutcome
+from robnet_zoo.core.documents import Tuple, problems_error
 from robnet_zoo.errors import AttackError, AutoAttackError
 
 Component = Literal["apgd-ce", "apgd-t", "apgd-dlr", "fab-t", "fab", "square"]
 STANDARD: tuple[Component, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
+STEPS = 100  # of APGD and FAB
+QUERIES = 5000  # of Square
 TARGETS = 9  # classes that apgd-t and fab-t aim at, the likeliest wrong ones first
 NORMS = MappingProxyType({"linf": "Linf", "l2": "L2"})  # the library's spelling
 SQUARE_GAIN = 0.002  # of the accuracy: what Square may find beyond the others before the library calls that a flag
@@ -48,45 +50,15 @@ FLAGS = MappingProxyType(
 """Flags by name, with the words of the library's warning. `square_gains` is told from the outcomes of all batches."""
 
 
-@dataclass(frozen=True)
-class BatchOutcome:
-    """What came of one batch of N images.
-
-    images: (N, C, H, W), adversarial where fooled, else the clean ones. broken_by: what fooled the model first: `clean`
-    where it was wrong as it is, a component, or None where the image withstood. unconfirmed: where the library claimed
-    a success that the model, asked again, did not confirm, or that lies outside ball or box; it counts as none.
-    distances: of `images` from the clean ones, in the norm of the attack. margins: of what the library gave
-    (`losses.margin`). flags: names of `FLAGS`, and in full whatever else was warned of. forwards, backwards: images of
-    this batch that went through the model, each way. seconds: of the wall clock.
-    """
-
-    images: Tensor
-    broken_by: tuple[str | None, ...]
-    unconfirmed: tuple[bool, ...]
-    distances: tuple[float, ...]
-    margins: tuple[float, ...]
-    flags: tuple[str, ...]
-    forwards: int
-    backwards: int
-    seconds: float
-
-    @property
-    def fooled(self) -> tuple[bool, ...]:
-        """Which images the model is wrong on."""
-        return tuple(name is not None for name in self.broken_by)
-
-
-class AutoAttack(Document):
+class AutoAttack(BatchAttack):
     """AutoAttack (Croce and Hein, 2020) by its authors' library: each part on the images that the ones before left.
 
     version: `standard` is the one that figures are compared by: APGD-CE, APGD-T, FAB-T and Square with 100 iterations,
     9 target classes and 5000 queries; `custom` runs the components that `attacks` names, in that order, with the
     parameters that they have in `standard`.
-    It is no attack for slots: `run_batch` attacks one batch and knows nothing of any other.
     """
 
     kind: Literal["autoattack"] = "autoattack"
-    name: Annotated[str | None, Field(pattern=r"^[a-z0-9_]+\z", description="in results; by default its kind")] = None
     norm: Norm = "linf"
     version: Literal["standard", "custom"] = "standard"
     attacks: Tuple[Component] = ()
@@ -104,38 +76,37 @@ class AutoAttack(Document):
         return self
 
     @property
-    def title(self) -> str:
-        """What results call it."""
-        return self.name or "autoattack"
+    def default_name(self) -> str:
+        return "autoattack"
 
     @property
     def ball(self) -> Norm:
-        """The norm that eps is a radius in."""
         return self.norm
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """What runs, in order."""
         return STANDARD if self.version == "standard" else self.attacks
 
     @property
-    def precise(self) -> bool:
-        """Its protocols ask for float32 throughout."""
-        return False
-
-    @property
     def gradient_free(self) -> bool:
-        """Whether logits are all that it asks for."""
         return set(self.components) == {"square"}
 
-    def check(self, classes: int) -> None:
-        """Raise AttackError if the attack is not defined for so few classes: the library would stop halfway."""
+    @property
+    def climbs_margin(self) -> bool:
+        return set(self.components) != {"apgd-ce"}
+
+    def cost(self, num_classes: int) -> Cost:
+        looks = 2 if self.gradient_free else 3  # before, after, and of one image, whether there are gradients
+        return sum((_cost(name, num_classes) for name in self.components), Cost(looks, 0))
+
+    def check(self, num_classes: int) -> None:
+        # The library would stop halfway.
         aimed = [name for name in self.components if name in ("apgd-t", "fab-t")]
-        if aimed and classes <= TARGETS:
+        if aimed and num_classes <= TARGETS:
             needs = f"{' and '.join(aimed)} aim at {TARGETS} wrong classes"
-            raise AttackError(f"{self.title}: {needs}, expected {TARGETS + 1} classes or more, got {classes}")
-        if "apgd-dlr" in self.components and classes < 3:
-            raise AttackError(f"{self.title}: apgd-dlr needs 3 classes, got {classes}")
+            raise AttackError(f"{self.title}: {needs}, expected {TARGETS + 1} classes or more, got {num_classes}")
+        if "apgd-dlr" in self.components and num_classes < 3:
+            raise AttackError(f"{self.title}: apgd-dlr needs 3 classes, got {num_classes}")
 
     def stock(self, model: Classifier, *, eps: float, seed: int, device: torch.device) -> Any:
         """The library's own object, with the parameters that it gives the standard version."""
@@ -239,15 +210,32 @@ class AutoAttack(Document):
             accuracies[name] = left / len(broken_by)
         return accuracies
 
-    def flags(self, broken_by: Sequence[str | None], seen: Iterable[str]) -> tuple[str, ...]:
-        """All flags, sorted. broken_by: of all images, of all batches. seen: the flags of the batches.
-
-        `square_gains` by the library's own rule, but of all images: in a batch of 64, one image is 1.6 points.
-        """
+    def flags(self, broken_by: Sequence[str | None], raised: Iterable[str]) -> tuple[str, ...]:
+        # `square_gains` by the library's own rule, but of all images: in a batch of 64, one image is 1.6 points.
         accuracies = self.parts(broken_by)
         others = [accuracy for name, accuracy in accuracies.items() if name != "square"]
         gains = "square" in accuracies and len(accuracies) > 2 and accuracies["square"] < min(others) - SQUARE_GAIN
-        return tuple(sorted({*seen, *(["square_gains"] if gains else [])}))
+        return tuple(sorted({*raised} - {"square_gains"} | ({"square_gains"} if gains else set())))
+
+
+def _cost(component: Component, num_classes: int) -> Cost:
+    """Return what the library asks about an image that withstands a component with the standard version's parameters.
+
+    Each call of it checks the model and looks at the image before and after the component; each restart looks again.
+    """
+    steps = STEPS + 1  # of APGD, which also looks at its start
+    checks = 10
+    match component:
+        case "apgd-ce" | "apgd-dlr":
+            return Cost(checks + steps, steps)
+        case "apgd-t":
+            return Cost(checks + TARGETS * (1 + steps), TARGETS * steps)
+        case "fab":  # a gradient a class, and a look at where the step led
+            return Cost(checks + 2 + 2 * STEPS, num_classes * STEPS)
+        case "fab-t":
+            return Cost(checks + TARGETS * (3 + 2 * STEPS), TARGETS * STEPS)
+        case "square":
+            return Cost(checks + 2 + QUERIES, 0)
 
 
 class _Counted:

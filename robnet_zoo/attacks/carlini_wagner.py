@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, loss_gradient
 from robnet_zoo.attacks.ball import Norm, length
 from robnet_zoo.attacks.losses import LOSSES
 from robnet_zoo.attacks.random import Key
@@ -18,7 +18,7 @@ BETAS = (0.9, 0.999)  # Adam's
 EDGE = 1 - 1e-6  # how near to black and white tanh can come
 
 
-class CarliniWagner(Attack):
+class CarliniWagner(IterativeAttack):
     """The l2 attack of Carlini and Wagner (2017, equation 8): the least change that fools, by Adam.
 
     |x - clean|^2 + c f(x) over w, with x = (tanh w + 1) / 2, and a binary search for c; f is the hinge of the margin at
@@ -34,12 +34,23 @@ class CarliniWagner(Attack):
     confidence: Annotated[float, Field(ge=0)] = 0.0
     restarts: Literal[1] = 1
 
-    norm_of_ball: ClassVar[Norm] = "l2"
     precise: ClassVar[bool] = True
 
     @property
     def default_name(self) -> str:
         return "cw_l2"
+
+    @property
+    def ball(self) -> Norm:
+        return "l2"
+
+    @property
+    def climbs_margin(self) -> bool:
+        return True
+
+    @property
+    def max_steps(self) -> int:
+        return self.searches * self.steps
 
     @property
     def early(self) -> bool:
@@ -99,9 +110,6 @@ class CarliniWagner(Attack):
         following = torch.where(bounded, (rows["low"] + rows["high"]) / 2, rows["c"] * 10)
         rows["c"] = torch.where(over, following, rows["c"])
         self._restart(rows, over)
-
-    def finished(self, rows: Rows) -> Tensor:
-        return rows["t"] >= self.searches * self.steps
 
     def result(self, rows: Rows, x: Tensor) -> Tensor:
         return rows["best"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, check_box
+from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, check_box
 from robnet_zoo.attacks.ball import in_box, length, within
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.attacks.outcome import Outcome
@@ -43,7 +43,7 @@ class _Job:
 
 
 def run(
-    attack: Attack,
+    attack: IterativeAttack,
     model: Classifier,
     images: Tensor,
     labels: Tensor,
@@ -88,7 +88,7 @@ def run(
 
 
 def craft(
-    attack: Attack,
+    attack: IterativeAttack,
     model: Classifier,
     images: Tensor,
     labels: Tensor,
@@ -124,7 +124,7 @@ def craft(
 class Slots:
     """The state of `run`."""
 
-    attack: Attack
+    attack: IterativeAttack
     model: Classifier
     images: Tensor
     labels: Tensor

@@ -9,13 +9,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen
+from robnet_zoo.attacks.attack import Classifier, Cost, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, project, steepest
 from robnet_zoo.attacks.losses import likeliest_wrong
 from robnet_zoo.attacks.random import Key
 
+USUAL_STEPS = 5  # after about as many the class has changed
 
-class DeepFool(Attack):
+
+class DeepFool(IterativeAttack):
     """DeepFool (Moosavi-Dezfooli et al., 2016): steps onto the nearest linearised boundary until the class changes.
 
     mode: `projected` projects what it finds onto the ball of eps, as in tables of robust accuracy; `minimal` gives it
@@ -36,6 +38,21 @@ class DeepFool(Attack):
     @property
     def default_name(self) -> str:
         return "deepfool" if self.mode == "projected" else "deepfool_minimal"
+
+    @property
+    def ball(self) -> Norm:
+        return self.norm
+
+    @property
+    def max_steps(self) -> int:
+        return self.steps
+
+    def backwards_per_step(self, num_classes: int) -> int:
+        return 1 + min(self.candidates, num_classes - 1)
+
+    def usual_cost(self, num_classes: int) -> Cost:
+        steps = min(self.steps, USUAL_STEPS)
+        return Cost(steps, steps * self.backwards_per_step(num_classes))
 
     @property
     def early(self) -> bool:
@@ -83,7 +100,7 @@ class DeepFool(Attack):
         rows["x"] = torch.where(stay, rows["x"], moved)
 
     def finished(self, rows: Rows) -> Tensor:
-        return rows["crossed"] | (rows["t"] >= self.steps)
+        return rows["crossed"] | super().finished(rows)
 
     def result(self, rows: Rows, x: Tensor) -> Tensor:
         return x if self.minimal else project(x, rows["clean"], rows["eps"], self.norm)

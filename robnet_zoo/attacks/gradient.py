@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen, check_box, loss_gradient
+from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, StepsFamily, check_box, loss_gradient
 from robnet_zoo.attacks.ball import Norm, Radius, project, random_start, steepest
 from robnet_zoo.attacks.losses import LOSSES, LossName
 from robnet_zoo.attacks.random import Key
@@ -20,24 +20,27 @@ from robnet_zoo.errors import AttackError
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class _Iterated(Attack):
+class GradientAttack(IterativeAttack):
     """Steps of one length along the gradient of a loss, each projected onto ball and box."""
 
     norm: Norm = "linf"
     loss: LossName = "cross_entropy"
 
     @property
-    def count(self) -> int:
-        """The number of steps."""
+    def ball(self) -> Norm:
+        return self.norm
+
+    @property
+    def climbs_margin(self) -> bool:
+        return self.loss != "cross_entropy"
+
+    def step_length(self, rows: Rows) -> Radius:
+        """Return the length of a step, in image units: one for all rows, or (N, 1, 1, 1)."""
         raise NotImplementedError
 
-    def length_of(self, rows: Rows) -> Radius:
-        """The length of a step, a row."""
-        raise NotImplementedError
-
-    def check(self, classes: int) -> None:
-        if self.loss == "dlr" and classes < 4:
-            raise AttackError(f"{self.title}: the loss dlr needs 4 classes, got {classes}")
+    def check(self, num_classes: int) -> None:
+        if self.loss == "dlr" and num_classes < 4:
+            raise AttackError(f"{self.title}: the loss dlr needs 4 classes, got {num_classes}")
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         rows["x"] = rows["clean"]
@@ -47,19 +50,16 @@ class _Iterated(Attack):
         return Seen(logits, gradient, backwards=1)
 
     def direction(self, rows: Rows, gradient: Tensor) -> Tensor:
-        """Where the step goes, with length 1 in the ball's norm."""
+        """Return where the step goes, with length 1 in the norm of the ball: (N, C, H, W)."""
         return steepest(gradient, self.norm)
 
     def advance(self, rows: Rows, seen: Seen) -> None:
         assert seen.gradient is not None
-        step = self.length_of(rows) * self.direction(rows, seen.gradient)
+        step = self.step_length(rows) * self.direction(rows, seen.gradient)
         rows["x"] = project(rows["x"] + step, rows["clean"], rows["eps"], self.norm)
 
-    def finished(self, rows: Rows) -> Tensor:
-        return rows["t"] >= self.count
 
-
-class Fgsm(_Iterated):
+class Fgsm(GradientAttack):
     """Fast gradient sign method (Goodfellow et al., 2015): one step of eps, from the image itself."""
 
     kind: Literal["fgsm"] = "fgsm"
@@ -69,26 +69,39 @@ class Fgsm(_Iterated):
         return "fgsm"
 
     @property
-    def count(self) -> int:
+    def max_steps(self) -> int:
         return 1
 
-    def length_of(self, rows: Rows) -> Radius:
+    def step_length(self, rows: Rows) -> Radius:
         return rows["eps"]
 
 
-class _Stepped(_Iterated):
+class IteratedGradientAttack(GradientAttack):
+    """Base of the attacks that take several steps, all of the same length."""
+
     steps: Steps = 20
     step: Annotated[Pixels, Field(description="length of a step, in image units")] = "2/255"
 
     @property
-    def count(self) -> int:
+    def max_steps(self) -> int:
         return self.steps
 
-    def length_of(self, rows: Rows) -> Radius:
+    @property
+    def steps_family(self) -> StepsFamily | None:
+        if not self.early:
+            return None
+        return StepsFamily(self.model_copy(update={"steps": 1, "name": None}).dumps(), self.steps)
+
+    @property
+    def reach(self) -> float:
+        """Return how far the steps lead together, in image units."""
+        return self.steps * in_image_units(self.step)
+
+    def step_length(self, rows: Rows) -> Radius:
         return in_image_units(self.step)
 
 
-class Bim(_Stepped):
+class Bim(IteratedGradientAttack):
     """Basic iterative method (Kurakin et al., 2017): PGD from the image itself."""
 
     kind: Literal["bim"] = "bim"
@@ -98,7 +111,7 @@ class Bim(_Stepped):
         return f"bim{self.steps}"
 
 
-class Pgd(_Stepped):
+class Pgd(IteratedGradientAttack):
     """Projected gradient descent (Madry et al., 2018) from a uniform random start in the ball.
 
     With the loss `margin` this is the l-infinity form of the attack of Carlini and Wagner.
@@ -114,7 +127,7 @@ class Pgd(_Stepped):
         rows["x"] = random_start(rows["clean"], rows["eps"], self.norm, keys)
 
 
-class MiFgsm(_Stepped):
+class MiFgsm(IteratedGradientAttack):
     """Momentum iterative FGSM (Dong et al., 2018, algorithm 1), from the image itself.
 
     The gradient, divided by its l1 norm, is added to `decay` times the sum so far; a gradient of zero adds nothing.

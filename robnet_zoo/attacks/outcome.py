@@ -1,4 +1,4 @@
-"""What an attack gives for an image, and what that cost."""
+"""What an attack gives for an image or a batch, and what that cost."""
 
 from __future__ import annotations
 
@@ -29,3 +29,31 @@ class Outcome:
     backwards: int
     judged: int
     unconfirmed: int
+
+
+@dataclass(frozen=True)
+class BatchOutcome:
+    """What came of one batch of N images.
+
+    images: (N, C, H, W), adversarial where fooled, else the clean ones. broken_by: what fooled the model first: `clean`
+    where it was wrong as it is, a component, or None where the image withstood. unconfirmed: where the library claimed
+    a success that the model, asked again, did not confirm, or that lies outside ball or box; it counts as none.
+    distances: of `images` from the clean ones, in the norm of the attack. margins: of what the library gave
+    (`losses.margin`). flags: names of `FLAGS`, and in full whatever else was warned of. forwards, backwards: images of
+    this batch that went through the model, each way. seconds: of the wall clock.
+    """
+
+    images: Tensor
+    broken_by: tuple[str | None, ...]
+    unconfirmed: tuple[bool, ...]
+    distances: tuple[float, ...]
+    margins: tuple[float, ...]
+    flags: tuple[str, ...]
+    forwards: int
+    backwards: int
+    seconds: float
+
+    @property
+    def fooled(self) -> tuple[bool, ...]:
+        """Which images the model is wrong on."""
+        return tuple(name is not None for name in self.broken_by)

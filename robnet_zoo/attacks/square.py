@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Attack, Classifier, Rows, Seen
+from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.attacks.losses import LOSSES
 from robnet_zoo.attacks.random import Key
@@ -19,7 +19,7 @@ from robnet_zoo.attacks.random import Key
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
-class Square(Attack):
+class Square(IterativeAttack):
     """Square (Andriushchenko et al., 2020), random search on answers alone.
 
     Vertical stripes of +-eps, then squares of a colour +-eps each, kept where they raise the margin.
@@ -30,11 +30,21 @@ class Square(Attack):
     queries: Annotated[int, Field(ge=2, le=1_000_000)] = 5000
     share: Annotated[float, Field(gt=0, le=1)] = 0.8
 
-    gradient_free: ClassVar[bool] = True
-
     @property
     def default_name(self) -> str:
         return "square"
+
+    @property
+    def gradient_free(self) -> bool:
+        return True
+
+    @property
+    def climbs_margin(self) -> bool:
+        return True
+
+    @property
+    def max_steps(self) -> int:
+        return self.queries
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         clean = rows["clean"]
@@ -76,9 +86,6 @@ class Square(Attack):
         """The side of the square that query t + 1 tries, in pixels."""
         share = self.share / 2 ** sum(t * 10_000 / self.queries > border for border in HALVINGS)
         return max(1, min(round((share * height * width) ** 0.5), height - 1, width - 1))
-
-    def finished(self, rows: Rows) -> Tensor:
-        return rows["t"] >= self.queries
 
     def result(self, rows: Rows, x: Tensor) -> Tensor:
         return rows["kept"]  # what is proposed last is never looked at

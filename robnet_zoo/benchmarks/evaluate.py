@@ -19,8 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from robnet_zoo import attacks
-from robnet_zoo.attacks import Attack, AutoAttack
-from robnet_zoo.attacks.autoattack import BatchOutcome
+from robnet_zoo.attacks import BatchAttack, BatchOutcome, IterativeAttack
 from robnet_zoo.attacks.ball import length, within
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.benchmarks.checks import results as alarms
@@ -145,8 +144,8 @@ def _measure(runs: Sequence[Run], bar: tqdm[Any]) -> None:
         logits = [_clean(run, samples, bar) for run in runs]
         for attack in protocol.attacks:
             bar.set_description(attack.title)
-            if isinstance(attack, AutoAttack):
-                _autoattack(runs[0], attack, samples, bar)
+            if isinstance(attack, BatchAttack):
+                _attack_batches(runs[0], attack, samples, bar)
             elif runs[0].source is not None:
                 _transfer(runs, attack, samples, logits, bar)
             else:
@@ -189,7 +188,7 @@ def _clean(run: Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
     return logits
 
 
-def _attack(run: Run, attack: Attack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
+def _attack(run: Run, attack: IterativeAttack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
     """A white-box attack, or one on answers alone, on those images that have no outcome yet."""
     left = run.missing(attack.title, samples)
     if not left:
@@ -231,7 +230,7 @@ def _attack(run: Run, attack: Attack, samples: Sequence[int], logits: Tensor, ba
 
 
 def _transfer(
-    runs: Sequence[Run], attack: Attack, samples: Sequence[int], logits: Sequence[Tensor], bar: tqdm[Any]
+    runs: Sequence[Run], attack: IterativeAttack, samples: Sequence[int], logits: Sequence[Tensor], bar: tqdm[Any]
 ) -> None:
     """An attack on the source, batch by batch, whose images every target judges."""
     source, batch = runs[0].source, runs[0].protocol.batch
@@ -260,7 +259,7 @@ def _transfer(
 
 def _judge_transfer(
     run: Run,
-    attack: Attack,
+    attack: IterativeAttack,
     samples: Sequence[int],
     left: Set[int],
     found: Sequence[attacks.Outcome],
@@ -295,8 +294,8 @@ def _judge_transfer(
                 )
 
 
-def _autoattack(run: Run, attack: AutoAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
-    """The wrapped library, batch by batch: its random numbers belong to a batch, not to an image.
+def _attack_batches(run: Run, attack: BatchAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
+    """Attack batch by batch, where what an image gets depends on the others beside it.
 
     Out of memory, a batch is attacked in halves. That changes what its images get, so the document says it.
     """

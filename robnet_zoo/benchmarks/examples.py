@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robnet_zoo import attacks
-from robnet_zoo.attacks import AutoAttack
+from robnet_zoo.attacks import IterativeAttack
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Example, Measurement
 from robnet_zoo.benchmarks.targets.target import Target
@@ -25,9 +25,9 @@ def examples(
 ) -> tuple[Example, ...]:
     """The first images that the last attack of a protocol fooled the target on, attacked once more.
 
-    samples: which images the measurements are of. AutoAttack is passed over: it attacks whole batches.
+    samples: which images the measurements are of. Attacks of whole batches are passed over.
     """
-    tried = [attack for attack in protocol.attacks if not isinstance(attack, AutoAttack)]
+    tried = [attack for attack in protocol.attacks if isinstance(attack, IterativeAttack)]
     if not tried:
         return ()
     attack = tried[-1]

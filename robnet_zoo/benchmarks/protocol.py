@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.attacks import AnyAttack
+from robnet_zoo.attacks import AnyAttack, BatchAttack
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.core.precision import Arithmetic
@@ -56,11 +56,12 @@ class Protocol(Document):
             raise problems_error([(("attacks",), f"{expected} {name} again") for name in repeated])
         if self.eps_value > 1 and all(attack.ball == "linf" for attack in self.attacks):
             raise problems_error([(("eps",), f"expected at most 1, the range of a pixel, got {self.eps}")])
-        if any(attack.kind == "autoattack" for attack in self.attacks):
+        batched = next((attack.title for attack in self.attacks if isinstance(attack, BatchAttack)), None)
+        if batched is not None:
             if self.dtype != "float32":
-                raise problems_error([(("dtype",), f"expected float32 for autoattack, got {self.dtype}")])
-            if self.threat == "transfer":  # it stops where the model that it looks at is fooled
-                raise problems_error([(("threat",), "expected white_box for autoattack, got transfer")])
+                raise problems_error([(("dtype",), f"expected float32 for {batched}, got {self.dtype}")])
+            if self.threat == "transfer":
+                raise problems_error([(("threat",), f"expected white_box for {batched}, got transfer")])
         return self
 
     @property

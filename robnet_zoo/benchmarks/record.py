@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks import AnyAttack, AutoAttack
+from robnet_zoo.attacks import Attack
 from robnet_zoo.attacks.continuous_batching import in_full_batch
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.examples import examples
@@ -132,7 +132,7 @@ class Run:
         entries: dict[str, list[Entry]] = {title: [] for title in titles}
         for entry in self.journal.entries:
             entries[entry["attack"]].append(entry)
-        attack_of: dict[str, AnyAttack] = {attack.title: attack for attack in self.protocol.attacks}
+        attack_of: dict[str, Attack] = {attack.title: attack for attack in self.protocol.attacks}
         measurements = tuple(
             _measurement(title, attack_of.get(title), sorted(found, key=itemgetter("sample")), complete=complete)
             for title, found in entries.items()
@@ -179,15 +179,16 @@ def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:
     return images
 
 
-def _measurement(title: str, attack: AnyAttack | None, entries: Sequence[Entry], *, complete: bool) -> Measurement:
+def _measurement(title: str, attack: Attack | None, entries: Sequence[Entry], *, complete: bool) -> Measurement:
     correct = [entry["correct"] for entry in entries]
     ledger: dict[str, Any] = {
         name: tuple(entry[SINGULAR.get(name, name)] for entry in entries)
         for name in LEDGER
         if all(SINGULAR.get(name, name) in entry for entry in entries)
     }
-    if isinstance(attack, AutoAttack):
-        ledger["flags"] = attack.flags(ledger["broken_by"], {flag for entry in entries for flag in entry["flags"]})
+    if attack is not None:
+        raised = {flag for entry in entries for flag in entry.get("flags", ())}
+        ledger["flags"] = attack.flags(ledger.get("broken_by", ()), raised)
     if not complete:
         ledger["samples"] = tuple(entry["sample"] for entry in entries)
     return measured(title, correct, seconds=sum(entry["seconds"] for entry in entries), **ledger)

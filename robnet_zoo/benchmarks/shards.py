@@ -9,7 +9,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from robnet_zoo.attacks import AnyAttack, AutoAttack
+from robnet_zoo.attacks import Attack
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.examples import EXAMPLES
 from robnet_zoo.benchmarks.result import LEDGER, Measurement, Result, measured, worst_case
@@ -78,7 +78,7 @@ def gather(mine: Sequence[Result], outputs: Sequence[Path | None]) -> list[Resul
     return merged
 
 
-def _joined(parts: Sequence[Measurement], attack: AnyAttack | None, n: int, batch: int) -> Measurement:
+def _joined(parts: Sequence[Measurement], attack: Attack | None, n: int, batch: int) -> Measurement:
     """One attack's measurement from those of the shards, which take turns, a batch each."""
 
     def woven(name: str) -> tuple[Any, ...]:
@@ -87,7 +87,6 @@ def _joined(parts: Sequence[Measurement], attack: AnyAttack | None, n: int, batc
         return tuple(next(lists[sample // batch % len(parts)]) for sample in range(n)) if present else ()
 
     ledger = {name: woven(name) for name in LEDGER}
-    seen = [flag for part in parts for flag in part.flags]
-    if isinstance(attack, AutoAttack):
-        ledger["flags"] = attack.flags(ledger["broken_by"], set(seen) - {"square_gains"})
+    if attack is not None:
+        ledger["flags"] = attack.flags(ledger["broken_by"], {flag for part in parts for flag in part.flags})
     return measured(parts[0].attack, woven("correct"), seconds=sum(part.seconds for part in parts), **ledger)

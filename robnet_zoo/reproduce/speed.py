@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.core.precision import Arithmetic, arithmetic
 from robnet_zoo.data import Images
@@ -24,15 +23,18 @@ from robnet_zoo.zoo.architecture import Architecture, head
 FEW = 4  # images at once, to begin with
 MORE = 4  # times as many, until
 LONG = 2.0  # seconds are what an update takes
-MINIMAL = 5  # steps that DeepFool takes, about, as it stops where the label changes
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds an image: of an update of the weights, attack included, and of a gradient with respect to the image."""
+    """Seconds an image: of an update of the weights, attack included, and of a gradient with respect to the image.
+
+    num_classes: of the network.
+    """
 
     training: float
     gradient: float
+    num_classes: int
 
     def train(self, recipe: Recipe, images: int, native: int) -> float:
         """Seconds of a whole run. Smaller images cost by their pixels."""
@@ -41,15 +43,8 @@ class Speed:
 
     def measure(self, protocol: Protocol, n: int) -> float:
         """Seconds of a protocol, at most: what an attack fools early costs less."""
-        return self.gradient * n * sum(map(gradients, protocol.attacks))
-
-
-def gradients(attack: AnyAttack) -> int:
-    """How many gradients an attack takes of an image that it does not fool, about."""
-    steps, restarts = getattr(attack, "steps", 1), getattr(attack, "restarts", 1)
-    if attack.kind == "deepfool":
-        steps = min(steps, MINIMAL) * (1 + attack.candidates)  # a gradient a class
-    return int(steps * restarts)
+        # A forward without a backward is counted as both, and so is a further backward of the same forward.
+        return self.gradient * n * sum(max(attack.usual_cost(self.num_classes)) for attack in protocol.attacks)
 
 
 def speed(architecture: Architecture, recipe: Recipe) -> Speed:
@@ -82,7 +77,7 @@ def _speed(architecture: Architecture, recipe: Recipe, n: int) -> Speed:
             wanted: Arithmetic = "bfloat16" if isinstance(state.network, Network) else "float32"
             form = attack_form(state.network.eval(), dtype=arithmetic(wanted, world.device))
             gradient = _seconds(lambda: _gradient(form, images, world.device), world.device)
-    return Speed(training / n, gradient / n)
+    return Speed(training / n, gradient / n, classes)
 
 
 def _gradient(form: nn.Module, images: Images, device: torch.device) -> None:

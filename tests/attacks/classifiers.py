@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.attacks import Apgd, Attack, Bim, CarliniWagner, DeepFool, Fgsm, MiFgsm, Pgd, Square
+from robnet_zoo.attacks import Apgd, Bim, CarliniWagner, DeepFool, Fgsm, IterativeAttack, MiFgsm, Pgd, Square
 
 STEP = "4/255"
-ATTACKS: dict[str, Attack] = {
+ATTACKS: dict[str, IterativeAttack] = {
     "fgsm": Fgsm(),
     "fgsm_l2": Fgsm(norm="l2"),
     "bim": Bim(steps=12, step=STEP),
@@ -36,7 +36,7 @@ ATTACKS: dict[str, Attack] = {
     "cw": CarliniWagner(searches=3, steps=40, learning_rate=0.03, initial_c=1.0),
     "square": Square(queries=60),
 }
-LONGER: dict[str, Attack] = {  # what it takes to come to the end of the way on a linear model
+LONGER: dict[str, IterativeAttack] = {  # what it takes to come to the end of the way on a linear model
     "apgd_dlr_t": Apgd(steps=20, loss="dlr", target_classes=1),
     "cw": CarliniWagner(searches=6, steps=60, learning_rate=0.02, initial_c=0.1),
     "square": Square(queries=1600),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo import data
-from robnet_zoo.attacks.autoattack import AutoAttack
+from robnet_zoo.attacks.autoattack import AutoAttack, Component
 from robnet_zoo.errors import AutoAttackError, DocumentError
 from robnet_zoo.zoo.registry import load_model
 
@@ -200,6 +200,28 @@ def test_every_image_that_goes_through_the_model_is_counted(batch: tuple[Tensor,
     assert outcome.backwards == 18 * 101  # the start and a hundred steps of what was right
 
 
+@pytest.mark.parametrize("component", ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"])
+def test_image_that_withstands_a_component_costs_what_the_attack_says(
+    component: Component, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> None:
+    attack = AutoAttack(version="custom", attacks=(component,))
+    outcome = attack.run_batch(model, *(part[7:8] for part in batch), eps=1e-6)
+    assert outcome.broken_by == (None,)
+    assert (outcome.forwards, outcome.backwards) == attack.cost(10)
+
+
+def test_cost_is_that_of_all_components_and_no_batch_costs_more(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    parts = [AutoAttack(version="custom", attacks=(name,)).cost(10) for name in AutoAttack().components]
+    looks = 3  # at each image, whatever the components
+    assert AutoAttack().cost(10).forwards == sum(part.forwards for part in parts) - 3 * looks + 1
+    assert AutoAttack().cost(10).backwards == sum(part.backwards for part in parts)
+    attack = AutoAttack(version="custom", attacks=("apgd-ce", "fab"))
+    outcome = attack.run_batch(model, *batch, eps=0.02)
+    assert 2 < sum(outcome.fooled) < 20  # else nothing was saved, or everything
+    assert outcome.forwards < 20 * attack.cost(10).forwards
+    assert outcome.backwards < 20 * attack.cost(10).backwards
+
+
 # What is left as it was
 
 
@@ -325,7 +347,7 @@ def test_one_dynamic_model_does_not_flag_the_next(model: nn.Module, batch: tuple
 @pytest.mark.parametrize(("broken_by_square", "flags"), [(0, ()), (2, ()), (3, ("square_gains",))])
 def test_square_gains_are_told_from_all_images(broken_by_square: int, flags: tuple[str, ...]) -> None:
     broken_by = ["clean"] * 100 + ["fab-t"] * 300 + ["square"] * broken_by_square
-    assert AutoAttack().flags([*broken_by, *[None] * (1000 - len(broken_by))], seen=()) == flags
+    assert AutoAttack().flags([*broken_by, *[None] * (1000 - len(broken_by))], raised=()) == flags
 
 
 def test_square_alone_gains_nothing_beyond_others() -> None:

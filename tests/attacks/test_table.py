@@ -7,7 +7,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from robnet_zoo.attacks import AnyAttack, Attack, run
+from robnet_zoo.attacks import ATTACKS as CLASSES
+from robnet_zoo.attacks import AnyAttack, AutoAttack, IterativeAttack, run
 from robnet_zoo.attacks.ball import length
 from tests.attacks.classifiers import ATTACKS, BALL, LONGER, RANDOM, Opposites, greys, small
 
@@ -19,7 +20,7 @@ def images_of(outcomes) -> Tensor:
 
 
 @pytest.fixture
-def attack(request: pytest.FixtureRequest) -> Attack:
+def attack(request: pytest.FixtureRequest) -> IterativeAttack:
     return ATTACKS[request.param]
 
 
@@ -139,3 +140,59 @@ def test_an_attack_is_a_document_that_is_read_as_it_was_written(attack):
 def test_an_unknown_parameter_is_refused(attack):
     with pytest.raises(ValueError, match='unknown key "epss"'):
         type(attack).parse(attack.model_dump(mode="json") | {"epss": 1})
+
+
+def test_every_attack_of_a_protocol_is_in_the_table():
+    assert {type(attack) for attack in ATTACKS.values()} == set(CLASSES) - {AutoAttack}
+
+
+@every
+def test_an_image_that_withstands_costs_what_the_attack_says(attack):
+    model, images = Opposites(), greys(6)
+    with torch.no_grad():
+        model.b += 1000  # the other class is out of reach, within the box too
+    outcomes = run(attack, model, images, model.labels(images), eps=EPS[attack.ball], slots=3)
+    assert {(outcome.forwards, outcome.backwards) for outcome in outcomes} == {attack.cost(4)}
+
+
+@every
+def test_no_image_costs_more_than_the_attack_says(attack, network):
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(8))
+    outcomes = run(attack, network, images, network(images).argmax(1), eps=EPS[attack.ball], slots=6)
+    most = attack.cost(5)
+    assert all(outcome.forwards <= most.forwards and outcome.backwards <= most.backwards for outcome in outcomes)
+    assert attack.usual_cost(5) <= most
+
+
+STEPS = {name: attack for name, attack in ATTACKS.items() if attack.steps_family is not None}
+
+
+def test_attacks_of_equal_steps_are_the_families_of_steps():
+    """APGD's steps depend on how many they are, an image that diversity hides is judged at its end alone."""
+    assert set(STEPS) == {name for name in ATTACKS if name.startswith(("bim", "pgd", "mi_fgsm"))}
+
+
+@pytest.mark.parametrize("attack", STEPS.values(), ids=STEPS)
+def test_an_attack_of_fewer_steps_is_the_beginning_of_its_family(attack, network):
+    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+    fewer = attack.model_copy(update={"steps": attack.steps // 3, "name": "fewer"})
+    assert (fewer.steps_family.key, fewer.steps_family.steps) == (attack.steps_family.key, attack.steps // 3)
+    labels = network(images).argmax(1)
+    short, long = (
+        run(member.model_copy(update={"restarts": 1}), network, images, labels, eps=EPS[attack.ball] / 4, slots=6)
+        for member in (fewer, attack)
+    )
+    begun = [outcome if outcome.fooled and outcome.step <= fewer.steps - 1 else None for outcome in long]
+    assert [outcome.step for outcome in short if outcome.fooled and outcome.step < fewer.steps] == [
+        outcome.step for outcome in begun if outcome
+    ]
+    assert all(later.fooled for first, later in zip(short, long, strict=True) if first.fooled)
+    assert sum(outcome.fooled for outcome in long) > 0
+
+
+MARGIN = {"square", "cw"} | {name for name in ATTACKS if "margin" in name or "dlr" in name}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_says_whether_it_climbs_a_margin(name):
+    assert ATTACKS[name].climbs_margin == (name in MARGIN)

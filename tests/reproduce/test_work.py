@@ -32,7 +32,7 @@ from robnet_zoo.reproduce import order, work
 from robnet_zoo.reproduce.plan import Part, Plan, Row, load_plan, plan_names
 from robnet_zoo.reproduce.result import Outcomes, Reproduced
 from robnet_zoo.reproduce.scale import Scale, load_scale, scale_names
-from robnet_zoo.reproduce.speed import Speed, gradients
+from robnet_zoo.reproduce.speed import Speed
 from robnet_zoo.reproduce.work import Measuring, Reproduction, Run, Source
 from robnet_zoo.training import Stage, load_recipe
 from robnet_zoo.zoo.architecture import costs, load_architecture
@@ -379,9 +379,14 @@ def test_killed_and_shared_work_gives_the_undisturbed_document(tmp_path: Path) -
 # The order
 
 
-def test_gradients_are_those_that_an_unfooled_image_takes() -> None:
-    found = {attack.title: gradients(attack) for attack in load_protocol("table1").attacks}
-    assert found == {"fgsm": 1, "pgd20": 20, "pgd100": 100, "deepfool": 50, "mi_fgsm": 10}
+def test_a_protocol_takes_the_gradients_that_an_unfooled_image_takes() -> None:
+    one_second = Speed(training=0.0, gradient=1.0, num_classes=10)
+    table1, autoattack = load_protocol("table1"), load_protocol("autoattack")
+    parts = {attack.title: table1.model_copy(update={"attacks": (attack,)}) for attack in table1.attacks}
+    taken = {title: one_second.measure(part, 1) for title, part in parts.items()}
+    assert taken == {"fgsm": 1, "pgd20": 20, "pgd100": 100, "deepfool": 50, "mi_fgsm": 10}
+    assert one_second.measure(table1, 7) == 7 * 181
+    assert one_second.measure(autoattack, 1) == sum(max(attack.cost(10)) for attack in autoattack.attacks) > 7000
 
 
 def test_a_difference_has_welchs_interval_where_images_add_nothing() -> None:
@@ -495,7 +500,7 @@ def test_accuracies_are_joined_over_steps_where_attacks_differ_in_nothing_else(
 
 
 def test_the_agenda_counts_what_is_left_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "speed", lambda *_: Speed(training=0.01, gradient=0.001))
+    monkeypatch.setattr(work, "speed", lambda *_: Speed(training=0.01, gradient=0.001, num_classes=10))
     scale = TINY.model_copy(update={"epochs": 0.02, "images": 1.0})  # 4 epochs of 9 updates
     reproduction = Reproduction(tiny_plan(), [DIGITS], tmp_path, scale=scale)
     run = reproduction.runs[0]

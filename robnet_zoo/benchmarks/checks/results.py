@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 
-from robnet_zoo.attacks import AnyAttack, Apgd, AutoAttack, Bim, CarliniWagner, Fgsm, MiFgsm, Pgd
+from robnet_zoo.attacks import Attack, Fgsm
+from robnet_zoo.attacks.gradient import IteratedGradientAttack
 from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.result import Alarm, Measurement, Result
 from robnet_zoo.core.statistics import compare
@@ -47,7 +48,7 @@ LOSS_GAIN = 0.1  # the same where only the weaker attack climbs a margin, which 
 CHANCE = 0.05  # p of McNemar's test above which one gradient attack has not beaten another
 UNCONFIRMED = 0.05  # of the images that the form that proposes claims
 
-Measured = list[tuple[AnyAttack, Measurement]]
+Measured = list[tuple[Attack, Measurement]]
 
 
 def from_result(result: Result) -> list[Alarm]:
@@ -88,14 +89,7 @@ def _together(measured: Measured) -> list[int]:
     return [min(column) for column in zip(*(found.correct for _, found in measured), strict=True)]
 
 
-def _climbs_margin(attack: AnyAttack) -> bool:
-    """Whether an attack looks for another class to win, as Square does, and not for a high cross-entropy."""
-    if isinstance(attack, Bim | Pgd | MiFgsm | Apgd):
-        return attack.loss != "cross_entropy"
-    return isinstance(attack, CarliniWagner | AutoAttack)
-
-
-def _excess(weak: tuple[AnyAttack, Measurement], strong: Measured) -> str | None:
+def _excess(weak: tuple[Attack, Measurement], strong: Measured) -> str | None:
     """What to say if the attack that should be weaker beats the others together, in the same ball; None if it does not.
 
     On honest models a margin finds several points more than the cross-entropy does: less than 10 of them count for
@@ -106,8 +100,8 @@ def _excess(weak: tuple[AnyAttack, Measurement], strong: Measured) -> str | None
     if not strong:
         return None
     right = _together(strong)
-    alike = not _climbs_margin(attack) and attack.kind != "square"
-    allowed = GAIN if alike or any(_climbs_margin(other) for other, _ in strong) else LOSS_GAIN
+    alike = not attack.climbs_margin
+    allowed = GAIN if alike or any(other.climbs_margin for other, _ in strong) else LOSS_GAIN
     paired = compare(right, found.correct)  # first: images that only the weaker attack fools
     chance = alike and paired.p > CHANCE
     if paired.first - paired.second <= allowed * len(right) or chance:
@@ -122,14 +116,14 @@ def _excess(weak: tuple[AnyAttack, Measurement], strong: Measured) -> str | None
 def _of_square(measured: Measured) -> Iterator[Alarm]:
     gradients = [pair for pair in measured if not pair[0].gradient_free]
     for pair in measured:
-        if pair[0].kind == "square" and (text := _excess(pair, gradients)):
+        if pair[0].gradient_free and (text := _excess(pair, gradients)):
             yield Alarm(name="square_beats_gradient", text=text)
 
 
 def _of_autoattack(measured: Measured) -> Iterator[Alarm]:
     """AutoAttack's Square sees only what its other parts left: whatever it fools, it alone fools."""
     for attack, found in measured:
-        if isinstance(attack, AutoAttack) and "square_gains" in found.flags:
+        if "square_gains" in found.flags:
             alone = sum(part == "square" for part in found.broken_by)
             others = ", ".join(part for part in attack.components if part != "square")
             text = f"in {attack.title}, square alone fools {alone} of {len(found.correct)} images that {others} left"
@@ -145,9 +139,9 @@ def _of_fgsm(result: Result, measured: Measured) -> Iterator[Alarm]:
         iterated = [
             (other, outcomes)
             for other, outcomes in measured
-            if isinstance(other, Bim | Pgd)
+            if isinstance(other, IteratedGradientAttack)
             and (other.loss, other.ball) == (attack.loss, attack.ball)
-            and other.steps * in_image_units(other.step) >= eps
+            and other.reach >= eps
         ]
         best = min(iterated, key=lambda pair: pair[1].accuracy, default=None)
         if best is not None and (text := _excess((attack, found), [best])):
@@ -156,11 +150,10 @@ def _of_fgsm(result: Result, measured: Measured) -> Iterator[Alarm]:
 
 def _of_steps(measured: Measured) -> Iterator[Alarm]:
     """From one number of steps to the next larger one; nothing else differs, the random start included."""
-    families: defaultdict[str, dict[int, tuple[AnyAttack, Measurement]]] = defaultdict(dict)
+    families: defaultdict[str, dict[int, tuple[Attack, Measurement]]] = defaultdict(dict)
     for attack, found in measured:
-        if isinstance(attack, Bim | Pgd):
-            family = attack.model_copy(update={"steps": 1, "name": None}).dumps()
-            families[family][attack.steps] = (attack, found)
+        if (family := attack.steps_family) is not None:
+            families[family.key][family.steps] = (attack, found)
     for lengths in families.values():
         for fewer, more in pairwise(sorted(lengths)):
             if text := _excess(lengths[fewer], [lengths[more]]):
@@ -191,7 +184,7 @@ def _of_group(group: Sequence[Result]) -> Iterator[Alarm]:
         if transfer and result.source is not None and result.source.weights == result.model.weights:
             continue  # attacked through itself
         for pair in _measured(result):
-            alone = pair[0].kind == "square" and all(other.gradient_free for other, _ in _measured(result))
+            alone = all(other.gradient_free for other, _ in _measured(result))
             if not (transfer or alone) or not (text := _excess(pair, gradients)):
                 continue
             through = f" through {result.source.name}" if transfer and result.source is not None else ""

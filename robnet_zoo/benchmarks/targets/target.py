@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.attacks import Attack, AutoAttack, Classifier
+from robnet_zoo.attacks import Attack, Classifier
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.errors import DataError, TargetError
 
@@ -49,7 +49,7 @@ class Target:
         """Return the name under which results list this target."""
         return self.identity.name
 
-    def form_for(self, attack: Attack | AutoAttack) -> Classifier:
+    def form_for(self, attack: Attack) -> Classifier:
         """Return the form that an attack looks at.
 
         Attacks without gradients and precise ones get the original; all others get the proposer.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 
-from robnet_zoo.attacks import Pgd
+from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.core.statistics import IntervalEstimate
 from robnet_zoo.reports.robustness.blocks import Cell, Chart, Column, Row, Table
 from robnet_zoo.reports.robustness.figures import Axis, Point, Series, chart, swatch
@@ -31,12 +32,16 @@ def against_parameters(part: Measured, attack: str, *, note: str) -> list[Chart]
 
 
 def against_steps(part: Measured, *, note: str) -> list[Chart]:
-    """A line a row, over those attacks that are PGD and differ in nothing but steps; none of one alone."""
-    attacks = [each for each in part.protocol.attacks if isinstance(each, Pgd)]
-    by_steps = {each.steps: each for each in attacks}
-    others = {each.model_copy(update={"steps": 1, "name": None}).dumps() for each in attacks}
-    if not 1 < len(by_steps) == len(attacks) or len(others) > 1:
-        return []
+    """A chart a family of attacks that differ in nothing but steps, with a line a row; none of one attack alone."""
+    families = defaultdict[str, dict[int, AnyAttack]](dict)
+    for attack in part.protocol.attacks:
+        if (family := attack.steps_family) is not None:
+            families[family.key][family.steps] = attack
+    charts = [_steps_chart(part, by_steps, note) for by_steps in families.values() if len(by_steps) > 1]
+    return [chart for chart in charts if chart is not None]
+
+
+def _steps_chart(part: Measured, by_steps: Mapping[int, AnyAttack], note: str) -> Chart | None:
     series, rows = [], []
     for label in dict.fromkeys(model.label for model in part.models):
         points = []
@@ -48,11 +53,12 @@ def against_steps(part: Measured, *, note: str) -> list[Chart]:
         if points:
             series.append(Series(label, tuple(points), joined=True))
     if not series:
-        return []
+        return None
     axis = Axis("steps, logarithmic", tuple((steps, str(steps)) for steps in sorted(by_steps)), logarithmic=True)
     heads = (Column("model", numeric=False), Column("steps"), Column("accuracy"))
-    title = f"Robust accuracy against steps of PGD: {part.part}"
-    return [_chart(Table(title, heads, tuple(rows), note), series, axis)]
+    kind = next(iter(by_steps.values())).kind.replace("_", "-").upper()
+    title = f"Robust accuracy against steps of {kind}: {part.part}"
+    return _chart(Table(title, heads, tuple(rows), note), series, axis)
 
 
 def cell(estimate: IntervalEstimate) -> Cell:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from robnet_zoo.attacks import Pgd
 from robnet_zoo.benchmarks.result import Measurement
 from robnet_zoo.reports.robustness.blocks import Cell, Chart, Column, Row, Table
 from robnet_zoo.reports.robustness.entries import CLEAN, WORST, Entry, columns, groups, parameters_of
@@ -88,15 +87,15 @@ class _Scatter(NamedTuple):
 
 
 def against_steps(entries: Sequence[Entry]) -> list[Chart]:
-    """Robust accuracy against the number of PGD's steps (figure 10), for each data, eps and kind of PGD."""
+    """Robust accuracy against the number of steps (figure 10), for each data, eps and family of attacks."""
     drawn: list[tuple[str, _Drawn]] = []
     for entry in entries:
         for name, attack in entry.attacks.items():
-            if isinstance(attack, Pgd) and name in entry.measurements:
+            if (family := attack.steps_family) is not None and name in entry.measurements:
                 parameters = parameters_of(attack)
                 others = ", ".join(f"{key} {parameters[key]}" for key in parameters if key not in ("kind", "steps"))
-                title = f"PGD ({others}), {entry.conditions}"
-                drawn.append((title, _Drawn(entry, float(attack.steps), str(attack.steps), entry.measurements[name])))
+                title = f"{attack.kind.replace('_', '-').upper()} ({others}), {entry.conditions}"
+                drawn.append((title, _Drawn(entry, float(family.steps), str(family.steps), entry.measurements[name])))
     charts = []
     for title, members in groups(drawn, lambda item: item[0]).items():
         axis = Axis("steps, logarithmic", logarithmic=True)
@@ -147,11 +146,12 @@ def _lines(what: str, title: str, drawn: Iterable[_Drawn], axis: Axis, x_name: s
 
 
 def _strongest(entries: Sequence[Entry]) -> str:
-    """The column to draw: of those that most documents have, PGD with the most steps, else the worst case."""
+    """The column to draw: of those that most documents have, that with the most steps, else the worst case."""
 
     def rank(name: str) -> tuple[int, int, bool]:
         attacks = [entry.attacks[name] for entry in entries if name in entry.attacks]
-        steps = max((attack.steps for attack in attacks if isinstance(attack, Pgd)), default=0)
+        families = [family for attack in attacks if (family := attack.steps_family) is not None]
+        steps = max((family.steps for family in families), default=0)
         return sum(name in entry.measurements for entry in entries), steps, name == WORST
 
     return max((name for name in columns(entries) if name != CLEAN), key=rank, default="")
