@@ -351,7 +351,7 @@ def test_square_gains_are_told_from_all_images(broken_by_square: int, flags: tup
 
 
 def test_square_alone_gains_nothing_beyond_others() -> None:
-    assert SQUARE.flags(["square", None], seen=("zero_gradients",)) == ("zero_gradients",)
+    assert SQUARE.flags(["square", None], raised=("zero_gradients",)) == ("zero_gradients",)
 
 
 def test_parts_are_the_accuracies_left_in_turn() -> None:
