@@ -16,7 +16,6 @@ from robnet_zoo.attacks.gradient import IteratedGradientAttack
 from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.result import Alarm, Measurement, Result
 from robnet_zoo.core.statistics import compare
-from robnet_zoo.core.units import in_image_units
 
 __all__ = ["ALARMS", "from_result", "from_results", "from_target"]
 
