@@ -1,19 +1,59 @@
-"""Robust architectures as JSON genotypes. Importing this package registers the models of `specs/` with timm.
+"""Robust architectures as JSON genotypes, compiled to timm models, attacked, trained and exported.
 
-So it does the paper's comparison networks, `robnet_zoo.zoo.baselines`.
+Importing this package registers the models of `specs/` and the paper's comparison networks with timm, and does nothing
+else. Names that need more than torch and timm are loaded when they are first used, the subpackages among them:
+`robnet_zoo.attacks`, `.benchmarks`, `.converters`, `.data`, `.search` and `.training`.
 """
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from robnet_zoo.core import threads as _threads
 
 if _threads.is_command(sys.orig_argv):
     _threads.bound_spin()  # before torch is imported, which reads it
 
+from robnet_zoo.errors import RobnetZooError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.nn.compiler import compile, for_inference
+from robnet_zoo.nn.compiler import compile, for_inference, for_training
 from robnet_zoo.version import __version__
-from robnet_zoo.zoo import baselines as _baselines  # noqa: F401  (registration is what the import is for)
-from robnet_zoo.zoo import registry as _zoo  # noqa: F401
+from robnet_zoo.zoo import load_architecture, load_model, load_spec, spec_names
 
-__all__ = ["Genotype", "__version__", "compile", "for_inference"]
+if TYPE_CHECKING:
+    from robnet_zoo.benchmarks.evaluate import evaluate
+    from robnet_zoo.training.loop import train
+
+__all__ = [
+    # architectures
+    "Genotype",
+    "load_spec",
+    "spec_names",
+    "load_architecture",
+    # networks
+    "compile",
+    "load_model",
+    "for_inference",
+    "for_training",
+    # what is done with them
+    "train",
+    "evaluate",
+    # the package
+    "RobnetZooError",
+    "__version__",
+]
+
+_LAZY = {"train": "robnet_zoo.training.loop", "evaluate": "robnet_zoo.benchmarks.evaluate"}
+_SUBPACKAGES = frozenset({"attacks", "benchmarks", "converters", "data", "search", "training"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return import_module(f"robnet_zoo.{name}")
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'robnet_zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBPACKAGES})

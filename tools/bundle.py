@@ -83,7 +83,7 @@ def bundle(
     named = replace(target, identity=target.identity.model_copy(update={"name": f"{model}.{tag}"}))
     result = evaluate(named, data.load(images), measured_by)
     result = result.model_copy(update={"examples": ()})  # no picture of a data set goes into the package
-    entry = weights.Entry(
+    entry = weights.WeightsEntry(
         model=model,
         tag=tag,
         file=f"{model}.{tag}.safetensors",
@@ -93,7 +93,7 @@ def bundle(
         spec_hash=load_spec(model).hash,
         recipe=run_result.recipe.name,
         trained_on=run_result.data_sha256,
-        measured=weights.Measured(
+        measured=weights.MeasuredAccuracies(
             data=result.data.name,
             data_sha256=result.data.sha256,
             n=result.data.n,
@@ -120,7 +120,7 @@ def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
     return read_weights(path)
 
 
-def _keep(run: TrainingResult, model: str, tag: str, before: weights.Entry | None, results: Path) -> None:
+def _keep(run: TrainingResult, model: str, tag: str, before: weights.WeightsEntry | None, results: Path) -> None:
     """Write down what trained the weights, behind the runs that it goes on from, and delete what did not."""
     paths = training_runs(model, tag, results=results)
     runs = [TrainingResult.load(path) for path in paths]

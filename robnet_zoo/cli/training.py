@@ -95,8 +95,8 @@ def estimate(
 def _fitted(architecture: str, data: str) -> tuple[Architecture, Images]:
     """Return the training images, and the architecture with their classes and size."""
     from robnet_zoo.data import load as load_images
-    from robnet_zoo.zoo.architecture import fitted, head, load_architecture
+    from robnet_zoo.zoo.architecture import load_architecture
 
     published, images = load_architecture(architecture), load_images(data, train=True)
-    num_classes = images.count_classes(at_least=head(published)[1])
-    return fitted(published, num_classes=num_classes, input_size=images.shape), images
+    num_classes = images.count_classes(at_least=published.signature[1])
+    return published.fitted(num_classes=num_classes, input_size=images.shape), images

@@ -17,11 +17,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from robnet_zoo.core.documents import Document, Place, Problem, Tuple, exactly, nearest, problems_error, shown
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.genotype.operations import OPERATIONS
 
@@ -188,6 +190,7 @@ class Genotype(Document):
     place; dumps() and save(path) write it. `hash` identifies the function that it compiles to.
     """
 
+    file_name: ClassVar[str] = "spec.json"  # in the folder of a training run
     max_bytes: ClassVar[int] = 2**19  # the bundled ones take 4 kB; a hostile one of this size takes seconds
 
     schema_version: Annotated[Literal[1], exactly(SCHEMA_VERSION)]
@@ -310,6 +313,71 @@ class Genotype(Document):
             for name in self.layout
         ]
         return sum(shares) / len(shares)
+
+    @property
+    def signature(self) -> tuple[tuple[int, int, int], int]:
+        """What the network maps to what: (channels, height, width) of its images, and its number of classes."""
+        return self.network.input_size, self.network.num_classes
+
+    def fitted(self, *, num_classes: int | None = None, input_size: tuple[int, int, int] | None = None) -> Genotype:
+        """Return the same architecture for other classes or images. Raises DocumentError if it cannot take them."""
+        given = {"num_classes": num_classes, "input_size": input_size}
+        changes = {key: value for key, value in given.items() if value is not None}
+        return self._changed(network=self.network.model_dump() | changes)
+
+    def scaled(self, *, width: float = 1.0, depth: float = 1.0, size: float = 1.0) -> Genotype:
+        """Return the same architecture at another scale. Raises DocumentError if there is none.
+
+        Args:
+            width: share of the channels.
+            depth: share of the cells, which are taken at even distances; there are as many reduction cells as before.
+            size: share of the pixels on a side.
+        """
+        network = self.network
+        channels, *sides = network.input_size
+        height, breadth = (max(1, round(size * side)) for side in sides)
+        stride = STEM_STRIDES[network.stem] * 2 ** len(network.reductions)
+        if height % stride or breadth % stride:
+            expected = f"expected a size whose images are divisible by {stride}, got {height}x{breadth} pixels"
+            raise DocumentError([expected], source=self.name)
+        cells = max(len(network.reductions) + 1, round(depth * network.depth))
+        layout = [self.layout[at * network.depth // cells] for at in range(cells)]
+        reductions: list[int] = []
+        for index, at in enumerate(network.reductions):  # the cell that reduces still does, at this share of the depth
+            first, last = reductions[-1] + 1 if reductions else 0, cells - len(network.reductions) + index
+            reductions.append(min(max(first, -(-at * cells // network.depth)), last))
+            layout[reductions[-1]] = self.layout[at]
+        changes: dict[str, Any] = {
+            "channels": max(1, round(width * network.channels)),
+            "depth": cells,
+            "reductions": reductions,
+            "input_size": (channels, height, breadth),
+        }
+        if network.denoise is not None:  # behind the end of the same stage, or share of the depth
+            after = sorted({-(-(at + 1) * cells // network.depth) - 1 for at in network.denoise.after})
+            changes["denoise"] = network.denoise.model_dump() | {"after": after}
+        return self._changed(network=network.model_dump() | changes, layout=layout)
+
+    def denoised(self, form: DenoiseForm) -> Genotype:
+        """Return the architecture with a denoising block behind each stage (Xie et al., 2019).
+
+        A stage ends where the size of the images changes.
+        """
+        network = self.network
+        after = sorted({at - 1 for at in (*network.reductions, network.depth) if at})
+        return self._changed(network=network.model_dump() | {"denoise": {"after": after, "form": form}})
+
+    def _changed(self, *, network: Mapping[str, Any], layout: list[str] | None = None) -> Genotype:
+        layout = list(self.layout) if layout is None else layout
+        cells = {name: cell for name, cell in self.model_dump()["cells"].items() if name in layout}
+        changed = self.model_dump() | {"network": network, "layout": layout, "cells": cells}
+        return Genotype.parse(changed, source=self.name)
+
+    def save_into(self, folder: Path) -> Path:
+        """Write the document into a folder under its usual name, `spec.json`, and return the file."""
+        path = folder / self.file_name
+        self.save(path)
+        return path
 
     def convs(self, name: str) -> tuple[int, int]:
         """(direct, skip) convolutions of a cell; an edge is direct if its target follows its source."""

@@ -12,7 +12,7 @@ from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
-from robnet_zoo.zoo.architecture import Architecture, denoised, load_architecture
+from robnet_zoo.zoo.architecture import Architecture, load_architecture
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -33,7 +33,7 @@ class Row(Document):
     def published(self) -> Architecture:
         """Its architecture at full size. Raises DocumentError."""
         found = load_architecture(self.architecture)
-        return found if self.denoise is None else denoised(found, self.denoise)
+        return found if self.denoise is None else found.denoised(self.denoise)
 
 
 class Part(Document):

@@ -13,7 +13,7 @@ from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, exactly
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.zoo.architecture import Architecture, scaled
+from robnet_zoo.zoo.architecture import Architecture
 
 FULL = "full"
 Factor = Annotated[float, Field(gt=0, le=1)]
@@ -53,7 +53,7 @@ class Scale(Document):
 
     def architecture(self, published: Architecture) -> Architecture:
         """At this width, depth and size of images. Raises DocumentError."""
-        return scaled(published, width=self.width, depth=self.depth, size=self.size)
+        return published.scaled(width=self.width, depth=self.depth, size=self.size)
 
     def recipe(self, recipe: Recipe, *, seed: int) -> Recipe:
         """With this share of epochs and eps."""

@@ -18,7 +18,7 @@ from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.training.updates import Updates
-from robnet_zoo.zoo.architecture import Architecture, head
+from robnet_zoo.zoo.architecture import Architecture
 
 FEW = 4  # images at once, to begin with
 MORE = 4  # times as many, until
@@ -58,7 +58,7 @@ def speed(architecture: Architecture, recipe: Recipe) -> Speed:
 
 
 def _speed(architecture: Architecture, recipe: Recipe, n: int) -> Speed:
-    (channels, height, width), classes = head(architecture)
+    (channels, height, width), classes = architecture.signature
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (n, channels, height, width), generator=draw, dtype=torch.uint8)
     images = Images(pixels, torch.randint(0, classes, (n,), generator=draw), "random images")

@@ -36,7 +36,7 @@ from robnet_zoo.reproduce.scale import Scale
 from robnet_zoo.reproduce.speed import Speed, speed
 from robnet_zoo.training import Recipe, load_recipe, train
 from robnet_zoo.training.loop import CARD
-from robnet_zoo.zoo.architecture import Architecture, costs, fitted
+from robnet_zoo.zoo.architecture import Architecture, costs
 
 WAIT = 5.0  # seconds between looks at jobs that others have begun
 
@@ -236,9 +236,9 @@ class Reproduction:
 
     def _run(self, part: Part, row: Row, seed: int, images: Images) -> Run:
         index = self.plan.parts.index(part)
-        whole = fitted(row.published, input_size=self._whole[index][0].shape)
+        whole = row.published.fitted(input_size=self._whole[index][0].shape)
         classes = self.classes[index]
-        architecture = fitted(self.scale.architecture(whole), num_classes=classes, input_size=images.shape)
+        architecture = self.scale.architecture(whole).fitted(num_classes=classes, input_size=images.shape)
         costs(architecture)  # raises where the images are too small for it
         recipe = self.scale.recipe(load_recipe(part.recipe), seed=seed)
         trained_on = len(images.split()[0])

@@ -28,7 +28,7 @@ from robnet_zoo.training.result import Epoch, Origin, TrainingResult, model_card
 from robnet_zoo.training.state import State, initial_state
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
-from robnet_zoo.zoo.architecture import Architecture, head, saved
+from robnet_zoo.zoo.architecture import Architecture
 from robnet_zoo.zoo.weights import find, state_sha256
 
 MODEL = "model.safetensors"
@@ -92,7 +92,7 @@ def train(
 
 def fitting(spec: Architecture, images: Images, recipe: Recipe) -> tuple[Images, Images]:
     """The images to train on, and those that are measured. Raises DataError or TrainingError if they do not fit."""
-    input_size, num_classes = head(spec)
+    input_size, num_classes = spec.signature
     check_fits(images, input_size=input_size, num_classes=num_classes)
     check_labels(images)
     training, validation = images.split()
@@ -129,7 +129,7 @@ def _claim(
                 f"{folder}: expected a folder of this run, got one with another spec, recipe, data or weights"
             )
         return
-    saved(spec, folder)
+    spec.save_into(folder)
     recipe.save(folder / "recipe.json")
     write_atomically(path, (json.dumps(identity, indent=1) + "\n").encode())
 

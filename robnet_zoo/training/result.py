@@ -13,7 +13,7 @@ from robnet_zoo.core.documents import Document, Tuple, renamed, version
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.core.units import Share
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
-from robnet_zoo.zoo.architecture import Architecture, costs, document_name
+from robnet_zoo.zoo.architecture import Architecture, costs
 
 Number = Annotated[int, Field(ge=0)]
 
@@ -169,7 +169,7 @@ def model_card(run: TrainingResult, architecture: Architecture) -> str:
         "",
         "![curves](curves.png)",
         "",
-        f"The recipe in full is `recipe.json`, the architecture `{document_name(architecture)}`, every epoch a line of",
+        f"The recipe in full is `recipe.json`, the architecture `{architecture.file_name}`, every epoch a line of",
         "`history.csv`; `training.json` holds what this page says.",
     ]
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ from robnet_zoo.nn.forms.autocast import safe_layout, training_form
 from robnet_zoo.nn.network import Network
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.zoo.architecture import Architecture, beside, build
+from robnet_zoo.zoo.architecture import Architecture, build, from_run
 from robnet_zoo.zoo.registry import load_spec, load_weights, read_weights
 from robnet_zoo.zoo.weights import check, entry_of
 
@@ -105,7 +105,7 @@ def _check_origin(weights: Path, spec: Architecture) -> None:
     As far as a manifest or the document of a training run beside the file tells.
     """
     entry = entry_of(weights)
-    origin = beside(weights.parent)
+    origin = from_run(weights.parent)
     if entry is not None:
         origin = bundled = load_spec(entry.model)
         check(entry, bundled, folder=weights.parent)

@@ -46,7 +46,7 @@ MAX_FACTOR = 4  # of width and depth
 class Baseline:
     """A comparison network.
 
-    build: (size, timm's keywords: num_classes, in_chans, ...) -> the network. first_conv, classifier: modules, by path.
+    build: (scaling, timm's keywords: num_classes, in_chans, ...) -> the network. first_conv, classifier: modules, by path.
     features: how many feature maps it offers. stages: of each stage, by path, the last module; where that is a
     sequence, the last of its own. paper: where the architecture is from.
     """
@@ -60,7 +60,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Size:
+class Scaling:
     """Shares of the published width, in channels, and depth, in blocks a stage."""
 
     width: float = 1.0
@@ -91,27 +91,29 @@ class Projected(nn.Module):
         return self.block(x) + self.shortcut(x)
 
 
-def _resnet(size: Size, *, block: Any, layers: tuple[int, ...], **kwargs: Any) -> nn.Module:
+def _resnet(scaling: Scaling, *, block: Any, layers: tuple[int, ...], **kwargs: Any) -> nn.Module:
     """He et al., 2016: four stages at 32, 16, 8 and 4 pixels."""
-    channels = size.channels(64, 128, 256, 512)
-    model: Any = _with_stem(size, block, size.blocks(*layers), channels=channels, **kwargs)
+    channels = scaling.channels(64, 128, 256, 512)
+    model: Any = _with_stem(scaling, block, scaling.blocks(*layers), channels=channels, **kwargs)
     _divide_reductions(model, stages=4)
     return model
 
 
-def _resnext(size: Size, **kwargs: Any) -> nn.Module:
+def _resnext(scaling: Scaling, **kwargs: Any) -> nn.Module:
     """Xie et al., 2017, 29 layers: three stages at 32, 16 and 8 pixels, of two groups that are 64 channels wide."""
-    channels = size.channels(64, 128, 256)
+    channels = scaling.channels(64, 128, 256)
     groups = {"cardinality": 2, "base_width": 64}
-    model: Any = _with_stem(size, Bottleneck, size.blocks(3, 3, 3), kernel=1, channels=channels, **groups, **kwargs)
+    model: Any = _with_stem(
+        scaling, Bottleneck, scaling.blocks(3, 3, 3), kernel=1, channels=channels, **groups, **kwargs
+    )
     model.layer4 = nn.Identity()  # timm's forward names four stages
     _divide_reductions(model, stages=4)
     return model
 
 
-def _with_stem(size: Size, block: Any, layers: tuple[int, ...], *, kernel: int = 3, **kwargs: Any) -> nn.Module:
+def _with_stem(scaling: Scaling, block: Any, layers: tuple[int, ...], *, kernel: int = 3, **kwargs: Any) -> nn.Module:
     """A ResNet of timm's whose stem is one convolution of stride 1, and nothing else."""
-    (width,) = size.channels(32)
+    (width,) = scaling.channels(32)
     model: Any = ResNet(block, layers, stem_type="deep", stem_width=width, **kwargs)  # only deep ones have a width
     first = model.conv1[0]
     model.conv1 = _initialised(first.in_channels, 2 * width, kernel, like=first.weight)
@@ -119,11 +121,11 @@ def _with_stem(size: Size, block: Any, layers: tuple[int, ...], *, kernel: int =
     return model
 
 
-def _wide_resnet(size: Size, **kwargs: Any) -> nn.Module:
+def _wide_resnet(scaling: Scaling, **kwargs: Any) -> nn.Module:
     """Zagoruyko and Komodakis, 2016: 28 layers, ten times as wide, norms first; three stages at 32, 16 and 8 pixels."""
-    stem, *channels = size.channels(16, 160, 320, 640)
+    stem, *channels = scaling.channels(16, 160, 320, 640)
     model: Any = ResNetV2(
-        layers=list(size.blocks(4, 4, 4)),
+        layers=list(scaling.blocks(4, 4, 4)),
         channels=tuple(channels),
         stem_chs=stem,
         basic=True,
@@ -137,10 +139,10 @@ def _wide_resnet(size: Size, **kwargs: Any) -> nn.Module:
     return model
 
 
-def _densenet(size: Size, **kwargs: Any) -> nn.Module:
+def _densenet(scaling: Scaling, **kwargs: Any) -> nn.Module:
     """Huang et al., 2017, DenseNet-BC: four blocks at 32, 16, 8 and 4 pixels; the first norms the stem's output."""
-    (growth,) = size.channels(32)
-    model: Any = DenseNet(growth_rate=growth, block_config=size.blocks(6, 12, 24, 16), **kwargs)
+    (growth,) = scaling.channels(32)
+    model: Any = DenseNet(growth_rate=growth, block_config=scaling.blocks(6, 12, 24, 16), **kwargs)
     model.features.conv0 = _same_size(model.features.conv0)
     model.features.norm0, model.features.pool0 = nn.Identity(), nn.Identity()
     _divide_reductions(model, stages=4)
@@ -148,11 +150,11 @@ def _densenet(size: Size, **kwargs: Any) -> nn.Module:
 
 
 def _vgg(
-    size: Size, *, num_classes: int = 10, global_pool: str = "avg", drop_rate: float = 0.0, **kwargs: Any
+    scaling: Scaling, *, num_classes: int = 10, global_pool: str = "avg", drop_rate: float = 0.0, **kwargs: Any
 ) -> nn.Module:
     """Simonyan and Zisserman, 2015, with batch norms; one linear layer behind the pooling instead of three."""
     mlp_ratio = 1 / 4096  # of layers that are replaced at once, and would take 400 MB
-    stages = zip(size.channels(64, 128, 256, 512, 512), size.blocks(2, 2, 3, 3, 3), strict=True)
+    stages = zip(scaling.channels(64, 128, 256, 512, 512), scaling.blocks(2, 2, 3, 3, 3), strict=True)
     layers = [each for width, count in stages for each in (*([width] * count), "M")]
     model: Any = VGG(layers, num_classes=num_classes, norm_layer=nn.BatchNorm2d, mlp_ratio=mlp_ratio, **kwargs)
     model.features[-1].ceil_mode = True  # images of 16 pixels have one pixel left there
@@ -170,14 +172,14 @@ def _vgg(
     return model
 
 
-def _mobilenet(size: Size, **kwargs: Any) -> nn.Module:
+def _mobilenet(scaling: Scaling, **kwargs: Any) -> nn.Module:
     """Sandler et al., 2018: seven groups of inverted residuals at 32, 16, 8 and 4 pixels."""
     groups = ((1, 1, 1, 16), (2, 1, 6, 24), (3, 2, 6, 32), (4, 2, 6, 64), (3, 1, 6, 96), (3, 2, 6, 160), (1, 1, 6, 320))
     blocks = [
-        [f"ir_r{size.blocks(count)[0]}_k3_s{stride}_e{expansion}_c{size.channels(width)[0]}"]
+        [f"ir_r{scaling.blocks(count)[0]}_k3_s{stride}_e{expansion}_c{scaling.channels(width)[0]}"]
         for count, stride, expansion, width in groups
     ]
-    stem, last = size.channels(32, 1280)
+    stem, last = scaling.channels(32, 1280)
     model: Any = EfficientNet(
         decode_arch_def(blocks),  # type: ignore[no-untyped-call]
         stem_size=stem,
@@ -340,7 +342,7 @@ def _build(
 ) -> nn.Module:
     if denoise is not None and denoise not in DENOISE_FORMS:
         raise ModelError(f"denoise: unknown form {shown(denoise)}{nearest(denoise, DENOISE_FORMS)}")
-    model = baseline.build(Size(width, depth), **kwargs)
+    model = baseline.build(Scaling(width, depth), **kwargs)
     if denoise is not None:
         _denoise(model, baseline.stages(model), denoise)
     return model

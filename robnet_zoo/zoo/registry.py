@@ -51,7 +51,7 @@ def load_spec(spec: SpecLike) -> Genotype:
     return SPECS.load(spec)
 
 
-def aliases() -> dict[str, weights.Entry]:
+def aliases() -> dict[str, weights.WeightsEntry]:
     """The bundled weights that RobustBench's loader finds, by the name that it asks timm for.
 
     Its name of a model, the data set and the threat, in lower case: `robnet_free_cifar10_linf`. All bundled weights

@@ -36,7 +36,6 @@ from robnet_zoo.reports import robustness as report
 from robnet_zoo.reports.robustness.entries import read
 from robnet_zoo.reports.robustness.published import published
 from robnet_zoo.reports.robustness.tables import beside_the_paper
-from robnet_zoo.zoo.architecture import denoised, fitted
 from robnet_zoo.zoo.baselines import BASELINES
 from robnet_zoo.zoo.registry import load_spec
 
@@ -398,7 +397,7 @@ def test_a_name_alone_does_not_make_a_robnet(tmp_path):
     ],
 )
 def test_a_spec_that_was_fitted_to_other_data_stands_in_table_3(tmp_path, data, fit):
-    spec_hash = fitted(load_spec("robnet_large"), **fit).hash
+    spec_hash = load_spec("robnet_large").fitted(**fit).hash
     found = html([result(identity("run", spec_hash=spec_hash), attacks=(Pgd(steps=100),), data=data)], tmp_path).rows
     printed = next(i for i, row in enumerate(found) if row[:2] == ["RobNet-large", "paper"])
     assert found[printed + 1][:2] == [f"run\n{data}", "measured here"]
@@ -410,7 +409,7 @@ def test_a_spec_that_was_fitted_to_other_data_stands_in_table_3(tmp_path, data, 
         (identity("resnet18_cifar"), [1]),
         (identity("resnet18_cifar_mean"), [1, 4]),
         (identity("vgg16_cifar"), [1, 7]),
-        (identity("x", spec_hash=denoised(load_spec("robnet_large"), "dot_product").hash), [1, 4]),
+        (identity("x", spec_hash=load_spec("robnet_large").denoised("dot_product").hash), [1, 4]),
         (identity("x", spec_hash=load_spec("robnet_large").hash), [1]),
     ],
     ids=lambda value: str(value) if isinstance(value, list) else value.name,

@@ -13,10 +13,10 @@ from robnet_zoo import training
 from robnet_zoo.nn.forms.autocast import safe_layout
 from robnet_zoo.training import Attack, Guard, Keeping, Stage
 from robnet_zoo.training.adversary import attacked
-from robnet_zoo.zoo.architecture import MODEL, TimmModel
+from robnet_zoo.zoo.architecture import TimmArchitecture
 from tests.interruption import interrupt_at
 
-SMALL = TimmModel(model="resnet18_cifar", num_classes=10, input_size=(3, 32, 32), width=0.05, depth=0.5)
+SMALL = TimmArchitecture(model="resnet18_cifar", num_classes=10, input_size=(3, 32, 32), width=0.05, depth=0.5)
 
 
 def seeded() -> torch.Generator:
@@ -57,7 +57,7 @@ def test_channels_come_last_but_where_onednns_gradient_writes_past_its_memory():
 
 def test_a_run_leaves_weights_document_and_card(images, recipe, tmp_path):
     model = training.train(SMALL, images, recipe, tmp_path, progress=False)
-    assert TimmModel.load(tmp_path / MODEL) == SMALL
+    assert TimmArchitecture.load(tmp_path / TimmArchitecture.file_name) == SMALL
     assert json.loads((tmp_path / "run.json").read_text())["spec"] == SMALL.hash
     for key, value in load_file(tmp_path / "model.safetensors").items():
         assert torch.equal(value, model.state_dict()[key])
@@ -86,7 +86,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(images, recipe, tmp_
 
 @pytest.mark.parametrize("attack", [Attack(steps=0), Attack(steps=2, statistics="batch")], ids=["clean", "batch"])
 def test_dropout_is_drawn_anew_for_each_update_and_again_when_resumed(images, recipe, tmp_path, attack):
-    dropping = TimmModel(model="ghostnet_050", num_classes=10, input_size=(3, 32, 32))  # drops a fifth by default
+    # GhostNet drops a fifth by default.
+    dropping = TimmArchitecture(model="ghostnet_050", num_classes=10, input_size=(3, 32, 32))
     recipe = recipe.model_copy(update={"epochs": 1, "validation": 0, "attack": attack})
     torch.manual_seed(1)
     first = training.train(dropping, images, recipe, tmp_path / "a", progress=False)

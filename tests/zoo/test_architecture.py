@@ -14,19 +14,7 @@ from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.errors import DocumentError, TargetError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
-from robnet_zoo.zoo.architecture import (
-    Architecture,
-    TimmModel,
-    beside,
-    build,
-    costs,
-    denoised,
-    fitted,
-    head,
-    load_architecture,
-    saved,
-    scaled,
-)
+from robnet_zoo.zoo.architecture import Architecture, TimmArchitecture, build, costs, from_run, load_architecture
 from robnet_zoo.zoo.baselines import BASELINES
 from robnet_zoo.zoo.registry import load_spec, spec_names
 
@@ -38,10 +26,10 @@ def convolutions(spec: Genotype) -> int:
 def test_a_name_is_a_spec_a_document_or_a_model_of_timm(tmp_path: Path) -> None:
     assert load_architecture("robnet_free") == load_spec("robnet_free")
     published = load_architecture("resnet18_cifar")
-    assert published == TimmModel(model="resnet18_cifar", num_classes=10, input_size=(3, 32, 32))
+    assert published == TimmArchitecture(model="resnet18_cifar", num_classes=10, input_size=(3, 32, 32))
     for architecture in (published, load_spec("robnet_micro")):
-        assert load_architecture(str(saved(architecture, tmp_path))) == architecture
-    assert head(load_architecture("resnet50")) == ((3, 224, 224), 1000)
+        assert load_architecture(str(architecture.save_into(tmp_path))) == architecture
+    assert load_architecture("resnet50").signature == ((3, 224, 224), 1000)
 
 
 def test_an_unknown_name_is_one_line_with_the_nearest_one() -> None:
@@ -50,10 +38,10 @@ def test_an_unknown_name_is_one_line_with_the_nearest_one() -> None:
 
 
 def test_the_folder_of_a_run_says_what_was_trained(tmp_path: Path) -> None:
-    assert beside(tmp_path) is None
-    model = TimmModel(model="resnet18_cifar", num_classes=7, input_size=(3, 16, 16), width=0.1)
-    assert saved(model, tmp_path).name == "model.json"
-    assert beside(tmp_path) == model
+    assert from_run(tmp_path) is None
+    model = TimmArchitecture(model="resnet18_cifar", num_classes=7, input_size=(3, 16, 16), width=0.1)
+    assert model.save_into(tmp_path).name == "model.json"
+    assert from_run(tmp_path) == model
 
 
 @pytest.mark.parametrize("name", ["robnet_free", "robnet_large", "robnet_micro"])
@@ -82,8 +70,8 @@ def test_multiply_adds_of_a_resnet_are_those_counted_by_hand() -> None:
 def test_every_architecture_takes_other_classes_and_another_size(name: str) -> None:
     published = load_architecture(name)
     size = (3, 64, 64)
-    other = fitted(published, num_classes=200, input_size=size)
-    assert head(other) == (size, 200)
+    other = published.fitted(num_classes=200, input_size=size)
+    assert other.signature == (size, 200)
     model = build(other, device="meta").eval()
     assert model(torch.rand(1, *size, device="meta")).shape == (1, 200)
 
@@ -91,35 +79,35 @@ def test_every_architecture_takes_other_classes_and_another_size(name: str) -> N
 @pytest.mark.parametrize("name", [*BASELINES, "robnet_free", "robnet_large", "robnet_search_free"])
 def test_half_of_everything_costs_a_fraction_and_still_computes(name: str) -> None:
     published = load_architecture(name)
-    small = scaled(published, width=0.5, depth=0.5, size=0.5)
+    small = published.scaled(width=0.5, depth=0.5, size=0.5)
     assert costs(small).multiply_adds < costs(published).multiply_adds / 8
     assert build(small, device="meta").eval()(torch.rand(2, 3, 16, 16, device="meta")).shape == (2, 10)
 
 
 def test_a_shallower_spec_keeps_first_and_last_and_as_many_reductions() -> None:
     spec = load_spec("robnet_free")
-    small = scaled(spec, depth=0.3)
+    small = spec.scaled(depth=0.3)
     assert isinstance(small, Genotype)
     assert small.network.depth == 6
     assert small.network.reductions == (2, 4)  # 6 and 13 of 20
     assert small.layout == tuple(spec.layout[at] for at in (0, 3, 6, 10, 13, 16))
-    assert scaled(spec).hash == spec.hash
+    assert spec.scaled().hash == spec.hash
 
 
 @pytest.mark.parametrize("depth", [0.15, 0.2, 0.3, 0.35, 0.5, 0.75])
 def test_the_cells_that_reduce_still_do_and_denoising_stands_behind_the_same_stages(depth: float) -> None:
     spec = load_spec("robnet_free")
-    small, denoised_first = scaled(spec, depth=depth), scaled(denoised(spec, "mean"), depth=depth)
+    small, denoised_first = spec.scaled(depth=depth), spec.denoised("mean").scaled(depth=depth)
     assert isinstance(small, Genotype)
     assert [small.layout[at] for at in small.network.reductions] == [spec.layout[at] for at in spec.network.reductions]
-    assert denoised_first.hash == denoised(small, "mean").hash
+    assert denoised_first.hash == small.denoised("mean").hash
 
 
 def test_neighbouring_reductions_stay_apart() -> None:
     spec = load_spec("robnet_free")
     for reductions in ((0, 1), (1, 2), (18, 19)):
         changed = spec.model_copy(update={"network": spec.network.model_copy(update={"reductions": reductions})})
-        small = scaled(changed, depth=0.1)
+        small = changed.scaled(depth=0.1)
         assert isinstance(small, Genotype)
         assert small.network.depth == 3
         assert len(set(small.network.reductions)) == 2
@@ -127,15 +115,15 @@ def test_neighbouring_reductions_stay_apart() -> None:
 
 def test_a_size_that_the_reductions_do_not_divide_is_refused() -> None:
     with pytest.raises(DocumentError, match="robnet_free: expected a size whose images are divisible by 4, got 18x18"):
-        scaled(load_spec("robnet_free"), size=0.55)
+        load_spec("robnet_free").scaled(size=0.55)
 
 
 def test_denoising_stands_behind_the_stages() -> None:
-    spec = denoised(load_spec("robnet_large"), "dot_product")
+    spec = load_spec("robnet_large").denoised("dot_product")
     assert isinstance(spec, Genotype)
     assert spec.network.denoise is not None
     assert spec.network.denoise.after == (5, 12, 19)
-    model = denoised(load_architecture("resnet18_cifar"), "mean")
+    model = load_architecture("resnet18_cifar").denoised("mean")
     assert model.name == "resnet18_cifar_mean"
     blocks = 64**2 + 128**2 + 256**2 + 512**2 + 2 * (64 + 128 + 256 + 512)
     assert costs(model).parameters - costs(load_architecture("resnet18_cifar")).parameters == blocks
@@ -143,29 +131,29 @@ def test_denoising_stands_behind_the_stages() -> None:
 
 def test_sizes_of_other_models_of_timm_are_refused() -> None:
     with pytest.raises(DocumentError, match="resnet50: expected width, depth and denoise of the comparison networks"):
-        build(scaled(load_architecture("resnet50"), width=0.5))
+        build(load_architecture("resnet50").scaled(width=0.5))
 
 
 def test_images_that_are_too_small_are_one_line() -> None:
     with pytest.raises(DocumentError, match=r"inception_v3: cannot take images of 3x8x8"):
-        costs(fitted(load_architecture("inception_v3"), input_size=(3, 8, 8)))
+        costs(load_architecture("inception_v3").fitted(input_size=(3, 8, 8)))
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_cifar", "robnet_micro"])
 def test_the_harness_measures_what_a_run_has_left(name: str, tmp_path: Path) -> None:
-    architecture: Architecture = fitted(load_architecture(name), num_classes=7)
+    architecture: Architecture = load_architecture(name).fitted(num_classes=7)
     model = build(architecture).eval()
-    saved(architecture, tmp_path)
+    architecture.save_into(tmp_path)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     target = load_target(str(tmp_path), device="cpu")
-    images = torch.rand(2, *head(architecture)[0])
+    images = torch.rand(2, *architecture.signature[0])
     with torch.no_grad():
         torch.testing.assert_close(target.judge(images), model(images))
     assert target.num_classes == 7
 
 
 def test_a_folder_whose_document_is_of_another_model_is_refused(tmp_path: Path) -> None:
-    saved(TimmModel(model="resnet18_cifar", num_classes=7, input_size=(3, 32, 32)), tmp_path)
+    TimmArchitecture(model="resnet18_cifar", num_classes=7, input_size=(3, 32, 32)).save_into(tmp_path)
     save_file(timm.create_model("mobilenetv2_cifar").state_dict(), tmp_path / "model.safetensors")
     with pytest.raises(TargetError, match=r"expected weights of .*, got no conv1\.weight"):
         load_target(str(tmp_path))

@@ -19,11 +19,11 @@ from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_spec
-from robnet_zoo.zoo.weights import Entry, Manifest, Measured, state_sha256
+from robnet_zoo.zoo.weights import Manifest, MeasuredAccuracies, WeightsEntry, state_sha256
 from tools import committed
 from tools.bundle import training_runs
 
-MEASURED = Measured(
+MEASURED = MeasuredAccuracies(
     data="cifar10", data_sha256="0" * 64, n=1000, seed=0, eps="8/255", clean=0.8, fgsm=0.6, pgd20=0.5, device="CPU"
 )
 FILE = "robnet_micro.test.safetensors"
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write_manifest(folder: Path, *, spec_hash: str) -> None:
-    entry = Entry(
+    entry = WeightsEntry(
         model="robnet_micro",
         tag="test",
         file=FILE,
@@ -166,7 +166,7 @@ def test_bundled_manifest_and_files_name_each_other() -> None:
 
 
 @pytest.mark.parametrize("entry", weights.manifest().entries, ids=lambda entry: f"{entry.model}.{entry.tag}")
-def test_bundled_file_is_intact_and_of_its_spec(entry: Entry) -> None:
+def test_bundled_file_is_intact_and_of_its_spec(entry: WeightsEntry) -> None:
     weights.check(entry, load_spec(entry.model))
 
 

@@ -27,7 +27,7 @@ from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.errors import DocumentError, OnnxFileError, TargetError, WeightsError
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
-from robnet_zoo.zoo.architecture import beside
+from robnet_zoo.zoo.architecture import from_run
 
 
 class Origin(NamedTuple):
@@ -119,7 +119,7 @@ def _resolved(name: str, weights: Path | None) -> tuple[str, Origin]:
             return name, origin
     path = Path(name)
     if path.is_dir() and not timm.is_model(name):
-        if beside(path) is not None:
+        if from_run(path) is not None:
             return name, Origin(trained_model, normalised=True)
         if not (path / "config.json").is_file():
             documents = "spec.json, model.json or config.json"

@@ -22,7 +22,7 @@ from robnet_zoo.errors import TargetError, WeightsError
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
-from robnet_zoo.zoo.architecture import beside, build
+from robnet_zoo.zoo.architecture import build, from_run
 from robnet_zoo.zoo.weights import FOLDER, entry_of, state_sha256
 
 LOADING_ERRORS = (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError)
@@ -142,7 +142,7 @@ def trained_model(name: str, weights: Path | None) -> nn.Module:
 
     Raises: TargetError, WeightsError.
     """
-    architecture = beside(Path(name))
+    architecture = from_run(Path(name))
     if architecture is None:
         raise TargetError(f"{name}: expected the folder of a training run, with spec.json or model.json")
     file = weights or Path(name) / "model.safetensors"

@@ -17,7 +17,7 @@ AUTHORS = "The paper's figures below are of its authors' weights, whose training
 MILESTONES = " They were measured after every run, so the later runs began with figures of them known."
 
 
-def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequence[Result]) -> str:
+def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], results: Sequence[Result]) -> str:
     """The card in Markdown.
 
     runs: what trained these weights, by the file's name, one run after the other, each from the weights of the one
@@ -68,7 +68,7 @@ def card(entry: weights.Entry, runs: Mapping[str, TrainingResult], results: Sequ
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _hashes(entry: weights.Entry) -> Iterator[str]:
+def _hashes(entry: weights.WeightsEntry) -> Iterator[str]:
     """Yield the hashes that link the weights to the manifest, to results documents and to their training."""
     yield f"- `file_sha256` of {entry.file}: `{entry.file_sha256}`"
     if entry.state_sha256 is not None:

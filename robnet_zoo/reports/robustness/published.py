@@ -15,7 +15,6 @@ from robnet_zoo.benchmarks.result import ModelIdentity, Result
 from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.core.units import Pixels, in_image_units
 from robnet_zoo.genotype.layers import DENOISE_FORMS
-from robnet_zoo.zoo.architecture import denoised, fitted
 from robnet_zoo.zoo.registry import load_spec
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -150,5 +149,5 @@ def _hashes(
     spec: str, num_classes: int | None, input_size: tuple[int, int, int] | None, *, denoise: bool
 ) -> frozenset[str]:
     """The hashes of a bundled spec, fitted to data of this kind; with denoising, one for each form of it."""
-    whole = fitted(load_spec(spec), num_classes=num_classes, input_size=input_size)
-    return frozenset({denoised(whole, form).hash for form in DENOISE_FORMS} if denoise else {whole.hash})
+    whole = load_spec(spec).fitted(num_classes=num_classes, input_size=input_size)
+    return frozenset({whole.denoised(form).hash for form in DENOISE_FORMS} if denoise else {whole.hash})

@@ -26,7 +26,7 @@ MANIFEST = "manifest.json"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
 
 
-class Measured(Document):
+class MeasuredAccuracies(Document):
     """Accuracies of a weights file, as shares of n images; each measured by `robnet-zoo benchmark`."""
 
     data: str
@@ -40,7 +40,7 @@ class Measured(Document):
     device: str
 
 
-class Entry(Document):
+class WeightsEntry(Document):
     """One weights file, whose name in timm is `model`.`tag`.
 
     file_sha256: of the file. state_sha256: of the state dict in it; results of these weights have it too.
@@ -60,7 +60,7 @@ class Entry(Document):
     spec_hash: Sha256
     recipe: str
     trained_on: Sha256 | None = None
-    measured: Measured
+    measured: MeasuredAccuracies
 
     @classmethod
     def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -71,7 +71,7 @@ class Manifest(Document):
     """The weights of a folder."""
 
     schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
-    entries: Tuple[Entry] = ()
+    entries: Tuple[WeightsEntry] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -87,7 +87,7 @@ def manifest(folder: Path = FOLDER) -> Manifest:
     return Manifest.load(folder / MANIFEST)
 
 
-def entry_of(file: Path) -> Entry | None:
+def entry_of(file: Path) -> WeightsEntry | None:
     """What the manifest beside a weights file says of it; None if there is none, or nothing about this file."""
     if not (file.parent / MANIFEST).is_file():
         return None
@@ -114,7 +114,7 @@ def state_sha256(state: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def check(entry: Entry, spec: Genotype, *, folder: Path = FOLDER) -> None:
+def check(entry: WeightsEntry, spec: Genotype, *, folder: Path = FOLDER) -> None:
     """Raise WeightsError unless the file is there, undamaged, and holds weights of this very architecture."""
     path = folder / entry.file
     if entry.spec_hash != spec.hash:

@@ -1,0 +1,65 @@
+"""What `import robnet_zoo` costs and does, and that every name of its public face is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import robnet_zoo
+
+SECONDS = 0.3  # beside `import timm`, on a machine that does nothing else
+HEAVY = {"jinja2", "matplotlib", "onnx", "onnxruntime", "optuna", "scipy", "sklearn", "sqlalchemy", "tensorboard"}
+MEASURE = """
+import json, sys, time
+start = time.process_time()
+import timm
+between = time.process_time()
+before = set(timm.list_models())
+import robnet_zoo
+end = time.process_time()
+modules = sorted({name.partition(".")[0] for name in sys.modules})
+parts = sorted(name.split(".")[1] for name in sys.modules if name.startswith("robnet_zoo."))
+new = sorted(set(timm.list_models()) - before)
+print(json.dumps({"timm": between - start, "own": end - between, "modules": modules, "parts": parts, "new": new}))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> dict[str, Any]:
+    """Measured in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def test_the_import_adds_little_to_that_of_timm(imported: dict[str, Any]) -> None:
+    # A loaded machine makes both slower, so a tenth of timm's own seconds is as good.
+    assert imported["own"] < max(SECONDS, imported["timm"] / 10)
+
+
+def test_the_import_loads_no_package_that_is_slow_to_load(imported: dict[str, Any]) -> None:
+    assert not HEAVY & set(imported["modules"])
+    assert set(imported["parts"]).isdisjoint({"attacks", "benchmarks", "converters", "search", "training"})
+
+
+def test_the_import_registers_the_specs_and_the_comparison_networks(imported: dict[str, Any]) -> None:
+    assert {*robnet_zoo.spec_names(), "robnet", "resnet18_cifar"} <= set(imported["new"])
+
+
+@pytest.mark.parametrize("name", robnet_zoo.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(robnet_zoo, name) is not None
+    assert name in dir(robnet_zoo)
+
+
+@pytest.mark.parametrize("name", ["attacks", "benchmarks", "converters", "data", "search", "training"])
+def test_a_subpackage_is_an_attribute(name: str) -> None:
+    assert getattr(robnet_zoo, name).__name__ == f"robnet_zoo.{name}"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'robnet_zoo' has no attribute 'atacks'"):
+        _ = robnet_zoo.atacks
