@@ -1,4 +1,4 @@
-"""What a study is to find out, and the choice of its next architecture where a sampler makes it."""
+"""Which candidates a study evaluates: drawn beforehand, or chosen one after the other by a sampler."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.config import CandidateGroup, SearchConfig
 from robnet_zoo.search.sampling import sample
 from robnet_zoo.search.space import Kind, SearchSpace, bits
 
-GENERATIONS = 10  # that NSGA-II gets at least, in which a group of less than 500 has fewer than Optuna's 50 a time
+GENERATIONS = 10  # how many NSGA-II gets at least; a group below 500 has fewer than Optuna's 50 candidates in each
 BIT = CategoricalDistribution((0, 1))
 
 
@@ -26,9 +27,14 @@ BIT = CategoricalDistribution((0, 1))
 class CandidateSet:
     """The candidates of a group, and what their results depend on.
 
-    candidates: index and codes of each; none where the group's sampler chooses. phase: of work on a group that takes
-    several, such as `scores` and then `finetuned`; each is a study of its own. inputs: what results depend on beside
-    the config, by name, such as the sha256 of weights and images.
+    Args:
+        config, kind, group: where the group is.
+        candidates: the index and the codes of each; None if the group's sampler chooses.
+        phase: the name of a phase, if work on the group takes several, such as `scores` and then `finetuned`. Each is a
+            study of its own.
+        inputs: what results depend on besides the config, such as the sha256 of weights and images, by name.
+
+    Raises: SearchError if nothing could choose the candidates, and if an index occurs twice.
     """
 
     config: SearchConfig
@@ -40,9 +46,9 @@ class CandidateSet:
 
     def __post_init__(self) -> None:
         if self.candidates is None and self.group.sampler is None:
-            raise ValueError(f"group {self.group.name} has no sampler that could choose its candidates")
+            raise SearchError(f"group {self.group.name} has no sampler that could choose its candidates")
         if self.candidates is not None and len({index for index, _ in self.candidates}) < len(self.candidates):
-            raise ValueError("expected each index once")
+            raise SearchError("expected each index once")
 
     @classmethod
     def of_group(
@@ -54,7 +60,7 @@ class CandidateSet:
         phase: str = "",
         inputs: Mapping[str, str] | None = None,
     ) -> Self:
-        """The plan of a whole group, the same one for the same config. Raises SearchError where sampling does."""
+        """Return the candidates of a whole group, the same ones for the same config. Raises SearchError as `sample`."""
         drawn = None
         if group.sampler is None:
             seed = f"{config.seed}/{kind}/{group.name}"
@@ -63,12 +69,12 @@ class CandidateSet:
         return cls(config, kind, group, drawn, phase, inputs or {})
 
     def then(self, candidates: Collection[tuple[int, tuple[str, ...]]], *, phase: str) -> Self:
-        """The plan of a later phase for some of the candidates, which keep their indices."""
+        """Return the set of a later phase, with some of the candidates under their own indices."""
         return replace(self, candidates=tuple(candidates), phase=phase)
 
     @property
     def name(self) -> str:
-        """Of the study: `config/kind/group`, and the phase."""
+        """The name of the study: `config/kind/group`, then the phase."""
         return "/".join(part for part in (self.config.name, self.kind, self.group.name, self.phase) if part)
 
     @property
@@ -78,17 +84,17 @@ class CandidateSet:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """Where the candidates are from."""
+        """The space of the candidates."""
         return self.config.space(self.kind)
 
     @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
-        """Of robust accuracy, and of multiply-adds where NSGA-II weighs both."""
+        """The directions of robust accuracy and, where NSGA-II weighs both, of multiply-adds."""
         return ["maximize", "minimize"] if self.candidates is None and self.group.sampler == "nsga2" else ["maximize"]
 
     @cached_property
     def basis(self) -> dict[str, str]:
-        """What may not change while the study is worked on: sha256 by name."""
+        """The sha256, by name, of all that must not change while the study is worked on."""
         config = self.config.model_dump(mode="json", include={"seed", "full", "images", "evaluation"})
         config["space"] = self.space.model_dump(mode="json")
         config["supernet"] = self.config.branch(self.kind).supernet.model_dump(mode="json")
@@ -103,13 +109,13 @@ class CandidateSet:
         return tuple(f"cell_{cell} {column}" for cell in range(self.space.cells) for column in self.space.columns)
 
     def parameters(self, codes: tuple[str, ...]) -> dict[str, int]:
-        """An architecture as Optuna's parameters."""
+        """Return an architecture as Optuna's parameters."""
         return dict(zip(self.columns, bits(codes), strict=True))
 
     def choose(self, study: optuna.Study, trial: optuna.Trial) -> tuple[str, ...]:
-        """The codes that the sampler wants to try next.
+        """Return the codes that the sampler wants to try next.
 
-        Its random numbers are keyed by the trial, so that workers differ and a restart goes on as if there was none.
+        Its random numbers are keyed by the trial, so workers differ, and a restart does not change the choice.
         """
         study.sampler = self._sampler(int(_sha256([self.config.seed, self.name, trial.number])[:8], 16))
         chosen = [trial.suggest_categorical(column, BIT.choices) for column in self.columns]
@@ -118,7 +124,9 @@ class CandidateSet:
 
     def _sampler(self, seed: int) -> BaseSampler:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the two options, before 5.0
+            warnings.simplefilter(
+                "ignore", optuna.exceptions.ExperimentalWarning
+            )  # both options are experimental before 5.0
             if self.group.sampler == "nsga2":
                 return NSGAIISampler(seed=seed, population_size=max(4, min(50, self.group.count // GENERATIONS)))
             return TPESampler(seed=seed, multivariate=True, constant_liar=True)

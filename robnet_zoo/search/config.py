@@ -1,4 +1,4 @@
-"""What a search does, as a document; the bundled ones are `configs/*.json`."""
+"""What a search does, as a document. The bundled configs are `configs/*.json`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Place, Problem, Tuple, exactly, problems_error
 from robnet_zoo.core.units import Pixels
+from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Name, NetworkConfig
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.space import Kind, SearchSpace
@@ -19,13 +20,20 @@ Sampler = Literal["tpe", "nsga2"]
 
 
 class Evaluation(Document):
-    """How a candidate is judged, on images that no training has seen.
+    """How a candidate is evaluated, on images that no training has seen.
 
-    It inherits the supernet's weights, and its batch norms the statistics of `calibration` batches of training images
-    under attack, as those of the supernet are a mixture over all sub-networks (Guo et al., 2020, section 3.4). Then it
-    is measured, trained on the first `images` training images by `finetune`, and measured again (paper, section 3.2).
-    Measured is the accuracy on the first `validation` held-out images, clean and under PGD with a random start, `steps`
-    steps of `step` in the ball of `eps`.
+    It inherits the supernet's weights. Its batch norms get the statistics of some batches of training images under
+    attack, since the supernet's are a mixture over all sub-networks (Guo et al., 2020, section 3.4). Then it is
+    measured, finetuned and measured again (paper, section 3.2): the accuracy on held-out images, clean and under PGD
+    with a random start.
+
+    Args:
+        finetune: the recipe of finetuning.
+        images: how many of the training images, the first ones, finetuning uses.
+        calibration: how many batches the norms' statistics are from; 0 keeps the supernet's.
+        validation: how many of the held-out images, the first ones, measure accuracy.
+        eps, step: of PGD, in image units.
+        steps: how many steps PGD takes.
     """
 
     finetune: Recipe
@@ -38,22 +46,25 @@ class Evaluation(Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        found = _recipe_problems(self.finetune, ("finetune",))
+        problems = _recipe_problems(self.finetune, ("finetune",))
         if self.images < self.finetune.batch:
-            found.append(
+            problems.append(
                 (("images",), f"expected at least a batch of finetune, {self.finetune.batch}, got {self.images}")
             )
-        if found:
-            raise problems_error(found)
+        if problems:
+            raise problems_error(problems)
         return self
 
 
 class Filter(Document):
     """Which candidates are finetuned, by their FSP distance (paper, section 3.5 and appendix F).
 
-    The distance of each cell is measured on the first `images` held-out images; the mean over the `last` cells must
-    not be above `threshold`, or, where that is none, among the `keep` lowest of all candidates. The paper's own 0.006
-    kept 68 of 300; it belongs to its network and its weights.
+    Args:
+        images: how many of the held-out images, the first ones, the distance of each cell is measured on.
+        last: over how many of the last cells the distance is averaged.
+        threshold: the highest mean distance that is kept. The paper's own 0.006 kept 68 of 300 candidates; it belongs
+            to its network and its weights.
+        keep: the share of candidates, those with the lowest distances, that is kept if there is no threshold.
     """
 
     images: Annotated[int, Field(ge=1)] = 500
@@ -63,10 +74,15 @@ class Filter(Document):
 
 
 class CandidateGroup(Document):
-    """Candidates that are drawn alike.
+    """Candidates that are drawn in the same way.
 
-    sampling: which ones, all drawn beforehand. sampler: instead, Optuna's choice from what is known by then: `tpe`
-    seeks robust accuracy, `nsga2` robust accuracy and few multiply-adds. filter: of cell-free candidates.
+    Args:
+        name: of the group.
+        count: how many candidates it has.
+        sampling: how they are drawn, all of them beforehand.
+        sampler: chooses them instead, from the results so far, by Optuna: `tpe` seeks robust accuracy, `nsga2` robust
+            accuracy and few multiply-adds.
+        filter: which of them are finetuned, in a cell-free space.
     """
 
     name: Name
@@ -85,17 +101,22 @@ class CandidateGroup(Document):
 
 
 class Pick(Document):
-    """A spec that comes out: of a group, the architecture with the highest robust accuracy after finetuning."""
+    """A spec that the search writes: the architecture of a group with the highest robust accuracy after finetuning."""
 
     name: Name
     group: Name
 
 
 class Branch(Document):
-    """A supernet, the groups of candidates from it, and the specs that are picked from those.
+    """A supernet, the groups of candidates from it, and the specs that are picked from them.
 
-    network: what the supernet and the candidates are compiled in. epochs and all else of `supernet` are a training
-    recipe's, each update of a random path; it validates nothing, as a supernet as a whole is no network to be used.
+    Args:
+        kind: of the search space.
+        network: what the supernet and the candidates are compiled in.
+        supernet: a training recipe in which every update trains a random path. Its validation must be 0: the whole
+            supernet is not a usable network.
+        groups: of candidates.
+        picks: the specs.
     """
 
     kind: Kind
@@ -107,43 +128,52 @@ class Branch(Document):
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [group.name for group in self.groups]
-        found: list[tuple[tuple[str | int, ...], str]] = [
+        problems: list[Problem] = [
             (("groups", index, "name"), f"expected each name once, got {name!r} again")
             for index, name in enumerate(names)
             if name in names[:index]
         ]
         for index, group in enumerate(self.groups):
             if group.filter is not None and self.kind == "cell_based":
-                found.append((("groups", index, "filter"), "expected none, as FSP is of cell_free candidates, got one"))
-        found += _recipe_problems(self.supernet, ("supernet",))
+                problems.append(
+                    (("groups", index, "filter"), "expected none, as FSP is of cell_free candidates, got one")
+                )
+        problems += _recipe_problems(self.supernet, ("supernet",))
         for index, pick in enumerate(self.picks):
             if pick.group not in names:
-                found.append((("picks", index, "group"), f"expected one of {', '.join(names)}, got {pick.group!r}"))
-        if found:
-            raise problems_error(found)
+                problems.append((("picks", index, "group"), f"expected one of {', '.join(names)}, got {pick.group!r}"))
+        if problems:
+            raise problems_error(problems)
         return self
 
 
-def _recipe_problems(recipe: Recipe, place: Place) -> list[Problem]:
-    """What a recipe in a search may not ask for: images are held out to judge candidates, not to choose weights by."""
-    found: list[Problem] = []
+def _recipe_problems(recipe: Recipe, path: Place) -> list[Problem]:
+    """Return what a recipe asks for that a search cannot give: images are held out for candidates, not for weights."""
+    problems: list[Problem] = []
     if recipe.validation:
-        found.append(
-            ((*place, "validation"), f"expected 0, as held-out images judge candidates, got {recipe.validation}")
+        problems.append(
+            ((*path, "validation"), f"expected 0, as held-out images judge candidates, got {recipe.validation}")
         )
     if recipe.attack.kind == "free":
-        found.append(((*place, "attack", "kind"), "expected pgd or n_fgsm, got free"))
-    return found
+        problems.append(((*path, "attack", "kind"), "expected pgd or n_fgsm, got free"))
+    return problems
 
 
 class SearchConfig(Document):
     """A whole search: from data to specs.
 
-    full: what the picked specs are compiled in, and what `Sampling.parameters` counts; where it is deeper than the
-    network that a cell was chosen for each depth of, each cell is repeated (`SearchSpace.genotype`).
-    images: how many of the training images are used, the first ones; a supernet trains on nine tenths of them.
-    Candidates are judged on the last tenth of the data (`Images.split`), which nothing is trained on. Images are
-    brought to the size of a branch's network.
+    Candidates are judged on the last tenth of the data (`Images.split`), on which nothing is trained. Images are
+    resized to the network of a branch.
+
+    Args:
+        name, description: of the search.
+        seed: of all its random numbers.
+        nodes, operations: of the search space.
+        full: the network of the picked specs, in which `Sampling.parameters` counts. If it is deeper than the network
+            that a cell-free search chose a cell for each depth of, each cell is repeated (`SearchSpace.genotype`).
+        images: how many of the training images, the first ones, are used; a supernet trains on nine tenths of them.
+        evaluation: of candidates.
+        branches: one for each kind of space.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
@@ -166,7 +196,7 @@ class SearchConfig(Document):
             if branch.kind == "cell_free" and self.full.depth % branch.network.depth:
                 text = f"expected a depth that divides that of full, {self.full.depth}, as each cell is chosen, got"
                 raise problems_error([(("branches", index, "network", "depth"), f"{text} {branch.network.depth}")])
-            self.space(branch.kind).supernet()  # finds an unknown operation, or a network that no spec can have
+            self.space(branch.kind).supernet()  # raises for unknown operations and impossible networks
         self._space("cell_based", self.full).supernet()
         names = [pick.name for branch in self.branches for pick in branch.picks]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -175,18 +205,19 @@ class SearchConfig(Document):
         return self
 
     def space(self, kind: Kind) -> SearchSpace:
-        """The search space of a branch."""
+        """Return the search space of a branch. Raises SearchError if there is no such branch."""
         return self._space(kind, self.branch(kind).network)
 
     def _space(self, kind: Kind, network: NetworkConfig) -> SearchSpace:
         return SearchSpace(kind=kind, nodes=self.nodes, operations=self.operations, network=network)
 
     def branch(self, kind: Kind) -> Branch:
-        """The branch of a kind. Raises KeyError."""
+        """Return the branch of a kind. Raises SearchError if there is none."""
         for branch in self.branches:
             if branch.kind == kind:
                 return branch
-        raise KeyError(kind)
+        kinds = ", ".join(branch.kind for branch in self.branches)
+        raise SearchError(f"{self.name}: expected a branch of {kinds}, got {kind}")
 
 
 CONFIGS = Bundled(SearchConfig, Path(__file__).parent / "configs", "search config")

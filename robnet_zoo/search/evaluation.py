@@ -1,4 +1,4 @@
-"""What a candidate is worth: it inherits the supernet's weights, is measured, finetuned and measured again."""
+"""The evaluation of a candidate: it inherits the supernet's weights, is measured, finetuned and measured again."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ from robnet_zoo.training.state import state_of
 from robnet_zoo.training.updates import Updates, generator
 from robnet_zoo.training.validation import right, under_pgd
 
-BATCH = 250  # images measured at once
+BATCH = 250  # how many images are measured at once
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
-    """Measures and finetunes architectures; the same answers for the same architecture in any process.
+    """Measures and finetunes architectures, with the same results for the same architecture in any process.
 
-    supernet: in eval mode; it is never changed. training, validation: images, disjoint, of the supernet's size; none of
-    a test set. seed: of random starts and calibration; finetuning has its recipe's. Attacks, those that measure
-    included, have the arithmetic of `finetune.attack.dtype`; what they find is judged in float32. On a CPU, answers
-    depend on torch's number of threads in the last digits.
+    All attacks compute in `finetune.attack.dtype`, also those that measure; their images are judged in float32. On a
+    CPU, the last digits of results depend on torch's number of threads.
 
-    Raises SearchError if there are too few images for what the evaluation asks for.
+    Args:
+        supernet: in eval mode; it is never changed.
+        evaluation: what is measured.
+        training, validation: disjoint images of the supernet's size, none of a test set.
+        seed: of random starts and of calibration; finetuning has its recipe's.
+
+    Raises: SearchError if there are too few images for the evaluation.
     """
 
     supernet: Network
@@ -57,9 +61,9 @@ class Evaluator:
             raise SearchError(f"expected {wanted} training images to calibrate norms on, got {len(self.training)}")
 
     def score(self, candidate: Candidate, spec: Genotype, filter: Filter | None = None) -> Candidate:
-        """The candidate as it inherits its weights: `before`, and `fsp` where there is a filter.
+        """Return the candidate with `before`, measured with inherited weights, and with `fsp` if there is a filter.
 
-        On a mask over the supernet: nothing is compiled.
+        The network is a mask over the supernet, so nothing is compiled.
         """
         started = time.perf_counter()
         network = subnetwork(self.supernet, spec)
@@ -68,17 +72,17 @@ class Evaluator:
         return candidate.model_copy(update={"before": before, "fsp": fsp, "seconds": _more(candidate, started)})
 
     def finetune(self, candidate: Candidate, spec: Genotype) -> Candidate:
-        """The candidate after finetuning: `after`; that of one whose loss is no number any more is 0."""
+        """Return the candidate with `after`, measured after finetuning; 0 if its loss becomes NaN or infinite."""
         started = time.perf_counter()
         try:
             network = self.finetuned(spec)
-        except TrainingError:  # the same on any worker, so that to try again is in vain
-            lost = Accuracy(clean=0.0, robust=0.0)
-            return candidate.model_copy(update={"after": lost, "seconds": _more(candidate, started)})
+        except TrainingError:  # any worker would get the same, so trying again is useless
+            diverged = Accuracy(clean=0.0, robust=0.0)
+            return candidate.model_copy(update={"after": diverged, "seconds": _more(candidate, started)})
         return candidate.model_copy(update={"after": self.measure(network)[0], "seconds": _more(candidate, started)})
 
     def finetuned(self, spec: Genotype) -> Network:
-        """A network of its own that began with the supernet's weights, in eval mode. Raises TrainingError."""
+        """Return a new network, finetuned from the supernet's weights, in eval mode. Raises TrainingError."""
         recipe = self.evaluation.finetune
         network = self.inherited(spec)
         updates = Updates(
@@ -96,7 +100,7 @@ class Evaluator:
         return trained
 
     def inherited(self, spec: Genotype) -> Network:
-        """A network of its own with the supernet's weights and calibrated statistics, in eval mode."""
+        """Return a new network with the supernet's weights and calibrated statistics, in eval mode."""
         view = subnetwork(self.supernet, spec)
         network = compile(spec).to(self.device)
         with calibrated(view, self._calibration(view)):
@@ -105,12 +109,14 @@ class Evaluator:
 
     @property
     def device(self) -> torch.device:
-        """Where the supernet is."""
+        """The device of the supernet."""
         return next(self.supernet.parameters()).device
 
     def measure(self, network: Network, filter: Filter | None = None) -> tuple[Accuracy, tuple[float, ...]]:
-        """Accuracy on the validation images, as `config.Evaluation` says; and where there is a filter, the FSP distance
-        of each cell (paper, equation 4) on the first of them."""
+        """Return (accuracy on the validation images, FSP distances), as `config.Evaluation` and `config.Filter` say.
+
+        The distances, one for each cell (paper, equation 4), are empty without a filter.
+        """
         n, flows = self.evaluation.validation, 0 if filter is None else filter.images
         if flows > len(self.validation):
             raise SearchError(f"expected {flows} held-out images for a filter, got {len(self.validation)}")
@@ -127,7 +133,7 @@ class Evaluator:
         return Accuracy(clean=clean, robust=robust), tuple((total / flows).tolist()) if flows else ()
 
     def _attacked(self, network: Network, n: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(images, adversarial images, labels) of the first n validation images."""
+        """Yield batches (images, adversarial images, labels) of the first n validation images."""
         evaluation, batches = self.evaluation, self.validation[:n].batches(BATCH)
         return under_pgd(
             network,
@@ -140,7 +146,7 @@ class Evaluator:
         )
 
     def _calibration(self, network: Network) -> Iterator[Tensor]:
-        """Batches of training images under the attack of finetuning, which goes by the batch's statistics here."""
+        """Yield batches of training images under the attack of finetuning, here with the batch's statistics."""
         recipe, count = self.evaluation.finetune, self.evaluation.calibration
         attack = recipe.attack.model_copy(update={"statistics": "batch"})
         order = torch.randperm(len(self.training), generator=generator(self.seed, 0, 0, "calibration"))
@@ -153,4 +159,5 @@ class Evaluator:
 
 
 def _more(candidate: Candidate, started: float) -> float:
+    """Return the seconds of work on a candidate, those since `started` included."""
     return round(candidate.seconds + time.perf_counter() - started, 3)

@@ -1,4 +1,4 @@
-"""The line from data to specs: supernets, candidates, selection; every stage goes on where it was."""
+"""The line from data to specs: supernets, candidates, selection. Every stage resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -36,8 +36,12 @@ from robnet_zoo.zoo.weights import state_sha256
 class Search:
     """A search in its folder: `config.json`, `KIND/supernet/`, `KIND.json`, `specs/`.
 
-    source: the images, as `data.load` takes them; their test part is refused. storage: of the candidates, as
-    `storage.open_storage` takes it; by default `study.db` in the folder. shown: whether progress is, on stderr.
+    Args:
+        config: what is searched.
+        source: the images, as `data.load` takes them; their test part is refused.
+        folder: where everything is written.
+        storage: of the candidates, as `storage.open_storage` takes it; by default `study.db` in the folder.
+        shown: whether progress is shown on stderr.
     """
 
     config: SearchConfig
@@ -47,10 +51,14 @@ class Search:
     shown: bool = True
 
     def run(self, *, workers: int = 1, keeping: Keeping | None = None) -> list[Path]:
-        """Whatever is left of the search; returns the files of the specs.
+        """Do whatever is left of the search and return the files of the specs.
 
-        workers: processes on this machine that evaluate candidates, with one thread each on a CPU, so that figures do
-        not depend on how many there are. Raises SearchError, and what training raises.
+        Args:
+            workers: how many processes on this machine evaluate candidates. On a CPU each has one thread, so that
+                results do not depend on how many there are.
+            keeping: which checkpoints of the supernets are kept.
+
+        Raises: SearchError, and what training raises.
         """
         if workers < 1:
             raise SearchError(f"expected at least 1 worker, got {workers}")
@@ -74,32 +82,29 @@ class Search:
         return {branch.kind: self.folder / f"{branch.kind}.json" for branch in self.config.branches}
 
     def supernet(self, kind: Kind) -> Path:
-        """Train what is left of a branch's supernet, in all processes of torchrun; returns the file of its weights."""
+        """Train what is left of a branch's supernet, in all processes of torchrun; return the file of its weights."""
         part = self.part(kind)
         self.claim()
         part.supernet()
         return part.folder / "supernet" / MODEL
 
     def work(self, kind: Kind) -> None:
-        """Evaluate candidates of a branch, beside any number of others, until all are done.
+        """Evaluate candidates of a branch, beside any number of other workers, until all are done.
 
-        Raises SearchError where its supernet is not trained yet, and where an evaluation fails.
+        Raises SearchError if its supernet is not trained yet, and if an evaluation fails.
         """
         part = self.part(kind)
         self.claim()
         part.work()
 
     def part(self, kind: Kind) -> BranchSearch:
-        """A branch. Raises SearchError where there is none, or where the images are too few for it."""
-        kinds = [branch.kind for branch in self.config.branches]
-        if kind not in kinds:
-            raise SearchError(f"{self.config.name}: expected a branch of {', '.join(kinds)}, got {kind}")
+        """Return the search of a branch. Raises SearchError if there is none or the images are too few for it."""
         part = BranchSearch(self, self.config.branch(kind))
         part.check()
         return part
 
     def claim(self) -> None:
-        """Write down what runs in this folder, or raise SearchError if it is another search."""
+        """Write the config into the folder, or raise SearchError if another search has it."""
         path = self.folder / "config.json"
         if path.exists():
             if SearchConfig.load(path) != self.config:
@@ -108,7 +113,7 @@ class Search:
         self.config.save(path)
 
     def say(self, text: str) -> None:
-        """A line about what begins now."""
+        """Print a line about what begins now."""
         if self.shown:
             print(text, file=sys.stderr, flush=True)
 
@@ -119,10 +124,10 @@ class Search:
 
     @contextmanager
     def _helped(self, kind: Kind, helpers: int) -> Iterator[None]:
-        """While other processes evaluate candidates too."""
+        """Let other processes evaluate candidates too while the context lasts."""
         context = multiprocessing.get_context("spawn")
         arguments = (self.config.dumps(), self.source, str(self.folder), self.storage, kind)
-        processes = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(helpers)]
+        processes = [context.Process(target=run_worker, args=arguments, daemon=True) for _ in range(helpers)]
         for process in processes:
             process.start()
         try:
@@ -135,8 +140,8 @@ class Search:
                 process.join()
 
 
-def _work(config: str, source: str, folder: str, storage: str | None, kind: Kind) -> None:
-    """What another process of `Search.run` does; what goes wrong is told in a line."""
+def run_worker(config: str, source: str, folder: str, storage: str | None, kind: Kind) -> None:
+    """Evaluate candidates in another process of `Search.run`. An error is printed in a line."""
     try:
         Search(SearchConfig.loads(config), source, Path(folder), storage, shown=False).work(kind)
     except KeyboardInterrupt:
@@ -148,7 +153,7 @@ def _work(config: str, source: str, folder: str, storage: str | None, kind: Kind
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """While torch computes with one thread on the CPU, as every worker does."""
+    """Let torch compute with one thread on the CPU, as every worker does, while the context lasts."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -159,24 +164,24 @@ def _one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class BranchSearch:
-    """One branch of a search."""
+    """The search of a branch."""
 
     search: Search
     branch: Branch
 
     @property
     def kind(self) -> Kind:
-        """Which one."""
+        """The branch's kind."""
         return self.branch.kind
 
     @property
     def folder(self) -> Path:
-        """Where its supernet is."""
+        """The folder of its supernet."""
         return self.search.folder / self.kind
 
     @property
     def space(self) -> SearchSpace:
-        """Where its candidates are from."""
+        """The space of its candidates."""
         return self.search.config.space(self.kind)
 
     @cached_property
@@ -186,13 +191,13 @@ class BranchSearch:
 
     @cached_property
     def split(self) -> tuple[Images, Images]:
-        """(training, held-out) images."""
+        """The (training, held-out) images."""
         training, held_out = self.images.split()
         limit = self.search.config.images
         return training if limit is None else training[:limit], held_out
 
     def supernet(self, *, keeping: Keeping | None = None) -> Network:
-        """The trained supernet; trains what is left of it."""
+        """Return the trained supernet; train what is left of it."""
         whole = self.search.config.images is None  # then the trainer holds out the tenth that candidates are judged on
         return train_supernet(
             self.space,
@@ -205,7 +210,7 @@ class BranchSearch:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """What measures and finetunes its candidates."""
+        """What measures and finetunes its candidates. Raises SearchError if the supernet is not trained."""
         path, config = self.folder / "supernet" / MODEL, self.search.config
         if not path.exists():
             raise SearchError(f"{path.parent}: expected a trained supernet; `search run` trains it")
@@ -216,12 +221,12 @@ class BranchSearch:
 
     @property
     def _measured_on(self) -> tuple[Images, Images]:
-        """(what the supernet was trained on, held-out images)."""
+        """The images (that the supernet was trained on, that are held out)."""
         training, held_out = self.split
         return training if self.search.config.images is None else training.split()[0], held_out
 
     def check(self) -> None:
-        """Raise SearchError, before any work, if there are too few images for what the config asks for."""
+        """Raise SearchError, before any work, if there are too few images for the config."""
         training, held_out = map(len, self._measured_on)
         evaluation = self.search.config.evaluation
         filters = [group.filter.images for group in self.branch.groups if group.filter]
@@ -240,7 +245,7 @@ class BranchSearch:
                 self.candidates(group)
 
     def candidates(self, group: CandidateGroup) -> tuple[Candidate, ...]:
-        """All candidates of a group, evaluated as far as they are not yet."""
+        """Return all candidates of a group; evaluate those that are not yet."""
         evaluator, filter = self.evaluator, group.filter
         if filter is None:
             return self._all(
@@ -261,7 +266,7 @@ class BranchSearch:
         return tuple(known[index] for index in sorted(known))
 
     def result(self) -> StudyResult:
-        """The document of all candidates; evaluates what is left."""
+        """Return the document of all candidates; evaluate what is left."""
         with _one_thread():
             return self._result()
 
@@ -288,7 +293,7 @@ class BranchSearch:
 
     @cached_property
     def _inputs(self) -> dict[str, str]:
-        """What candidates depend on beside the config."""
+        """What candidates depend on besides the config, by name."""
         weights = state_sha256(self.evaluator.supernet.state_dict())
         return {"supernet": weights, "images": self.search.images.sha256}
 
@@ -296,7 +301,7 @@ class BranchSearch:
         return CandidateSet.of_group(self.search.config, self.kind, group, phase=phase, inputs=self._inputs)
 
     def _all(self, wanted: CandidateSet, evaluate: Callable[[Claim], Candidate]) -> tuple[Candidate, ...]:
-        """All candidates of a set, when all are done."""
+        """Return the candidates of a set when all are done."""
         where = self.search.storage or str(self.search.folder / "study.db")
         with Study.open(where, wanted) as study:
             if study.counts().done < wanted.total:

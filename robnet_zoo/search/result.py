@@ -1,4 +1,4 @@
-"""What a search found: a document of all its candidates, from which the analysis, the report and the specs are made."""
+"""The results document of a search: all its candidates. Analysis, report and specs are made from it alone."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from robnet_zoo.search.space import Codes, Kind, SearchSpace
 
 
 class Accuracy(Document):
-    """Shares of the held-out images that are classified rightly: without attack, and under PGD."""
+    """The shares of the held-out images that are classified correctly: without an attack, and under PGD."""
 
     clean: Share
     robust: Share
 
     @property
     def gap(self) -> float:
-        """clean - robust (paper, figures 7 and 8)."""
+        """The difference clean - robust (paper, figures 7 and 8)."""
         return self.clean - self.robust
 
 
 class Candidate(Document):
-    """An architecture and what is known of it.
+    """An architecture with its measurements.
 
-    group, index: its place among the config's candidates. hash: of its spec in the search's network. before, after:
-    finetuning; `after` is none where the filter rejected it. fsp: the FSP distance of each cell (equation 4), before
-    finetuning, where the group has a filter. seconds: of work.
+    Args:
+        group, index: which of the config's candidates it is.
+        codes: its α.
+        hash: of its spec in the search's network.
+        before, after: its accuracy before and after finetuning. `after` is None if the filter rejected it.
+        fsp: the FSP distance of each cell (paper, equation 4) before finetuning, if the group has a filter.
+        seconds: how long the work on it took.
     """
 
     group: str
@@ -47,8 +51,13 @@ class Candidate(Document):
 class StudyResult(Document):
     """All candidates of one branch of a search, by group and index.
 
-    supernet_state_sha256: of the supernet's state dict. data: name and sha256 of the images; training, validation: how
-    many of them candidates were finetuned and judged on.
+    Args:
+        config, kind: which branch of which search.
+        supernet_state_sha256: of the supernet's state dict.
+        supernet_accuracy: of the whole supernet, every element of α at 1, on the held-out images.
+        data, data_sha256: of the images.
+        training, validation: on how many of them candidates were finetuned and measured.
+        software, device: what measured them.
     """
 
     max_bytes: ClassVar[int] = 64 * 2**20
@@ -57,7 +66,7 @@ class StudyResult(Document):
     config: SearchConfig
     kind: Kind
     supernet_state_sha256: str
-    supernet_accuracy: Accuracy | None = None  # with every element of α at 1, on the held-out images
+    supernet_accuracy: Accuracy | None = None
     data: str
     data_sha256: str
     training: int
@@ -72,18 +81,18 @@ class StudyResult(Document):
 
     @property
     def space(self) -> SearchSpace:
-        """Where the candidates are from."""
+        """The space of the candidates."""
         return self.config.space(self.kind)
 
     @property
     def branch(self) -> Branch:
-        """What was asked for."""
+        """The branch of the config."""
         return self.config.branch(self.kind)
 
     def spec(self, candidate: Candidate) -> Genotype:
-        """A candidate's architecture, in the network of the search."""
+        """Return a candidate's architecture in the network of the search."""
         return self.space.genotype(candidate.codes, name=f"{candidate.group}_{candidate.index}")
 
     def group(self, name: str) -> tuple[Candidate, ...]:
-        """The candidates of a group, by index."""
+        """Return the candidates of a group, by index."""
         return tuple(candidate for candidate in self.candidates if candidate.group == name)

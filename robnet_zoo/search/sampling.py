@@ -1,4 +1,4 @@
-"""Random architectures: uniform, by density, by budget; never one twice, never one that no input reaches."""
+"""Random architectures: uniform, by density or by budget. None comes twice, and each uses all its cells."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Budget, Genotype, NetworkConfig
 from robnet_zoo.search.space import SearchSpace, direct_share
 
-MAX_DRAWS = 100_000  # in a row without a new architecture that is wanted
+MAX_DRAWS = 100_000  # how many draws in a row may give no new architecture within the bounds
 CONVS = {"small": (0, 7), "medium": (8, 10), "large": (11, 10**9)}  # a cell (paper, section 3.4)
 
 
 class Sampling(Document):
-    """Which architectures are drawn.
+    """How architectures are drawn.
 
-    kind: `uniform` sets every element of α to 0 or 1 alike; `density` first draws a density between the two of
-    `densities`, then which elements are 1. budget: convolutions a cell, drawn among all architectures that keep it:
-    small at most 7, medium 8 to 10, large from 11 on. density_from, direct_above: only architectures of at least this
-    density (`Genotype.density`), and with more than this share of direct edges that carry a convolution
-    (`direct_share`); appendix F asks for 0.5 of both. parameters: only architectures that have, compiled at full
-    width, so many parameters.
+    Args:
+        kind: `uniform` sets every element of α to 0 or 1 with equal probability; `density` first draws a density, then
+            which elements are 1.
+        densities: the lowest and the highest density that is drawn.
+        budget: a bound on convolutions per cell: small is at most 7, medium 8 to 10, large 11 or more. All
+            architectures within it are equally likely.
+        density_from: the lowest `Genotype.density` that is kept; appendix F asks for 0.5.
+        direct_above: the `direct_share` that must be exceeded; appendix F asks for 0.5.
+        parameters: the least and the most parameters that are kept, counted at full width.
     """
 
     kind: Literal["uniform", "density"] = "uniform"
@@ -46,12 +49,12 @@ class Sampling(Document):
         return self
 
     def bits(self, space: SearchSpace, generator: random.Random) -> list[int]:
-        """The bits of one cell. Raises SearchError where none keeps the budget."""
+        """Draw the bits of a cell. Raises SearchError if no draw keeps the budget."""
         for _ in range(MAX_DRAWS):
             if self.kind == "density":
                 ones = round(generator.uniform(*self.densities) * space.bits)
                 on = set(generator.sample(range(space.bits), ones))
-                drawn = [int(place in on) for place in range(space.bits)]
+                drawn = [int(bit in on) for bit in range(space.bits)]
             else:
                 drawn = [generator.getrandbits(1) for _ in range(space.bits)]
             if self.budget is None or self._affords(space, drawn):
@@ -64,7 +67,7 @@ class Sampling(Document):
         return least <= sum(bit for bit, conv in zip(drawn, space.convs, strict=True) if conv) <= most
 
     def wants(self, spec: Genotype, full: Genotype) -> bool:
-        """Whether an architecture keeps the bounds. full: the same one at full width."""
+        """Return whether an architecture keeps the bounds. full: the same architecture at full width."""
         if spec.density < self.density_from or direct_share(spec) <= self.direct_above:
             return False
         return self.parameters is None or self.parameters[0] <= parameters(full) <= self.parameters[1]
@@ -73,10 +76,15 @@ class Sampling(Document):
 def draws(
     space: SearchSpace, sampling: Sampling, *, seed: str, full: NetworkConfig | None = None
 ) -> Iterator[Genotype]:
-    """Different architectures, in the space's own network, without end, the same ones for the same seed.
+    """Yield different architectures without end, in the space's own network.
 
-    full: the network whose parameters `sampling.parameters` bounds; by default the space's own. Raises SearchError
-    when no new one is found for long.
+    Args:
+        space: of the architectures.
+        sampling: how they are drawn.
+        seed: the same seed gives the same architectures.
+        full: the network whose parameters `sampling.parameters` bounds; by default the space's own.
+
+    Raises: SearchError if MAX_DRAWS draws in a row give no new architecture within the bounds.
     """
     generator = random.Random(seed)
     taken: set[str] = set()
@@ -101,5 +109,5 @@ def draws(
 def sample(
     space: SearchSpace, sampling: Sampling, count: int, *, seed: str, full: NetworkConfig | None = None
 ) -> list[tuple[str, ...]]:
-    """The codes of the first `count` of `draws`."""
+    """Return the codes of the first `count` architectures of `draws`."""
     return [space.codes(spec) for spec in islice(draws(space, sampling, seed=seed, full=full), count)]

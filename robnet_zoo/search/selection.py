@@ -1,4 +1,4 @@
-"""The specs that come out of a search (paper, appendix F), with where they are from."""
+"""The specs that a search picks (paper, appendix F), with their provenance."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ PAPER = "Guo et al., When NAS Meets Robustness, CVPR 2020, section 3 and appendi
 
 
 def best(candidates: Iterable[Candidate]) -> Candidate:
-    """The one with the highest robust accuracy after finetuning; of equal ones the higher clean accuracy decides, then
-    the order. Raises SearchError if none was finetuned."""
-    done = [(each.after.robust, each.after.clean, -each.index, each) for each in candidates if each.after is not None]
-    if not done:
+    """Return the candidate with the highest robust accuracy after finetuning.
+
+    Among equals, the higher clean accuracy decides, then the lower index. Raises SearchError if none was finetuned.
+    """
+    ranked = [
+        (candidate.after.robust, candidate.after.clean, -candidate.index, candidate)
+        for candidate in candidates
+        if candidate.after is not None
+    ]
+    if not ranked:
         raise SearchError("expected candidates that were finetuned, got none")
-    return max(done, key=lambda each: each[:3])[3]
+    return max(ranked, key=lambda row: row[:3])[3]
 
 
 def picks(result: StudyResult) -> list[tuple[Genotype, Candidate]]:
-    """The specs that the config of a result asks for, in the config's full network, each with its candidate.
+    """Return the specs that the config of a result asks for, each with its candidate.
 
-    Raises SearchError where a group has no finetuned candidate yet.
+    They are in the config's full network. Raises SearchError if a group has no finetuned candidate yet.
     """
     return [_picked(result, pick) for pick in result.branch.picks]
 
@@ -35,7 +41,7 @@ def _picked(result: StudyResult, pick: Pick) -> tuple[Genotype, Candidate]:
         chosen = best(group)
     except SearchError as error:
         raise SearchError(f"{config.name}/{result.kind}/{pick.group}: {error}") from None
-    finetuned = sum(each.after is not None for each in group)
+    finetuned = sum(candidate.after is not None for candidate in group)
     provenance = Provenance(
         source=f"robnet-zoo search: the most robust of {finetuned:,} finetuned candidates among {len(group):,}",
         paper=PAPER,

@@ -1,4 +1,4 @@
-"""The search space: architectures that differ in α alone (paper, section 3.2 and, without shared cells, 3.5)."""
+"""The search space: architectures that differ only in α (paper, section 3.2 and, without shared cells, 3.5)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ Kind = Literal["cell_based", "cell_free"]
 
 
 class SearchSpace(Document):
-    """All α over one vocabulary in one network.
+    """All α over a vocabulary in a network.
 
-    kind: `cell_based` has one cell at every depth, `cell_free` a cell of its own at each. Cells have `nodes`
-    intermediate nodes, all of which are concatenated.
+    Args:
+        kind: `cell_based` has the same cell at every depth, `cell_free` a different one at each.
+        nodes: how many intermediate nodes a cell has; all of them are concatenated.
+        operations: the vocabulary.
+        network: what architectures are compiled in.
     """
 
     kind: Kind
@@ -42,7 +45,7 @@ class SearchSpace(Document):
 
     @property
     def bits(self) -> int:
-        """How many zeros or ones a cell is: pairs of an edge and an operation."""
+        """How many bits a cell has, one for each pair of an edge and an operation."""
         return len(edges(self.nodes)) * len(self.operations)
 
     @property
@@ -52,7 +55,7 @@ class SearchSpace(Document):
 
     @property
     def convs(self) -> tuple[bool, ...]:
-        """Of each bit of a cell, whether it is a convolution."""
+        """Whether each bit of a cell is a convolution."""
         return tuple(OPERATIONS[name].is_conv for _ in edges(self.nodes) for name in self.operations)
 
     def genotype(
@@ -63,10 +66,17 @@ class SearchSpace(Document):
         network: NetworkConfig | None = None,
         provenance: Provenance | None = None,
     ) -> Genotype:
-        """The spec of an architecture. network: another one to compile it in; where it is deeper and cells are free,
-        each cell is repeated at neighbouring depths.
+        """Return the spec of an architecture.
 
-        Raises DocumentError if the codes are none of this space, or no input reaches a node, or nothing reads a cell.
+        Args:
+            codes: of its cells.
+            name: of the spec.
+            network: what it is compiled in; by default the space's own. If it is deeper and cells are free, each cell
+                is repeated at neighbouring depths.
+            provenance: of the spec.
+
+        Raises: DocumentError if the codes are not of this space, if no input reaches a node, and if nothing reads a
+        cell.
         """
         if len(codes) != self.cells:
             raise DocumentError([f"expected the codes of {self.cells} cells, got {len(codes)}"], source=name)
@@ -98,35 +108,36 @@ class SearchSpace(Document):
         return tuple(range(2, 2 + self.nodes))
 
     def supernet(self, *, name: str = "supernet") -> Genotype:
-        """The architecture that contains all others: every element of α is 1 (paper, algorithm 1, line 2)."""
+        """Return the architecture that contains all others: every element of α is 1 (paper, algorithm 1, line 2)."""
         return self.genotype([self.code([1] * self.bits)] * self.cells, name=name)
 
     def code(self, bits: Iterable[int]) -> str:
-        """The code of a cell from its bits, in the order of `columns`."""
+        """Return the code of a cell from its bits, in the order of `columns`."""
         text, word = "".join(str(int(bit)) for bit in bits), len(self.operations)
         return " ".join(text[start : start + word] for start in range(0, len(text), word))
 
     def codes(self, spec: Genotype) -> tuple[str, ...]:
-        """The codes of a spec over this space's vocabulary, cell by cell; the inverse of `genotype`."""
+        """Return the codes of a spec over this space's vocabulary, cell by cell; the inverse of `genotype`."""
         names = spec.layout[:: spec.network.depth // self.cells]
-        return tuple(self._of(spec.cells[name], spec.operations) for name in names)
+        return tuple(self._cell_code(spec.cells[name], spec.operations) for name in names)
 
-    def _of(self, cell: Cell, operations: Sequence[str]) -> str:
+    def _cell_code(self, cell: Cell, operations: Sequence[str]) -> str:
         rows = zip(cell.edges, cell.alpha, strict=True)
         on = {(edge, name) for edge, row in rows for name, bit in zip(operations, row, strict=True) if bit}
         return self.code((edge, name) in on for edge in cell.edges for name in self.operations)
 
 
 def bits(codes: Sequence[str]) -> tuple[int, ...]:
-    """All bits of an architecture, cell after cell, in the order of `SearchSpace.columns`."""
+    """Return all bits of an architecture, cell after cell, in the order of `SearchSpace.columns`."""
     return tuple(int(bit) for code in codes for bit in code if bit != " ")
 
 
 def direct_share(spec: Genotype) -> float:
-    """The share of direct edges, those between neighbouring nodes, that carry a convolution; mean over the layout.
+    """Return the share of direct edges that carry a convolution, the mean over the layout.
 
-    The paper asks for "a portion of direct convolutions larger than 0.5" (appendix F). Its own RobNet-large has 13
-    convolutions, of which 3 are direct: what is larger than 0.5 there is this share, 3 of the 4 direct edges.
+    An edge is direct if it joins neighbouring nodes. The paper asks for "a portion of direct convolutions larger than
+    0.5" (appendix F). Its own RobNet-large has 13 convolutions, of which 3 are direct: what exceeds 0.5 there is this
+    share, 3 of the 4 direct edges.
     """
     shares = []
     for name in spec.layout:

@@ -19,20 +19,21 @@ from robnet_zoo.errors import SearchError
 
 FORMS = "a path, sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"
 SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres", "journal")
-LOCKED = 120  # seconds that others may keep a SQLite file locked
-CONNECT = 10  # seconds that a server may take to answer
+LOCKED = 120  # for how many seconds other processes may keep a SQLite file locked
+CONNECT = 10  # within how many seconds a server must answer
 ABANDONED = 30  # seconds after which a journal's lock counts as left behind by a killed writer
-RACES = 10  # times that others may be creating the same tables
-TABLES = {"studies", "trials", "version_info", "alembic_version"}  # some that Optuna creates
+RACES = 10  # how often another process may be creating the same tables
+TABLES = {"studies", "trials", "version_info", "alembic_version"}  # some of those that Optuna creates
 JOURNAL = b'{"op_code":'  # how every line of a journal begins
 
 
 def open_storage(where: str) -> BaseStorage:
-    """Optuna's storage at one of FORMS, created where there is none. Raises SearchError.
+    """Open Optuna's storage at a place of one of the FORMS, or create it.
 
-    Open it in the process that uses it: neither connections nor a journal's identity survive a fork.
+    Open it in the process that uses it: neither connections nor a journal's identity survive a fork. Raises SearchError
+    if that is not possible, in one line without a password.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every trial otherwise
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise it logs every trial
     scheme, _, rest = where.partition(":")
     if scheme == "journal":
         return _journal(rest)
@@ -42,7 +43,7 @@ def open_storage(where: str) -> BaseStorage:
         raise SearchError(f"{scheme}://: expected {FORMS}{nearest(scheme, SCHEMES)}")
     try:
         url = sqlalchemy.make_url(where)
-    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
         raise SearchError(f"{scheme}://...: expected {FORMS}: {one_line(error)}") from None
     if scheme == "sqlite":
         return _sqlite(url.database or "")
@@ -50,10 +51,10 @@ def open_storage(where: str) -> BaseStorage:
 
 
 def _sqlite(name: str) -> RDBStorage:
-    """A file. Its transactions take the write lock when they begin.
+    """Open a SQLite file whose transactions take the write lock when they begin.
 
     Optuna reads a trial's state and then writes it; the sqlite3 module begins a transaction between the two, so that
-    two processes could both finish one trial. SQLAlchemy documents this cure ("Serializable isolation / Savepoints /
+    two processes could both finish a trial. SQLAlchemy documents this cure ("Serializable isolation / Savepoints /
     Transactional DDL" of its SQLite dialect).
     """
     if name in ("", ":memory:"):
@@ -71,33 +72,33 @@ def _sqlite(name: str) -> RDBStorage:
 
     sqlalchemy.event.listen(storage.engine, "connect", connect)
     sqlalchemy.event.listen(storage.engine, "begin", begin)
-    storage.engine.dispose()  # connections from before know nothing of it
+    storage.engine.dispose()  # earlier connections do not have the listeners
     return storage
 
 
 def _check_sqlite(path: Path) -> None:
-    """Refuse files that hold something else before Optuna writes its tables into them."""
+    """Raise SearchError for a file that holds something else, before Optuna writes its tables into it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=LOCKED)
         try:
-            found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         finally:
             connection.close()
     except (sqlite3.Error, OSError) as error:
         raise SearchError(f"{path}: cannot be opened as a study: {one_line(error)}") from None
-    if found and TABLES.isdisjoint(found):
-        raise SearchError(f"{path}: expected a study, got a database with the table {min(found)}")
+    if tables and TABLES.isdisjoint(tables):
+        raise SearchError(f"{path}: expected a study, got a database with the table {min(tables)}")
 
 
 def _postgresql(url: sqlalchemy.URL) -> RDBStorage:
-    """A server; idle connections that it has closed are replaced."""
+    """Open a PostgreSQL server; idle connections that it has closed are replaced."""
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT}
     return _created(url, url.render_as_string(), {"pool_pre_ping": True, "connect_args": arguments})
 
 
 def _created(url: sqlalchemy.URL, shown: str, arguments: dict[str, Any]) -> RDBStorage:
-    """The storage, after its tables have been created by this process or by another one at the same moment."""
+    """Open a database after its tables were created, by this process or by another at the same moment."""
     try:
         engine = sqlalchemy.create_engine(url, **arguments)
         engine.connect().close()
@@ -107,7 +108,9 @@ def _created(url: sqlalchemy.URL, shown: str, arguments: dict[str, Any]) -> RDBS
     except SQLAlchemyError as error:
         raise SearchError(f"{shown}: {one_line(error)}") from None
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
-    for attempt in range(1, RACES + 1):
+    attempt = 0
+    while True:
+        attempt += 1
         try:
             return RDBStorage(text, engine_kwargs=arguments)
         except (SQLAlchemyError, StorageInternalError) as error:
@@ -116,11 +119,10 @@ def _created(url: sqlalchemy.URL, shown: str, arguments: dict[str, Any]) -> RDBS
             time.sleep(0.05 * attempt)
         except RuntimeError as error:  # tables of an older or a newer Optuna
             raise SearchError(f"{shown}: {one_line(error)}") from None
-    raise AssertionError("not reached")
 
 
 class _Lock(JournalFileOpenLock):
-    """Optuna's lock; who takes it removes the line that a killed writer left half written, which none could read."""
+    """Optuna's lock of a journal. Taking it removes an unreadable last line, left half written by a killed writer."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), grace_period=ABANDONED)
@@ -142,23 +144,24 @@ class _Lock(JournalFileOpenLock):
 
 
 def _journal(name: str) -> JournalStorage:
+    """Open a journal file, or create it."""
     if not name:
         raise SearchError(f"journal: expected a path, as in {FORMS}")
-    path = Path(name).absolute()
+    path, refusal = Path(name).absolute(), f"journal:{name}: expected the journal of a study"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         with open(path, "rb") as file:
             head = file.read(len(JOURNAL))
         if head != JOURNAL[: len(head)]:
-            raise ValueError("it does not begin like one")
+            raise SearchError(f"{refusal}: it does not begin like one")
         return JournalStorage(JournalFileBackend(str(path), lock_obj=_Lock(path)))
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:  # the reader's own, of strange lines
-        raise SearchError(f"journal:{name}: expected the journal of a study: {one_line(error)}") from None
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:  # Optuna's reader of strange lines
+        raise SearchError(f"{refusal}: {one_line(error)}") from None
 
 
 def one_line(error: BaseException) -> str:
-    """The reason in one line: a driver's own, without the statement that SQLAlchemy adds."""
+    """Return the reason of an error in one line: the driver's own, without the statement that SQLAlchemy adds."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
     text = str(getattr(cause, "orig", None) or cause).strip() or type(cause).__name__
     return " ".join(text.split())

@@ -1,10 +1,14 @@
 """A search's candidates in Optuna, shared by any number of workers on any number of machines.
 
-A claim is a new trial that runs. It is atomic on every storage, as trials are numbered one after the other: of all
-trials of a candidate, the first one that is not void is the candidate's, and who has made another one closes it. Void
-are trials that failed and those that were closed without a result; no trial that is closed ever opens again. When a
-worker died, its trial is closed as failed, which leaves the candidate to the next worker; who was only taken for dead
-cannot finish it any more. So no candidate is lost and none is counted twice.
+A worker claims a candidate by adding a trial. The lowest-numbered trial that is neither failed nor abandoned wins;
+later ones are closed. The storage only has to number trials, so no lock is needed. An abandoned trial is one that was
+closed without a result, and a closed trial never opens again.
+
+When a worker dies, another one closes its trial as failed, which frees the candidate. If the worker was only thought
+dead, it finds its trial closed and cannot finish it. So no candidate is lost and none is counted twice.
+
+Optuna's own way would be `enqueue_trial` and `Study.optimize` with its heartbeat and its retry callback; `heartbeat.py`
+says why it is not used.
 """
 
 from __future__ import annotations
@@ -32,16 +36,16 @@ from robnet_zoo.search.heartbeat import Heartbeat, Pace, StaleWatch, is_gone, th
 from robnet_zoo.search.result import Candidate
 from robnet_zoo.search.storage import one_line, open_storage
 
-TRIES = 3  # of an evaluation that raises
-DRAWS = 1000  # in a row without a new architecture
-OUTAGE = 600  # seconds that a server may be away
+TRIES = 3  # how often the evaluation of a candidate may raise
+DRAWS = 1000  # how many draws in a row may give no new architecture
+OUTAGE = 600  # for how many seconds a server may be away
 CandidateKey = int | str  # what all trials of a candidate share: its index or, where a sampler chooses, its hash
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def _patient(method: Callable[Concatenate[Study, P], R]) -> Callable[Concatenate[Study, P], R]:
-    """Try again while the server is away, so that a restart of it costs no worker its work."""
+    """Return the method, called again while the server is away, so that no worker loses its work to a restart."""
 
     @functools.wraps(method)
     def patient(self: Study, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -62,7 +66,10 @@ def _patient(method: Callable[Concatenate[Study, P], R]) -> Callable[Concatenate
 
 @dataclass(frozen=True)
 class Counts:
-    """How far a study is. running: trials; failed: candidates that are given up, and why."""
+    """How far a study is.
+
+    total, done: candidates. running: trials. failed: the candidates that were given up, and why.
+    """
 
     total: int
     done: int
@@ -71,9 +78,10 @@ class Counts:
 
 
 class Claim:
-    """A candidate that this worker alone has, until it finishes it or gives it back.
+    """A candidate that belongs to this worker alone until it is finished or given back.
 
-    index: its place; where a sampler chooses, the trial's number, and the place is known when the group is done.
+    index: of the candidate in its group; where a sampler chooses, the trial's number, since the index is only known
+    when the group is done.
     """
 
     def __init__(self, study: Study, number: int, codes: tuple[str, ...], index: int, heartbeat: Heartbeat) -> None:
@@ -86,21 +94,22 @@ class Claim:
 
     @property
     def candidate(self) -> Candidate:
-        """What is known of it before it is evaluated."""
+        """The candidate before its evaluation."""
         return Candidate(group=self._study.wanted.group.name, index=self.index, codes=self.codes, hash=self.spec.hash)
 
     @property
     def lost(self) -> bool:
-        """Whether others took this worker for dead, so that the rest of the work is in vain."""
+        """Whether other workers thought this one dead, so that the rest of its work is in vain."""
         return self._heartbeat.lost
 
     def finish(self, candidate: Candidate) -> bool:
-        """Store what was found. False, and nothing is stored, if the candidate was taken away meanwhile.
+        """Store the evaluated candidate. Return False, and store nothing, if it was taken away meanwhile.
 
-        `after` is what the study maximises; a candidate without it counts as rejected, and is done as well.
+        The study maximises robust accuracy in `after`. A candidate without `after` counts as rejected, and as done.
+        Raises SearchError for another candidate than the claimed one.
         """
         if (candidate.index, candidate.codes) != (self.index, self.codes):
-            raise ValueError(f"expected the result of candidate {self.index}, got that of {candidate.index}")
+            raise SearchError(f"expected the result of candidate {self.index}, got that of {candidate.index}")
         self._heartbeat.stop()
         wanted, values = self._study.wanted, None
         if candidate.after is not None:
@@ -109,14 +118,17 @@ class Claim:
         return self._study._close(self.number, state, values, result=candidate.dumps())
 
     def give_back(self, error: str = "") -> None:
-        """Leave the candidate to the next worker, at once. error: why it could not be evaluated; counts as a try."""
+        """Leave the candidate to the next worker at once.
+
+        error: why it could not be evaluated; if there is one, this counts as a try.
+        """
         self._heartbeat.stop()
-        known = {"error": error} if error else {"closed": "given back"}
-        self._study._close(self.number, TrialState.FAIL, None, **known)
+        reason = {"error": error} if error else {"closed": "given back"}
+        self._study._close(self.number, TrialState.FAIL, None, **reason)
 
 
 class Study:
-    """The candidates of one wanted; `open` it in each worker."""
+    """The state of a candidate set in a storage. Each worker opens its own by `open`."""
 
     def __init__(self, wanted: CandidateSet, storage: BaseStorage, study: optuna.Study, pace: Pace) -> None:
         self.wanted = wanted
@@ -126,15 +138,20 @@ class Study:
         self._study_id = storage.get_study_id_from_name(wanted.name)
         self._watch = StaleWatch(grace=pace.grace)
         self._process = this_process()
-        self._generator = random.Random(secrets.randbits(64))  # where to look after a collision; no result needs it
-        self._since = len(self._trials())  # failures from before are forgotten: to start again is to try again
+        self._generator = random.Random(secrets.randbits(64))  # where to look after a collision
+        self._since = len(self._trials())  # earlier failures are forgotten: a restart tries again
 
     @classmethod
     def open(cls, where: str, wanted: CandidateSet, *, pace: Pace | None = None) -> Study:
-        """The study of a wanted in a storage, begun if there is none.
+        """Open the study of a candidate set, or begin it if the storage has none.
 
-        where: a path or URL as `storage.open_storage` takes it. Raises SearchError, also where the study was begun
-        with other candidates, another config or other inputs.
+        Args:
+            where: the storage, a path or URL as `storage.open_storage` takes it.
+            wanted: the candidates.
+            pace: of heartbeats.
+
+        Raises: SearchError if the storage cannot be opened, and if the study was begun with other candidates, another
+        config or other inputs.
         """
         storage = open_storage(where)
         try:
@@ -165,7 +182,7 @@ class Study:
 
     @_patient
     def claim(self) -> Claim | None:
-        """Take a candidate that nobody has; None if there is none at this moment. Closes trials of dead workers."""
+        """Close the trials of dead workers, then claim a free candidate; return None if there is none now."""
         choose = self._draw if self.wanted.candidates is None else self._take
         for attempt in range(DRAWS):
             now, trials = time.monotonic(), self._trials()
@@ -178,26 +195,30 @@ class Study:
 
     @_patient
     def counts(self) -> Counts:
-        """How far all workers together are."""
+        """Return how far all workers together are."""
         trials = self._trials()
         running = sum(trial.state == TrialState.RUNNING for trial in trials)
         return Counts(self.wanted.total, len(_done(trials)), running, self._failed(trials))
 
     @_patient
     def candidates(self) -> tuple[Candidate, ...]:
-        """All that are done, by index. Where a sampler chooses, they are numbered in the order of their trials."""
-        done = [(trial, Candidate.loads(trial.user_attrs["result"])) for trial in _done(self._trials())]
+        """Return the candidates that are done, by index.
+
+        Where a sampler chooses, the index is the candidate's rank in the order of trials.
+        """
+        done = [Candidate.loads(trial.user_attrs["result"]) for trial in _done(self._trials())]
         if self.wanted.candidates is None:
-            return tuple(found.model_copy(update={"index": index}) for index, (_, found) in enumerate(done))
-        return tuple(sorted((found for _, found in done), key=lambda found: found.index))
+            return tuple(candidate.model_copy(update={"index": index}) for index, candidate in enumerate(done))
+        return tuple(sorted(done, key=lambda candidate: candidate.index))
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
     def _take(self, trials: Sequence[FrozenTrial], attempt: int) -> Claim | Literal[False] | None:
-        """Claim the wanted's first candidate that is free; False if another worker was faster.
+        """Claim a free candidate, or return False if another worker was faster and None if none is free.
 
-        Then it looks further afield, the more so the more often, so that many workers do not meet at each candidate.
+        The first attempt takes the first free candidate. Each later one chooses at random from a wider range, so that
+        many workers do not meet at every candidate.
         """
         assert self.wanted.candidates is not None
         taken = {*_owners(trials), *self._failed(trials)}
@@ -208,7 +229,7 @@ class Study:
         return self._start(codes, index)
 
     def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> Claim | Literal[False] | None:
-        """Claim what was chosen and not evaluated, or what the sampler chooses now; False if that was in vain."""
+        """Claim what a sampler chose and nobody evaluated, or what it chooses now; return False if that was in vain."""
         owners = _owners(trials)
         if len(owners) >= self.wanted.total:
             return None
@@ -233,7 +254,10 @@ class Study:
         return False
 
     def _objection(self, trial: optuna.Trial, codes: tuple[str, ...]) -> str:
-        """Why a chosen architecture is not evaluated. Of two workers that choose the same one, at most one may."""
+        """Return why a chosen architecture is not evaluated, or an empty text.
+
+        Of two workers that choose the same architecture, at most one evaluates it.
+        """
         try:
             spec = self.wanted.space.genotype(codes, name="chosen")
         except DocumentError as error:
@@ -242,26 +266,26 @@ class Study:
         trial.set_user_attr("hash", spec.hash)
         trials = self._trials()
         for other in trials:
-            if other.number != trial.number and not _closed(other) and other.user_attrs.get("hash") == spec.hash:
+            if other.number != trial.number and not _abandoned(other) and other.user_attrs.get("hash") == spec.hash:
                 return f"repeats trial {other.number}"
-        return "" if self._is_wanted(trials, trial.number) else "enough others are there"
+        return "" if self._is_wanted(trials, trial.number) else "there are enough others"
 
     def _is_wanted(self, trials: Sequence[FrozenTrial], number: int) -> bool:
-        """Whether a trial is among the first that make up the group."""
+        """Return whether a trial is among the first that make up the group."""
         return sum(owner.number < number for owner in _owners(trials).values()) < self.wanted.total
 
     def _start(self, codes: tuple[str, ...], index: int | None) -> Claim | Literal[False]:
-        """Claim a candidate by a new trial; False if another worker was faster."""
+        """Claim a candidate by a new trial, or return False if another worker was faster."""
         token = secrets.token_hex(8)
         spec = self.wanted.space.genotype(codes, name="started")
-        known: dict[str, Any] = {"codes": codes, "hash": spec.hash, "process": self._process, "token": token}
+        attributes: dict[str, Any] = {"codes": codes, "hash": spec.hash, "process": self._process, "token": token}
         parameters = self.wanted.parameters(codes) if index is None else {}
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING,
                 params=parameters,
                 distributions=dict.fromkeys(parameters, BIT),
-                user_attrs=known if index is None else known | {"index": index},
+                user_attrs=attributes if index is None else attributes | {"index": index},
             )
         )
         trials = self._trials()
@@ -280,7 +304,7 @@ class Study:
                 self._storage.set_trial_user_attr(trial_id, "alive", time.time())
             except UpdateFinishedTrialError:
                 return False
-            except (StorageInternalError, OSError):  # the server is away; the next one may come through
+            except (StorageInternalError, OSError):  # the server is away; the next beat may reach it
                 return True
             finally:
                 self._storage.remove_session()
@@ -289,26 +313,26 @@ class Study:
         return Heartbeat(beat, interval=self.pace.interval)
 
     def _bury(self, trial: FrozenTrial, now: float) -> bool:
-        """Close a trial whose worker died; True if it is closed."""
-        known = trial.user_attrs
-        old = self._watch.is_old(trial.number, known.get("alive"), now=now)
-        if not old and not ("process" in known and is_gone(known["process"])):
+        """Close a trial if its worker died; return whether it is closed."""
+        attributes = trial.user_attrs
+        stale = self._watch.is_stale(trial.number, attributes.get("alive"), now=now)
+        if not stale and not ("process" in attributes and is_gone(attributes["process"])):
             return False
         return self._close(trial.number, TrialState.FAIL, closed="its worker died")
 
     @_patient
-    def _close(self, number: int, state: TrialState, values: list[float] | None = None, /, **known: str) -> bool:
-        """End a trial; False if it was closed before in another way."""
+    def _close(self, number: int, state: TrialState, values: list[float] | None = None, /, **attributes: str) -> bool:
+        """End a trial, or return False if it was closed before in another way."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
         try:
-            for name, value in known.items():
+            for name, value in attributes.items():
                 self._storage.set_trial_user_attr(trial_id, name, value)
             return self._study.tell(number, values, state, skip_if_finished=True).state == state
         except UpdateFinishedTrialError:
             return False
 
     def _failed(self, trials: Sequence[FrozenTrial]) -> dict[CandidateKey, str]:
-        """The candidates whose evaluation has raised too often since this worker began, and the last error."""
+        """Return the candidates whose evaluation raised too often since this worker began, each with its last error."""
         errors: dict[CandidateKey, list[str]] = defaultdict(list)
         for trial in trials[self._since :]:
             if trial.state == TrialState.FAIL and "error" in trial.user_attrs:
@@ -318,33 +342,40 @@ class Study:
 
 
 def _key(trial: FrozenTrial) -> CandidateKey:
-    """A trial in which the sampler has yet to choose is a candidate of its own."""
-    known = trial.user_attrs
-    return known["index"] if "index" in known else known.get("hash", f"trial {trial.number}")
+    """Return the key of a trial's candidate; a trial in which the sampler has yet to choose has one of its own."""
+    attributes = trial.user_attrs
+    return attributes["index"] if "index" in attributes else attributes.get("hash", f"trial {trial.number}")
 
 
-def _closed(trial: FrozenTrial) -> bool:
-    """Whether it was closed because it was not needed."""
+def _abandoned(trial: FrozenTrial) -> bool:
+    """Return whether a trial was closed because it was not needed."""
     return trial.state == TrialState.PRUNED and "result" not in trial.user_attrs
 
 
 def _owners(trials: Sequence[FrozenTrial]) -> dict[CandidateKey, FrozenTrial]:
-    """Of each candidate, the first trial that is not void."""
-    void = (trial.state == TrialState.FAIL or _closed(trial) for trial in reversed(trials))
-    return {_key(trial): trial for trial, is_void in zip(reversed(trials), void, strict=True) if not is_void}
+    """Return the trial that owns each candidate: its first that is neither failed nor abandoned."""
+    owners: dict[CandidateKey, FrozenTrial] = {}
+    for trial in trials:
+        if trial.state != TrialState.FAIL and not _abandoned(trial):
+            owners.setdefault(_key(trial), trial)
+    return owners
 
 
 def _done(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count, by number."""
+    """Return the finished trials that own a candidate, by number."""
     owners = sorted(_owners(trials).values(), key=lambda trial: trial.number)
     return [trial for trial in owners if trial.state.is_finished()]
 
 
 def work(study: Study, evaluate: Callable[[Claim], Candidate], *, shown: bool = False) -> None:
-    """Evaluate candidates until all of a study are done, those of other workers too.
+    """Evaluate candidates until all of a study are done, by this worker or by others.
 
-    evaluate: what raises is tried again, by whoever comes first. shown: the progress of all workers, on stderr. Raises
-    SearchError where an evaluation has raised TRIES times.
+    Args:
+        study: the candidates.
+        evaluate: returns the evaluated candidate of a claim. If it raises, the next worker tries again.
+        shown: whether the progress of all workers is shown on stderr.
+
+    Raises: SearchError if the evaluation of a candidate has raised TRIES times.
     """
     counts = study.counts()
     with bar(total=counts.total, done=counts.done, unit="candidates", shown=shown) as progress:

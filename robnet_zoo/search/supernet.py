@@ -1,4 +1,4 @@
-"""The supernet: robust search by path dropout (paper, section 3.2 and algorithm 1), on the trainer's loop."""
+"""The supernet, trained with path dropout (paper, section 3.2 and algorithm 1) by the trainer's own loop."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from robnet_zoo.training import Keeping, Recipe, train
 
 
 class PathDropout:
-    """A sub-network for each update, the same ones in every process: "randomly set some of the elements in α to 0".
+    """A sub-network for each update, the same in every process: "randomly set some of the elements in α to 0".
 
-    space: cell-based, one α for all cells; cell-free, one a cell. sampling: which α.
+    space: a cell-based one has one α for all cells, a cell-free one has one for each. sampling: which α are drawn.
     """
 
     def __init__(self, space: SearchSpace, sampling: Sampling, *, seed: int) -> None:
@@ -31,7 +31,7 @@ class PathDropout:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells these paths from others, as JSON."""
+        """What distinguishes these paths from others, as JSON."""
         return {
             "space": self.space.model_dump(mode="json"),
             "sampling": self.sampling.model_dump(mode="json"),
@@ -39,7 +39,7 @@ class PathDropout:
         }
 
     def at(self, update: int) -> Genotype:
-        """The sub-network of an update, whichever updates were before."""
+        """Return the sub-network of an update, whichever updates came before."""
         return next(draws(self.space, self.sampling, seed=f"{self.seed} path {update}"))
 
 
@@ -53,13 +53,23 @@ def train_supernet(
     keeping: Keeping | None = None,
     progress: bool = True,
 ) -> Network:
-    """Train a supernet adversarially (paper, algorithm 1); returns it in eval mode.
+    """Train a supernet adversarially (paper, algorithm 1) and return it in eval mode.
 
-    Each update draws a sub-network, attacks it and trains it, by the recipe, as `training.train` does: with its
-    checkpoints, resumed when started again, under torchrun with its processes. The recipe's attack should go by the
-    statistics of the batch: the running ones of a supernet are a mixture over all its sub-networks. For the same reason
-    the accuracy of the supernet as a whole says little; see `calibrated`. sampling: of the paths, by default uniform.
-    Raises what `training.train` raises.
+    Each update draws a sub-network, attacks it and trains it by the recipe, as `training.train` does: with checkpoints,
+    resumed when called again, and in all processes of torchrun. The recipe's attack should use the batch's statistics
+    in its batch norms, since the running statistics of a supernet are a mixture over all its sub-networks. For the same
+    reason the accuracy of the whole supernet says little; see `calibrated`.
+
+    Args:
+        space: the supernet's.
+        images: to train on.
+        recipe: of the training.
+        output: the folder of the training run.
+        sampling: which paths are drawn; by default uniform ones.
+        keeping: which checkpoints are kept.
+        progress: whether progress is shown on stderr.
+
+    Raises: what `training.train` raises.
     """
     paths = PathDropout(space, sampling or Sampling(), seed=recipe.seed)
     supernet = train(space.supernet(), images, recipe, output, paths=paths, keeping=keeping, progress=progress)
@@ -69,10 +79,14 @@ def train_supernet(
 
 @contextmanager
 def calibrated(network: Network, batches: Iterable[Tensor], *, dtype: torch.dtype = torch.float32) -> Iterator[None]:
-    """While the batch norms of a network hold the mean statistics of some batches, (N, C, H, W), in place of their own.
+    """Give the batch norms of a network the mean statistics of some batches while the context lasts.
 
-    The network itself, in the mode that it was in, is used within; a sub-network's norms are its supernet's, and hold
-    their own statistics again afterwards. Without batches nothing changes.
+    The network keeps its mode. Its norms may be those of a supernet; they have their own statistics again afterwards.
+    Without batches nothing changes.
+
+    Args:
+        batches: images, (N, C, H, W).
+        dtype: in which the network computes on them.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     kept = [(norm, norm.momentum, {name: value.clone() for name, value in norm.named_buffers()}) for norm in norms]

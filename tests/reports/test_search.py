@@ -15,8 +15,7 @@ from robnet_zoo.reports.search import html, write_report
 from robnet_zoo.search.config import CandidateGroup, Filter
 from robnet_zoo.search.result import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
-from tests.search.studies import FULL, SMALL, made, study
-from tests.search.test_analysis import by_convs, by_density, by_nothing, with_distances
+from tests.search.studies import FULL, SMALL, by_convs, by_density, by_nothing, made, study, with_distances
 
 XSS = '<script>alert("x")</script>&<img src=x onerror=alert(1)>'
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}

@@ -59,8 +59,8 @@ class Server:
 
 def programs() -> Path | None:
     """The folder of initdb and its like: on the PATH, or where Debian keeps it."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    path = shutil.which("initdb")
+    folders = [Path(path).resolve().parent] if path else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return next((folder for folder in reversed(folders) if (folder / "pg_ctl").exists()), None)
 
 
@@ -72,8 +72,8 @@ def server() -> Iterator[Server]:
         if os.environ.get("CI") == "true":
             pytest.fail("PostgreSQL's initdb is not installed, and CI must not skip it")
         pytest.skip("PostgreSQL's initdb is neither on the PATH nor below /usr/lib/postgresql")
-    with tempfile.TemporaryDirectory(prefix="robnet-zoo-") as place:  # short, as the path of a socket must be
-        started = Server(folder, Path(place))
+    with tempfile.TemporaryDirectory(prefix="robnet-zoo-") as name:  # short, as the path of a socket must be
+        started = Server(folder, Path(name))
         try:
             yield started
         finally:

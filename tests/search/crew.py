@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -79,7 +80,7 @@ class Noted:
 def lines(log: Path, word: str, pid: int | None = None) -> list[int]:
     """The candidates that have begun or ended, of all workers or of one."""
     rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
-    return [int(index) for found, index, by in rows if found == word and pid in (None, int(by))]
+    return [int(index) for kind, index, by in rows if kind == word and pid in (None, int(by))]
 
 
 def _work(where: str, wanted: CandidateSet, evaluate: Noted, pace: Pace, gate: Barrier | None) -> None:
@@ -98,10 +99,10 @@ def start(
     return process
 
 
-def until(true: object, *, seconds: float = 60) -> None:
+def until(true: Callable[[], object], *, seconds: float = 60) -> None:
     """Wait until a function says True."""
     end = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() < end, f"waited {seconds} seconds in vain"
         time.sleep(0.01)
 
@@ -118,9 +119,9 @@ def finish(*processes: ForkServerProcess, seconds: float = 120) -> None:
 
 def assert_all_counted_once(where: str, wanted: CandidateSet) -> None:
     with Study.open(where, wanted) as study:
-        found = study.candidates()
-        assert [candidate.index for candidate in found] == list(range(wanted.total))
+        candidates = study.candidates()
+        assert [candidate.index for candidate in candidates] == list(range(wanted.total))
         assert study.counts().running == 0
         if wanted.candidates is not None:
-            assert [(candidate.index, candidate.codes) for candidate in found] == list(wanted.candidates)
-        assert max(Counter(candidate.hash for candidate in found).values()) == 1
+            assert [(candidate.index, candidate.codes) for candidate in candidates] == list(wanted.candidates)
+        assert max(Counter(candidate.hash for candidate in candidates).values()) == 1

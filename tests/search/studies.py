@@ -1,4 +1,4 @@
-"""Results of searches that never ran: real architectures, with accuracies that a test makes up."""
+"""Results of searches that never ran: real architectures with accuracies that a test makes up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.search.config import Branch, CandidateGroup, Evaluation, SearchConfig
+from robnet_zoo.search.analysis import Observation, Observed
+from robnet_zoo.search.config import Branch, CandidateGroup, Evaluation, Pick, SearchConfig
 from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
 from robnet_zoo.search.sampling import sample
 from robnet_zoo.search.space import Kind, SearchSpace
@@ -17,14 +18,51 @@ FULL = load_spec("robnet_large").network
 SMALL = FULL.model_copy(update={"channels": 4, "depth": 6, "reductions": (2, 4)})
 EVALUATION = Evaluation(finetune=Recipe(name="finetune", epochs=3, validation=0), images=1234, validation=500, steps=7)
 
-Measured = tuple[Accuracy | None, Accuracy | None, Sequence[float]]
-Effect = Callable[[Genotype, random.Random], Measured]
+Outcome = tuple[Accuracy | None, Accuracy | None, Sequence[float]]  # before and after finetuning, FSP distances
+Effect = Callable[[Genotype, random.Random], Outcome]
+Robust = Callable[[Genotype, random.Random], float]
 
 
-def made(effect: Callable[[Genotype, random.Random], float], *, gain: float = 0.1) -> Effect:
-    """Robust accuracy after finetuning as a function of the architecture; before it, about `gain` less."""
+def by_density(sign: float, noise: float = 0.02) -> Robust:
+    """Return robust accuracy that grows with density, or falls for a negative sign."""
+    return lambda spec, draw: 0.4 + sign * 0.3 * (spec.density - 0.5) + draw.gauss(0, noise)
 
-    def measured(spec: Genotype, draw: random.Random) -> Measured:
+
+def by_convs(direct: float, skip: float, noise: float = 0.005) -> Robust:
+    """Return robust accuracy to which each convolution per cell adds `direct` or `skip`."""
+
+    def robust(spec: Genotype, draw: random.Random) -> float:
+        depth = len(spec.layout)
+        return 0.2 + direct * spec.direct_convs / depth + skip * spec.skip_convs / depth + draw.gauss(0, noise)
+
+    return robust
+
+
+def by_nothing(_: Genotype, draw: random.Random) -> float:
+    """Return robust accuracy that is noise alone."""
+    return 0.4 + draw.gauss(0, 0.02)
+
+
+def with_distances(signs: Sequence[float], *, sign: float = 1.0) -> Effect:
+    """Return an effect with a gap and, for each cell, a distance that follows the gap by the cell's sign."""
+
+    def measured(_: Genotype, draw: random.Random) -> Outcome:
+        gap = 0.2 + 0.05 * draw.random()
+        before = Accuracy(clean=0.5 + 0.01 * draw.random(), robust=0.5 - gap)
+        return before, None, [0.1 + sign * slope * (gap - 0.2) + 0.01 * draw.random() for slope in signs]
+
+    return measured
+
+
+def observe(result: StudyResult) -> tuple[Observation, ...]:
+    """Return the observations of all candidates."""
+    return Observed.from_result(result).observations
+
+
+def made(effect: Robust, *, gain: float = 0.1) -> Effect:
+    """Return an effect with robust accuracy after finetuning by `effect`, and about `gain` less before it."""
+
+    def measured(spec: Genotype, draw: random.Random) -> Outcome:
         after = min(max(effect(spec, draw), 0.0), 0.9)
         before = min(max(after - gain + draw.gauss(0, 0.02), 0.0), 0.9)
         return Accuracy(clean=before + 0.1, robust=before), Accuracy(clean=after + 0.1, robust=after), ()
@@ -38,10 +76,14 @@ def study(
     n: int = 200,
     kind: Kind = "cell_based",
     groups: Sequence[CandidateGroup] | None = None,
+    picks: Sequence[Pick] = (),
     description: str = "",
     data: str = "made_up.npz",
 ) -> StudyResult:
-    """A result whose candidates are drawn as groups say (by default n of them uniformly) and measured by `effect`."""
+    """Return a result whose candidates are drawn by groups and measured by `effect`.
+
+    n: how many candidates the only group has; by default it is uniform. picks: which specs are picked.
+    """
     groups = (CandidateGroup(name="uniform", count=max(n, 1)),) if groups is None else tuple(groups)
     config = SearchConfig(
         name="made_up",
@@ -50,13 +92,19 @@ def study(
         full=FULL.model_copy(update={"depth": SMALL.depth, "reductions": SMALL.reductions}),
         evaluation=EVALUATION,
         branches=(
-            Branch(kind=kind, network=SMALL, supernet=Recipe(name="supernet", epochs=30, validation=0), groups=groups),
+            Branch(
+                kind=kind,
+                network=SMALL,
+                supernet=Recipe(name="supernet", epochs=30, validation=0),
+                groups=groups,
+                picks=tuple(picks),
+            ),
         ),
     )
-    space, found = config.space(kind), list[Candidate]()
+    space, candidates = config.space(kind), list[Candidate]()
     for group in groups:
         drawn = sample(space, group.sampling, group.count, seed=group.name)
-        found += [candidate(space, group.name, index, codes, effect) for index, codes in enumerate(drawn)]
+        candidates += [candidate(space, group.name, index, codes, effect) for index, codes in enumerate(drawn)]
     return StudyResult(
         config=config,
         kind=kind,
@@ -67,12 +115,12 @@ def study(
         validation=500,
         software={"torch": "0"},
         device="none",
-        candidates=tuple(found[: n if len(groups) == 1 else len(found)]),
+        candidates=tuple(candidates[: n if len(groups) == 1 else len(candidates)]),
     )
 
 
 def candidate(space: SearchSpace, group: str, index: int, codes: tuple[str, ...], effect: Effect) -> Candidate:
-    """A candidate, measured."""
+    """Return a measured candidate."""
     spec = space.genotype(codes, name="made_up")
     before, after, fsp = effect(spec, random.Random(f"{group} {index}"))
     return Candidate(group=group, index=index, codes=codes, hash=spec.hash, before=before, after=after, fsp=tuple(fsp))

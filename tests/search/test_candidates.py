@@ -23,7 +23,7 @@ def chosen(sampler: Sampler, count: int, *, kind: Kind = "cell_based", **changes
     return CandidateSet.of_group(config(group, kind=kind, **changes), kind, group)
 
 
-def found(where: str, wanted: CandidateSet) -> tuple[Candidate, ...]:
+def evaluated(where: str, wanted: CandidateSet) -> tuple[Candidate, ...]:
     with Study.open(where, wanted) as study:
         work(study, judged)
         return study.candidates()
@@ -42,7 +42,7 @@ def test_the_same_config_plans_the_same_candidates() -> None:
 @pytest.mark.parametrize("kind", ["cell_based", "cell_free"])
 def test_a_sampler_fills_its_group_with_different_architectures(sampler: Sampler, kind: Kind, tmp_path: Path) -> None:
     where, wanted = f"journal:{tmp_path}/study", chosen(sampler, 15, kind=kind)
-    for index, candidate in enumerate(found(where, wanted)):
+    for index, candidate in enumerate(evaluated(where, wanted)):
         assert candidate.index == index
         assert wanted.space.genotype(candidate.codes, name="found").hash == candidate.hash
     assert_all_counted_once(where, wanted)
@@ -60,8 +60,8 @@ def test_workers_that_choose_at_the_same_moment_fill_the_group_and_no_more(
 
 def test_tpe_finds_better_ones_than_chance(tmp_path: Path) -> None:
     # Robust accuracy is taken to be the density, whose mean is one half where nothing is known of it.
-    learned = found(f"journal:{tmp_path}/study", chosen("tpe", 40, nodes=4))
-    drawn = found(f"journal:{tmp_path}/study", candidate_set(40, nodes=4))
+    learned = evaluated(f"journal:{tmp_path}/study", chosen("tpe", 40, nodes=4))
+    drawn = evaluated(f"journal:{tmp_path}/study", candidate_set(40, nodes=4))
     assert robust(learned[20:]) > robust(drawn) + 0.1
     assert robust(learned[20:]) > robust(learned[:10]) + 0.1
 
@@ -119,12 +119,12 @@ def test_a_sampler_that_finds_nothing_new_says_so(tmp_path: Path, monkeypatch: p
 
 
 def test_the_same_seed_makes_the_same_choices(tmp_path: Path) -> None:
-    first = found(str(tmp_path / "a.db"), chosen("tpe", 14))
-    assert found(f"journal:{tmp_path}/b", chosen("tpe", 14)) == first
-    assert found(f"journal:{tmp_path}/c", chosen("tpe", 14, seed=1)) != first
+    first = evaluated(str(tmp_path / "a.db"), chosen("tpe", 14))
+    assert evaluated(f"journal:{tmp_path}/b", chosen("tpe", 14)) == first
+    assert evaluated(f"journal:{tmp_path}/c", chosen("tpe", 14, seed=1)) != first
 
 
 def test_a_group_without_candidates_or_sampler_is_refused() -> None:
     wanted = candidate_set(2)
-    with pytest.raises(ValueError, match="group drawn has no sampler"):
+    with pytest.raises(SearchError, match="group drawn has no sampler"):
         CandidateSet(wanted.config, "cell_based", wanted.group, None)

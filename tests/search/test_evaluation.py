@@ -56,8 +56,8 @@ def test_supernet_is_the_same_bits_after_candidates(evaluator) -> None:
 
 def test_candidate_has_the_same_figures_whatever_was_judged_before(evaluator) -> None:
     def figures(index: int) -> tuple[object, ...]:
-        found = evaluator.finetune(evaluator.score(candidate(index), SPECS[index], Filter(images=32)), SPECS[index])
-        return found.before, found.after, found.fsp
+        measured = evaluator.finetune(evaluator.score(candidate(index), SPECS[index], Filter(images=32)), SPECS[index])
+        return measured.before, measured.after, measured.fsp
 
     first = [figures(index) for index in (0, 1)]
     assert [figures(index) for index in (2, 1, 0)][:0:-1] == first
@@ -66,40 +66,40 @@ def test_candidate_has_the_same_figures_whatever_was_judged_before(evaluator) ->
 def test_finetuned_network_is_more_robust_than_the_inherited_one(evaluator) -> None:
     # Paper, figure 3a. Digits at 8 pixels, a supernet of 100 updates: far from trained, so every one gains.
     for index in range(3):
-        found = evaluator.finetune(evaluator.score(candidate(index), SPECS[index]), SPECS[index])
-        assert found.before is not None
-        assert found.after is not None
-        assert found.after.robust > found.before.robust
-        assert found.seconds > 0
+        measured = evaluator.finetune(evaluator.score(candidate(index), SPECS[index]), SPECS[index])
+        assert measured.before is not None
+        assert measured.after is not None
+        assert measured.after.robust > measured.before.robust
+        assert measured.seconds > 0
 
 
 def test_accuracy_is_that_of_the_network_itself_on_the_first_held_out_images(evaluator) -> None:
     network = evaluator.inherited(SPECS[0])
     pixels, labels = evaluator.validation[:64].batch(slice(None))
     clean = (network(pixels).argmax(1) == labels).float().mean().item()
-    found, _ = evaluator.measure(network)
-    assert found.clean == clean
+    accuracy, _ = evaluator.measure(network)
+    assert accuracy.clean == clean
     # No attack of the same strength, from other starts, finds a very different robust accuracy.
     outcomes = attacks.run(attacks.Pgd(step="2/255", steps=3), network, pixels, labels, eps=8 / 255, seed=1)
-    assert abs(found.robust - sum(not outcome.fooled for outcome in outcomes) / 64) <= 4 / 64
-    assert found.robust <= found.clean
+    assert abs(accuracy.robust - sum(not outcome.fooled for outcome in outcomes) / 64) <= 4 / 64
+    assert accuracy.robust <= accuracy.clean
 
 
 def test_attack_of_no_radius_changes_nothing(supernet) -> None:
     still = EVALUATION.model_copy(update={"eps": "0"})
     evaluator = Evaluator(supernet, still, *images(900).split(), seed=0)
-    found, flows = evaluator.measure(evaluator.inherited(SPECS[0]), Filter(images=80))
-    assert found.robust == found.clean
+    accuracy, flows = evaluator.measure(evaluator.inherited(SPECS[0]), Filter(images=80))
+    assert accuracy.robust == accuracy.clean
     assert flows == (0.0, 0.0, 0.0)
 
 
 def test_distances_are_means_over_their_images_however_many_are_judged(supernet) -> None:
-    found = []
+    distances = []
     for validation in (16, 64, 80):
         evaluation = EVALUATION.model_copy(update={"validation": validation})
         evaluator = Evaluator(supernet, evaluation, *images(900).split(), seed=0)
-        found.append(evaluator.measure(evaluator.inherited(SPECS[0]), Filter(images=80))[1])
-    assert found[0] == found[1] == found[2]
+        distances.append(evaluator.measure(evaluator.inherited(SPECS[0]), Filter(images=80))[1])
+    assert distances[0] == distances[1] == distances[2]
 
 
 def test_inherited_network_has_the_weights_of_the_supernet_and_statistics_of_its_own(evaluator) -> None:
@@ -122,6 +122,6 @@ def test_too_few_images_are_said(supernet) -> None:
 
 def test_candidate_whose_training_diverges_is_worth_nothing_and_does_not_end_the_search(supernet) -> None:
     steep = EVALUATION.model_copy(update={"finetune": FINETUNE.model_copy(update={"lr": 1e20})})
-    found = Evaluator(supernet, steep, *images(900).split(), seed=0).finetune(candidate(0), SPECS[0])
-    assert found.after is not None
-    assert (found.after.clean, found.after.robust) == (0.0, 0.0)
+    measured = Evaluator(supernet, steep, *images(900).split(), seed=0).finetune(candidate(0), SPECS[0])
+    assert measured.after is not None
+    assert (measured.after.clean, measured.after.robust) == (0.0, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.search.config import Filter
 from robnet_zoo.search.fsp import fsp_distances, fsp_matrix, kept, score
@@ -42,7 +43,7 @@ def test_distance_is_the_sum_over_images_of_the_squared_difference() -> None:
     stem = network.stem[0](torch.cat([clean, adversarial]))
     output = network.cells[0](stem, stem)
     first, second = fsp_matrix(stem, stem, output).detach().chunk(2)
-    expected = sum(torch.linalg.matrix_norm(one - other) ** 2 for one, other in zip(first, second, strict=True))
+    expected = sum(torch.linalg.matrix_norm(a - b) ** 2 for a, b in zip(first, second, strict=True))
     torch.testing.assert_close(fsp_distances(network, clean, adversarial)[0], expected)
 
 
@@ -70,15 +71,15 @@ def candidates(*distances: tuple[float, ...]) -> list[Candidate]:
 
 
 def test_score_is_the_mean_of_the_last_cells() -> None:
-    (one,) = candidates((100.0, 1.0, 2.0, 6.0))
-    assert score(one, 3) == 3.0
-    assert score(one, 10) == 109 / 4  # a network of fewer cells
+    (candidate,) = candidates((100.0, 1.0, 2.0, 6.0))
+    assert score(candidate, 3) == 3.0
+    assert score(candidate, 10) == 109 / 4  # a network of fewer cells
 
 
 def test_threshold_rejects_what_is_larger() -> None:
     # Appendix F: "we reject those architectures whose average distance is larger than a threshold", 0.006.
-    found = candidates((9.0, 0.006), (0.0, 0.0061), (0.0, 0.0), ())
-    assert [each.index for each in kept(found, Filter(last=1, threshold=0.006))] == [0, 2]
+    given = candidates((9.0, 0.006), (0.0, 0.0061), (0.0, 0.0), ())
+    assert [each.index for each in kept(given, Filter(last=1, threshold=0.006))] == [0, 2]
 
 
 @pytest.mark.parametrize(("n", "keep", "expected"), [(300, 68 / 300, 68), (10, 0.25, 2), (3, 0.01, 1), (4, 1.0, 4)])
@@ -88,3 +89,9 @@ def test_share_keeps_the_lowest(n: int, keep: float, expected: int) -> None:
     assert len(left) == expected
     assert max(each.fsp[0] for each in left) == sorted(values)[expected - 1]
     assert [each.index for each in left] == sorted(each.index for each in left)
+
+
+def test_threshold_that_keeps_none_says_what_the_lowest_distance_is() -> None:
+    distances = candidates((9.0, 0.5, 0.25), (0.0, 0.125, 0.375), (1.0, 2.0, 3.0))
+    with pytest.raises(SearchError, match=r"of at most 1e-09, got none of 3, the lowest with 0\.25; `keep`"):
+        kept(distances, Filter(last=2, threshold=1e-9))

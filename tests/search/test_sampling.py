@@ -48,14 +48,14 @@ def test_every_architecture_can_be_compiled() -> None:
 def test_uniform_sets_every_element_alike() -> None:
     # An edge into a node that other edges feed too is on half the time; without the few α that are refused, all are.
     drawn = [bits(codes) for codes in sample(space(), Sampling(), 2000, seed="a")]
-    for place in range(20, 28):  # the last ones, into node 5 from nodes 1 to 4
-        assert binomtest(sum(row[place] for row in drawn), 2000, 0.5).pvalue > 1e-4, space().columns[place]
+    for bit in range(20, 28):  # the last ones, into node 5 from nodes 1 to 4
+        assert binomtest(sum(row[bit] for row in drawn), 2000, 0.5).pvalue > 1e-4, space().columns[bit]
 
 
 def test_densities_are_uniform_between_the_bounds() -> None:
     wanted = Sampling(kind="density", densities=(0.4, 0.9))
-    found = [space().genotype(codes, name="a").density for codes in sample(space(), wanted, 400, seed="a")]
-    assert kstest(found, "uniform", args=(0.4, 0.5)).statistic < 0.1
+    densities = [space().genotype(codes, name="a").density for codes in sample(space(), wanted, 400, seed="a")]
+    assert kstest(densities, "uniform", args=(0.4, 0.5)).statistic < 0.1
 
 
 @pytest.mark.parametrize(("budget", "least", "most"), [("small", 0, 7), ("medium", 8, 10), ("large", 11, 14)])

@@ -44,7 +44,7 @@ def test_direct_share_of_the_published_large_network_is_three_of_four() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "said"),
+    ("codes", "message"),
     [
         (["00 " * 13 + "11"], "no input reaches node 2"),
         (["11 11"] * 2, "expected the codes of 1 cells, got 2"),
@@ -52,6 +52,6 @@ def test_direct_share_of_the_published_large_network_is_three_of_four() -> None:
         (["12 " * 13 + "11"], "expected 0 or 1"),
     ],
 )
-def test_wrong_codes_are_refused_with_the_place(codes: list[str], said: str) -> None:
-    with pytest.raises(DocumentError, match=said):
+def test_wrong_codes_are_refused_with_the_place(codes: list[str], message: str) -> None:
+    with pytest.raises(DocumentError, match=message):
         space("cell_based").genotype(codes, name="wrong")

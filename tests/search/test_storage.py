@@ -1,4 +1,4 @@
-"""Storages: each of them opens, and what is none is refused in one line and left alone."""
+"""Storages: each kind opens, and anything else is refused in one line and left alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refused(where: str) -> str:
         ("journal:", r"journal: expected a path, .*"),
     ],
 )
-def test_what_is_no_storage_is_refused(where: str, reason: str) -> None:
+def test_what_is_not_a_storage_is_refused(where: str, reason: str) -> None:
     pytest.importorskip("psycopg")
     assert re.fullmatch(reason, refused(where))
 
@@ -109,7 +109,7 @@ def test_the_line_that_a_killed_writer_left_half_written_is_dropped(cut: int, tm
                 study._close(trial.number, optuna.trial.TrialState.FAIL)
         work(study, judged)
     with Study.open(f"journal:{file}", candidate_set(4)) as study:
-        assert [found.index for found in study.candidates()] == list(range(4))
+        assert [each.index for each in study.candidates()] == list(range(4))
 
 
 def test_the_lock_that_a_killed_writer_left_behind_is_taken_over(

@@ -77,9 +77,9 @@ def algorithm_1(kind: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["cell_based", "cell_free"])
 def test_training_is_algorithm_1(kind, tmp_path) -> None:
-    found = train_supernet(space(kind), images(), RECIPE, tmp_path, progress=False).state_dict()
+    state = train_supernet(space(kind), images(), RECIPE, tmp_path, progress=False).state_dict()
     for key, value in algorithm_1(kind).items():
-        assert torch.equal(found[key], value), key
+        assert torch.equal(state[key], value), key
 
 
 def test_update_changes_its_path_alone(tmp_path, monkeypatch) -> None:

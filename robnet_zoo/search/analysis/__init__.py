@@ -1,7 +1,7 @@
-"""What a search's candidates say: pure functions from observations to documents of numbers, one a figure of the paper.
+"""The analysis of a search: a pure function for each figure of the paper, from observations to a document of numbers.
 
-`Observed.from_result(result).uniform` gives the observations that most of them are about. Each raises SearchError,
-one line that says what is missing, where there are too few.
+`Observed.from_result(result).uniform` has the observations that most figures are about. Each function raises
+SearchError if there are too few; its message says in a line what is missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Means, rank correlations and least squares, each with its 95 % interval."""
+"""Estimates with 95 % intervals: means, rank correlations, least squares."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Values = Sequence[float] | Floats
 
 
 class Correlation(IntervalEstimate):
-    """p: of a correlation as large, of either sign, where there is none."""
+    """A rank correlation. p: the probability of one as large, of either sign, if there is none."""
 
     p: float
 
 
 def mean(values: Values) -> IntervalEstimate:
-    """The mean with Student's interval. Raises SearchError for fewer than 2 values."""
+    """Return the mean with Student's interval. Raises SearchError for fewer than 2 values."""
     n = len(values)
     at_least(2, n)
     middle, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(n)
@@ -33,36 +33,36 @@ def mean(values: Values) -> IntervalEstimate:
 
 
 def spearman(x: Values, y: Values) -> Correlation:
-    """Spearman's rank correlation.
+    """Return Spearman's rank correlation.
 
-    The interval is Fisher's, with the standard error sqrt((1 + r^2/2) / (n - 3)) of Bonett and Wright (2000); p is of
-    Student's t. Raises SearchError for fewer than 4 pairs, and where one of the two does not vary.
+    The interval is Fisher's, with the standard error sqrt((1 + r^2/2) / (n - 3)) of Bonett and Wright (2000); p is
+    that of Student's t. Raises SearchError for fewer than 4 pairs, and if one of the two does not vary.
     """
     n = _pairs(x, y, least=4)
-    found = stats.spearmanr(x, y)
-    r = float(found.statistic)
+    test = stats.spearmanr(x, y)
+    r = float(test.statistic)
     interval = _fisher(r, math.sqrt((1 + r * r / 2) / (n - 3)), largest=1 - 12 / (n**3 - n))
-    return Correlation(value=r, interval=interval, n=n, p=float(found.pvalue))
+    return Correlation(value=r, interval=interval, n=n, p=float(test.pvalue))
 
 
 def kendall(x: Values, y: Values) -> Correlation:
-    """Kendall's rank correlation, tau-b.
+    """Return Kendall's rank correlation, tau-b.
 
     The interval is Fisher's, with the standard error sqrt(0.437 / (n - 4)) (Fieller, Hartley and Pearson, 1957).
-    Raises SearchError for fewer than 5 pairs, and where one of the two does not vary.
+    Raises SearchError for fewer than 5 pairs, and if one of the two does not vary.
     """
     n = _pairs(x, y, least=5)
-    found = stats.kendalltau(x, y)
-    r = float(found.statistic)
+    test = stats.kendalltau(x, y)
+    r = float(test.statistic)
     interval = _fisher(r, math.sqrt(0.437 / (n - 4)), largest=1 - 4 / (n * n - n))
-    return Correlation(value=r, interval=interval, n=n, p=float(found.pvalue))
+    return Correlation(value=r, interval=interval, n=n, p=float(test.pvalue))
 
 
 def partial_spearman(x: Values, y: Values, given: Values) -> Correlation:
-    """The rank correlation of x and y at equal `given`: the partial correlation of the ranks (Kendall, 1942).
+    """Return the rank correlation of x and y at equal `given`: the partial correlation of ranks (Kendall, 1942).
 
-    The interval is that of `spearman` for one observation less. Raises SearchError for fewer than 5 observations,
-    where one of the three does not vary, and where `given` puts x or y in order already.
+    The interval is that of `spearman` for one observation less. Raises SearchError for fewer than 5 observations, if
+    one of the three does not vary, and if x or y has the order of `given`.
     """
     n = _pairs(x, y, least=5)
     xy, xz, yz = spearman(x, y).value, spearman(x, given).value, spearman(y, given).value
@@ -76,10 +76,12 @@ def partial_spearman(x: Values, y: Values, given: Values) -> Correlation:
 
 
 class Fit:
-    """Least squares of y, (n,), on a constant and the columns of x, (n, k): `coefficients` (1 + k), `covariance`.
+    """Least squares of y, (n,), on a constant and the columns of x, (n, k).
 
-    The covariance is HC3 (MacKinnon and White, 1985), as accuracies scatter more where they are low. Raises SearchError
-    for fewer than k + 3 observations, for columns that are sums of others, and where one observation alone decides.
+    `coefficients`, (1 + k,), begin with the constant's. `covariance`, (1 + k, 1 + k), is HC3 (MacKinnon and White,
+    1985), since accuracies scatter more where they are low. `explained` is the share of the variance. Raises
+    SearchError for fewer than k + 3 observations, for columns that are combinations of others, and if a coefficient
+    depends on a single observation.
     """
 
     def __init__(self, x: Floats, y: Floats) -> None:
@@ -99,20 +101,21 @@ class Fit:
         self.explained = 1 - float((residuals**2).sum()) / total if total else 0.0
 
     def combination(self, weights: Values) -> IntervalEstimate:
-        """A weighted sum of the coefficients, the constant's first, with Student's interval."""
+        """Return a weighted sum of the coefficients, the constant's first, with Student's interval."""
         w = np.asarray(weights, dtype=np.float64)
         value, error = float(w @ self.coefficients), math.sqrt(max(float(w @ self.covariance @ w), 0.0))
         reach = float(stats.t.ppf(0.5 + LEVEL / 2, self.n - len(w))) * error
         return IntervalEstimate(value=value, interval=Interval(value - reach, value + reach), n=self.n)
 
 
-def at_least(least: int, n: int, *, of: str = "candidates") -> None:
-    """Raises SearchError for fewer than `least`."""
+def at_least(least: int, n: int, *, what: str = "candidates") -> None:
+    """Raise SearchError for fewer than `least`."""
     if n < least:
-        raise SearchError(f"expected {least} or more {of}, got {n}")
+        raise SearchError(f"expected {least} or more {what}, got {n}")
 
 
 def _pairs(x: Values, y: Values, *, least: int) -> int:
+    """Return how many pairs there are, or raise for too few and for values that do not vary."""
     if len(x) != len(y):
         raise StatisticsError(f"expected pairs, got {len(x)} and {len(y)} values")
     at_least(least, len(x))
@@ -122,7 +125,9 @@ def _pairs(x: Values, y: Values, *, least: int) -> int:
 
 
 def _fisher(r: float, error: float, *, largest: float) -> Interval:
-    """The interval of a correlation. largest: the largest below a perfect one, whose interval a perfect one gets too,
-    but for the end that it reaches itself."""
+    """Return Fisher's interval of a correlation r.
+
+    largest: the largest correlation below a perfect one, which gets the interval of this one, extended to its end.
+    """
     z = math.atanh(max(-largest, min(largest, r)))
     return Interval(min(r, math.tanh(z - NORMAL * error)), max(r, math.tanh(z + NORMAL * error)))

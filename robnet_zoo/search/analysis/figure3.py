@@ -1,4 +1,4 @@
-"""What finetuning gives, and how robust accuracy is spread (paper, figure 3)."""
+"""What finetuning gains, and how robust accuracy is distributed (paper, figure 3)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ BINS = 20
 class Finetuning(Document):
     """Robust accuracy before and after finetuning (figure 3a), as shares of 1.
 
-    improvement: after - before, of each candidate. improved: the share of candidates that it is above 0 of. order: how
-    far the order before finetuning is that after it; none where one of the two does not vary.
+    Args:
+        before, after: the means over candidates.
+        improvement: the mean of after - before.
+        improved: the share of candidates whose improvement is above 0.
+        order: the rank correlation of before and after; None if one of the two does not vary.
     """
 
     before: IntervalEstimate
@@ -34,9 +37,12 @@ class Finetuning(Document):
 class Histogram(Document):
     """Robust accuracy after finetuning (figure 3b), as shares of 1.
 
-    edges: of the bins, one more than counts. deviation: between candidates. noise: the deviation that drawing other
-    held-out images would give a single candidate, sqrt(a (1 - a) / images), mean over candidates; all candidates see
-    the same images, so the noise between two of them is less.
+    Args:
+        edges: of the bins, one more than counts.
+        counts: of candidates in each bin.
+        mean, median, deviation: over candidates.
+        noise: the deviation that drawing other held-out images would give a single candidate, sqrt(a (1 - a) / images),
+            averaged over candidates. All candidates see the same images, so the noise between two of them is less.
     """
 
     edges: Tuple[float]
@@ -48,10 +54,10 @@ class Histogram(Document):
 
 
 def finetuning(observations: Sequence[Observation]) -> Finetuning:
-    """Figure 3a. Raises SearchError for fewer than 2 finetuned candidates."""
-    done = [one for one in finetuned(observations) if one.candidate.before is not None]
-    at_least(2, len(done), of="finetuned candidates")
-    before, after = [one.before.robust for one in done], [one.robust for one in done]
+    """Return figure 3a. Raises SearchError for fewer than 2 finetuned candidates."""
+    done = [observation for observation in finetuned(observations) if observation.candidate.before is not None]
+    at_least(2, len(done), what="finetuned candidates")
+    before, after = [observation.before.robust for observation in done], [observation.robust for observation in done]
     gains = [b - a for a, b in zip(before, after, strict=True)]
     order = None
     with suppress(SearchError):
@@ -66,9 +72,12 @@ def finetuning(observations: Sequence[Observation]) -> Finetuning:
 
 
 def histogram(observations: Sequence[Observation], *, images: int) -> Histogram:
-    """Figure 3b. images: held-out images. Raises SearchError for fewer than 2 finetuned candidates."""
-    robust = np.array([one.robust for one in finetuned(observations)])
-    at_least(2, len(robust), of="finetuned candidates")
+    """Return figure 3b.
+
+    images: how many held-out images measured a candidate. Raises SearchError for fewer than 2 finetuned candidates.
+    """
+    robust = np.array([observation.robust for observation in finetuned(observations)])
+    at_least(2, len(robust), what="finetuned candidates")
     average = mean(robust)
     counts, edges = np.histogram(robust, bins=BINS)
     noise = float(np.mean([math.sqrt(a * (1 - a) / images) for a in robust.tolist()]))

@@ -1,4 +1,4 @@
-"""The most and the least robust architectures: can α tell them apart (paper, section 3.3 and figure 4)?"""
+"""The most and the least robust architectures: does α distinguish them (paper, section 3.3 and figure 4)?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Labels = npt.NDArray[np.int64]
 
 
 class Weight(Document):
-    """The weight of one element of α. cell: its depth, in a cell-free space."""
+    """The weight of an element of α. cell: its depth, in a cell-free space."""
 
     cell: int | None = None
     edge: str
@@ -41,10 +41,16 @@ class Weight(Document):
 class LinearClassifier(Document):
     """A linear classifier of the most robust candidates (1) and the least robust ones (-1) by α (figure 4b).
 
-    each: candidates of either label. training: accuracy on the candidates that it was fitted to, which is what the
-    paper gives. validated: accuracy on candidates that it was not fitted to, by cross-validation in `folds`; 0.5 is
-    chance. Their intervals are those of independent outcomes. positive: the share of the weights above 0, and p of a
-    share as far from a half if signs were drawn like coins; weights of one classifier are not independent.
+    The intervals are those of independent outcomes; the weights of a classifier are not independent.
+
+    Args:
+        each: how many candidates have either label.
+        training: the accuracy on the candidates that it was fitted to, which is what the paper gives.
+        validated: the accuracy on candidates that it was not fitted to, by cross-validation; 0.5 is chance.
+        folds: of the cross-validation.
+        weights: of the elements of α.
+        positive: the share of the weights above 0.
+        p: the probability of a share as far from a half if signs were tossed like coins.
     """
 
     each: int
@@ -59,9 +65,13 @@ class LinearClassifier(Document):
 class Embedding(Document):
     """t-SNE of the same candidates' α (van der Maaten and Hinton, 2008; figure 4a), and a number for what it shows.
 
-    points: (x, y) of each, the most robust first; labels: 1 or -1. neighbours: how often the nearest other candidate,
-    by the number of elements of α that differ, has the same label, where several are equally near the mean over them.
-    chance: what labels in random order give on average; p: how often, of 1,000 such orders, they give as much.
+    Args:
+        points: (x, y) of each candidate, the most robust first.
+        labels: 1 or -1.
+        neighbours: how often the nearest other candidate, by the number of elements of α that differ, has the same
+            label. Candidates that are equally near are averaged.
+        chance: what labels in random order give on average.
+        p: the share of 1,000 random orders that give at least as much.
     """
 
     points: Tuple[Annotated[tuple[float, float], Field(strict=False)]]
@@ -72,11 +82,12 @@ class Embedding(Document):
 
 
 def ends(observations: Sequence[Observation], *, share: float = SHARE) -> tuple[list[Observation], Labels]:
-    """The most robust candidates, then the least robust ones, `share` of all finetuned ones each; labels 1 and -1.
+    """Return the most robust candidates, then the least robust ones, and their labels, 1 and -1.
 
-    Raises SearchError for fewer than 5 at either end, and if the ends do not differ.
+    share: of the finetuned candidates at either end. Raises SearchError for fewer than 5 at either end, and if the ends
+    do not differ.
     """
-    order = sorted(finetuned(observations), key=lambda one: -one.robust)
+    order = sorted(finetuned(observations), key=lambda observation: -observation.robust)
     each = round(share * len(order))
     if each < LEAST:
         needed = next(n for n in range(1, 10_000) if round(share * n) >= LEAST)
@@ -90,7 +101,10 @@ def ends(observations: Sequence[Observation], *, share: float = SHARE) -> tuple[
 def linear_classifier(
     observations: Sequence[Observation], space: SearchSpace, *, share: float = SHARE, seed: int = 0
 ) -> LinearClassifier:
-    """Figure 4b, with the paper's classifier (scikit-learn's SGDClassifier) and averaged weights. Raises as `ends`."""
+    """Return figure 4b, by the paper's classifier (scikit-learn's SGDClassifier) with averaged weights.
+
+    share: of the finetuned candidates at either end. Raises what `ends` raises.
+    """
     chosen, labels = ends(observations, share=share)
     alpha = _alpha(chosen)
     model = SGDClassifier(average=True, random_state=seed)
@@ -102,12 +116,12 @@ def linear_classifier(
     columns = [column.split(" ") for column in space.columns] * space.cells
     weights = [
         Weight(
-            cell=None if space.kind == "cell_based" else place // space.bits,
+            cell=None if space.kind == "cell_based" else position // space.bits,
             edge=edge,
             operation=operation,
             value=value,
         )
-        for place, ((edge, operation), value) in enumerate(zip(columns, values, strict=True))
+        for position, ((edge, operation), value) in enumerate(zip(columns, values, strict=True))
     ]
     above = sum(value > 0 for value in values)
     return LinearClassifier(
@@ -122,7 +136,7 @@ def linear_classifier(
 
 
 def embedding(observations: Sequence[Observation], *, share: float = SHARE, seed: int = 0) -> Embedding:
-    """Figure 4a. Raises as `ends`."""
+    """Return figure 4a. share: of the finetuned candidates at either end. Raises what `ends` raises."""
     chosen, labels = ends(observations, share=share)
     alpha = _alpha(chosen)
     perplexity = min(PERPLEXITY, (len(labels) - 1) / 3)
@@ -137,16 +151,16 @@ def embedding(observations: Sequence[Observation], *, share: float = SHARE, seed
         labels=labels.tolist(),
         neighbours=same,
         chance=(each - 1) / (2 * each - 1),
-        p=(1 + sum(one >= same for one in shuffled)) / (1 + PERMUTATIONS),
+        p=(1 + sum(random >= same for random in shuffled)) / (1 + PERMUTATIONS),
     )
 
 
 def _alpha(observations: Sequence[Observation]) -> Floats:
-    return np.array([one.bits for one in observations], dtype=np.float64)  # (n, bits)
+    return np.array([observation.bits for observation in observations], dtype=np.float64)  # (n, bits)
 
 
 def _nearest(alpha: Floats) -> Floats:
-    """(n, n): a row's nearest other rows share a 1."""
+    """Return (n, n): in each row, the nearest other rows share a 1."""
     ones = alpha.sum(axis=1)
     distance = ones[:, None] + ones[None, :] - 2 * alpha @ alpha.T
     np.fill_diagonal(distance, np.inf)
@@ -155,4 +169,5 @@ def _nearest(alpha: Floats) -> Floats:
 
 
 def _same(nearest: Floats, labels: Labels) -> float:
+    """Return how often the nearest other candidate has the same label."""
     return float(0.5 + 0.5 * (labels @ nearest @ labels) / len(labels))

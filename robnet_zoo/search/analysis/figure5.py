@@ -11,10 +11,10 @@ from robnet_zoo.search.analysis.observations import Observation, finetuned
 
 
 class Density(Document):
-    """How `Genotype.density` goes with robust accuracy after finetuning.
+    """How `Genotype.density` correlates with robust accuracy after finetuning.
 
-    Dense architectures also have more convolutions, and so more parameters and multiply-adds: given_convs and
-    given_multiply_adds are the rank correlations at equal numbers of those, none where that cannot be told.
+    Dense architectures also have more convolutions, and so more parameters and multiply-adds. given_convs and
+    given_multiply_adds are the rank correlations at equal numbers of those; None if they cannot be estimated.
     """
 
     spearman: Correlation
@@ -24,21 +24,21 @@ class Density(Document):
 
 
 def density(observations: Sequence[Observation]) -> Density:
-    """Figure 5. Raises SearchError for fewer than 4 finetuned candidates, and where one of the two does not vary."""
+    """Return figure 5. Raises SearchError for fewer than 4 finetuned candidates and for values that do not vary."""
     done = finetuned(observations)
-    at_least(4, len(done), of="finetuned candidates")
-    dense, robust = [one.density for one in done], [one.robust for one in done]
+    at_least(4, len(done), what="finetuned candidates")
+    dense, robust = [observation.density for observation in done], [observation.robust for observation in done]
     correlation = spearman(dense, robust)
     return Density(
         spearman=correlation,
         kendall=kendall(dense, robust) if len(done) > 4 else None,
-        given_convs=given(dense, robust, [one.convs for one in done]),
-        given_multiply_adds=given(dense, robust, [float(one.multiply_adds) for one in done]),
+        given_convs=given(dense, robust, [observation.convs for observation in done]),
+        given_multiply_adds=given(dense, robust, [float(observation.multiply_adds) for observation in done]),
     )
 
 
 def given(x: Sequence[float], y: Sequence[float], at: Sequence[float]) -> Correlation | None:
-    """The partial rank correlation, none where it cannot be told."""
+    """Return the partial rank correlation of x and y at equal `at`, or None if it cannot be estimated."""
     try:
         return partial_spearman(x, y, at)
     except SearchError:

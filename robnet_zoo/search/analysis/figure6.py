@@ -18,14 +18,17 @@ from robnet_zoo.search.analysis.observations import Observation, finetuned
 
 Where = Literal["all", "direct", "skip"]
 COUNTS: dict[Where, Callable[[Observation], float]] = {
-    "all": lambda one: one.convs,
-    "direct": lambda one: one.direct,
-    "skip": lambda one: one.skip,
+    "all": lambda observation: observation.convs,
+    "direct": lambda observation: observation.direct,
+    "skip": lambda observation: observation.skip,
 }
 
 
 class AtCount(Document):
-    """Robust accuracy of the n candidates with `count` convolutions a cell, rounded; no interval from one alone."""
+    """The mean robust accuracy of the n candidates with `count` convolutions per cell, rounded.
+
+    A single candidate has no interval.
+    """
 
     count: int
     n: int
@@ -34,11 +37,14 @@ class AtCount(Document):
 
 
 class Convolutions(Document):
-    """Robust accuracy after finetuning by the number of convolutions a cell (figure 6a).
+    """Robust accuracy after finetuning by the number of convolutions per cell (figure 6a).
 
-    at: its means on all, on direct, and on skip edges. direct, skip: what a convolution more on such an edge adds to
-    it, as a share of 1, by least squares on both numbers; difference: direct - skip. explained: the fit's share of the
-    variance.
+    Args:
+        at: its means by the number on all, on direct and on skip edges.
+        correlation: with the number on all edges.
+        direct, skip: what one more convolution on such an edge adds, as a share of 1, by least squares on both numbers.
+        difference: direct - skip.
+        explained: the fit's share of the variance.
     """
 
     at: dict[Where, Tuple[AtCount]]
@@ -50,10 +56,14 @@ class Convolutions(Document):
 
 
 class AtBudget(Document):
-    """One budget's candidates (figure 6b).
+    """The candidates of a budget (figure 6b). What cannot be estimated is None.
 
-    n: finetuned candidates. robust: the mean of their robust accuracies. correlation: with the share of their
-    convolutions that are on direct edges; given_convs: at equal numbers of convolutions. None where it cannot be told.
+    Args:
+        budget: small, medium or large.
+        n: how many finetuned candidates it has.
+        robust: the mean of their robust accuracies.
+        correlation: of robust accuracy with the share of convolutions that are on direct edges.
+        given_convs: the same at equal numbers of convolutions.
     """
 
     budget: Budget
@@ -68,24 +78,24 @@ class Budgets(Document):
 
     budgets: Tuple[AtBudget]
 
-    def of(self, budget: Budget) -> AtBudget:
-        """One of them."""
-        return next(one for one in self.budgets if one.budget == budget)
+    def at(self, budget: Budget) -> AtBudget:
+        """Return the candidates of a budget."""
+        return next(candidates for candidates in self.budgets if candidates.budget == budget)
 
 
 def convolutions(observations: Sequence[Observation]) -> Convolutions:
-    """Figure 6a.
+    """Return figure 6a.
 
-    Raises SearchError for fewer than 5 finetuned candidates, and where one of the numbers or robust accuracy does not
+    Raises SearchError for fewer than 5 finetuned candidates, and if one of the numbers or robust accuracy does not
     vary.
     """
     done = finetuned(observations)
-    at_least(5, len(done), of="finetuned candidates")
-    robust = np.array([one.robust for one in done])
-    fit = Fit(np.array([(one.direct, one.skip) for one in done]), robust)
+    at_least(5, len(done), what="finetuned candidates")
+    robust = np.array([observation.robust for observation in done])
+    fit = Fit(np.array([(observation.direct, observation.skip) for observation in done]), robust)
     return Convolutions(
         at={where: _at(done, count) for where, count in COUNTS.items()},
-        correlation=spearman([one.convs for one in done], robust),
+        correlation=spearman([observation.convs for observation in done], robust),
         direct=fit.combination([0, 1, 0]),
         skip=fit.combination([0, 0, 1]),
         difference=fit.combination([0, 1, -1]),
@@ -95,29 +105,29 @@ def convolutions(observations: Sequence[Observation]) -> Convolutions:
 
 def _at(done: Sequence[Observation], count: Callable[[Observation], float]) -> tuple[AtCount, ...]:
     groups: dict[int, list[float]] = {}
-    for one in done:
-        groups.setdefault(round(count(one)), []).append(one.robust)
-    found = []
+    for observation in done:
+        groups.setdefault(round(count(observation)), []).append(observation.robust)
+    rows = []
     for number, robust in sorted(groups.items()):
         estimate = mean(robust) if len(robust) > 1 else None
         interval = estimate.interval if estimate else None
-        found.append(AtCount(count=number, n=len(robust), mean=float(np.mean(robust)), interval=interval))
-    return tuple(found)
+        rows.append(AtCount(count=number, n=len(robust), mean=float(np.mean(robust)), interval=interval))
+    return tuple(rows)
 
 
 def budgets(observations: Sequence[Observation]) -> Budgets:
-    """Figure 6b: by `Genotype.budget`, small at most 7 convolutions a cell, medium to 10, large above.
+    """Return figure 6b, by `Genotype.budget`: small is at most 7 convolutions per cell, medium 8 to 10, large more.
 
-    Raises SearchError without a finetuned candidate; what too few of one budget cannot tell is none. Candidates without
-    a convolution have no share and are left out.
+    Candidates without a convolution have no share and are left out. Raises SearchError without a finetuned candidate.
     """
-    done = [one for one in finetuned(observations) if one.share is not None]
-    at_least(1, len(done), of="finetuned candidates")
-    return Budgets(budgets=tuple(_of(name, [one for one in done if one.budget == name]) for name in get_args(Budget)))
+    done = [observation for observation in finetuned(observations) if observation.share is not None]
+    at_least(1, len(done), what="finetuned candidates")
+    return Budgets(budgets=tuple(_at_budget(name, done) for name in get_args(Budget)))
 
 
-def _of(budget: Budget, done: Sequence[Observation]) -> AtBudget:
-    shares, robust = [one.share or 0.0 for one in done], [one.robust for one in done]
+def _at_budget(budget: Budget, candidates: Sequence[Observation]) -> AtBudget:
+    done = [observation for observation in candidates if observation.budget == budget]
+    shares, robust = [observation.share or 0.0 for observation in done], [observation.robust for observation in done]
     correlation = None
     with suppress(SearchError):
         correlation = spearman(shares, robust)
@@ -126,5 +136,5 @@ def _of(budget: Budget, done: Sequence[Observation]) -> AtBudget:
         n=len(done),
         robust=mean(robust) if len(done) > 1 else None,
         correlation=correlation,
-        given_convs=given(shares, robust, [one.convs for one in done]),
+        given_convs=given(shares, robust, [observation.convs for observation in done]),
     )

@@ -1,4 +1,4 @@
-"""The paper's three findings, judged by what a search found."""
+"""The paper's three findings, judged by the numbers of a search."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from robnet_zoo.search.analysis.figure7 import fsp
 from robnet_zoo.search.analysis.observations import Observation, Observed
 from robnet_zoo.search.space import Kind
 
-ENOUGH = 25  # observations below which the intervals of rank correlations cover less than they say
+ENOUGH = 25  # with fewer observations the intervals of rank correlations cover less than they claim
 
 
 class Evidence(Document):
     """A number that is above 0 if a finding holds.
 
-    deciding: whether the finding's verdict comes from it; others are told beside. verdict: of this number alone.
-    estimate: none where it could not be had, and `missing` says why.
+    Args:
+        name: of the number.
+        estimate: None if there are too few candidates for one.
+        verdict: on this number alone.
+        deciding: whether the finding's verdict depends on it; other numbers are only shown beside it.
+        missing: why there is no estimate.
     """
 
     name: str
@@ -32,7 +36,7 @@ class Evidence(Document):
 
 
 class Finding(Document):
-    """A finding of the paper (section 1), what is claimed of which numbers, and whether they bear it out."""
+    """A finding of the paper (section 1), its claim in numbers, and whether they support it."""
 
     number: Literal[1, 2, 3]
     claim: str
@@ -41,10 +45,9 @@ class Finding(Document):
 
 
 def verdict(estimate: IntervalEstimate | None) -> Verdict:
-    """Of a number that is claimed to be above 0, by its 95 % interval.
+    """Return the verdict on a number that is claimed to be above 0: that of its interval (`Interval.verdict`).
 
-    `holds` if the whole interval is above 0, `does not hold` if it is below 0, and `undecided` if 0 is within, or if
-    there are fewer than 25 observations, or none.
+    It is undecided for fewer than 25 observations.
     """
     if estimate is None or estimate.n < ENOUGH:
         return "undecided"
@@ -52,9 +55,9 @@ def verdict(estimate: IntervalEstimate | None) -> Verdict:
 
 
 def findings(searches: Sequence[Observed]) -> tuple[Finding, Finding, Finding]:
-    """All three, of the uniformly drawn groups of a search of each kind, or of one.
+    """Return the three findings, judged by the uniformly drawn groups of at most one search of each kind.
 
-    The first and the second are about cell-based candidates, the third about cell-free ones, as in the paper.
+    As in the paper, the first and the second are about cell-based candidates, the third about cell-free ones.
     """
     by_kind = {search.result.kind: search for search in searches}
     based, free = by_kind.get("cell_based"), by_kind.get("cell_free")
@@ -70,48 +73,48 @@ def _or_missing(kind: Kind, search: Observed | None, finding: Finding) -> Findin
     if search is not None:
         return finding
     missing = f"there is no {kind.replace('_', '-')} result"
-    evidence = tuple(one.model_copy(update={"missing": missing}) for one in finding.evidence)
+    evidence = tuple(number.model_copy(update={"missing": missing}) for number in finding.evidence)
     return finding.model_copy(update={"evidence": evidence})
 
 
 def density_finding(observations: Sequence[Observation]) -> Finding:
-    """Finding 1, by the rank correlation of density and robust accuracy (figure 5)."""
+    """Judge finding 1 by the rank correlation of density and robust accuracy (figure 5)."""
     claim = "Densely connected architectures are more robust: density correlates positively with robust accuracy."
     names = ("density and robust accuracy", "the same at equal numbers of convolutions")
     try:
-        found = density(observations)
+        figure = density(observations)
     except SearchError as error:
         return _finding(1, claim, (_missing(names[0], error), _missing(names[1], error, deciding=False)))
     return _finding(
-        1, claim, (_evidence(names[0], found.spearman), _evidence(names[1], found.given_convs, deciding=False))
+        1, claim, (_evidence(names[0], figure.spearman), _evidence(names[1], figure.given_convs, deciding=False))
     )
 
 
 def direct_finding(uniform: Sequence[Observation], budgeted: Sequence[Observation]) -> Finding:
-    """Finding 2, by the rank correlations of the share of direct convolutions and robust accuracy under the small and
-    under the medium budget (figure 6b), both of which must hold.
+    """Judge finding 2 by rank correlations of the share of direct convolutions and robust accuracy (figure 6b).
 
-    Told beside: under the large budget, of which the paper says that it is not obvious, and by how much a convolution
-    on a direct edge adds more than one on a skip edge (figure 6a).
+    Those under the small and under the medium budget must both hold. Two numbers are shown beside them: the correlation
+    under the large budget, where the paper calls it not obvious, and how much more a convolution adds on a direct edge
+    than on a skip edge (figure 6a).
     """
     claim = (
         "Under small and medium budgets, convolutions belong on direct edges: their share of the convolutions "
         "correlates positively with robust accuracy."
     )
     evidence: list[Evidence] = []
-    of: Budgets | SearchError
+    figure: Budgets | SearchError
     try:
-        of = budgets(budgeted)
+        figure = budgets(budgeted)
     except SearchError as error:
-        of = error
+        figure = error
     for name, deciding in (("small", True), ("medium", True), ("large", False)):
         title = f"share of direct convolutions and robust accuracy, {name} budget"
-        if isinstance(of, SearchError):
-            evidence.append(_missing(title, of, deciding=deciding))
+        if isinstance(figure, SearchError):
+            evidence.append(_missing(title, figure, deciding=deciding))
             continue
-        one = next(one for one in of.budgets if one.budget == name)
-        missing = f"expected 4 or more candidates that differ, got {one.n}"
-        evidence.append(_evidence(title, one.correlation, deciding=deciding, missing=missing))
+        candidates = next(row for row in figure.budgets if row.budget == name)
+        missing = f"expected 4 or more candidates that differ, got {candidates.n}"
+        evidence.append(_evidence(title, candidates.correlation, deciding=deciding, missing=missing))
     title = "robust accuracy for a convolution more, direct minus skip edges"
     try:
         evidence.append(_evidence(title, convolutions(uniform).difference, deciding=False))
@@ -121,35 +124,42 @@ def direct_finding(uniform: Sequence[Observation], budgeted: Sequence[Observatio
 
 
 def fsp_finding(observations: Sequence[Observation], *, last: int | None = None) -> Finding:
-    """Finding 3, by the rank correlation of the mean FSP distance of the deeper cells and the gap (figures 7 and 8)."""
+    """Judge finding 3 by the rank correlation of the deeper cells' mean FSP distance and the gap (figures 7 and 8).
+
+    last: how many cells count as deeper; by default the latter half.
+    """
     claim = (
         "A robust network has a small FSP distance in its deeper cells: the distance correlates positively with the "
         "gap of clean and robust accuracy."
     )
     names = ("FSP distance of the deeper cells and gap", "the same at equal clean accuracy", "trend over depth")
     try:
-        found = fsp(observations, last=last)
+        figure = fsp(observations, last=last)
     except SearchError as error:
         return _finding(3, claim, [_missing(name, error, deciding=name == names[0]) for name in names])
     return _finding(
         3,
         claim,
         (
-            _evidence(names[0], found.deep),
-            _evidence(names[1], found.given_clean, deciding=False),
-            _evidence(names[2], found.trend, deciding=False),
+            _evidence(names[0], figure.deep),
+            _evidence(names[1], figure.given_clean, deciding=False),
+            _evidence(names[2], figure.trend, deciding=False),
         ),
     )
 
 
 def _finding(number: Literal[1, 2, 3], claim: str, evidence: Iterable[Evidence]) -> Finding:
     evidence = tuple(evidence)
-    decided = together(one.verdict for one in evidence if one.deciding)
+    decided = together(number.verdict for number in evidence if number.deciding)
     return Finding(number=number, claim=claim, verdict=decided, evidence=evidence)
 
 
 def _evidence(
-    name: str, estimate: IntervalEstimate | None, *, deciding: bool = True, missing: str = "it cannot be told apart"
+    name: str,
+    estimate: IntervalEstimate | None,
+    *,
+    deciding: bool = True,
+    missing: str = "it cannot be estimated",
 ) -> Evidence:
     missing = "" if estimate else missing
     return Evidence(name=name, estimate=estimate, verdict=verdict(estimate), deciding=deciding, missing=missing)

@@ -1,4 +1,4 @@
-"""Candidates as numbers, and which of them an analysis is about."""
+"""Candidates as numbers, and the choice of those that an analysis is about."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from robnet_zoo.search.space import bits
 
 @dataclass(frozen=True)
 class Observation:
-    """A candidate and what its architecture is.
+    """A candidate with numbers of its architecture.
 
-    bits: in the order of `SearchSpace.columns`, cell after cell. density: `Genotype.density`. direct, skip:
-    convolutions a cell on either kind of edges, mean over the depths. budget: `Genotype.budget`. multiply_adds,
-    parameters: in the search's network.
+    Args:
+        candidate: with its accuracies.
+        bits: of α, in the order of `SearchSpace.columns`, cell after cell.
+        density, budget: `Genotype.density` and `Genotype.budget`.
+        direct, skip: convolutions per cell on either kind of edge, the mean over depths.
+        multiply_adds, parameters: in the search's network.
     """
 
     candidate: Candidate
@@ -34,27 +37,27 @@ class Observation:
 
     @property
     def convs(self) -> float:
-        """Convolutions a cell."""
+        """Convolutions per cell."""
         return self.direct + self.skip
 
     @property
     def share(self) -> float | None:
-        """The share of the convolutions that are on direct edges; none without a convolution (paper, section 3.4)."""
+        """The share of the convolutions that are on direct edges (paper, section 3.4); None without a convolution."""
         return self.direct / self.convs if self.convs else None
 
     @property
     def before(self) -> Accuracy:
-        """Before finetuning. Raises SearchError where that was not measured."""
+        """The accuracy before finetuning. Raises SearchError if it was not measured."""
         return _measured(self.candidate, self.candidate.before, "before")
 
     @property
     def after(self) -> Accuracy:
-        """After finetuning. Raises SearchError where it was not finetuned."""
+        """The accuracy after finetuning. Raises SearchError if the candidate was not finetuned."""
         return _measured(self.candidate, self.candidate.after, "after")
 
     @property
     def robust(self) -> float:
-        """Robust accuracy after finetuning: what an architecture is judged by (paper, section 3.2)."""
+        """Robust accuracy after finetuning, by which an architecture is judged (paper, section 3.2)."""
         return self.after.robust
 
 
@@ -65,7 +68,7 @@ def _measured(candidate: Candidate, accuracy: Accuracy | None, when: str) -> Acc
 
 
 def observe(result: StudyResult, candidate: Candidate) -> Observation:
-    """The observation of a candidate."""
+    """Return the observation of a candidate."""
     spec = result.spec(candidate)
     convs = {name: spec.convs(name) for name in spec.cells}
     depth = len(spec.layout)
@@ -82,20 +85,20 @@ def observe(result: StudyResult, candidate: Candidate) -> Observation:
 
 
 def distinct(observations: Iterable[Observation]) -> tuple[Observation, ...]:
-    """Each architecture once: the first of those with one hash."""
-    found: dict[str, Observation] = {}
-    for one in observations:
-        found.setdefault(one.candidate.hash, one)
-    return tuple(found.values())
+    """Return each architecture once: the first observation of each hash."""
+    by_hash: dict[str, Observation] = {}
+    for observation in observations:
+        by_hash.setdefault(observation.candidate.hash, observation)
+    return tuple(by_hash.values())
 
 
 def finetuned(observations: Iterable[Observation]) -> list[Observation]:
-    """Those that were finetuned."""
-    return [one for one in observations if one.candidate.after is not None]
+    """Return the observations that were finetuned."""
+    return [observation for observation in observations if observation.candidate.after is not None]
 
 
 def is_uniform(group: CandidateGroup) -> bool:
-    """Whether a group's α are uniform, but for a budget: no sampler that learns, no bounds on what is drawn."""
+    """Return whether a group's α are uniform, perhaps within a budget: no learning sampler and no other bounds."""
     drawn = group.sampling
     bounded = drawn.density_from > 0 or drawn.direct_above >= 0 or drawn.parameters is not None
     return group.sampler is None and drawn.kind == "uniform" and not bounded
@@ -103,41 +106,41 @@ def is_uniform(group: CandidateGroup) -> bool:
 
 @dataclass(frozen=True)
 class Observed:
-    """A search's result with the observations of all its candidates, and which of them an analysis is about."""
+    """A search's result with the observations of all its candidates."""
 
     result: StudyResult
     observations: tuple[Observation, ...]
 
     @classmethod
     def from_result(cls, result: StudyResult) -> Self:
-        """The observations of a result; they take milliseconds a candidate."""
+        """Observe all candidates of a result, which takes milliseconds for each."""
         return cls(result, tuple(observe(result, candidate) for candidate in result.candidates))
 
     @property
     def uniform_groups(self) -> tuple[str, ...]:
-        """What figures 3 to 5, 6a, 7 and 8 are about: groups that are `is_uniform`, without a budget."""
+        """The groups that figures 3 to 5, 6a, 7 and 8 are about: those that are `is_uniform` without a budget."""
         return tuple(name for name in self.budget_groups if self._group(name).sampling.budget is None)
 
     @property
     def budget_groups(self) -> tuple[str, ...]:
-        """What figure 6b is about: groups that are `is_uniform`, with a budget or without.
+        """The groups that figure 6b is about: those that are `is_uniform`, with a budget or without.
 
-        A budget draws among all uniform α that keep it, so within a budget the candidates of both kinds are alike.
+        A budget draws among all uniform α within it, so the candidates of both kinds have the same distribution there.
         """
         return tuple(group.name for group in self.result.branch.groups if is_uniform(group))
 
     def in_groups(self, *names: str) -> tuple[Observation, ...]:
-        """The candidates of some groups, each architecture once."""
-        return distinct(one for one in self.observations if one.candidate.group in names)
+        """Return the observations of some groups, each architecture once."""
+        return distinct(observation for observation in self.observations if observation.candidate.group in names)
 
     @property
     def uniform(self) -> tuple[Observation, ...]:
-        """The candidates of `uniform_groups`."""
+        """The observations of `uniform_groups`."""
         return self.in_groups(*self.uniform_groups)
 
     @property
     def budgeted(self) -> tuple[Observation, ...]:
-        """The candidates of `budget_groups`."""
+        """The observations of `budget_groups`."""
         return self.in_groups(*self.budget_groups)
 
     def _group(self, name: str) -> CandidateGroup:

@@ -1,4 +1,4 @@
-"""Robust accuracy for the price: the Pareto front."""
+"""Robust accuracy and its price: the Pareto front."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ class FrontPoint(Document):
 
 
 class Front(Document):
-    """Of n finetuned candidates those that none is as robust as with fewer multiply-adds; fewest first."""
+    """The finetuned candidates, of n, that no other with fewer multiply-adds equals in robustness; cheapest first."""
 
     n: int
     points: Tuple[FrontPoint]
 
 
 def front(observations: Sequence[Observation]) -> Front:
-    """The Pareto front of robust accuracy and multiply-adds. Of equals, the first.
+    """Return the Pareto front of robust accuracy and multiply-adds. Among equals it has the first.
 
     Raises SearchError without a finetuned candidate.
     """
     done = finetuned(observations)
-    at_least(1, len(done), of="finetuned candidates")
+    at_least(1, len(done), what="finetuned candidates")
     points: list[FrontPoint] = []
-    for one in sorted(done, key=lambda one: (one.multiply_adds, -one.robust)):
-        if not points or one.robust > points[-1].robust:
+    for observation in sorted(done, key=lambda observation: (observation.multiply_adds, -observation.robust)):
+        if not points or observation.robust > points[-1].robust:
             points.append(
                 FrontPoint(
-                    group=one.candidate.group,
-                    index=one.candidate.index,
-                    robust=one.robust,
-                    multiply_adds=one.multiply_adds,
-                    parameters=one.parameters,
+                    group=observation.candidate.group,
+                    index=observation.candidate.index,
+                    robust=observation.robust,
+                    multiply_adds=observation.multiply_adds,
+                    parameters=observation.parameters,
                 )
             )
     return Front(n=len(done), points=tuple(points))

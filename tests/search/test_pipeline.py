@@ -14,53 +14,17 @@ from pathlib import Path
 import pytest
 
 from robnet_zoo.cli import main
-from robnet_zoo.errors import DataError, DocumentError, SearchError
-from robnet_zoo.genotype.blueprint import parameters
+from robnet_zoo.errors import DataError, SearchError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.search.config import Filter, SearchConfig, config_names, load_config
-from robnet_zoo.search.fsp import kept
-from robnet_zoo.search.pipeline import Search, _work
+from robnet_zoo.search.config import SearchConfig
+from robnet_zoo.search.pipeline import Search, run_worker
 from robnet_zoo.search.result import StudyResult
-from robnet_zoo.search.selection import best, picks
-from robnet_zoo.zoo.registry import load_spec
-from tests.search.small_search import NETWORK, PLAIN, RECIPE
-
-FULL = NETWORK.model_copy(update={"channels": 6, "depth": 6, "reductions": (2, 4), "input_size": (3, 32, 32)})
-
-
-def config() -> SearchConfig:
-    finetune = RECIPE.model_copy(update={"epochs": 1, "augmentation": PLAIN})
-    branch = {"network": NETWORK, "supernet": RECIPE}
-    return SearchConfig.parse(
-        {
-            "name": "tiny",
-            "nodes": 2,
-            "full": FULL,
-            "images": 200,
-            "evaluation": {"finetune": finetune, "images": 64, "calibration": 1, "validation": 40, "steps": 2},
-            "branches": [
-                {
-                    "kind": "cell_based",
-                    "groups": [
-                        {"name": "uniform", "count": 4},
-                        {"name": "small", "count": 2, "sampling": {"budget": "small", "density_from": 0.5}},
-                    ],
-                    "picks": [{"name": "tiny_small", "group": "small"}],
-                    **branch,
-                },
-                {
-                    "kind": "cell_free",
-                    "groups": [{"name": "uniform", "count": 5, "filter": {"images": 20, "last": 2, "keep": 0.4}}],
-                    "picks": [{"name": "tiny_free", "group": "uniform"}],
-                    **branch,
-                },
-            ],
-        }
-    )
+from robnet_zoo.search.selection import best
+from tests.search.small_search import FULL, config
 
 
 def figures(folder: Path) -> list[tuple[object, ...]]:
-    """What was found, without the seconds that it took."""
+    """Return all candidates without the seconds that they took."""
     return [
         (each.group, each.index, each.codes, each.before, each.after, each.fsp)
         for kind in ("cell_based", "cell_free")
@@ -164,7 +128,7 @@ def test_worker_in_another_process_does_what_is_left(folder: Path, tmp_path: Pat
     for kind in ("cell_based", "cell_free"):
         search.supernet(kind)
         arguments = (config().dumps(), "digits", str(tmp_path), None, kind)
-        worker = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
+        worker = multiprocessing.get_context("spawn").Process(target=run_worker, args=arguments)
         worker.start()
         worker.join()
         assert worker.exitcode == 0
@@ -174,18 +138,18 @@ def test_worker_in_another_process_does_what_is_left(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"images": 20}, "expected at least 32 images to train on and 40 held out, got 18 and 129"),
         ({"evaluation": {"validation": 200}}, "expected at least 32 images to train on and 200 held out"),
         ({"evaluation": {"calibration": 9}}, "expected at least 288 images to train on and 40 held out, got 180"),
     ],
 )
-def test_too_few_images_are_said_before_any_work(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+def test_too_few_images_are_said_before_any_work(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     whole = config()
     if "evaluation" in changes:
         changes = {"evaluation": whole.evaluation.model_copy(update=changes["evaluation"])}
-    with pytest.raises(SearchError, match=said):
+    with pytest.raises(SearchError, match=message):
         Search(whole.model_copy(update=changes), "digits", tmp_path / "search", shown=False).run()
     assert not (tmp_path / "search").exists()
 
@@ -198,59 +162,6 @@ def test_number_of_workers_and_kind_of_branch_are_checked_before_any_work(tmp_pa
     with pytest.raises(SearchError, match="tiny: expected a branch of cell_based, got cell_free"):
         Search(alone, "digits", tmp_path / "search", shown=False).work("cell_free")
     assert not (tmp_path / "search").exists()
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "said"),
-    [
-        (
-            ("evaluation", "finetune", "validation"),
-            8,
-            r"evaluation.finetune.validation: expected 0, as held-out images",
-        ),
-        (("branches", 0, "supernet", "validation"), 8, r"branches\[0\].supernet.validation: expected 0, as held-out"),
-        (("branches", 1, "supernet", "attack", "kind"), "free", r"supernet.attack"),
-        (("evaluation", "images"), 16, r"evaluation.images: expected at least a batch of finetune, 32, got 16"),
-        (("branches", 0, "groups", 0, "filter"), {}, r"groups\[0\].filter: expected none, as FSP is of cell_free"),
-        (
-            ("branches", 0, "groups", 1, "sampler"),
-            "tpe",
-            r"groups\[1\].sampling: expected none, as tpe chooses, got one",
-        ),
-        (
-            ("branches", 1, "groups", 0, "sampler"),
-            "nsga2",
-            r"groups\[0\].filter: expected none, as nsga2 learns from all",
-        ),
-        (
-            ("branches", 1, "picks", 0, "name"),
-            "tiny_small",
-            "expected picks of different names, got 'tiny_small' twice",
-        ),
-        (("branches", 1, "picks", 0, "group"), "uni", r"picks\[0\].group: expected one of uniform, got 'uni'"),
-        (("full", "reductions"), [2, 40], r"expected a depth from 0 to 5, got 40"),
-        (("full", "depth"), 7, r"branches\[1\].network.depth: expected a depth that divides that of full, 7"),
-        (("branches", 0, "kind"), "cell_free", "branches: expected each kind once"),
-        (("operations",), ["identity", "sep_conf_3x3"], "did you mean 'sep_conv_3x3'"),
-    ],
-)
-def test_config_that_cannot_work_is_refused_with_the_place(
-    place: tuple[str | int, ...], value: object, said: str
-) -> None:
-    document = config().model_dump(mode="json", exclude_none=True)
-    inner = document
-    for step in place[:-1]:
-        inner = inner[step]
-    inner[place[-1]] = value
-    with pytest.raises(DocumentError, match=said):
-        SearchConfig.parse(document)
-
-
-def test_threshold_that_keeps_none_says_what_the_lowest_distance_is(folder: Path) -> None:
-    candidates = StudyResult.load(folder / "cell_free.json").candidates
-    lowest = min(sum(each.fsp[-2:]) / 2 for each in candidates)
-    with pytest.raises(SearchError, match=f"of at most 1e-09, got none of 5, the lowest with {lowest:.3g}; `keep`"):
-        kept(candidates, Filter(last=2, threshold=1e-9))
 
 
 def test_folder_of_another_search_is_refused(folder: Path) -> None:
@@ -269,22 +180,6 @@ def test_worker_without_a_supernet_is_told_so(tmp_path: Path) -> None:
         Search(config(), "digits", tmp_path, shown=False).work("cell_free")
 
 
-def test_result_without_finetuned_candidates_picks_nothing(folder: Path) -> None:
-    result = StudyResult.load(folder / "cell_free.json")
-    bare = tuple(each.model_copy(update={"after": None}) for each in result.candidates)
-    with pytest.raises(SearchError, match="tiny/cell_free/uniform: expected candidates that were finetuned, got none"):
-        picks(result.model_copy(update={"candidates": bare}))
-
-
-def test_equally_robust_candidates_are_told_apart_by_clean_accuracy_and_then_by_order(folder: Path) -> None:
-    one, *_ = StudyResult.load(folder / "cell_based.json").candidates
-
-    def with_accuracy(index: int, clean: float) -> object:
-        return one.model_copy(update={"index": index, "after": {"clean": clean, "robust": 0.25}})
-
-    assert best([with_accuracy(0, 0.5), with_accuracy(1, 0.75), with_accuracy(2, 0.75)]).index == 1
-
-
 def test_commands_draw_and_pick_from_results(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     documents = [str(folder / f"{kind}.json") for kind in ("cell_based", "cell_free")]
     main(["search", "report", *documents, "-o", str(tmp_path / "page.html")])
@@ -296,32 +191,6 @@ def test_commands_draw_and_pick_from_results(folder: Path, tmp_path: Path, capsy
     assert (tmp_path / "page.html").read_bytes() == (folder / "report.html").read_bytes()
     for path in (folder / "specs").glob("*.json"):
         assert (tmp_path / "specs" / path.name).read_bytes() == path.read_bytes()
-
-
-@pytest.mark.parametrize("name", config_names())
-def test_bundled_config_picks_at_the_papers_width(name: str) -> None:
-    bundled = load_config(name)
-    assert bundled.full.channels == load_spec("robnet_free").network.channels
-    for kind in ("cell_based", "cell_free"):
-        assert bundled.branch(kind).picks
-
-
-@pytest.mark.parametrize(("group", "millions"), [("robnet_small", 4.41), ("robnet_medium", 5.66)])
-def test_bundled_config_draws_candidates_of_the_published_size(group: str, millions: float) -> None:
-    # Paper, table 1: the model sizes of RobNet-small and RobNet-medium.
-    bundled = load_config("small")
-    branch = bundled.branch("cell_based")
-    (wanted,) = (each.sampling for each in branch.groups if each.name == group)
-    assert wanted.parameters is not None
-    assert max(abs(bound / millions / 1e6 - 1) for bound in wanted.parameters) <= 0.0501
-    assert parameters(load_spec("robnet_large")) > wanted.parameters[1]
-
-
-def test_unknown_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["search", "run", "--config", "smal", "--data", "digits", "-o", "nowhere"])
-    assert "did you mean 'small'?" in capsys.readouterr().err
-    assert not Path("nowhere").exists()
 
 
 @pytest.mark.slow  # a supernet is trained, and seven candidates
@@ -337,9 +206,9 @@ def test_candidates_that_optuna_chose_go_the_same_way_to_specs_and_report(tmp_pa
     run(chosen, tmp_path)
     result = StudyResult.load(tmp_path / "cell_based.json")
     for group in groups:
-        found = result.group(str(group["name"]))
-        assert len(found) == group["count"]
-        assert all(each.after is not None for each in found)
+        candidates = result.group(str(group["name"]))
+        assert len(candidates) == group["count"]
+        assert all(each.after is not None for each in candidates)
     assert Genotype.load(tmp_path / "specs" / "chosen.json").provenance.search.startswith("tiny/cell_based/nsga2/")
     page = (tmp_path / "report.html").read_text()
     assert "Optuna&#39;s TPE for robust accuracy" in page
