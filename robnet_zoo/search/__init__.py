@@ -1,1 +1,117 @@
-"""The search: an adversarially trained supernet, architectures sampled from it, and specs that come out of it."""
+"""The search: an adversarially trained supernet, architectures sampled from it, and specs that come out of it.
+
+>>> from pathlib import Path
+>>> from robnet_zoo.search import Search, StudyResult, load_config, picks
+>>> search = Search(load_config("small"), "cifar10-train:data", Path("runs/search"))
+>>> search.run(workers=2)  # doctest: +SKIP
+[PosixPath('runs/search/specs/robnet_small.json'), ...]
+>>> result = StudyResult.load("runs/search/cell_based.json")  # doctest: +SKIP
+>>> for spec, candidate in picks(result):  # doctest: +SKIP
+...     print(spec.name, candidate.after.robust)
+
+Names are loaded when they are first used: studies need Optuna and SQLAlchemy, and the pipeline needs torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robnet_zoo.search.analysis.findings import findings
+    from robnet_zoo.search.analysis.observations import Observed
+    from robnet_zoo.search.candidates import CandidateSet
+    from robnet_zoo.search.config import (
+        Branch,
+        CandidateGroup,
+        Evaluation,
+        Filter,
+        Pick,
+        SearchConfig,
+        config_names,
+        load_config,
+    )
+    from robnet_zoo.search.evaluation import Evaluator
+    from robnet_zoo.search.fsp import fsp_distances, fsp_matrix
+    from robnet_zoo.search.pipeline import Search
+    from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
+    from robnet_zoo.search.sampling import Sampling, sample
+    from robnet_zoo.search.selection import best, picks
+    from robnet_zoo.search.space import SearchSpace
+    from robnet_zoo.search.storage import open_storage
+    from robnet_zoo.search.study import Claim, Study, work
+    from robnet_zoo.search.supernet import train_supernet
+
+__all__ = [
+    # a search, from data to specs
+    "Search",
+    "picks",
+    "best",
+    # what is searched
+    "SearchConfig",
+    "Branch",
+    "CandidateGroup",
+    "Evaluation",
+    "Filter",
+    "Pick",
+    "load_config",
+    "config_names",
+    # architectures
+    "SearchSpace",
+    "Sampling",
+    "sample",
+    # the supernet and its candidates
+    "train_supernet",
+    "Evaluator",
+    "fsp_matrix",
+    "fsp_distances",
+    # studies, which workers share
+    "CandidateSet",
+    "Study",
+    "Claim",
+    "work",
+    "open_storage",
+    # results and what they say
+    "StudyResult",
+    "Candidate",
+    "Accuracy",
+    "Observed",
+    "findings",
+]
+
+_MODULES = {
+    "analysis.findings": ("findings",),
+    "analysis.observations": ("Observed",),
+    "candidates": ("CandidateSet",),
+    "config": (
+        "Branch",
+        "CandidateGroup",
+        "Evaluation",
+        "Filter",
+        "Pick",
+        "SearchConfig",
+        "config_names",
+        "load_config",
+    ),
+    "evaluation": ("Evaluator",),
+    "fsp": ("fsp_distances", "fsp_matrix"),
+    "pipeline": ("Search",),
+    "result": ("Accuracy", "Candidate", "StudyResult"),
+    "sampling": ("Sampling", "sample"),
+    "selection": ("best", "picks"),
+    "space": ("SearchSpace",),
+    "storage": ("open_storage",),
+    "study": ("Claim", "Study", "work"),
+    "supernet": ("train_supernet",),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
