@@ -46,9 +46,11 @@ MAX_FACTOR = 4  # of width and depth
 class Baseline:
     """A comparison network.
 
-    build: (scaling, timm's keywords: num_classes, in_chans, ...) -> the network. first_conv, classifier: modules, by path.
-    features: how many feature maps it offers. stages: of each stage, by path, the last module; where that is a
-    sequence, the last of its own. paper: where the architecture is from.
+    build: (scaling, timm's keywords: num_classes, in_chans, ...) -> the network.
+    first_conv, classifier: the paths of these modules.
+    features: the number of feature maps that timm can extract.
+    stages: the network -> the path of the last module of each stage; if that is a sequence, its last module counts.
+    paper: where the architecture is from.
     """
 
     build: Callable[..., nn.Module]
