@@ -68,6 +68,10 @@ class UnsafeCheckpointError(CheckpointError):
     """A checkpoint asks for code to be run. Nothing of it was run."""
 
 
+class OutputExistsError(RobnetZooError, FileExistsError):
+    """Writing a result would replace something else. Nothing was written."""
+
+
 class OnnxFileError(RobnetZooError, RuntimeError):
     """An ONNX file is not a classifier of images, or cannot be read. The message names the file and the reason."""
 
@@ -79,8 +83,8 @@ class UnsupportedError(RobnetZooError, RuntimeError):
     """Part of an ONNX graph cannot be expressed in torch. The message names it."""
 
 
-class ProofError(RobnetZooError, RuntimeError):
-    """An exported file gives other logits than its model, or does not run."""
+class VerificationError(RobnetZooError, RuntimeError):
+    """An exported file computes other logits than its model, or does not run."""
 
 
 class ExportError(RobnetZooError, RuntimeError):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, get_type_hints
 
 from cyclopts import App, Parameter
 
 from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, merged, partial
 from robnet_zoo.converters.onnx.options import ExportOptions
+from robnet_zoo.converters.table import CONVERTERS, Converter
+from robnet_zoo.core.documents import Document
+from robnet_zoo.core.files import write_atomically
+from robnet_zoo.zoo.registry import SpecLike
 
 convert = App(name="convert", help="Convert other projects' formats to ours, or code lists of ours back.")
 ExportOverrides = partial(ExportOptions)
+OutputText = Annotated[OptionalOutput, Parameter(help="The file to write; by default, standard output.")]
+FLAG_TYPES = {SpecLike: str}  # a spec is given by its name or path
 
 
 def export(
@@ -32,94 +40,60 @@ def export(
         weights: A safetensors file for the model, instead of its bundled weights.
         data: Real images, as for training: int8 is calibrated on them, and the file is compared with torch on them.
     """
-    from robnet_zoo.converters.onnx.export import export as export_onnx
+    from robnet_zoo.converters import onnx
     from robnet_zoo.data import load as load_images
     from robnet_zoo.zoo.registry import load_model
 
     images = None if data is None else load_images(data, train=True)
-    report = export_onnx(load_model(model, weights=weights), output, merged(ExportOptions(), options), images=images)
+    report = onnx.export(load_model(model, weights=weights), output, merged(ExportOptions(), options), images=images)
     print(json.dumps(report.model_dump(mode="json", exclude_none=True), indent=1) if as_json else f"{output}: {report}")
 
 
-@convert.command
-def original(
-    file: Path,
-    *,
-    spec: str,
-    output: Output,
-    slice_head: bool = False,
-    overwrite: bool = False,
-    as_json: Json = False,
-) -> None:
-    """Convert a checkpoint of the original code to safetensors, a spec and a model card. Its pickle is never run.
+def as_command(converter: Converter) -> Callable[..., None]:
+    """Return a converter as a command: its parameters become flags, and its result is printed or written."""
+    types = get_type_hints(converter, include_extras=True)
+    parameters = [
+        parameter.replace(annotation=FLAG_TYPES.get(types[name], types[name]))
+        for name, parameter in inspect.signature(converter).parameters.items()
+    ]
+    names = [parameter.name for parameter in parameters]
+    writes_itself = "output" in names
+    if writes_itself:
+        at = names.index("output")
+        parameters[at] = parameters[at].replace(annotation=Output)
+        parameters.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
+    else:
+        parameters.append(
+            inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=OutputText)
+        )
 
-    Args:
-        file: The checkpoint, .pth or .pth.tar.
-        spec: A bundled name or the path of the spec that the checkpoint was trained with.
-        output: A new folder; timm loads it as local-dir:FOLDER.
-        slice_head: If the head has more classes than the spec, keep its first rows.
-        overwrite: Replace the folder if an earlier conversion left it.
-    """
-    from robnet_zoo.converters.original.weights import convert_file
-    from robnet_zoo.zoo.registry import load_spec
+    def command(source: Any, **options: Any) -> None:
+        if writes_itself:
+            as_json = options.pop("as_json", False)
+            report = converter(source, **options)
+            print(_as_json(report) if as_json else f"{options['output']}: {report}")
+        else:
+            output = options.pop("output", None)
+            _give(converter(source, **options), output)
 
-    report = convert_file(file, load_spec(spec), output, slice_head=slice_head, overwrite=overwrite)
-    print(json.dumps(report.model_dump(mode="json"), indent=1) if as_json else f"{output}: {report}")
-
-
-@convert.command
-def codes(file: Path, *, name: str | None = None, output: OptionalOutput = None) -> None:
-    """Convert code lists of the original ({"codes": ..., "model_param": ...}) to a spec, or a spec to code lists.
-
-    Args:
-        file: A JSON file of either form.
-        name: The architecture to convert, if the file holds several.
-        output: The file to write; by default, standard output.
-    """
-    from robnet_zoo.converters.original.codes import convert_codes
-
-    _give(convert_codes(file, name=name), output)
+    command.__name__, command.__doc__ = converter.__name__, converter.__doc__
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    vars(command)["__signature__"] = inspect.Signature(parameters)
+    return command
 
 
-@convert.command
-def darts(
-    genotype: str,
-    *,
-    pick: str | None = None,
-    name: str | None = None,
-    channels: int = 36,
-    depth: int = 20,
-    num_classes: int = 10,
-    stem: Literal["cifar", "imagenet"] = "cifar",
-    output: OptionalOutput = None,
-) -> None:
-    """Convert a DARTS genotype to the spec of the network that DARTS evaluates. The text is never run.
-
-    Args:
-        genotype: darts_v1, darts_v2, pdarts, pc_darts, pc_darts_imagenet, advrush, racl; a .json or Python file; or the
-            text itself, such as "Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2,
-            6))".
-        pick: The name of the genotype to convert, if the file holds several.
-        name: The spec's name.
-        channels: The channels of a node in the first cell.
-        depth: The number of cells.
-        num_classes: The number of classes.
-        stem: cifar for 32x32 images, imagenet for 224x224.
-        output: The file to write; by default, standard output.
-    """
-    from robnet_zoo.converters.darts import convert_darts
-
-    spec = convert_darts(
-        genotype, pick=pick, name=name, channels=channels, depth=depth, num_classes=num_classes, stem=stem
-    )
-    _give(spec.dumps(), output)
+def _as_json(report: Document | str) -> str:
+    return json.dumps(report.model_dump(mode="json") if isinstance(report, Document) else report, indent=1)
 
 
-def _give(text: str, output: Path | None) -> None:
-    """Print a text, or write it into a file."""
+def _give(result: Document | str, output: Path | None) -> None:
+    """Print a result, or write it to a file."""
+    text = result.dumps() if isinstance(result, Document) else result
     if output is None:
         print(text, end="")
     else:
-        from robnet_zoo.core.files import write_atomically
-
         write_atomically(output, text.encode())
+
+
+for name, converter in CONVERTERS.items():
+    convert.command(as_command(converter), name=name)

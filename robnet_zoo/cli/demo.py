@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from robnet_zoo.cli.parameters import Output
 
 if TYPE_CHECKING:
-    from robnet_zoo.converters.onnx.export import OnnxClassifier
+    from robnet_zoo.converters.onnx import OnnxClassifier
     from robnet_zoo.data import Images
     from robnet_zoo.nn.network import Network
 
@@ -31,7 +31,7 @@ def demo(*, output: Output = Path("demo-report")) -> None:
     from robnet_zoo.benchmarks.evaluate import evaluate
     from robnet_zoo.benchmarks.protocol import load_protocol
     from robnet_zoo.benchmarks.targets.load import load_target
-    from robnet_zoo.converters.onnx.export import OnnxClassifier, export
+    from robnet_zoo.converters.onnx import OnnxClassifier, export
     from robnet_zoo.genotype.draw import draw_cell
     from robnet_zoo.nn.network import Network
     from robnet_zoo.reports import robustness

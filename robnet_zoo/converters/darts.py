@@ -1,10 +1,10 @@
-"""DARTS-style genotypes -> specs: those of DARTS (Liu et al., ICLR 2019) and of all who search its space.
+"""Convert genotypes of DARTS (Liu et al., ICLR 2019), and of all who search its space, to specs.
 
-A genotype is two cells, `normal` and `reduce`, each a list of (operation, source): entries 2i and 2i + 1 are summed
-into node 2 + i; sources 0 and 1 are the cell's inputs. `normal_concat` and `reduce_concat` are the nodes whose
-concatenation is the output. Around the cells stands the network that DARTS evaluates: a stem of 3C channels, reductions
-at depths L // 3 and 2L // 3, norms that learn a scale and shift. Its auxiliary head and its drop-path serve training
-alone and are no part of a spec.
+A genotype is two cells, `normal` and `reduce`. Each is a list of (operation, source): entries 2i and 2i + 1 are summed
+into node 2 + i, and sources 0 and 1 are the cell's inputs. `normal_concat` and `reduce_concat` are the nodes that are
+concatenated to the output. The network around the cells is the one that DARTS evaluates: a stem of 3C channels,
+reductions at depths L // 3 and 2L // 3, and norms that learn a scale and a shift. Its auxiliary head and its drop-path
+are for training only and not part of a spec.
 
 Texts are read as data and never executed.
 """
@@ -28,14 +28,14 @@ from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import MAX_NODES, Genotype, Provenance, edges
 from robnet_zoo.genotype.operations import OPERATIONS
 
-MAX_BYTES = 2**18  # of a text: published files of a hundred genotypes take 60 kB
-NONE = "none"  # DARTS' operation that gives zeros: an edge that carries nothing
-# DARTS' name -> ours. skip_connect is the identity or, at stride 2, a factorized reduction, and so is our identity.
+MAX_BYTES = 2**18  # in a text; published files of a hundred genotypes take 60 kB
+NONE = "none"  # DARTS' operation whose output is zero: an edge that carries nothing
+# Our name by DARTS' name. Like our identity, skip_connect is a factorized reduction at stride 2.
 NAMES = {"skip_connect": "identity"} | {name: name for name in OPERATIONS if name != "identity"}
 
 Entries = Annotated[
     Tuple[Annotated[tuple[str, int], Field(strict=False)]],
-    Field(max_length=2 * MAX_NODES, description="(operation, source), two a node"),
+    Field(max_length=2 * MAX_NODES, description="(operation, source), two for each node"),
 ]
 Concat = Annotated[Tuple[int], Field(max_length=MAX_NODES)]
 
@@ -50,7 +50,7 @@ class DartsGenotype(Document):
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedGenotype:
     """A bundled genotype and where it is from."""
 
     genotype: Mapping[str, Any]
@@ -59,23 +59,76 @@ class Published:
 
     @property
     def provenance(self) -> Provenance:
+        """The same as the spec's provenance."""
         return Provenance(source=self.source, paper=self.paper)
+
+
+def convert_darts(
+    genotype: str,
+    *,
+    pick: str | None = None,
+    name: str | None = None,
+    channels: int = 36,
+    depth: int = 20,
+    num_classes: int = 10,
+    stem: Stem = "cifar",
+) -> Genotype:
+    """Convert a DARTS-style genotype to the spec of the network that DARTS evaluates with it. The text is never run.
+
+    Args:
+        genotype: darts_v1, darts_v2, pdarts, pc_darts, pc_darts_imagenet, advrush, racl; a .json or Python file; or
+            the text itself, such as "Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...],
+            reduce_concat=range(2, 6))".
+        pick: Which of several genotypes in the file, by name.
+        name: The spec's name; by default the genotype's, else the file's stem.
+        channels: Channels of a node in the first cell.
+        depth: Number of cells.
+        num_classes: Logits.
+        stem: cifar for 32x32 images, imagenet for 224x224.
+
+    Raises:
+        DocumentError: names the part of the text that is wrong or that a spec cannot express.
+    """
+    if genotype in GENOTYPES:
+        published = GENOTYPES[genotype]
+        fields, called, provenance = published.genotype, genotype, published.provenance
+    else:
+        fields, called = _pick(*_read(genotype), pick)
+        provenance = None
+    return from_darts(
+        fields,
+        name=name or called,
+        channels=channels,
+        depth=depth,
+        num_classes=num_classes,
+        stem=stem,
+        provenance=provenance,
+    )
 
 
 def from_darts(
     genotype: DartsGenotype | Mapping[str, Any],
     *,
     name: str,
-    channels: int = 36,
-    depth: int = 20,
-    num_classes: int = 10,
-    stem: Stem = "cifar",
+    channels: int,
+    depth: int,
+    num_classes: int,
+    stem: Stem,
     provenance: Provenance | None = None,
 ) -> Genotype:
-    """The spec of the network that DARTS evaluates with a genotype.
+    """Return the spec of the network that DARTS evaluates with a genotype.
 
-    channels: C of the first cell. depth: L, number of cells. Images are 3x32x32, or 3x224x224 with the imagenet stem.
-    Raises DocumentError with the places of whatever is wrong or has no counterpart in a spec.
+    Args:
+        genotype: the four fields of DARTS' named tuple.
+        name: the spec's name.
+        channels: C, of a node in the first cell.
+        depth: L, the number of cells.
+        num_classes: the number of logits.
+        stem: `cifar` for images of 3x32x32, `imagenet` for 3x224x224.
+        provenance: where the genotype is from.
+
+    Raises:
+        DocumentError: names every position that is wrong or that a spec cannot express.
     """
     genotype = DartsGenotype.parse(genotype, source=name)
     cells = {
@@ -110,46 +163,16 @@ def from_darts(
     return Genotype.parse(data, source=name)
 
 
-def convert_darts(
-    genotype: str,
-    *,
-    pick: str | None = None,
-    name: str | None = None,
-    channels: int = 36,
-    depth: int = 20,
-    num_classes: int = 10,
-    stem: Stem = "cifar",
-) -> Genotype:
-    """The spec of a genotype by what a user calls it.
-
-    genotype: a bundled name (`GENOTYPES`), a file, or the text itself: JSON, or Python such as `Genotype(normal=[...],
-    normal_concat=range(2, 6), ...)`, also a whole file of such assignments. pick: which of several it is.
-    name: the spec's; by default the bundled name, the picked one or the file's stem. Raises DocumentError.
-    """
-    if genotype in GENOTYPES:
-        published = GENOTYPES[genotype]
-        fields, called, provenance = published.genotype, genotype, published.provenance
-    else:
-        fields, called = _one(*_read(genotype), pick)
-        provenance = None
-    return from_darts(
-        fields,
-        name=name or called,
-        channels=channels,
-        depth=depth,
-        num_classes=num_classes,
-        stem=stem,
-        provenance=provenance,
-    )
-
-
 def genotypes_of(text: str, *, source: str = "") -> dict[str, Any]:
-    """The fields of every genotype in a Python text, by the name that it is assigned to; '' if it has none.
+    """Return the fields of every genotype in a Python text, by the name that it is assigned to, or "" without one.
 
-    Calls of `Genotype` and mappings with a key `normal` are genotypes; all other statements are passed over, and
-    nothing is executed. Raises DocumentError.
+    Calls of `Genotype` and mappings with a key `normal` are genotypes. All other statements are skipped, and nothing
+    is executed.
+
+    Raises:
+        DocumentError: the text is not Python, or a genotype would have to be executed. `source` names the text.
     """
-    found: dict[str, Any] = {}
+    genotypes: dict[str, Any] = {}
     for statement in _statements(text, source):
         if isinstance(statement, ast.Expr):
             name, value = "", statement.value
@@ -157,18 +180,18 @@ def genotypes_of(text: str, *, source: str = "") -> dict[str, Any]:
             name, value = statement.targets[0].id, statement.value
         else:
             continue
-        if isinstance(value, ast.Name) and value.id in found:  # a second name for one
-            found[name] = found[value.id]
+        if isinstance(value, ast.Name) and value.id in genotypes:  # a second name for the same genotype
+            genotypes[name] = genotypes[value.id]
         elif (fields := _fields(value)) is not None:
             try:
-                found[name] = {key: _literal(each) for key, each in fields.items()}
+                genotypes[name] = {key: _literal(field) for key, field in fields.items()}
             except DocumentError as error:
                 raise DocumentError(error.problems, source=source) from None
-    return found
+    return genotypes
 
 
 def _problems(kind: str, entries: tuple[tuple[str, int], ...], concat: tuple[int, ...]) -> Iterator[str]:
-    """What a spec cannot say; the spec's own validation finds the rest."""
+    """Yield what a spec cannot express; the spec's own validation finds the rest."""
     if len(entries) % 2 or not entries:
         yield f"{kind}: expected two entries a node, got {len(entries)}"
         return
@@ -189,12 +212,13 @@ def _problems(kind: str, entries: tuple[tuple[str, int], ...], concat: tuple[int
 
 
 def _alpha(entries: tuple[tuple[str, int], ...], operations: list[str]) -> list[list[int]]:
+    """Return α of a cell, (edges x operations)."""
     carried = {(source, 2 + index // 2, NAMES.get(name)) for index, (name, source) in enumerate(entries)}
     return [[int((*edge, operation) in carried) for operation in operations] for edge in edges(len(entries) // 2)]
 
 
 def _read(genotype: str) -> tuple[dict[str, Any], str]:
-    """(every genotype in a file or a text by its name, what to call the one without a name)."""
+    """Return every genotype in a file or a text by its name, and what to call a genotype that has no name."""
     if any(mark in genotype for mark in "({"):
         text, source, stem, is_json = genotype, "genotype", "genotype", genotype.lstrip().startswith('{"')
     else:
@@ -209,31 +233,32 @@ def _read(genotype: str) -> tuple[dict[str, Any], str]:
         except UnicodeDecodeError:
             raise DocumentError(["expected UTF-8 text"], source=source) from None
     if not is_json:
-        found = genotypes_of(text, source=source)
+        genotypes = genotypes_of(text, source=source)
     else:
         document = parse_json(text, source=source)
         if not isinstance(document, Mapping):
             raise DocumentError([f"expected an object, got {shown(document)}"], source=source)
-        found = {"": document} if "normal" in document else dict(document)
-    if not found:
+        genotypes = {"": document} if "normal" in document else dict(document)
+    if not genotypes:
         raise DocumentError(
             ["expected Genotype(normal=[...], ...) or a mapping of its fields, got none"], source=source
         )
-    return found, stem
+    return genotypes, stem
 
 
-def _one(found: dict[str, Any], stem: str, pick: str | None) -> tuple[Any, str]:
-    """(fields, name) of the one that is meant."""
-    if pick is None and len(found) == 1:
-        (name, fields), *_ = found.items()
+def _pick(genotypes: dict[str, Any], stem: str, pick: str | None) -> tuple[Any, str]:
+    """Return (fields, name) of the genotype that is meant."""
+    if pick is None and len(genotypes) == 1:
+        (name, fields), *_ = genotypes.items()
         return fields, name or stem
-    if pick is None or pick not in found:
+    if pick is None or pick not in genotypes:
         given = "one of several genotypes, by name" if pick is None else f"another name than {shown(pick)}"
-        raise DocumentError([f"expected {given}{nearest(pick or '', found)}"], source=stem)
-    return found[pick], pick
+        raise DocumentError([f"expected {given}{nearest(pick or '', genotypes)}"], source=stem)
+    return genotypes[pick], pick
 
 
 def _statements(text: str, source: str) -> list[ast.stmt]:
+    """Parse a Python text."""
     if len(text) > MAX_BYTES:
         raise DocumentError([f"expected at most {MAX_BYTES // 1024} KiB of text, got more"], source=source)
     try:
@@ -247,18 +272,18 @@ def _statements(text: str, source: str) -> list[ast.stmt]:
 
 
 def _fields(value: ast.expr) -> dict[str, ast.expr] | None:
-    """The fields of an expression that is a genotype, else None."""
+    """Return the fields of an expression if it is a genotype, else None."""
     if isinstance(value, ast.Call):
         function = value.func
         called = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
         if called != "Genotype":
             return None
-        by_place = dict(zip(DartsGenotype.model_fields, value.args, strict=False))
-        return by_place | {keyword.arg: keyword.value for keyword in value.keywords if keyword.arg}
+        positional = dict(zip(DartsGenotype.model_fields, value.args, strict=False))
+        return positional | {keyword.arg: keyword.value for keyword in value.keywords if keyword.arg}
     if isinstance(value, ast.Dict):
         fields = {
-            key.value: each
-            for key, each in zip(value.keys, value.values, strict=True)
+            key.value: field
+            for key, field in zip(value.keys, value.values, strict=True)
             if isinstance(key, ast.Constant) and isinstance(key.value, str)
         }
         return fields if "normal" in fields else None
@@ -266,7 +291,7 @@ def _fields(value: ast.expr) -> dict[str, ast.expr] | None:
 
 
 def _literal(value: ast.expr) -> Any:
-    """What texts, integers, lists, tuples and range(...) mean; everything else would have to be executed."""
+    """Return the value of texts, integers, lists, tuples and range(...); anything else would have to be executed."""
     match value:
         case ast.Constant(value=str() | int() as constant):
             return constant
@@ -276,14 +301,15 @@ def _literal(value: ast.expr) -> Any:
             constants = [bound.value for bound in bounds if isinstance(bound, ast.Constant)]
             numbers = [constant for constant in constants if isinstance(constant, int)]
             if len(numbers) == len(bounds) and 0 not in numbers[2:]:
-                return list(range(*numbers)[: MAX_NODES + 1])  # one too many is refused, a billion would not end
-    found = type(value).__name__
-    text = f"line {value.lineno}: expected texts, integers, lists, tuples and range(...), got {found}"
-    raise DocumentError([f"{text}, which is not executed"])
+                return list(
+                    range(*numbers)[: MAX_NODES + 1]
+                )  # more than MAX_NODES are refused later; a billion would not end
+    expected = f"line {value.lineno}: expected texts, integers, lists, tuples and range(...)"
+    raise DocumentError([f"{expected}, got {type(value).__name__}, which is not executed"])
 
 
 def _genotype(normal: str, reduce: str) -> Mapping[str, Any]:
-    """Cells written `operation source`, two a node, all four nodes concatenated."""
+    """Return a genotype from cells written as `operation source`, two for each node, all four nodes concatenated."""
 
     def entries(cell: str) -> tuple[tuple[str, int], ...]:
         words = cell.split()
@@ -299,9 +325,9 @@ _PC_DARTS = (
     "Y. Xu, L. Xie, X. Zhang, X. Chen, G.-J. Qi, Q. Tian, H. Xiong, PC-DARTS: Partial Channel Connections for "
     "Memory-Efficient Architecture Search, ICLR 2020 (arXiv:1907.05737)"
 )
-GENOTYPES: Mapping[str, Published] = MappingProxyType(
+GENOTYPES: Mapping[str, PublishedGenotype] = MappingProxyType(
     {
-        "darts_v1": Published(
+        "darts_v1": PublishedGenotype(
             _genotype(
                 "sep_conv_3x3 1 sep_conv_3x3 0  skip_connect 0 sep_conv_3x3 1"
                 "  skip_connect 0 sep_conv_3x3 1  sep_conv_3x3 0 skip_connect 2",
@@ -311,7 +337,7 @@ GENOTYPES: Mapping[str, Published] = MappingProxyType(
             "genotype DARTS_V1 of the authors' code: first-order approximation",
             _DARTS,
         ),
-        "darts_v2": Published(
+        "darts_v2": PublishedGenotype(
             _genotype(
                 "sep_conv_3x3 0 sep_conv_3x3 1  sep_conv_3x3 0 sep_conv_3x3 1"
                 "  sep_conv_3x3 1 skip_connect 0  skip_connect 0 dil_conv_3x3 2",
@@ -321,7 +347,7 @@ GENOTYPES: Mapping[str, Published] = MappingProxyType(
             "genotype DARTS_V2 of the authors' code: second-order approximation",
             _DARTS,
         ),
-        "pdarts": Published(
+        "pdarts": PublishedGenotype(
             _genotype(
                 "skip_connect 0 dil_conv_3x3 1  skip_connect 0 sep_conv_3x3 1"
                 "  sep_conv_3x3 1 sep_conv_3x3 3  sep_conv_3x3 0 dil_conv_5x5 4",
@@ -332,7 +358,7 @@ GENOTYPES: Mapping[str, Published] = MappingProxyType(
             "X. Chen, L. Xie, J. Wu, Q. Tian, Progressive Differentiable Architecture Search: Bridging the Depth Gap "
             "between Search and Evaluation, ICCV 2019 (arXiv:1904.12760)",
         ),
-        "pc_darts": Published(
+        "pc_darts": PublishedGenotype(
             _genotype(
                 "sep_conv_3x3 1 skip_connect 0  sep_conv_3x3 0 dil_conv_3x3 1"
                 "  sep_conv_5x5 0 sep_conv_3x3 1  avg_pool_3x3 0 dil_conv_3x3 1",
@@ -342,7 +368,7 @@ GENOTYPES: Mapping[str, Published] = MappingProxyType(
             "genotype PC_DARTS_cifar of the authors' code, searched on CIFAR-10",
             _PC_DARTS,
         ),
-        "pc_darts_imagenet": Published(
+        "pc_darts_imagenet": PublishedGenotype(
             _genotype(
                 "skip_connect 1 sep_conv_3x3 0  sep_conv_3x3 0 skip_connect 1"
                 "  sep_conv_3x3 1 sep_conv_3x3 3  sep_conv_3x3 1 dil_conv_5x5 4",
@@ -352,7 +378,7 @@ GENOTYPES: Mapping[str, Published] = MappingProxyType(
             "genotype PC_DARTS_image of the authors' code, searched on ImageNet",
             _PC_DARTS,
         ),
-        "advrush": Published(
+        "advrush": PublishedGenotype(
             _genotype(
                 "sep_conv_3x3 1 sep_conv_3x3 0  sep_conv_5x5 0 sep_conv_3x3 1"
                 "  sep_conv_3x3 1 sep_conv_3x3 0  skip_connect 0 sep_conv_3x3 1",
@@ -363,7 +389,7 @@ GENOTYPES: Mapping[str, Published] = MappingProxyType(
             "J. Mok, B. Na, H. Choe, S. Yoon, AdvRush: Searching for Adversarially Robust Neural Architectures, "
             "ICCV 2021 (arXiv:2108.01289)",
         ),
-        "racl": Published(
+        "racl": PublishedGenotype(
             _genotype(
                 "sep_conv_3x3 0 sep_conv_3x3 1  sep_conv_5x5 0 skip_connect 1"
                 "  sep_conv_3x3 0 skip_connect 3  sep_conv_3x3 3 skip_connect 4",

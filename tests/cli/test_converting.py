@@ -2,8 +2,18 @@
 
 import json
 
+import pytest
+import timm
+
+from robnet_zoo.converters.darts import convert_darts
+from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Genotype
-from tests.command import run
+from tests.command import fails, run
+
+TEXT = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1)], normal_concat=[2], "
+    "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2])"
+)
 
 
 def test_export_takes_options_and_data_and_reports(capsys, tmp_path):
@@ -27,19 +37,33 @@ def test_codes_become_a_spec_and_again_the_same_codes(capsys, official, tmp_path
     assert again["codes"] == json.loads((official / "free_c8.json").read_text())["codes"]
 
 
-def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, official, tiny, tmp_path):
-    spec = tmp_path / "spec.json"
-    run(capsys, "convert", "codes", str(official / "large_c8.json"), "-o", str(spec))
-    run(
-        capsys,
-        "convert",
-        "original",
-        str(official / "large_c8.pth.tar"),
-        "--spec",
-        str(spec),
-        "-o",
-        str(tmp_path / "d"),
+def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, official, tmp_path):
+    checkpoint, spec, folder = official / "large_c8.pth.tar", tmp_path / "spec.json", tmp_path / "d"
+    run(capsys, "convert", "codes", official / "large_c8.json", "-o", spec)
+    told = run(capsys, "convert", "original", checkpoint, "--spec", spec, "-o", folder)
+    assert told == f'{folder}: large_c8, 409,346 parameters, 10 classes, from "large_c8.pth.tar"\n'
+    assert timm.create_model(f"local-dir:{folder}", pretrained=True).num_classes == 10
+    report = json.loads(
+        run(capsys, "convert", "original", checkpoint, "--spec", spec, "-o", folder, "--overwrite", "--json")
     )
-    import timm
+    assert report["spec_hash"] == Genotype.load(folder / "spec.json").hash
 
-    assert timm.create_model(f"local-dir:{tmp_path / 'd'}", pretrained=True).num_classes == 10
+
+def test_a_genotype_of_darts_becomes_a_spec_in_a_file_or_on_standard_output(capsys, tmp_path):
+    run(capsys, "convert", "darts", "darts_v2", "--num-classes", "100", "-o", tmp_path / "spec.json")
+    assert parameters(Genotype.load(tmp_path / "spec.json")) == 3_349_342 + 90 * 577
+    printed = run(capsys, "convert", "darts", TEXT, "--channels", "8", "--depth", "4", "--name", "mine")
+    assert Genotype.loads(printed) == convert_darts(TEXT, channels=8, depth=4, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["original", "nowhere.pth", "--spec", "robnet_free", "-o", "x"], "nowhere.pth: expected a checkpoint file"),
+        (["original", "nowhere.pth", "--spec", "robnet_fre", "-o", "x"], "did you mean 'robnet_free'?"),
+        (["codes", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["darts", "pdart"], "\"pdart\": neither a bundled genotype nor a file nor its text, did you mean 'pdarts'?"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_was_expected(capsys, arguments, message):
+    assert message in fails(capsys, "convert", *arguments)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robnet_zoo import cli
-from robnet_zoo.converters.onnx import export as exporter
+from robnet_zoo.converters import onnx as converter
 from robnet_zoo.converters.original.codes import to_original_json
 from robnet_zoo.data import Images
 from robnet_zoo.errors import DocumentError
@@ -253,17 +253,17 @@ def test_cost_is_that_counted_by_hand(form: DenoiseForm, more_parameters: list[i
 @pytest.mark.parametrize("spec", DENOISED.values(), ids=DENOISED)
 def test_exported_file_gives_torchs_logits_and_rebuilt_its_gradients(spec: Genotype, tmp_path) -> None:
     network, path = network_of(spec).float(), tmp_path / "model.onnx"
-    assert exporter.export(network, path).difference <= 1e-4
+    assert converter.export(network, path).difference <= 1e-4
     onnx.checker.check_model(onnx.load(path), full_check=True)
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = network(images)
     assert expected.std() > 1e-2
-    file = exporter.OnnxClassifier(path)
+    file = converter.OnnxClassifier(path)
     torch.testing.assert_close(file(images), expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(exporter.load(path)(images), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(converter.load(path)(images), expected, rtol=1e-4, atol=1e-4)
     gradients = []
-    for model in (network, exporter.load(path), file.module()):
+    for model in (network, converter.load(path), file.module()):
         given = images.clone().requires_grad_()
         model(given)[:, 0].sum().backward()
         gradients.append(given.grad)
@@ -279,8 +279,8 @@ def test_exported_file_is_near_in_every_precision(spec: Genotype, precision: str
     network, path = network_of(spec).float(), tmp_path / "model.onnx"
     pixels = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = Images(pixels, torch.zeros(40, dtype=torch.long), name="noise")
-    options = exporter.ExportOptions(precision=precision, calibration=16)
-    report = exporter.export(network, path, options, images=images)
+    options = converter.ExportOptions(precision=precision, calibration=16)
+    report = converter.export(network, path, options, images=images)
     with torch.no_grad():
         largest = float(network(images.batch(slice(None))[0]).abs().max())
     assert report.difference <= (0.005 if precision == "fp16" else 0.05) * largest
@@ -288,7 +288,7 @@ def test_exported_file_is_near_in_every_precision(spec: Genotype, precision: str
 
 def test_the_block_is_exported_for_images_of_another_size(tmp_path) -> None:
     network, path = network_of(DENOISED["denoised, dot_product"]).float(), tmp_path / "model.onnx"
-    assert exporter.export(network, path, exporter.ExportOptions(input_size=(16, 24))).difference <= 1e-4
+    assert converter.export(network, path, converter.ExportOptions(input_size=(16, 24))).difference <= 1e-4
 
 
 # The baselines

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from robnet_zoo.benchmarks.speed.forms import forward, in_turns, with_statistics
 from robnet_zoo.benchmarks.speed.naive import naive
-from robnet_zoo.converters.onnx.export import ExportOptions, OnnxClassifier, export
+from robnet_zoo.converters.onnx import ExportOptions, OnnxClassifier, export
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.data import Images

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.benchmarks.targets.target import Normalisation, Target, inside
 from robnet_zoo.converters.onnx.classifier import OnnxClassifier
-from robnet_zoo.converters.onnx.load import rebuild
+from robnet_zoo.converters.onnx.loader import rebuild
 from robnet_zoo.errors import OnnxFileError, TargetError, UnsupportedError
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network

@@ -1,7 +1,7 @@
-"""What ONNX's operations compute, in torch: those of image classifiers in inference form.
+"""ONNX's operators in torch: those of image classifiers in inference form.
 
-Each takes a node and its inputs, None where one is left out. Integers, which are sizes and positions, are on the CPU.
-Definitions: the operators' pages of the ONNX standard, of versions 7 to 24.
+Each function takes a node and its inputs; None is an input that is left out. Integers are sizes and positions, and are
+on the CPU. The definitions are the operators' pages in the ONNX standard, versions 7 to 24.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from robnet_zoo.errors import UnsupportedError
 
 
 @dataclass(frozen=True)
-class Node:
-    """One operation: the names of what it reads ('' for what is left out) and gives, and what qualifies it."""
+class OnnxNode:
+    """An operator in a graph, with the names of its inputs ('' if one is left out) and outputs, and its attributes."""
 
     kind: str
     inputs: tuple[str, ...]
@@ -34,37 +34,38 @@ class Node:
     opset: int
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An attribute, or its default."""
+        """Return an attribute, or its default."""
         return self.attributes.get(name, default)
 
     def numbers(self, name: str, inputs: Sequence[Tensor | None], position: int) -> list[int]:
-        """Integers that are an attribute in early versions of the standard, an input in later ones; [] if left out."""
+        """Return integers that are an attribute in early versions of the standard and an input in later ones, or []."""
         if name in self.attributes:
             return list(self.attributes[name])
         given = _optional(inputs, position)
         return [] if given is None else given.tolist()
 
 
-Operation = Callable[[Node, list[Tensor]], Tensor | tuple[Tensor, ...]]
+Operator = Callable[[OnnxNode, list[Tensor]], Tensor | tuple[Tensor, ...]]
 
 
 def _optional(inputs: Sequence[Tensor | None], position: int) -> Tensor | None:
+    """Return the input at a position, or None if it is left out."""
     return inputs[position] if position < len(inputs) else None
 
 
-def _constant(node: Node, inputs: list[Tensor]) -> Tensor:
+def _constant(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     (name, value), *_ = node.attributes.items()
     if name == "value":
         return value
     if name not in ("value_float", "value_floats", "value_int", "value_ints"):
-        raise UnsupportedError(f"no gradient is known of the ONNX operation Constant with {name}")
+        raise UnsupportedError(f"no gradient is known for the ONNX operator Constant with {name}")
     return torch.tensor(value, dtype=torch.float32 if "float" in name else torch.int64)
 
 
 def _window(
-    node: Node, x: Tensor, kernel: Sequence[int], fill: float
+    node: OnnxNode, x: Tensor, kernel: Sequence[int], fill: float
 ) -> tuple[Tensor, list[int], list[int], list[int]]:
-    """(x, padding, strides, dilations) of a sliding window; what torch cannot pad by itself is padded here."""
+    """Return (x, padding, strides, dilations) of a sliding window; x is padded here where torch cannot do it."""
     count = len(kernel)
     strides = list(node.get("strides", [1] * count))
     dilations = list(node.get("dilations", [1] * count))
@@ -85,7 +86,7 @@ def _padded(x: Tensor, begin: Sequence[int], end: Sequence[int], fill: float) ->
     return F.pad(x, list(chain.from_iterable(zip(begin[::-1], end[::-1], strict=True))), value=fill)
 
 
-def _conv(node: Node, inputs: list[Tensor]) -> Tensor:
+def _conv(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x, weight, bias = inputs[0], inputs[1], _optional(inputs, 2)
     x, padding, strides, dilations = _window(node, x, weight.shape[2:], 0.0)
     return torch.convolution(
@@ -93,27 +94,27 @@ def _conv(node: Node, inputs: list[Tensor]) -> Tensor:
     )
 
 
-def _kernel(node: Node) -> list[int]:
+def _kernel(node: OnnxNode) -> list[int]:
     kernel = list(node.attributes["kernel_shape"])
     if len(kernel) != 2:
-        raise UnsupportedError(f"no gradient is known of the ONNX operation {node.kind} over {len(kernel)} axes")
+        raise UnsupportedError(f"no gradient is known for the ONNX operator {node.kind} over {len(kernel)} axes")
     return kernel
 
 
-def _max_pool(node: Node, inputs: list[Tensor]) -> Tensor:
+def _max_pool(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     kernel = _kernel(node)
     x, padding, strides, dilations = _window(node, inputs[0], kernel, -torch.inf)
     return F.max_pool2d(x, kernel, strides, padding, dilations, ceil_mode=bool(node.get("ceil_mode", 0)))
 
 
-def _average_pool(node: Node, inputs: list[Tensor]) -> Tensor:
+def _average_pool(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     kernel = _kernel(node)
     x, padding, strides, dilations = _window(node, inputs[0], kernel, 0.0)
     if any(dilation != 1 for dilation in dilations):
-        raise UnsupportedError("no gradient is known of the ONNX operation AveragePool with dilations")
+        raise UnsupportedError("no gradient is known for the ONNX operator AveragePool with dilations")
     include, ceiling = bool(node.get("count_include_pad", 0)), bool(node.get("ceil_mode", 0))
-    if ceiling and (any(padding) or x is not inputs[0]):  # torch counts the pixels of windows that stick out otherwise
-        raise UnsupportedError("no gradient is known of the ONNX operation AveragePool with both padding and ceil_mode")
+    if ceiling and (any(padding) or x is not inputs[0]):  # torch counts the pixels of protruding windows differently
+        raise UnsupportedError("no gradient is known for the ONNX operator AveragePool with both padding and ceil_mode")
     pool = partial(F.avg_pool2d, kernel_size=kernel, stride=strides, padding=padding, ceil_mode=ceiling)
     if x is inputs[0] or include:
         return pool(x, count_include_pad=include)
@@ -121,26 +122,26 @@ def _average_pool(node: Node, inputs: list[Tensor]) -> Tensor:
     return pool(x) / pool(inside)
 
 
-def _dropout(node: Node, inputs: list[Tensor]) -> Tensor:
+def _dropout(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     training = _optional(inputs, 2)
     if training is not None and bool(training):
         raise UnsupportedError("expected Dropout in inference form, got one in training mode")
     return inputs[0]
 
 
-def _batch_norm(node: Node, inputs: list[Tensor]) -> Tensor:
+def _batch_norm(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     if node.get("training_mode", 0):
         raise UnsupportedError("expected BatchNormalization in inference form, got one in training mode")
     x, scale, shift, mean, variance = inputs
     return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, node.get("epsilon", 1e-5))
 
 
-def _layer_norm(node: Node, inputs: list[Tensor]) -> Tensor:
+def _layer_norm(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x = inputs[0]
     return F.layer_norm(x, x.shape[node.get("axis", -1) :], inputs[1], _optional(inputs, 2), node.get("epsilon", 1e-5))
 
 
-def _gemm(node: Node, inputs: list[Tensor]) -> Tensor:
+def _gemm(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     a, b, c = inputs[0], inputs[1], _optional(inputs, 2)
     a = a.t() if node.get("transA", 0) else a
     b = b.t() if node.get("transB", 0) else b
@@ -148,12 +149,12 @@ def _gemm(node: Node, inputs: list[Tensor]) -> Tensor:
     return alpha * (a @ b) if c is None else torch.addmm(c, a, b, beta=node.get("beta", 1.0), alpha=alpha)
 
 
-def _divide(node: Node, inputs: list[Tensor]) -> Tensor:
+def _divide(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     a, b = inputs
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
-def _clip(node: Node, inputs: list[Tensor]) -> Tensor:
+def _clip(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x = inputs[0]
     if node.opset < 11:
         return x.clamp(node.get("min", -torch.inf), node.get("max", torch.inf))
@@ -161,50 +162,50 @@ def _clip(node: Node, inputs: list[Tensor]) -> Tensor:
     return x if low is None and high is None else torch.clamp(x, low, high)
 
 
-def _softmax(node: Node, inputs: list[Tensor], *, function: Callable[..., Tensor]) -> Tensor:
+def _softmax(node: OnnxNode, inputs: list[Tensor], *, function: Callable[..., Tensor]) -> Tensor:
     x = inputs[0]
     if node.opset >= 13:
         return function(x, dim=node.get("axis", -1))
-    return function(x.flatten(node.get("axis", 1)), dim=-1).view_as(x)  # all axes from there on are one
+    return function(x.flatten(node.get("axis", 1)), dim=-1).view_as(x)  # axes from there on are flattened into one
 
 
-def _reduce(node: Node, inputs: list[Tensor], *, function: Callable[..., Tensor]) -> Tensor:
+def _reduce(node: OnnxNode, inputs: list[Tensor], *, function: Callable[..., Tensor]) -> Tensor:
     x, axes = inputs[0], node.numbers("axes", inputs, 1)
     if not axes and node.get("noop_with_empty_axes", 0):
         return x
     return function(x, dim=axes or list(range(x.dim())), keepdim=bool(node.get("keepdims", 1)))
 
 
-def _flatten(node: Node, inputs: list[Tensor]) -> Tensor:
+def _flatten(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x = inputs[0]
     axis = node.get("axis", 1)
     axis = axis if axis >= 0 else axis + x.dim()
     return x.reshape(prod(x.shape[:axis]), prod(x.shape[axis:]))
 
 
-def _reshape(node: Node, inputs: list[Tensor]) -> Tensor:
+def _reshape(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x, shape = inputs[0], node.numbers("shape", inputs, 1)
     keep = not node.get("allowzero", 0)
     return x.reshape([x.shape[i] if size == 0 and keep else size for i, size in enumerate(shape)])
 
 
-def _transpose(node: Node, inputs: list[Tensor]) -> Tensor:
+def _transpose(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     return inputs[0].permute(node.get("perm", list(range(inputs[0].dim()))[::-1]))
 
 
-def _squeeze(node: Node, inputs: list[Tensor]) -> Tensor:
+def _squeeze(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x, axes = inputs[0], node.numbers("axes", inputs, 1)
     return x.squeeze(tuple(axes)) if axes else x.squeeze()
 
 
-def _unsqueeze(node: Node, inputs: list[Tensor]) -> Tensor:
+def _unsqueeze(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x, axes = inputs[0], node.numbers("axes", inputs, 1)
     for axis in sorted(axis % (x.dim() + len(axes)) for axis in axes):
         x = x.unsqueeze(axis)
     return x
 
 
-def _slice(node: Node, inputs: list[Tensor]) -> Tensor:
+def _slice(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x = inputs[0]
     starts, ends, axes, steps = (
         node.numbers(name, inputs, i + 1) for i, name in enumerate(("starts", "ends", "axes", "steps"))
@@ -219,18 +220,18 @@ def _slice(node: Node, inputs: list[Tensor]) -> Tensor:
     return x
 
 
-def _gather(node: Node, inputs: list[Tensor]) -> Tensor:
+def _gather(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x, indices = inputs
     axis = node.get("axis", 0) % x.dim()
     picked = x.index_select(axis, (indices.flatten() % x.shape[axis]).to(x.device))
     return picked.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
 
 
-def _pad(node: Node, inputs: list[Tensor]) -> Tensor:
+def _pad(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x, pads, axes = inputs[0], node.numbers("pads", inputs, 1), node.numbers("axes", inputs, 3)
     mode = node.get("mode", "constant")
     if mode != "constant":
-        raise UnsupportedError(f"no gradient is known of the ONNX operation Pad with mode {mode}")
+        raise UnsupportedError(f"no gradient is known for the ONNX operator Pad with mode {mode}")
     begin, end = [0] * x.dim(), [0] * x.dim()
     count = len(pads) // 2
     for i, axis in enumerate(axes or range(count)):
@@ -239,39 +240,39 @@ def _pad(node: Node, inputs: list[Tensor]) -> Tensor:
     return _padded(x, begin, end, node.get("value", 0.0) if fill is None else fill.item())
 
 
-def _split(node: Node, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+def _split(node: OnnxNode, inputs: list[Tensor]) -> tuple[Tensor, ...]:
     x, sizes = inputs[0], node.numbers("split", inputs, 1)
     axis = node.get("axis", 0)
     return x.split(sizes or ceil(x.shape[axis] / len(node.outputs)), dim=axis)
 
 
-def _expand(node: Node, inputs: list[Tensor]) -> Tensor:
+def _expand(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     return inputs[0].expand(torch.broadcast_shapes(inputs[0].shape, inputs[1].tolist()))
 
 
-def _shape(node: Node, inputs: list[Tensor]) -> Tensor:
+def _shape(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     return torch.tensor(inputs[0].shape[node.get("start", 0) : node.get("end", None)], dtype=torch.int64)
 
 
-def _constant_of_shape(node: Node, inputs: list[Tensor]) -> Tensor:
+def _constant_of_shape(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     return node.get("value", torch.zeros(1)).expand(inputs[0].tolist())
 
 
-def _cast(node: Node, inputs: list[Tensor]) -> Tensor:
+def _cast(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     like = np.zeros(1, helper.tensor_dtype_to_np_dtype(node.attributes["to"]))
     return inputs[0].to(torch.from_numpy(like).dtype)
 
 
-def _unary(function: Callable[..., Tensor], **defaults: float | str) -> Operation:
-    """function(x, *attributes), whose attributes have these defaults."""
+def _unary(function: Callable[..., Tensor], **defaults: float | str) -> Operator:
+    """Return function(x, *attributes) as an operator; the attributes have these defaults."""
     return lambda node, inputs: function(inputs[0], *(node.get(name, value) for name, value in defaults.items()))
 
 
-def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operation:
+def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return lambda node, inputs: function(inputs[0], inputs[1])
 
 
-OPERATIONS: Mapping[str, Operation] = MappingProxyType(
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
     {
         "Add": _binary(torch.add),
         "AveragePool": _average_pool,

@@ -1,4 +1,4 @@
-"""How a model is written as an ONNX file."""
+"""The options of an export to ONNX."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.core.documents import Document, problems_error
 
-OPSET = 22  # the newest that every ONNX Runtime which this package allows can run
+OPSET = 22  # the newest that every supported ONNX Runtime can run
 OLDEST_OPSET = 18
 Count = Annotated[int, Field(ge=1)]
 Precision = Literal["fp32", "fp16", "int8"]
 
 
 class ExportOptions(Document):
-    """How a model is written."""
+    """How a model is written as an ONNX file."""
 
     precision: Annotated[
-        Precision, Field(description="fp32; fp16 inside; or int8, calibrated on real images, a scale a channel")
+        Precision, Field(description="fp32; fp16 inside; or int8, calibrated on real images, a scale for each channel")
     ] = "fp32"
-    opset: Annotated[int, Field(ge=OLDEST_OPSET, description="version of ONNX's operations")] = OPSET
-    batch: Annotated[Count | None, Field(description="images at once; free if not given")] = None
+    opset: Annotated[int, Field(ge=OLDEST_OPSET, description="version of ONNX's operators")] = OPSET
+    batch: Annotated[Count | None, Field(description="number of images in a batch; free if not given")] = None
     input_size: Annotated[
         tuple[Count, Count] | None, Field(strict=False, description="(height, width), instead of the spec's")
     ] = None
     calibration: Annotated[
-        Count, Field(description="images, the first of the data, on which int8 finds its ranges")
+        Count, Field(description="how many images, the first of the data, int8 takes its ranges from")
     ] = 512
     prove: Annotated[bool, Field(description="run the file and compare its logits with torch's")] = True
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.opset > OPSET:
-            import onnx  # only here: every command would wait for it
+            import onnx  # not at the top, where every command would wait for it
 
             newest = onnx.defs.onnx_opset_version()
             if self.opset > newest:

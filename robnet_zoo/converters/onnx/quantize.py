@@ -1,9 +1,9 @@
-"""An ONNX graph in eight bits: static quantisation in QDQ form, a scale for each channel of the weights.
+"""Quantise an ONNX graph to eight bits: static, in QDQ form, with a scale for each channel of the weights.
 
-ONNX Runtime's own quantiser does it. Activations are unsigned: so a rectified node needs no operation of its own, and
-processors with VNNI multiply them by signed weights four at a time. Those without add two products in 16 bits, where
-they may saturate; weights have seven bits, with which they never do, so a file is the same function everywhere. The
-head stays in float32: it costs nothing, and logits of 256 steps would tie.
+ONNX Runtime's own quantiser does the work. Activations are unsigned, so a rectified node needs no operator of its own,
+and processors with VNNI multiply them by signed weights four at a time. Processors without VNNI add two products in 16
+bits, which may saturate. Weights therefore have seven bits, with which that cannot happen, and a file is the same
+function on every machine. The head stays in float32: it costs almost nothing, and logits of 256 steps would tie.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from onnxruntime import quantization
 from torch import Tensor
 
 QUANTISED = ("Conv", "Relu", "Add", "Mul", "Concat", "Slice", "MaxPool", "AveragePool")
-BATCH = 16  # images of which the activations are in memory at once
-PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")  # without which the quantiser asks for its own preparation
+BATCH = 16  # images whose activations are in memory at once
+PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")  # tells the quantiser that shapes have been inferred
 
 
 class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Images, some at a time, as the quantiser asks for them."""
+    """Images in batches, in the form that the quantiser asks for."""
 
     def __init__(self, images: Tensor, batch: int) -> None:
         self.pieces: Iterator[Tensor] = iter(images.split(batch))
@@ -33,11 +33,14 @@ class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         return None if piece is None else {"images": piece.numpy()}
 
 
-def quantised(proto: onnx.ModelProto, images: Tensor, *, batch: int | None = None) -> onnx.ModelProto:
-    """The model with int8 weights, of 7 bits, and uint8 activations, whose ranges are those on the images.
+def quantize(proto: onnx.ModelProto, images: Tensor, *, batch: int | None = None) -> onnx.ModelProto:
+    """Return the model with int8 weights, of 7 bits, and uint8 activations, whose ranges are those on the images.
 
-    images: (N, C, H, W) in [0, 1]. batch: how many images the model takes, where that is fixed; what is left over
-    calibrates nothing.
+    Args:
+        proto: the model in float32.
+        images: (N, C, H, W) in [0, 1].
+        batch: the number of images that the model takes, if that is fixed. Images that do not fill a batch are not
+            used.
     """
     size = batch or BATCH
     images = images[: len(images) // size * size] if batch else images
@@ -59,7 +62,7 @@ def quantised(proto: onnx.ModelProto, images: Tensor, *, batch: int | None = Non
         )
         model = onnx.load(path)
     used = {node.domain or "" for node in model.graph.node}
-    wanted = [entry for entry in model.opset_import if entry.domain in used]
+    kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
-    model.opset_import.extend(wanted)
+    model.opset_import.extend(kept)
     return model

@@ -1,7 +1,7 @@
-"""An ONNX graph as a torch module: the function of the very file that ships, with gradients.
+"""Rebuild an ONNX graph as a torch module: the function of the very file that ships, with gradients.
 
-Every operation computes in the file's own types, one after the other, as `onnx_operations` defines it. What cannot be
-expressed is named in an UnsupportedError; whether the rest is right, a caller checks against ONNX Runtime.
+Every operator computes in the file's own types, one after the other, as `operators` defines it. What torch cannot
+express is named in an UnsupportedError. The caller must check the result against ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ import torch
 from onnx import helper, inliner, numpy_helper
 from torch import Tensor, nn
 
-from robnet_zoo.converters.onnx.operators import OPERATIONS, Node
+from robnet_zoo.converters.onnx.operators import OPERATORS, OnnxNode
 from robnet_zoo.errors import UnsupportedError
 
-DOMAINS = ("", "ai.onnx")  # names of the standard's own operations
+DOMAINS = ("", "ai.onnx")  # the domain of the standard's own operators
 
 
 class GraphModule(nn.Module):
-    """The function from a graph's one input to an output, by default the first.
+    """The function from a graph's only input to one of its outputs.
 
-    logarithm: the output is probabilities, and the module gives their logarithms; where the graph ends in a softmax,
-    without rounding in between, so that the gradient does not vanish where a probability rounds to 1.
-    Floating constants are buffers; integers, which are sizes and positions, stay on the CPU. Nodes that the output
-    does not need are left out, those that need no input are evaluated once.
-    Raises UnsupportedError for operations that are unknown, and for constants that torch has no type for.
+    Floating-point constants are buffers. Integers are sizes and positions, and stay on the CPU. Nodes that the output
+    does not depend on are left out; those that do not depend on the input are evaluated once.
+
+    Args:
+        model: the graph, with its weights.
+        output: the name of the output, by default the first.
+        logarithm: the output is probabilities, and the module returns their logarithms. If the graph ends in a
+            softmax, both are computed together, so that the gradient does not vanish where a probability rounds to 1.
+
+    Raises:
+        UnsupportedError: an operator is unknown, or torch has no type for a constant.
     """
 
     def __init__(self, model: onnx.ModelProto, *, output: str | None = None, logarithm: bool = False) -> None:
@@ -41,7 +47,7 @@ class GraphModule(nn.Module):
         if len(inputs) != 1:
             raise UnsupportedError(f"expected a graph with one input, got {len(inputs)}")
         (self.input,) = inputs
-        self.nodes: list[Node] = []
+        self.nodes: list[OnnxNode] = []
         for node in _needed(model, self.output):
             if set(node.inputs) - {""} <= constants.keys():
                 constants |= _evaluate(node, constants)
@@ -57,15 +63,16 @@ class GraphModule(nn.Module):
         self.eval()
 
     def _keep(self, constants: Mapping[str, Tensor]) -> None:
+        """Keep the constants that the nodes read."""
         read = {name for node in self.nodes for name in node.inputs} | {self.output}
         self.integers = {name: constants[name] for name in read & constants.keys() if _is_integer(constants[name])}
-        self.keys: dict[str, str] = {}  # of the other constants, the buffer's name, which cannot be just any text
+        self.keys: dict[str, str] = {}  # names of the other constants' buffers, which cannot be arbitrary texts
         for name in sorted(read & constants.keys() - self.integers.keys()):
             self.keys[name] = f"constant_{len(self.keys)}"
             self.register_buffer(self.keys[name], constants[name])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whatever the graph takes -> what it gives."""
+        """Return the output for an input, both in the graph's own shape and type."""
         values: dict[str, Tensor] = {name: self.get_buffer(key) for name, key in self.keys.items()}
         values |= self.integers
         values[self.input] = x
@@ -88,10 +95,10 @@ def _tensor(proto: onnx.TensorProto) -> Tensor:
         raise UnsupportedError(f"{proto.name}: expected numbers of a type that torch has, got: {error}") from error
 
 
-def _needed(model: onnx.ModelProto, output: str) -> list[Node]:
-    """The nodes that an output depends on, in the graph's order. Raises UnsupportedError if one is unknown."""
+def _needed(model: onnx.ModelProto, output: str) -> list[OnnxNode]:
+    """Return the nodes that an output depends on, in the graph's order. Raises UnsupportedError for unknown ones."""
     opset = next((entry.version for entry in model.opset_import if entry.domain in DOMAINS), 1)
-    needed, found = {output}, []
+    needed, nodes = {output}, []
     unknown: set[str] = set()
     for node in reversed(model.graph.node):  # which is in topological order
         if needed.isdisjoint(node.output):
@@ -99,14 +106,14 @@ def _needed(model: onnx.ModelProto, output: str) -> list[Node]:
         needed |= set(node.input) - {""}
         if node.domain not in DOMAINS:
             unknown.add(f"{node.domain}.{node.op_type}")
-        elif node.op_type not in OPERATIONS:
+        elif node.op_type not in OPERATORS:
             unknown.add(node.op_type)
         else:
             attributes = {attribute.name: _attribute(attribute) for attribute in node.attribute}
-            found.append(Node(node.op_type, tuple(node.input), tuple(node.output), attributes, opset))
+            nodes.append(OnnxNode(node.op_type, tuple(node.input), tuple(node.output), attributes, opset))
     if unknown:
-        raise UnsupportedError(f"no gradient is known of the ONNX operations {', '.join(sorted(unknown))}")
-    return found[::-1]
+        raise UnsupportedError(f"no gradient is known for the ONNX operators {', '.join(sorted(unknown))}")
+    return nodes[::-1]
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Any:
@@ -116,9 +123,10 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _evaluate(node: Node, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # None stands for what is left out: only operations with optional inputs look for it.
+def _evaluate(node: OnnxNode, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the outputs of a node by name."""
+    # None stands for an input that is left out; only operators with optional inputs look for it.
     inputs: list[Any] = [values[name] if name else None for name in node.inputs]
-    outputs = OPERATIONS[node.kind](node, inputs)
+    outputs = OPERATORS[node.kind](node, inputs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    return dict(zip(node.outputs, outputs, strict=False))  # Dropout's mask, for one, is not given
+    return dict(zip(node.outputs, outputs, strict=False))  # some outputs are not computed, such as Dropout's mask

@@ -1,1 +1,1 @@
-"""Files of the original implementation: checkpoints and architecture codes."""
+"""Checkpoints and architecture codes of the original implementation."""

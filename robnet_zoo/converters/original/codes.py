@@ -1,8 +1,8 @@
-"""Architecture codes of the original implementation <-> specs, without loss.
+"""Convert architecture codes of the original implementation to specs and back, without loss.
 
-A code is two bits an edge, identity then separable convolution: `00` none, `01` convolution, `10` identity, `11` both.
-A cell is 14 codes, ordered by target node, then source, as α is. An architecture is a list of cells: one cell that
-every depth shares, or one a depth.
+A code has two bits for an edge, identity then separable convolution: `00` is neither, `01` the convolution, `10` the
+identity, `11` both. A cell is 14 codes, ordered by target node, then by source, as α is. An architecture is a list of
+cells: a single cell that all depths share, or one for each depth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from robnet_zoo.core.documents import Document, nearest, parse_json, read_bytes,
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Genotype, NetworkConfig, Provenance, edges
 
-OPERATIONS = ("identity", "sep_conv_3x3")
+ORIGINAL_OPERATIONS = ("identity", "sep_conv_3x3")
 NODES = 4  # intermediate nodes of the original's cells; all of them are concatenated
 CODES = ("00", "01", "10", "11")
 Stem = Literal["cifar", "imagenet"]
@@ -34,11 +34,22 @@ def from_codes(
     input_size: tuple[int, int, int] | None = None,
     provenance: Provenance | None = None,
 ) -> Genotype:
-    """The spec of a list of codes: one cell that all depths share, or one a depth (`cell_0`, `cell_1`, ...).
+    """Return the spec of a list of codes.
 
     The cells at depths depth // 3 and 2 * depth // 3 are the reductions, as in the original.
-    input_size: (channels, H, W), by default (3, 32, 32), or (3, 224, 224) with the imagenet stem.
-    Raises DocumentError with the places of bad codes.
+
+    Args:
+        codes: one cell that all depths share, or one for each depth (`cell_0`, `cell_1`, ...).
+        name: the spec's name.
+        channels: of a node in the first cell.
+        depth: the number of cells.
+        num_classes: the number of logits.
+        stem: `cifar`, or `imagenet`, which divides height and width by 4.
+        input_size: (channels, H, W); by default (3, 32, 32), or (3, 224, 224) with the imagenet stem.
+        provenance: where the codes are from.
+
+    Raises:
+        DocumentError: names the position of every bad code.
     """
     problems = list(_code_problems(codes, depth))
     if problems:
@@ -48,7 +59,7 @@ def from_codes(
     data = {
         "schema_version": 1,
         "name": name,
-        "operations": OPERATIONS,
+        "operations": ORIGINAL_OPERATIONS,
         "cells": {
             name: {"alpha": [[int(bit) for bit in code] for code in cell], "concat": concat}
             for name, cell in zip(names, codes, strict=True)
@@ -69,9 +80,10 @@ def from_codes(
 
 
 def to_codes(spec: Genotype) -> list[list[str]]:
-    """The codes of a spec: one list if one cell is named at every depth, else one a depth.
+    """Return the codes of a spec: a single list if all depths name the same cell, else one for each depth.
 
-    Raises DocumentError if the original has no code for a cell: other operations, nodes or outputs.
+    Raises:
+        DocumentError: the original has no code for a cell, because of its operations, nodes or outputs.
     """
     problems = [problem for name in dict.fromkeys(spec.layout) for problem in _cell_problems(spec, name)]
     if problems:
@@ -81,12 +93,17 @@ def to_codes(spec: Genotype) -> list[list[str]]:
 
 
 def from_original_json(data: Mapping[str, Any] | str | os.PathLike[str], *, name: str | None = None) -> Genotype:
-    """The spec of the original's codes and parameters, as a mapping or as the path of a JSON file.
+    """Return the spec of the original's codes and parameters.
 
-    Either `{"codes": [...], "model_param": {"C": ..., ...}}`, where `name` becomes the spec's name (by default the
-    file's stem), or many architectures, `{"robnet_large": [...], ..., "model_param": {"robnet_large_cifar10": {...}}}`,
-    where `name` is a key of `model_param` and the codes are those whose own name it starts with.
-    Raises DocumentError.
+    Args:
+        data: a mapping or the path of a JSON file, of one of two forms. A single architecture is
+            `{"codes": [...], "model_param": {"C": ..., ...}}`. Several are
+            `{"robnet_large": [...], ..., "model_param": {"robnet_large_cifar10": {...}, ...}}`.
+        name: of a single architecture, the name for the spec, by default the file's stem. Of several, a key of
+            `model_param`; the codes are then the ones whose own name it starts with.
+
+    Raises:
+        DocumentError: the data has neither form, or the name is unknown.
     """
     source, stem = "", "original"
     if not isinstance(data, Mapping):
@@ -95,21 +112,22 @@ def from_original_json(data: Mapping[str, Any] | str | os.PathLike[str], *, name
     if not isinstance(data, Mapping):
         raise DocumentError([f"expected an object, got {shown(data)}"], source=source)
     if "codes" in data:
-        name, place = name or stem, "model_param"
+        name, key = name or stem, "model_param"
         codes, parameters = data["codes"], data.get("model_param")
     else:
         name, codes, parameters = _pick(data, name, source)
-        place = f"model_param.{name}"
+        key = f"model_param.{name}"
     try:
         return _from_parameters(codes, ModelParameters.parse(parameters), name)
     except DocumentError as error:
-        raise DocumentError(error.problems, source=": ".join(filter(None, [source, error.source or place]))) from None
+        raise DocumentError(error.problems, source=": ".join(filter(None, [source, error.source or key]))) from None
 
 
 def to_original_json(spec: Genotype) -> dict[str, Any]:
-    """A spec as the original's codes and parameters; `from_original_json` gives the same function again.
+    """Return the original's codes and parameters of a spec; `from_original_json` turns them into the same function.
 
-    Raises DocumentError for a spec that the original cannot express.
+    Raises:
+        DocumentError: the original cannot express the spec.
     """
     network = spec.network
     codes = to_codes(spec)
@@ -128,24 +146,32 @@ def to_original_json(spec: Genotype) -> dict[str, Any]:
     return data
 
 
-def convert_codes(path: str | os.PathLike[str], *, name: str | None = None) -> str:
-    """A JSON file of the original's codes as a spec, or a spec as the original's codes: JSON, with a newline.
+def convert_codes(file: Path, *, name: str | None = None) -> Genotype | str:
+    """Convert code lists of the original ({"codes": ..., "model_param": ...}) to a spec, or a spec to code lists.
 
-    name: see `from_original_json`. Raises DocumentError.
+    Args:
+        file: A JSON file of either form.
+        name: Which of several architectures in the file.
+
+    Returns:
+        The spec, or the code lists as JSON.
+
+    Raises:
+        DocumentError: the file has neither form, or the original cannot express the spec.
     """
-    data = parse_json(read_bytes(path), source=str(path))
+    data = parse_json(read_bytes(file), source=str(file))
     if isinstance(data, Mapping) and "schema_version" in data:
-        return json.dumps(to_original_json(Genotype.load(path))) + "\n"
-    return from_original_json(path, name=name).dumps()
+        return json.dumps(to_original_json(Genotype.load(file))) + "\n"
+    return from_original_json(file, name=name)
 
 
 class ModelParameters(Document):
-    """The keyword arguments of the original's network. What it fixes in all published models is fixed here."""
+    """The keyword arguments of the original's network. Those that are alike in all published models are fixed here."""
 
     C: int
     num_classes: int
     layers: int
-    share: bool | None = None  # whether all depths share one cell; the number of cells says it too
+    share: bool | None = None  # whether all depths share a cell, which the number of cells says too
     ImgNetBB: bool = False  # ImageNet stem
     steps: Literal[4] = 4  # NODES
     multiplier: Literal[4] = 4  # nodes that are concatenated
@@ -154,6 +180,7 @@ class ModelParameters(Document):
 
 
 def _from_parameters(codes: Any, parameters: ModelParameters, name: str) -> Genotype:
+    """Return the spec of codes and the original's parameters."""
     several = isinstance(codes, Sequence) and len(codes) > 1
     if parameters.share is not None and parameters.share == several:
         expected = "one list of codes, which all cells share" if parameters.share else "a list of codes a cell"
@@ -172,7 +199,7 @@ def _from_parameters(codes: Any, parameters: ModelParameters, name: str) -> Geno
 
 
 def _pick(data: Mapping[str, Any], name: str | None, source: str) -> tuple[str, Any, Any]:
-    """(name, codes, parameters) of one architecture among many."""
+    """Return (name, codes, parameters) of the named architecture among several."""
     parameters = data.get("model_param")
     if not isinstance(parameters, Mapping):
         raise DocumentError([f"model_param: expected an object, got {shown(parameters)}"], source=source)
@@ -187,6 +214,7 @@ def _pick(data: Mapping[str, Any], name: str | None, source: str) -> tuple[str, 
 
 
 def _code_problems(codes: object, depth: int) -> Iterator[str]:
+    """Yield what is wrong with a list of codes."""
     if not isinstance(codes, list | tuple):
         yield f"codes: expected a list of lists of codes, got {shown(codes)}"
         return
@@ -205,6 +233,7 @@ def _code_problems(codes: object, depth: int) -> Iterator[str]:
 
 
 def _cell_problems(spec: Genotype, name: str) -> Iterator[str]:
+    """Yield why the original cannot express a cell."""
     cell = spec.cells[name]
     if cell.nodes != NODES:
         yield f"cells.{name}.alpha: expected {len(edges(NODES))} edges, as in the original, got {len(cell.alpha)}"
@@ -212,10 +241,11 @@ def _cell_problems(spec: Genotype, name: str) -> Iterator[str]:
         yield f"cells.{name}.concat: expected all nodes, as in the original, got {shown(cell.concat)}"
     for index, row in enumerate(cell.alpha):
         for operation, bit in zip(spec.operations, row, strict=True):
-            if bit and operation not in OPERATIONS:
-                yield f"cells.{name}.alpha[{index}]: expected only {' and '.join(OPERATIONS)}, got {operation}"
+            if bit and operation not in ORIGINAL_OPERATIONS:
+                yield f"cells.{name}.alpha[{index}]: expected only {' and '.join(ORIGINAL_OPERATIONS)}, got {operation}"
 
 
 def _code(spec: Genotype, row: tuple[int, ...]) -> str:
+    """Return the code of an edge, given its row of α."""
     carried = {operation for operation, bit in zip(spec.operations, row, strict=True) if bit}
-    return "".join("1" if operation in carried else "0" for operation in OPERATIONS)
+    return "".join("1" if operation in carried else "0" for operation in ORIGINAL_OPERATIONS)

@@ -1,7 +1,7 @@
-"""Checkpoints of the original implementation -> weights of ours.
+"""Convert checkpoints of the original implementation to our weights.
 
 Weights alone do not determine an architecture (an identity has no weights at stride 1), so a conversion needs the
-spec, and checks it: keys and shapes must agree in both directions.
+spec. It checks that the two belong together: keys and shapes must agree in both directions.
 """
 
 from __future__ import annotations
@@ -18,56 +18,66 @@ import torch
 from timm.models import save_for_hf
 from torch import Tensor
 
+from robnet_zoo.converters.original.codes import ORIGINAL_OPERATIONS
 from robnet_zoo.converters.original.unpickling import read_checkpoint
 from robnet_zoo.core.documents import Document, shown
 from robnet_zoo.core.files import file_sha256
-from robnet_zoo.errors import CheckpointError
+from robnet_zoo.errors import CheckpointError, OutputExistsError
 from robnet_zoo.genotype.blueprint import Blueprint, blueprint
 from robnet_zoo.genotype.genotype import Edge, Genotype
 from robnet_zoo.genotype.layers import FactorizedConv
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
+from robnet_zoo.zoo.registry import SpecLike, load_spec
 from robnet_zoo.zoo.weights import Sha256, state_sha256
 
-ORIGINAL_OPERATIONS = ("identity", "sep_conv_3x3")
-FILES = ("model.safetensors", "config.json", "spec.json", "README.md")  # what `convert_file` writes
+FILES = ("model.safetensors", "config.json", "spec.json", "README.md")  # what `convert_checkpoint` writes
 
 
-def convert(state_dict: Mapping[str, Tensor], spec: Genotype, *, slice_head: bool = False) -> dict[str, Tensor]:
-    """The state dict of `compile(spec)` with the weights of a state dict of the original, in the file's own dtypes.
+def convert_state_dict(
+    state_dict: Mapping[str, Tensor], spec: Genotype, *, slice_head: bool = False
+) -> dict[str, Tensor]:
+    """Return the state dict of `compile(spec)` with the weights of one of the original, in their own dtypes.
 
-    slice_head: keep the first `num_classes` rows of a head that has more.
-    Raises CheckpointError with every key that is missing, left over or of another shape, each with its cell, edge
-    and operation. A missing `num_batches_tracked` counts as 0. Weights that the original stores and the compiled
-    network has no use for (operations on dead edges, inputs that no edge reads) are dropped.
+    A missing `num_batches_tracked` counts as 0. Weights that the original stores but the compiled network does not
+    use (operations on dead edges, inputs that no edge reads) are dropped.
+
+    Args:
+        state_dict: of the original, without a `module.` prefix.
+        spec: the architecture that was trained.
+        slice_head: keep the first `num_classes` rows of a head that has more.
+
+    Raises:
+        CheckpointError: names every key that is missing, left over or of another shape, with its cell, edge and
+            operation.
     """
     _check_original_has(spec)
     with torch.device("meta"):
         wanted = compile(spec).state_dict()
-        everything = Network(spec).state_dict()  # dead edges included, as the original builds them
+        everything = Network(spec).state_dict()  # with the dead edges, which the original builds too
     plan = blueprint(spec)
-    left = dict(state_dict)
+    remaining = dict(state_dict)
     converted: dict[str, Tensor] = {}
     problems: list[str] = []
     for key, like in wanted.items():
         original = _original_key(key, plan)
-        tensor = left.pop(original, None)
+        tensor = remaining.pop(original, None)
         if tensor is None and key.endswith(".num_batches_tracked"):
             tensor = torch.zeros((), dtype=torch.int64)
         if tensor is None:
-            problems.append(f"{_place(key)}: missing {original}")
+            problems.append(f"{_location(key)}: missing {original}")
             continue
         if key.startswith("classifier.") and slice_head and tensor.dim():
             tensor = tensor[: like.shape[0]]
         if tensor.shape != like.shape or tensor.is_floating_point() != like.is_floating_point():
-            problems.append(f"{_place(key)}: {_difference(original, tensor, like)}")
+            problems.append(f"{_location(key)}: {_difference(original, tensor, like)}")
         else:
             converted[key] = tensor.detach().clone(memory_format=torch.contiguous_format)
     unused = {_original_key(key, plan) for key in everything.keys() - wanted.keys()}
     problems += [
-        f"{_original_place(key, spec)}left over {_printable(key)}"
-        for key in left
-        if key not in unused and not _of_unread_input(key, plan)
+        f"{_original_location(key, spec)}left over {_printable(key)}"
+        for key in remaining
+        if key not in unused and not _belongs_to_unread_input(key, plan)
     ]
     if problems:
         raise CheckpointError(problems)
@@ -75,7 +85,7 @@ def convert(state_dict: Mapping[str, Tensor], spec: Genotype, *, slice_head: boo
 
 
 def _check_original_has(spec: Genotype) -> None:
-    """Raise CheckpointError for a spec that the original cannot express."""
+    """Raise a CheckpointError for a spec that the original cannot express."""
     known = ", ".join(ORIGINAL_OPERATIONS)
     problems = [
         f"cells.{cell}.alpha[{index}]: expected operations of the original ({known}), got {name}"
@@ -91,6 +101,7 @@ def _check_original_has(spec: Genotype) -> None:
 
 
 def _difference(original: str, tensor: Tensor, like: Tensor) -> str:
+    """Describe how a tensor of the original differs from the one that the network needs."""
     expected, got = shown(list(like.shape)), shown(list(tensor.shape))
     if tensor.shape == like.shape:
         expected, got = str(like.dtype).removeprefix("torch."), str(tensor.dtype).removeprefix("torch.")
@@ -101,7 +112,7 @@ def _difference(original: str, tensor: Tensor, like: Tensor) -> str:
 
 
 def _original_key(key: str, plan: Blueprint) -> str:
-    """The original's name of one of our weights."""
+    """Return the original's key for one of ours."""
     match key.split("."):
         case ["stem", stage, *rest]:
             return ".".join(["stem" if len(plan.stem) == 1 else f"stem{stage}", *rest])
@@ -124,12 +135,12 @@ def _original_key(key: str, plan: Blueprint) -> str:
 
 
 def _factorized(rest: list[str]) -> list[str]:
-    """Layer 1 of a factorized reduction holds two named convolutions; layer 2 is its batch norm."""
+    """Name the layers of a factorized reduction: layer 1 holds two named convolutions, layer 2 is the batch norm."""
     return rest[1:] if rest[0] == "1" else ["bn", *rest[1:]]
 
 
-def _place(key: str) -> str:
-    """`cell 3, edge 0->2, sep_conv_3x3`: where one of our weights is."""
+def _location(key: str) -> str:
+    """Say where in the network one of our weights is: `cell 3, edge 0->2, sep_conv_3x3`."""
     match key.split("."):
         case ["cells", depth, "preprocess", source, *_]:
             return f"cell {depth}, input {source}"
@@ -140,18 +151,19 @@ def _place(key: str) -> str:
     return key
 
 
-def _original_place(key: str, spec: Genotype) -> str:
-    """The same for a key of the original, as far as it tells, with a colon; nothing where it does not."""
-    found = re.match(r"cells\.(\d{1,4})\.(?:preprocess([01])|_ops\.(\d{1,4})\.(?:op\.)?(\w+))\.", key)
-    if found is None or int(found[1]) >= len(spec.layout):
+def _original_location(key: str, spec: Genotype) -> str:
+    """Say the same of a key of the original as far as it can be told, followed by a colon; else return ""."""
+    match = re.match(r"cells\.(\d{1,4})\.(?:preprocess([01])|_ops\.(\d{1,4})\.(?:op\.)?(\w+))\.", key)
+    if match is None or int(match[1]) >= len(spec.layout):
         return ""
-    if found[2] is not None:
-        return f"cell {int(found[1])}, input {found[2]}: "
-    edges = spec.cells[spec.layout[int(found[1])]].edges
-    if int(found[3]) >= len(edges):
-        return f"cell {int(found[1])}: "
-    operation = "sep_conv_3x3" if found[4] in ("op", "conv") else "identity"
-    return f"cell {int(found[1])}, edge {edges[int(found[3])]}, {operation}: "
+    cell = f"cell {int(match[1])}"
+    if match[2] is not None:
+        return f"{cell}, input {match[2]}: "
+    edges = spec.cells[spec.layout[int(match[1])]].edges
+    if int(match[3]) >= len(edges):
+        return f"{cell}: "
+    operation = "sep_conv_3x3" if match[4] in ("op", "conv") else "identity"
+    return f"{cell}, edge {edges[int(match[3])]}, {operation}: "
 
 
 def _printable(key: object) -> str:
@@ -159,18 +171,18 @@ def _printable(key: object) -> str:
     return text[1:-1] if re.fullmatch(r'"[\w.]*"', text) else text
 
 
-def _of_unread_input(key: str, plan: Blueprint) -> bool:
-    """Whether a key of the original belongs to the preprocessing of an input that no edge of its cell reads."""
-    found = re.fullmatch(r"cells\.(\d{1,4})\.preprocess([01])\.(?:op\.[12]|conv_[12]|bn)\.\w+", key)
+def _belongs_to_unread_input(key: str, plan: Blueprint) -> bool:
+    """Return whether a key of the original is part of the preprocessing of an input that no edge of its cell reads."""
+    match = re.fullmatch(r"cells\.(\d{1,4})\.preprocess([01])\.(?:op\.[12]|conv_[12]|bn)\.\w+", key)
     return (
-        found is not None
-        and int(found[1]) < len(plan.cells)
-        and int(found[2]) not in plan.cells[int(found[1])].preprocess
+        match is not None
+        and int(match[1]) < len(plan.cells)
+        and int(match[2]) not in plan.cells[int(match[1])].preprocess
     )
 
 
 class ConversionReport(Document):
-    """What `convert_file` wrote, and from what."""
+    """What `convert_checkpoint` wrote, and from which file."""
 
     output_dir: str
     source: str  # file name of the checkpoint
@@ -186,27 +198,31 @@ class ConversionReport(Document):
         return f"{self.spec}, {self.parameters:,} parameters, {self.num_classes} classes, from {shown(self.source)}"
 
 
-def convert_file(
-    path: str | os.PathLike[str],
-    spec: Genotype,
-    output_dir: str | os.PathLike[str],
-    *,
-    slice_head: bool = False,
-    overwrite: bool = False,
+def convert_checkpoint(
+    file: Path, *, spec: SpecLike, output: Path, slice_head: bool = False, overwrite: bool = False
 ) -> ConversionReport:
-    """Convert a checkpoint of the original to a folder that timm reads: `timm.create_model("local-dir:DIR")`.
+    """Convert a checkpoint of the original code to safetensors, spec and model card. Its pickle is never run.
 
-    The folder gets model.safetensors, config.json, spec.json and a model card, all or nothing: it is built beside
-    its place and renamed. A folder that already holds something is refused, unless overwrite=True and it holds
-    nothing but an earlier conversion. slice_head: see `convert`.
-    Raises CheckpointError, or FileExistsError for the folder.
+    The folder is built beside its final path and then renamed, so that it is complete or not there at all. A folder
+    that already holds something is refused, unless `overwrite` is given and it holds only an earlier conversion.
+
+    Args:
+        file: The checkpoint, .pth or .pth.tar.
+        spec: A bundled name or the path of the spec that the checkpoint was trained with.
+        output: A new folder; timm loads it as local-dir:FOLDER.
+        slice_head: Keep the first rows of a head that has more classes than the spec.
+        overwrite: Replace the folder of an earlier conversion.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not fit the spec.
+        OutputExistsError: the folder holds something else. It is a FileExistsError.
     """
-    target = Path(output_dir).resolve()
+    target = Path(output).resolve()
     _check_free(target, overwrite=overwrite)
-    source = Path(path)
+    source, spec = Path(file), load_spec(spec)
     state_dict = read_checkpoint(source)
     try:
-        weights = convert(state_dict, spec, slice_head=slice_head)
+        weights = convert_state_dict(state_dict, spec, slice_head=slice_head)
     except CheckpointError as error:
         raise CheckpointError(error.problems, source=error.source or str(source)) from None
     model = timm.create_model("robnet", spec=spec, device="meta")  # no memory, no random numbers
@@ -236,23 +252,24 @@ def convert_file(
 
 
 def _check_free(target: Path, *, overwrite: bool) -> None:
+    """Raise an OutputExistsError if writing to a folder would lose something other than an earlier conversion."""
     if not target.exists():
         return
     if not target.is_dir():
-        raise FileExistsError(f"{target}: expected a folder to write, got a file")
-    found = sorted(entry.name for entry in target.iterdir())
-    if found and not overwrite:
+        raise OutputExistsError(f"{target}: expected a folder to write, got a file")
+    names = sorted(entry.name for entry in target.iterdir())
+    if names and not overwrite:
         remedy = "overwrite=True (--overwrite) replaces a conversion"
-        raise FileExistsError(f"{target}: expected no folder or an empty one; {remedy}")
-    foreign = [name for name in found if name not in FILES]
+        raise OutputExistsError(f"{target}: expected no folder or an empty one; {remedy}")
+    foreign = [name for name in names if name not in FILES]
     if foreign:
-        raise FileExistsError(
+        raise OutputExistsError(
             f"{target}: expected only the files of a conversion to overwrite, got {shown(foreign[0])}"
         )
 
 
 def _publish(temporary: Path, target: Path) -> None:
-    """Put a finished folder in its place. After a crash the place holds the old folder, the new one or nothing."""
+    """Rename a finished folder to its final path, which holds the old folder, the new one or nothing at any moment."""
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o777 & ~umask)  # mkdtemp made it private

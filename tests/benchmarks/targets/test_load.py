@@ -21,8 +21,8 @@ from robnet_zoo.attacks import Pgd, run
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
-from robnet_zoo.converters.onnx import export as exporter
-from robnet_zoo.converters.onnx import to_torch as onnx_reader
+from robnet_zoo.converters import onnx as converter
+from robnet_zoo.converters.onnx import to_torch
 from robnet_zoo.errors import TargetError
 from robnet_zoo.zoo.registry import load_model, load_spec
 from robnet_zoo.zoo.weights import FOLDER, state_sha256
@@ -47,7 +47,7 @@ def digits_logits(digits):
 @pytest.fixture(scope="module")
 def digits_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "digits.onnx"
-    exporter.export(load_model(DIGITS), path)
+    converter.export(load_model(DIGITS), path)
     return path
 
 
@@ -261,7 +261,7 @@ def test_white_box_pgd_decides_alike_on_a_model_and_on_its_exported_file(tmp_pat
     if not folder:
         pytest.skip("ROBNET_ZOO_DATA does not name the folder with cifar10_test1k.npz")
     images, labels = data.load(Path(folder) / "cifar10_test1k.npz", n=20).batch(slice(None))
-    exporter.export(load_model(NAME), tmp_path / "m.onnx")
+    converter.export(load_model(NAME), tmp_path / "m.onnx")
     found = []
     for name in (NAME, str(tmp_path / "m.onnx")):
         target = load_target(name, dtype="float32", device="cpu")
@@ -274,12 +274,12 @@ def test_white_box_pgd_decides_alike_on_a_model_and_on_its_exported_file(tmp_pat
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_exported_file_is_attacked_through_its_network_in_float32_and_judged_itself(precision, tmp_path, digits):
     network = load_model(DIGITS)
-    options = exporter.ExportOptions(precision=precision)
-    exporter.export(network, tmp_path / "m.onnx", options, images=data.load("digits", train=True))
+    options = converter.ExportOptions(precision=precision)
+    converter.export(network, tmp_path / "m.onnx", options, images=data.load("digits", train=True))
     target = load_target(str(tmp_path / "m.onnx"), device="cpu")
     assert type(target.proposer).__name__ == "InferenceNetwork"
     assert {value.dtype for value in target.proposer.parameters()} == {torch.float32}
-    session = exporter.OnnxClassifier(tmp_path / "m.onnx", provider="cpu")
+    session = converter.OnnxClassifier(tmp_path / "m.onnx", provider="cpu")
     torch.testing.assert_close(target.judge(digits[0]), session(digits[0]), rtol=0, atol=0)
     identity = target.identity
     assert (identity.precision, identity.exported_from) == (precision, state_sha256(network.state_dict()))
@@ -287,8 +287,8 @@ def test_exported_file_is_attacked_through_its_network_in_float32_and_judged_its
 
 
 def test_success_on_an_int8_file_is_the_files_and_not_its_twins(tmp_path, digits):
-    options = exporter.ExportOptions(precision="int8")
-    exporter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=data.load("digits", train=True))
+    options = converter.ExportOptions(precision="int8")
+    converter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=data.load("digits", train=True))
     target = load_target(str(tmp_path / "m.onnx"), device="cpu")
     outcomes = run(Pgd(steps=10), target.proposer, *digits, eps=32 / 255, slots=20, judge=target.judge)
     fooled = [outcome for outcome in outcomes if outcome.fooled]
@@ -308,8 +308,8 @@ def test_file_that_only_says_that_it_is_ours_is_attacked_through_its_own_graph(d
 
 
 def test_int8_file_of_a_network_other_than_its_metadata_says_has_no_proposer(tmp_path, monkeypatch):
-    options, training = exporter.ExportOptions(precision="int8"), data.load("digits", train=True)
-    exporter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=training)
+    options, training = converter.ExportOptions(precision="int8"), data.load("digits", train=True)
+    converter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=training)
     proto = onnx.load(tmp_path / "m.onnx")
     for tensor in proto.graph.initializer:
         if tensor.name == "classifier.bias":
@@ -367,7 +367,7 @@ def test_proposer_of_a_fixed_batch_takes_any_number_of_images(inside, tmp_path):
 NO_GRADIENT = {
     "an operation without a known gradient": (
         [NODE("Round", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])],
-        "no gradient is known of the ONNX operations Round",
+        "no gradient is known for the ONNX operators Round",
     ),
     "integers on the way": (
         [
@@ -393,8 +393,8 @@ def test_file_whose_gradient_cannot_be_had_is_judged_and_says_why(nodes, reason,
 
 
 def test_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, monkeypatch):
-    wrong = dict(onnx_reader.OPERATIONS) | {"Relu": lambda node, inputs: inputs[0].clamp(min=0) + 1e-3}
-    monkeypatch.setattr(onnx_reader, "OPERATIONS", wrong)
+    wrong = dict(to_torch.OPERATORS) | {"Relu": lambda node, inputs: inputs[0].clamp(min=0) + 1e-3}
+    monkeypatch.setattr(to_torch, "OPERATORS", wrong)
     target = load_target(write(tmp_path / "m.onnx", [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]))
     assert target.proposer is None
     assert target.why_not == "its graph, rebuilt in torch, gives logits 0.001 away, more than 1e-05"

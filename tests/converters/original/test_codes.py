@@ -1,3 +1,5 @@
+"""Codes and specs turn into each other without loss, and bad codes are named."""
+
 import json
 
 import pytest
@@ -55,7 +57,7 @@ def test_bundled_spec_becomes_a_codes_file_and_the_same_spec_again(tmp_path, nam
     spec = load_spec(name)
     spec.save(tmp_path / "spec.json")
     (tmp_path / "codes.json").write_text(convert_codes(tmp_path / "spec.json"))
-    (tmp_path / "again.json").write_text(convert_codes(tmp_path / "codes.json", name=name))
+    convert_codes(tmp_path / "codes.json", name=name).save(tmp_path / "again.json")
     again = load_spec(tmp_path / "again.json")
     assert (again.name, again.hash) == (spec.name, spec.hash)
 

@@ -1,0 +1,51 @@
+"""Small networks to export, and how far two classifiers are apart."""
+
+import onnx
+import torch
+
+from robnet_zoo import data
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.nn.compiler import compile
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def narrow(spec: Genotype) -> Genotype:
+    return spec.model_copy(update={"network": spec.network.model_copy(update={"channels": 4})})
+
+
+def short(spec: Genotype) -> Genotype:
+    """Of a deep network two cells of a size: the quantiser's time grows with the square of the nodes."""
+    if spec.network.depth < 10:
+        return spec
+    first, second = spec.network.reductions
+    kept = [0, first, first + 1, second, second + 1]
+    network = spec.network.model_copy(update={"depth": len(kept), "reductions": (1, 3)})
+    return spec.model_copy(update={"layout": tuple(spec.layout[depth] for depth in kept), "network": network})
+
+
+def seen(spec: Genotype, **options):
+    """A network whose batch norms have seen images, in eval mode."""
+    network = compile(spec, **options)
+    with torch.no_grad():
+        network.train()(torch.rand(4, network.in_chans, *spec.network.input_size[1:]))
+    return network.eval()
+
+
+def pictures(spec: Genotype, n: int = 24) -> data.Images:
+    """Images of a spec's size; the digits where they fit, noise where they do not."""
+    if spec.network.input_size == (3, 32, 32):
+        return data.digits()[0][:n]
+    pixels = torch.randint(0, 256, (n, *spec.network.input_size), dtype=torch.uint8)
+    return data.Images(pixels, torch.zeros(n, dtype=torch.int64), "noise")
+
+
+def metadata(path):
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+@torch.no_grad()
+def away(first, second, images):
+    """The largest difference of logits, in the size of the largest logit or 1."""
+    expected = first(images)
+    return float((second(images) - expected).abs().max() / max(1.0, float(expected.abs().max())))

@@ -1,0 +1,140 @@
+"""A hostile ONNX file is refused in one line, before it costs time or memory."""
+
+import os
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from robnet_zoo.converters.onnx.file import read_file
+from robnet_zoo.errors import OnnxFileError
+from tests.converters.onnx.linear_files import NODE, WEIGHT, linear
+
+
+def test_weights_outside_its_folder_are_refused(tmp_path):
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    path = linear(folder / "m.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    (folder / "m.data").rename(tmp_path / "m.data")
+    model = onnx.load(path, load_external_data=False)
+    for location in (str(tmp_path / "m.data"), "../m.data"):
+        for entry in model.graph.initializer[0].external_data:
+            entry.value = location if entry.key == "location" else entry.value
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(OnnxFileError, match="expected its weights in its own folder, got"):
+            read_file(path)
+    (folder / "m.data").symlink_to(tmp_path / "m.data")
+    model.graph.initializer[0].external_data[0].value = "m.data"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(OnnxFileError, match=r"expected its weights in its own folder, got 'm\.data'"):
+        read_file(path)
+
+
+def named(path, **sizes):
+    """A file whose weight says of itself what `sizes` says."""
+    linear(path)
+    model = onnx.load(path)
+    for key, value in sizes.items():
+        if key == "dims":
+            del model.graph.initializer[0].dims[:]
+            model.graph.initializer[0].dims.extend(value)
+    path.write_bytes(model.SerializeToString())
+
+
+def large(path):
+    linear(path)
+    with open(path, "r+b") as file:
+        file.truncate(2**30)  # a hole: it takes no space
+
+
+def beside(path, *, offset=0, length=192, size=192):
+    """A file whose weight lies, as it says, at a place in another."""
+    linear(path)
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "m.data"), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+    path.write_bytes(model.SerializeToString())
+    with open(path.with_name("m.data"), "wb") as file:
+        file.truncate(size)
+
+
+def pipe(path):
+    beside(path)
+    path.with_name("m.data").unlink()
+    os.mkfifo(path.with_name("m.data"))
+
+
+def explosive(path):
+    """A few bytes that ask for 40 GB."""
+    shape = numpy_helper.from_array(np.array([10**5, 10**5], np.int64), "shape")
+    extra = [NODE("Constant", [], ["s"], value=shape), NODE("ConstantOfShape", ["s"], ["zeros"])]
+    extra += [NODE("ReduceSum", ["zeros"], ["sum"], keepdims=0), NODE("Add", ["y", "sum"], ["z"])]
+    linear(path, extra=extra, outputs=["z"])
+
+
+def huge_image(path):
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 10**5, 10**5])
+    given_back = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([NODE("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)], "g", [given], [given_back])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def outside_in_a_branch(path):
+    """Weights outside the folder, in a graph inside a node."""
+    tensor = numpy_helper.from_array(WEIGHT, "inner")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    branches = [
+        helper.make_graph(
+            [NODE("Identity", ["inner"], [f"{name}_out"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)],
+            [tensor],
+        )
+        for name in ("then", "else")
+    ]
+    condition = NODE("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True), "c"))
+    branch = NODE("If", ["c"], ["unread"], then_branch=branches[0], else_branch=branches[1])
+    linear(path, extra=[condition, branch])
+    path.parent.with_name("secret").write_bytes(b"0" * 192)
+
+
+HOSTILE = {
+    "a gigabyte": (large, "expected m.onnx of at most 536,870,912 bytes, got 1,073,741,824"),
+    "a folder": (lambda path: path.mkdir(), "expected m.onnx to be a plain file"),
+    "more numbers than data": (
+        lambda path: named(path, dims=[2**40, 4]),
+        "expected 4,398,046,511,104 numbers in weight",
+    ),
+    "a negative size": (lambda path: named(path, dims=[-12, -4]), r"expected weight of a size, got \[-12, -4\]"),
+    "weights behind the end": (
+        lambda path: beside(path, offset=64),
+        "expected weight within m.data, of 192 bytes, got",
+    ),
+    "a length below nothing": (lambda path: beside(path, length=-5), "External data length must be non-negative"),
+    "seventeen gigabytes beside it": (
+        lambda path: beside(path, size=17 * 2**30),
+        "expected m.data of at most 17,179,869,184 bytes",
+    ),
+    "a pipe beside it": (pipe, "expected m.data to be a plain file"),
+    "a graph of 40 GB": (explosive, "expected tensors of at most 1,073,741,824 numbers, got zeros"),
+    "an image of 120 GB": (huge_image, "expected tensors of at most 1,073,741,824 numbers, got x"),
+    "weights outside, in a branch": (outside_in_a_branch, "expected its weights in its own folder, got '../secret'"),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_file_is_refused_in_one_line_before_it_costs_anything(write, message, tmp_path):
+    (tmp_path / "inner").mkdir()
+    write(tmp_path / "inner" / "m.onnx")
+    with pytest.raises(OnnxFileError, match=message) as caught:
+        read_file(tmp_path / "inner" / "m.onnx")
+    assert str(caught.value).startswith(str(tmp_path / "inner" / "m.onnx"))
+    assert str(caught.value).isprintable()
