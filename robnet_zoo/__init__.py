@@ -21,7 +21,7 @@ from robnet_zoo.version import __version__
 from robnet_zoo.zoo import load_architecture, load_model, load_spec, spec_names
 
 if TYPE_CHECKING:
-    from robnet_zoo.benchmarks.evaluate import evaluate
+    from robnet_zoo.benchmarks.evaluation import evaluate
     from robnet_zoo.training.loop import train
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "__version__",
 ]
 
-_LAZY = {"train": "robnet_zoo.training.loop", "evaluate": "robnet_zoo.benchmarks.evaluate"}
+_LAZY = {"train": "robnet_zoo.training.loop", "evaluate": "robnet_zoo.benchmarks.evaluation"}
 _SUBPACKAGES = frozenset({"attacks", "benchmarks", "converters", "data", "search", "training"})
 
 

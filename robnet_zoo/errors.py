@@ -118,6 +118,18 @@ class TargetError(RobnetZooError, RuntimeError):
         super().__init__(" ".join(text.split()))
 
 
+class ResultError(RobnetZooError, ValueError):
+    """A results document does not hold what is asked of it."""
+
+
+class BundleError(RobnetZooError, ValueError):
+    """Weights cannot be put into the package: their documents do not belong together."""
+
+
+class SpeedError(RobnetZooError, RuntimeError):
+    """A timing script's methods do not do the same work, so their times cannot be compared."""
+
+
 class RobustBenchError(RobnetZooError, ValueError):
     """A result is not what RobustBench compares."""
 

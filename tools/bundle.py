@@ -18,10 +18,11 @@ import safetensors.torch
 from torch import Tensor
 
 from robnet_zoo import data
-from robnet_zoo.benchmarks.evaluate import evaluate
+from robnet_zoo.benchmarks.evaluation import evaluate
 from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.core.files import file_sha256, write_atomically
+from robnet_zoo.errors import BundleError
 from robnet_zoo.training.loop import CHOSEN, MODEL, RESULT
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
@@ -69,12 +70,12 @@ def bundle(
     run_result, measured_by = TrainingResult.load(run / RESULT), load_protocol(protocol).model_copy(update={"eps": eps})
     missing = STATED - {attack.title for attack in measured_by.attacks}
     if missing:
-        raise ValueError(f"{protocol}: expected a protocol with {' and '.join(sorted(missing))}")
+        raise BundleError(f"{protocol}: expected a protocol with {' and '.join(sorted(missing))}")
     entries = {(entry.model, entry.tag): entry for entry in weights.manifest(folder).entries}
     before = entries.get((model, tag))
     origin = run_result.begun_with
     if not run_result.over and before is not None and origin is not None and origin.file_sha256 == before.file_sha256:
-        raise ValueError(
+        raise BundleError(
             f"{run}: expected a run that is over, as it could not go on without the weights to be replaced"
         )
     source = run / "bundled.safetensors"
@@ -113,10 +114,12 @@ def bundle(
 
 
 def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
-    """The weights that a run gives, or would give now. Raises ValueError if its document is not of them."""
+    """The weights that a run gives, or would give now. Raises BundleError if its document is of others."""
     path = run / CHOSEN if (run / CHOSEN).exists() else run / MODEL
     if file_sha256(path) != result.file_sha256:
-        raise ValueError(f"{path}: expected the weights that {RESULT} tells of; start the run again, to its next epoch")
+        raise BundleError(
+            f"{path}: expected the weights that {RESULT} tells of; start the run again, to its next epoch"
+        )
     return read_weights(path)
 
 

@@ -19,6 +19,7 @@ from robnet_zoo.benchmarks.speed import search as search_speed
 from robnet_zoo.benchmarks.speed import training as training_speed
 from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.statistics import with_interval
+from robnet_zoo.errors import ReportError
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
 from robnet_zoo.reports.reproduce import page as reproduced_report
 from robnet_zoo.reports.robustness.card import card
@@ -205,7 +206,7 @@ def onnx_speeds() -> str:
 def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS) -> dict[Path, str]:
     """The cards of the weights of a folder whose training left a document, by their files.
 
-    Raises ValueError for results of other weights under the name of these.
+    Raises: ReportError for results of other weights under the name of these.
     """
     cards = {}
     for entry in weights.manifest(folder).entries:
@@ -217,7 +218,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS
             first = next(iter(measured.values()))
             for path, result in measured.items():
                 if result.model.weights != first.model.weights:
-                    raise ValueError(f"{path}: expected a result of the weights of {name}.json; measure them anew")
+                    raise ReportError(f"{path}: expected a result of the weights of {name}.json; measure them anew")
             loaded = {path.name: TrainingResult.load(path) for path in runs}
             cards[folder / f"{name}.md"] = card(entry, loaded, list(measured.values()))
     return cards
@@ -244,7 +245,7 @@ def filled(path: Path) -> str:
         lines = table().replace("\\", r"\\")
         text, times = re.subn(pattern, rf"\g<1>{lines}\n\g<2>", text, flags=re.DOTALL)
         if times != 1:
-            raise ValueError(f"{path.name}: expected one `<!-- {name} -->` ... `<!-- /{name} -->`, got {times}")
+            raise ReportError(f"{path.name}: expected one `<!-- {name} -->` ... `<!-- /{name} -->`, got {times}")
     return text
 
 

@@ -1,1 +1,100 @@
-"""The robustness harness, the speed benchmarks, and their committed results."""
+"""The robustness harness: targets are measured under protocols, and results are documents.
+
+    from robnet_zoo import data
+    from robnet_zoo.benchmarks import evaluate, load_protocol, load_target
+
+    images = data.load("digits", n=100)
+    result = evaluate(load_target("robnet_micro.digits"), images, load_protocol("quick"))
+    print(result.measurement("pgd20").accuracy)
+
+The timing scripts are in `robnet_zoo.benchmarks.speed`, the committed results in the folder `results`. Names are
+imported when they are first used, as torch and ONNX Runtime take a while.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robnet_zoo.benchmarks.checks.results import (
+        ALARMS,
+        AlarmKind,
+        Severity,
+        by_kind,
+        from_result,
+        from_results,
+        from_target,
+    )
+    from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
+    from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol, protocol_names
+    from robnet_zoo.benchmarks.result import (
+        Alarm,
+        DataIdentity,
+        Example,
+        Measurement,
+        ModelIdentity,
+        Result,
+        Shard,
+        results_in,
+    )
+    from robnet_zoo.benchmarks.robustbench import model_info
+    from robnet_zoo.benchmarks.shards import merge
+    from robnet_zoo.benchmarks.targets.load import load_target
+    from robnet_zoo.benchmarks.targets.target import Target
+    from robnet_zoo.benchmarks.targets.torch import of_module
+
+__all__ = [
+    # what is measured
+    "DataRequest",
+    "Protocol",
+    "load_protocol",
+    "protocol_names",
+    # on what
+    "Target",
+    "load_target",
+    "of_module",
+    # the measurement
+    "evaluate",
+    "evaluate_transfer",
+    "merge",
+    # its result
+    "DataIdentity",
+    "Example",
+    "Measurement",
+    "ModelIdentity",
+    "Result",
+    "Shard",
+    "model_info",
+    "results_in",
+    # what looks wrong in it
+    "ALARMS",
+    "Alarm",
+    "AlarmKind",
+    "Severity",
+    "by_kind",
+    "from_result",
+    "from_results",
+    "from_target",
+]
+
+_LAZY = {  # by module
+    "protocol": ("DataRequest", "Protocol", "load_protocol", "protocol_names"),
+    "targets.load": ("load_target",),
+    "targets.torch": ("of_module",),
+    "targets.target": ("Target",),
+    "evaluation": ("evaluate", "evaluate_transfer"),
+    "shards": ("merge",),
+    "result": ("Alarm", "DataIdentity", "Example", "Measurement", "ModelIdentity", "Result", "Shard", "results_in"),
+    "robustbench": ("model_info",),
+    "checks.results": ("ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_results", "from_target"),
+}
+_HOMES = {name: module for module, names in _LAZY.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"robnet_zoo.benchmarks.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'robnet_zoo.benchmarks' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,9 +1,9 @@
-"""One results document in the making: what is measured on what, what was found so far, and the document of it."""
+"""A results document in the making: a target, its images, the outcomes so far, and the document that they give."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -16,7 +16,7 @@ from robnet_zoo.attacks import Attack
 from robnet_zoo.attacks.continuous_batching import in_full_batch
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.examples import examples
-from robnet_zoo.benchmarks.journal import Journal
+from robnet_zoo.benchmarks.journal import Journal, lock_file
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import LEDGER, Alarm, DataIdentity, Measurement, Result, Shard, measured, worst_case
 from robnet_zoo.benchmarks.targets.target import Target
@@ -26,14 +26,21 @@ from robnet_zoo.data import Images, check_fits
 from robnet_zoo.errors import DataError
 
 SINGULAR = {"steps": "step", "margins": "margin", "distances": "distance"}  # of a ledger's list, in an entry
-Entry = dict[str, Any]
 
 
 @dataclass
-class Run:
-    """One document in the making: a target, and how its outcomes are found.
+class Recording:
+    """A results document in the making.
 
-    images: those of the protocol, the first ones of `whole`.
+    Args:
+        target: it is measured.
+        images: the protocol's images, the first ones of `whole`.
+        protocol: says how.
+        source: in a transfer, the model that the attacks look at.
+        shard: the part of the images that this process measures, or None for all of them.
+        output: where the document is saved.
+
+    Raises: DataError if the images do not fit, or the document cannot be written there.
     """
 
     target: Target
@@ -44,7 +51,7 @@ class Run:
     output: Path | None
     whole: Images = field(init=False)
     journal: Journal = field(init=False)
-    alarms: list[Alarm] = field(default_factory=list)  # that the probes gave
+    alarms: list[Alarm] = field(default_factory=list)  # what the target's checks raised
 
     def __post_init__(self) -> None:
         self.whole = self.images
@@ -53,42 +60,43 @@ class Run:
         if len(self.images) <= (count - 1) * self.protocol.batch:
             expected = f"expected at least {count} batches of {self.protocol.batch} for as many shards"
             raise DataError(f"{self.images.name}: {expected}, got {len(self.images)} images")
-        place = None if self.output is None else self.output.absolute()
-        if place is not None and (place.is_dir() or any(p.exists() and not p.is_dir() for p in place.parents)):
+        path = None if self.output is None else self.output.absolute()
+        if path is not None and (path.is_dir() or any(p.exists() and not p.is_dir() for p in path.parents)):
             raise DataError(f"{self.output}: expected the path of a file to write, got one that cannot be")
 
     @property
     def samples(self) -> list[int]:
-        """Which images this process measures: whole batches, so that no batch depends on the shards."""
+        """Return the images that this process measures: whole batches, so that no batch depends on the shards."""
         shard, batch = self.shard or Shard(index=0, count=1), self.protocol.batch
         return [sample for sample in range(len(self.images)) if sample // batch % shard.count == shard.index]
 
     @property
     def data(self) -> DataIdentity:
-        """The images, by hash."""
+        """Return the identity of the images."""
         images = self.images
         return DataIdentity(name=images.name, sha256=images.sha256, n=len(images), classes=tuple(images.classes))
 
     def finished(self) -> Result | None:
-        """The document of this very run, if it is there and complete. Raises DataError if there is another."""
+        """Return the document of this very run if it is there and complete. Raises DataError if another one is."""
         if self.output is None or not self.output.exists():
             return None
-        found = Result.load(self.output)
+        written = Result.load(self.output)
         source = None if self.source is None else self.source.identity
         expected = (self.protocol, self.target.identity, source, self.data, self.shard, software())
-        if (found.protocol, found.model, found.source, found.data, found.shard, found.software) != expected:
+        if (written.protocol, written.model, written.source, written.data, written.shard, written.software) != expected:
             got = "got that of another model, protocol, data or version"
             raise DataError(f"{self.output}: expected no file or the document of this run, {got}")
-        if found.complete and (left := self._journal_path) is not None:
-            left.unlink(missing_ok=True)  # of a process that was killed between its last two steps
-        return found if found.complete else None
+        if written.complete and (journal := self._journal_path) is not None:
+            for leftover in (journal, lock_file(journal)):  # of a process that was killed between its last two steps
+                leftover.unlink(missing_ok=True)
+        return written if written.complete else None
 
     @property
     def _journal_path(self) -> Path | None:
         return None if self.output is None else self.output.with_name(f"{self.output.name}.journal")
 
     def open(self) -> Journal:
-        """The journal of this run, which its key names: whatever decides an outcome."""
+        """Open the journal, whose key holds whatever decides an outcome. Raises DocumentError for another run's."""
         parts: tuple[Document | None, ...] = (
             self.protocol,
             self.target.identity,
@@ -102,17 +110,17 @@ class Run:
         return self.journal
 
     def missing(self, attack: str, samples: Sequence[int]) -> list[int]:
-        """Of these images, those whose outcome under an attack the journal does not hold yet."""
+        """Return those of these images whose outcome under an attack the journal does not hold yet."""
         done = {entry["sample"] for entry in self.journal.entries if entry["attack"] == attack}
         return [sample for sample in samples if sample not in done]
 
     def batch(self, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images (N, C, H, W) and labels (N,), where the target is."""
+        """Return images (N, C, H, W) and labels (N,) on the target's device."""
         images, labels = self.images.batch(torch.tensor(samples))
         return images.to(self.target.device), labels.to(self.target.device)
 
     def judged(self, images: Tensor) -> Tensor:
-        """The target's logits, (N, K), in batches that are always full."""
+        """Return the target's logits, (N, K), computed in batches that are always full."""
         size, start, logits = self.protocol.batch, 0, []
         while start < len(images):
             some = images[start : start + size]
@@ -127,16 +135,16 @@ class Run:
         return torch.cat(logits)
 
     def document(self, *, complete: bool) -> Result:
-        """The results document of what the journal holds."""
+        """Return the results document of what the journal holds."""
         titles = ["clean", *(attack.title for attack in self.protocol.attacks)]
-        entries: dict[str, list[Entry]] = {title: [] for title in titles}
+        entries: dict[str, list[dict[str, Any]]] = {title: [] for title in titles}
         for entry in self.journal.entries:
             entries[entry["attack"]].append(entry)
         attack_of: dict[str, Attack] = {attack.title: attack for attack in self.protocol.attacks}
         measurements = tuple(
-            _measurement(title, attack_of.get(title), sorted(found, key=itemgetter("sample")), complete=complete)
-            for title, found in entries.items()
-            if found
+            _measurement(title, attack_of.get(title), sorted(outcomes, key=itemgetter("sample")), complete=complete)
+            for title, outcomes in entries.items()
+            if outcomes
         )
         result = Result(
             protocol=self.protocol,
@@ -161,7 +169,7 @@ class Run:
 
 
 def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:
-    """The images of the protocol, if they can be shown to the target."""
+    """Return the images of the protocol. Raises DataError if they cannot be shown to the target."""
     if protocol.n is not None:
         if protocol.n > len(images):
             raise DataError(f"{images.name}: expected {protocol.n} images for {protocol.name}, got {len(images)}")
@@ -179,7 +187,9 @@ def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:
     return images
 
 
-def _measurement(title: str, attack: Attack | None, entries: Sequence[Entry], *, complete: bool) -> Measurement:
+def _measurement(
+    title: str, attack: Attack | None, entries: Sequence[Mapping[str, Any]], *, complete: bool
+) -> Measurement:
     correct = [entry["correct"] for entry in entries]
     ledger: dict[str, Any] = {
         name: tuple(entry[SINGULAR.get(name, name)] for entry in entries)

@@ -1,4 +1,4 @@
-"""What came out: the results document, with every image's outcome and what it cost."""
+"""The results document: every image's outcome under every attack, and what it cost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
 from robnet_zoo.core.documents import Document, Tuple, parse_json, problems_error, read_bytes, renamed, version
 from robnet_zoo.core.statistics import ShareInterval, wilson
+from robnet_zoo.errors import ResultError
 
 Bit = Literal[0, 1]
 LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
@@ -87,7 +88,7 @@ class Measurement(Document):
     interval: ShareInterval  # Wilson, 95 %
     correct: Tuple[Bit]
     steps: Tuple[int] = ()
-    margins: Tuple[float | None] = ()  # null where logits were no numbers
+    margins: Tuple[float | None] = ()  # null where logits were NaN
     distances: Tuple[float] = ()
     tries: Tuple[int] = ()
     forwards: Tuple[int] = ()
@@ -113,7 +114,8 @@ class Measurement(Document):
 
 
 class Alarm(Document):
-    """A sign that a figure may not be what it seems. `name` is of `alarms.ALARMS`; text says what was seen."""
+    """A sign that a figure may not be what it seems. `name` is a key of `checks.results.ALARMS`; `text` says what was
+    seen."""
 
     name: str
     text: str
@@ -158,19 +160,20 @@ class Result(Document):
     examples: Tuple[Example] = ()
 
     def accuracy(self, attack: str) -> float:
-        """Share of images classified rightly under an attack; `clean` is without one. Raises KeyError."""
+        """Return the share of images classified rightly under an attack, or `clean`. Raises ResultError."""
         return self.measurement(attack).accuracy
 
     def measurement(self, attack: str) -> Measurement:
-        """An attack's measurement, `clean`, or `worst_case`. Raises KeyError."""
+        """Return the measurement of an attack, of `clean` or of `worst_case`. Raises ResultError if there is none."""
         for measurement in (*self.measurements, *([self.worst_case] if self.worst_case else [])):
             if measurement.attack == attack:
                 return measurement
-        raise KeyError(attack)
+        names = ", ".join(measurement.attack for measurement in self.measurements)
+        raise ResultError(f"{self.model.name}: expected a measurement of {attack}, got {names}")
 
 
 def measured(attack: str, correct: Sequence[Bit], *, seconds: float, **lists: Any) -> Measurement:
-    """A measurement from outcomes, with its accuracy and interval; lists: the other fields."""
+    """Return a measurement with its accuracy and interval from outcomes; lists: the other fields."""
     right, n = sum(correct), len(correct)
     return Measurement(
         attack=attack,
@@ -183,7 +186,7 @@ def measured(attack: str, correct: Sequence[Bit], *, seconds: float, **lists: An
 
 
 def worst_case(measurements: tuple[Measurement, ...]) -> Measurement:
-    """An image counts as right only if every attack, and no attack, left it right."""
+    """Return the measurement in which an image counts as right only if it is right clean and under every attack."""
     columns = zip(*(measurement.correct for measurement in measurements), strict=True)
     correct: list[Bit] = [1 if all(column) else 0 for column in columns]
     return measured("worst_case", correct, seconds=sum(measurement.seconds for measurement in measurements))

@@ -12,7 +12,7 @@ from typing import Literal
 
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks.result import Measurement, Result
-from robnet_zoo.errors import RobustBenchError
+from robnet_zoo.errors import ResultError, RobustBenchError
 
 Dataset = Literal["cifar10", "cifar100", "imagenet"]
 Threat = Literal["Linf", "L2"]
@@ -95,7 +95,7 @@ def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measuremen
         raise RobustBenchError(f"{model}: expected the standard AutoAttack in {threat.lower()}, got {got}")
     try:
         return result.measurement(standard[0].title)
-    except KeyError as error:
+    except ResultError as error:
         raise RobustBenchError(f"{model}: expected a measurement of {standard[0].title}, got none") from error
 
 

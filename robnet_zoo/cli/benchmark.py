@@ -114,7 +114,7 @@ def _measured(
     output: Path | None,
 ) -> list[Result]:
     """Return a document for every pair of source and target; under torchrun, only the first process returns them."""
-    from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
+    from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
     from robnet_zoo.benchmarks.shards import gather
 
     part = _shard(shard)

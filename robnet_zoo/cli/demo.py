@@ -28,7 +28,7 @@ def demo(*, output: Output = Path("demo-report")) -> None:
     import timm
 
     from robnet_zoo import data
-    from robnet_zoo.benchmarks.evaluate import evaluate
+    from robnet_zoo.benchmarks.evaluation import evaluate
     from robnet_zoo.benchmarks.protocol import load_protocol
     from robnet_zoo.benchmarks.targets.load import load_target
     from robnet_zoo.converters.onnx import OnnxClassifier, export

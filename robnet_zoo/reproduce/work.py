@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from filelock import FileLock, Timeout
 
-from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
+from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Result
 from robnet_zoo.benchmarks.targets.load import load_target

@@ -73,9 +73,14 @@ def test_a_damaged_line_is_named_and_nothing_is_thrown_away(tmp_path, damage):
 
 
 def test_two_processes_do_not_share_a_journal(tmp_path):
-    pytest.importorskip("fcntl", reason="this system has no such locks")
     with (
         Journal(tmp_path / "run.journal", "key"),
         pytest.raises(DocumentError, match="expected no other process at this run, got one"),
     ):
         Journal(tmp_path / "run.journal", "key")
+
+
+def test_a_journal_that_is_left_for_later_leaves_no_lock(tmp_path):
+    with Journal(tmp_path / "run.journal", "key"):
+        assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "run.journal"]

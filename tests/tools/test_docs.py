@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from robnet_zoo import data
-from robnet_zoo.benchmarks.evaluate import evaluate
+from robnet_zoo.benchmarks.evaluation import evaluate
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.speed import forms as speed_benchmark
@@ -248,7 +248,7 @@ def test_weights_are_not_bundled_with_documents_of_others(bundling, tmp_path):
         docs.model_cards(tmp_path / "weights", results)
     file = tmp_path / "first" / "model.safetensors"
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(ValueError, match=r"model\.safetensors: expected the weights that training\.json tells of"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: expected the weights that training\.json states"):
         bundled("first")
 
 

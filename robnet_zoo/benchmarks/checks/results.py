@@ -1,13 +1,15 @@
-"""Signs that a figure may not be what it seems: gradients that mislead, a model that is no fixed function, wrong data.
+"""Signs that a figure may not be what it seems: misleading gradients, a model that is not a fixed function, wrong data.
 
-An alarm is no verdict. It says in one line what was seen, with the figures, and the result it stands in is kept.
-The signs of gradients that mislead are those of Athalye et al. (2018, section 3.1), others are AutoAttack's.
+An alarm is not a verdict. It says in one line what was seen, with the figures; the result itself does not change.
+The signs of misleading gradients are those of Athalye et al. (2018, section 3.1); others are AutoAttack's.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -17,173 +19,234 @@ from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.result import Alarm, Measurement, Result
 from robnet_zoo.core.statistics import compare
 
-__all__ = ["ALARMS", "from_result", "from_results", "from_target"]
+__all__ = ["ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_results", "from_target", "kind_of"]
 
-ALARMS: Mapping[str, str] = MappingProxyType(
+
+class Severity(IntEnum):
+    """How much an alarm says against the figures of its document; the higher, the worse."""
+
+    NOTE = 1  # it merely counts what was seen
+    DOUBT = 2  # figures may be too high, or one draw of many
+    WRONG = 3  # figures do not mean what they say
+
+
+@dataclass(frozen=True)
+class AlarmKind:
+    """What alarms of one name mean, in one sentence, and how much they say against the figures."""
+
+    meaning: str
+    severity: Severity
+
+
+ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
     {
-        "square_beats_gradient": "Square, which sees answers alone, is stronger than the gradient attacks together.",
-        "transfer_beats_white_box": "Images found on another model fool this one more often than its own gradients do.",
-        "fgsm_beats_pgd": "One step is stronger than many.",
-        "more_steps_less_success": "PGD with more steps, and nothing else changed, leaves more images right.",
-        "robust_at_half": "Images stay right at eps 1/2, where each of them can become plain grey.",
-        "zero_gradients": "The input gradient of some images is exactly zero or not finite: attacks get no direction.",
-        "saturated_logits": "A logit leads by so much that float32 rounds the other classes' probabilities to zero.",
-        "probabilities": "The outputs are probabilities, not logits: losses on them saturate.",
-        "nan_logits": "Some logits are not finite, and no attack can succeed on such an answer.",
-        "random_outputs": "The same images got different answers twice: each figure is one draw of many.",
-        "batch_dependent": "An image's logits depend on the other images of its batch.",
-        "mode_dependent": "The model answers otherwise in training mode, and that is how it was handed over or stays.",
-        "unconfirmed": "Successes are claimed that the original does not confirm, or outside the ball or the box.",
-        "inputs_outside": "Images leave [0, 1], so eps means something else than it says.",
-        "labels_out_of_range": "Labels name classes that the model does not have.",
-        "unused_classes": "No label names an upper class of the model, as if it were made for other data.",
-        "trained_on_test": "The model was trained on images that it is measured on.",
+        "trained_on_test": AlarmKind("The model was trained on images that it is measured on.", Severity.WRONG),
+        "inputs_outside": AlarmKind("Images leave [0, 1], so eps means something other than it says.", Severity.WRONG),
+        "labels_out_of_range": AlarmKind("Labels name classes that the model does not have.", Severity.WRONG),
+        "nan_logits": AlarmKind(
+            "Some logits are not finite, and no attack can succeed on such an answer.", Severity.WRONG
+        ),
+        "mode_dependent": AlarmKind(
+            "The model was handed over in training mode or stays in it, and answers differently there.", Severity.WRONG
+        ),
+        "batch_dependent": AlarmKind("An image's logits depend on the other images of its batch.", Severity.WRONG),
+        "random_outputs": AlarmKind(
+            "The same images got different answers twice: each figure is one draw of many.", Severity.DOUBT
+        ),
+        "robust_at_half": AlarmKind(
+            "Images stay right at eps 1/2, where each of them can become plain grey.", Severity.DOUBT
+        ),
+        "zero_gradients": AlarmKind(
+            "The input gradient of some images is exactly zero or not finite: attacks get no direction.",
+            Severity.DOUBT,
+        ),
+        "square_beats_gradient": AlarmKind(
+            "Square, which sees answers alone, is stronger than the gradient attacks together.", Severity.DOUBT
+        ),
+        "transfer_beats_white_box": AlarmKind(
+            "Images made on another model fool this one more often than its own gradients do.", Severity.DOUBT
+        ),
+        "fgsm_beats_pgd": AlarmKind("One step is stronger than many.", Severity.DOUBT),
+        "more_steps_less_success": AlarmKind(
+            "PGD with more steps, and nothing else changed, leaves more images right.", Severity.DOUBT
+        ),
+        "probabilities": AlarmKind(
+            "The outputs are probabilities, not logits: losses on them saturate.", Severity.DOUBT
+        ),
+        "saturated_logits": AlarmKind(
+            "A logit leads by so much that float32 rounds the other classes' probabilities to zero.", Severity.DOUBT
+        ),
+        "unconfirmed": AlarmKind(
+            "Successes are claimed that the original does not confirm, or outside the ball or the box.", Severity.NOTE
+        ),
+        "unused_classes": AlarmKind(
+            "No label names an upper class of the model, as if it were made for other data.", Severity.NOTE
+        ),
     }
 )
-"""Every alarm, with what it means."""
+"""Every kind of alarm by its name, worst first."""
 
 GAIN = 0.002  # of the images: AutoAttack's 0.2 points, beyond which a weaker attack that wins is a flag
 LOSS_GAIN = 0.1  # the same where only the weaker attack climbs a margin, which alone wins points on honest models
 CHANCE = 0.05  # p of McNemar's test above which one gradient attack has not beaten another
 UNCONFIRMED = 0.05  # of the images that the form that proposes claims
 
-Measured = list[tuple[Attack, Measurement]]
+Outcomes = list[tuple[Attack, Measurement]]  # attacks with their measurements
+
+
+def kind_of(alarm: Alarm) -> AlarmKind:
+    """Return the kind of an alarm. One that this version does not know, from a newer document, counts as a doubt."""
+    return ALARMS.get(alarm.name, AlarmKind("", Severity.DOUBT))
+
+
+def by_kind(alarms: Iterable[Alarm]) -> dict[str, list[Alarm]]:
+    """Return alarms grouped by their name, the worst kinds first, each group in the order given."""
+    groups: defaultdict[str, list[Alarm]] = defaultdict(list)
+    for alarm in alarms:
+        groups[alarm.name].append(alarm)
+    names = list(ALARMS)
+
+    def rank(name: str) -> tuple[int, int]:
+        severity = kind_of(groups[name][0]).severity
+        return -severity, names.index(name) if name in names else len(names)
+
+    return {name: groups[name] for name in sorted(groups, key=rank)}
 
 
 def from_result(result: Result) -> list[Alarm]:
-    """What the outcomes of one document show; one that is not complete shows nothing yet.
+    """Return the alarms that the outcomes of one document raise; a document that is not complete raises none yet.
 
-    The alarms about gradients are a white box's: attacks through a source may well grow weaker with every step.
+    Alarms about gradients apply to a white box alone: attacks through a source may well grow weaker with every step.
     """
     if not result.complete:
         return []
-    found = list(_of_unconfirmed(result))
+    raised = list(_unconfirmed(result))
     if result.protocol.threat == "white_box":
-        measured = _measured(result)
-        found += [*_of_square(measured), *_of_autoattack(measured), *_of_fgsm(result, measured), *_of_steps(measured)]
-    return found
+        outcomes = _outcomes(result)
+        raised += [*_square(outcomes), *_autoattack(outcomes), *_fgsm(result, outcomes), *_steps(outcomes)]
+    return raised
 
 
 def from_results(results: Sequence[Result]) -> list[Alarm]:
-    """What documents show together that no one of them shows: those of one model on the same images with the same eps.
+    """Return the alarms that documents raise only together: those of one model on the same images with the same eps.
 
-    Other models, images, shards and radii may be among them; they are kept apart.
+    Documents of other models, images, shards and radii may be among them; they are compared apart.
     """
     groups: defaultdict[tuple[object, ...], list[Result]] = defaultdict(list)
     for result in results:
         if result.complete:
             key = (result.model.weights, result.data.sha256, result.protocol.eps_value, result.shard)
             groups[key].append(result)
-    return [alarm for group in groups.values() for alarm in _of_group(group)]
+    return [alarm for group in groups.values() for alarm in _group(group)]
 
 
-def _measured(result: Result) -> Measured:
-    """The attacks of a document, each with its outcomes."""
+def _outcomes(result: Result) -> Outcomes:
+    """Return the attacks of a document, each with its measurement."""
     attacks = {attack.title: attack for attack in result.protocol.attacks}
-    return [(attacks[found.attack], found) for found in result.measurements if found.attack in attacks]
+    return [(attacks[item.attack], item) for item in result.measurements if item.attack in attacks]
 
 
-def _together(measured: Measured) -> list[int]:
-    """1 for each image that all of these left right."""
-    return [min(column) for column in zip(*(found.correct for _, found in measured), strict=True)]
+def _together(outcomes: Outcomes) -> list[int]:
+    """Return 1 for each image that all of these attacks left right, else 0."""
+    return [min(column) for column in zip(*(measured.correct for _, measured in outcomes), strict=True)]
 
 
-def _excess(weak: tuple[Attack, Measurement], strong: Measured) -> str | None:
-    """What to say if the attack that should be weaker beats the others together, in the same ball; None if it does not.
+def _excess(weak: tuple[Attack, Measurement], strong: Outcomes) -> str | None:
+    """Return what to say if the attack that should be weaker beats the others together in the same ball, else None.
 
-    On honest models a margin finds several points more than the cross-entropy does: less than 10 of them count for
-    nothing if only the weaker attack climbs one.
+    On honest models an attack that climbs a margin fools several points more images than one that climbs the
+    cross-entropy. So if only the weaker attack climbs a margin, less than 10 points raise no alarm.
     """
-    attack, found = weak
+    attack, measured = weak
     strong = [pair for pair in strong if pair[0].ball == attack.ball]
     if not strong:
         return None
     right = _together(strong)
     alike = not attack.climbs_margin
     allowed = GAIN if alike or any(other.climbs_margin for other, _ in strong) else LOSS_GAIN
-    paired = compare(right, found.correct)  # first: images that only the weaker attack fools
+    paired = compare(right, measured.correct)  # first: images that only the weaker attack fools
     chance = alike and paired.p > CHANCE
     if paired.first - paired.second <= allowed * len(right) or chance:
         return None
     return (
-        f"{attack.title} leaves {found.accuracy:.1%} right, {', '.join(other.title for other, _ in strong)} "
+        f"{attack.title} leaves {measured.accuracy:.1%} right, {', '.join(other.title for other, _ in strong)} "
         f"{sum(right) / len(right):.1%}: of {len(right)} images it alone fools {paired.first}, they alone "
         f"{paired.second}"
     )
 
 
-def _of_square(measured: Measured) -> Iterator[Alarm]:
-    gradients = [pair for pair in measured if not pair[0].gradient_free]
-    for pair in measured:
+def _square(outcomes: Outcomes) -> Iterator[Alarm]:
+    gradients = [pair for pair in outcomes if not pair[0].gradient_free]
+    for pair in outcomes:
         if pair[0].gradient_free and (text := _excess(pair, gradients)):
             yield Alarm(name="square_beats_gradient", text=text)
 
 
-def _of_autoattack(measured: Measured) -> Iterator[Alarm]:
+def _autoattack(outcomes: Outcomes) -> Iterator[Alarm]:
     """AutoAttack's Square sees only what its other parts left: whatever it fools, it alone fools."""
-    for attack, found in measured:
-        if "square_gains" in found.flags:
-            alone = sum(part == "square" for part in found.broken_by)
+    for attack, measured in outcomes:
+        if "square_gains" in measured.flags:
+            alone = sum(part == "square" for part in measured.broken_by)
             others = ", ".join(part for part in attack.components if part != "square")
-            text = f"in {attack.title}, square alone fools {alone} of {len(found.correct)} images that {others} left"
+            text = f"in {attack.title}, square alone fools {alone} of {len(measured.correct)} images that {others} left"
             yield Alarm(name="square_beats_gradient", text=text)
 
 
-def _of_fgsm(result: Result, measured: Measured) -> Iterator[Alarm]:
-    """FGSM against the best of the iterated attacks on the same loss that can cross the ball."""
+def _fgsm(result: Result, outcomes: Outcomes) -> Iterator[Alarm]:
+    """Compare FGSM with the best of the iterated attacks on the same loss that can cross the ball."""
     eps = result.protocol.eps_value
-    for attack, found in measured:
+    for attack, measured in outcomes:
         if not isinstance(attack, Fgsm):
             continue
         iterated = [
-            (other, outcomes)
-            for other, outcomes in measured
+            (other, iterated_measured)
+            for other, iterated_measured in outcomes
             if isinstance(other, IteratedGradientAttack)
             and (other.loss, other.ball) == (attack.loss, attack.ball)
             and other.reach >= eps
         ]
         best = min(iterated, key=lambda pair: pair[1].accuracy, default=None)
-        if best is not None and (text := _excess((attack, found), [best])):
+        if best is not None and (text := _excess((attack, measured), [best])):
             yield Alarm(name="fgsm_beats_pgd", text=text)
 
 
-def _of_steps(measured: Measured) -> Iterator[Alarm]:
-    """From one number of steps to the next larger one; nothing else differs, the random start included."""
+def _steps(outcomes: Outcomes) -> Iterator[Alarm]:
+    """Compare each number of steps with the next larger one; nothing else differs, not even the random start."""
     families: defaultdict[str, dict[int, tuple[Attack, Measurement]]] = defaultdict(dict)
-    for attack, found in measured:
+    for attack, measured in outcomes:
         if (family := attack.steps_family) is not None:
-            families[family.key][family.steps] = (attack, found)
+            families[family.key][family.steps] = (attack, measured)
     for lengths in families.values():
         for fewer, more in pairwise(sorted(lengths)):
             if text := _excess(lengths[fewer], [lengths[more]]):
                 yield Alarm(name="more_steps_less_success", text=text)
 
 
-def _of_unconfirmed(result: Result) -> Iterator[Alarm]:
-    """Of the images that a success was claimed of, wrong ones left out, those of which none was ever confirmed."""
-    clean = next((found.correct for found in result.measurements if found.attack == "clean"), None)
-    for found in result.measurements:
-        if not any(found.unconfirmed):
+def _unconfirmed(result: Result) -> Iterator[Alarm]:
+    """Count the images, right without attack, whose claimed successes were never confirmed."""
+    clean = next((measured.correct for measured in result.measurements if measured.attack == "clean"), None)
+    for measured in result.measurements:
+        if not any(measured.unconfirmed):
             continue
-        before = clean or (1,) * len(found.correct)
-        rows = list(zip(before, found.correct, found.unconfirmed, strict=True))
+        before = clean or (1,) * len(measured.correct)
+        rows = list(zip(before, measured.correct, measured.unconfirmed, strict=True))
         confirmed = sum(was == 1 and right == 0 for was, right, _ in rows)
         refused = sum(right == 1 and claims > 0 for _, right, claims in rows)
         if refused > UNCONFIRMED * (confirmed + refused):
-            text = f"{found.attack}: of {confirmed + refused} images claimed, {refused} were never confirmed"
-            yield Alarm(name="unconfirmed", text=f"{text} ({sum(found.unconfirmed)} claims)")
+            text = f"{measured.attack}: of {confirmed + refused} images claimed, {refused} were never confirmed"
+            yield Alarm(name="unconfirmed", text=f"{text} ({sum(measured.unconfirmed)} claims)")
 
 
-def _of_group(group: Sequence[Result]) -> Iterator[Alarm]:
-    """Documents of one model: what another model's images, or another document's Square, find beyond its gradients."""
+def _group(group: Sequence[Result]) -> Iterator[Alarm]:
+    """Compare, in documents of one model, images of other models and attacks without gradients with its gradients."""
     white = [result for result in group if result.protocol.threat == "white_box"]
-    gradients = [pair for result in white for pair in _measured(result) if not pair[0].gradient_free]
+    gradients = [pair for result in white for pair in _outcomes(result) if not pair[0].gradient_free]
     for result in group:
         transfer = result.protocol.threat == "transfer"
         if transfer and result.source is not None and result.source.weights == result.model.weights:
             continue  # attacked through itself
-        for pair in _measured(result):
-            alone = all(other.gradient_free for other, _ in _measured(result))
+        for pair in _outcomes(result):
+            alone = all(other.gradient_free for other, _ in _outcomes(result))
             if not (transfer or alone) or not (text := _excess(pair, gradients)):
                 continue
             through = f" through {result.source.name}" if transfer and result.source is not None else ""

@@ -1,8 +1,7 @@
-"""What a few queries of a model, and a look at the images, show before any figure is believed (`alarms.ALARMS`)."""
+"""Alarms that a few queries of a model and a look at the images raise before any figure is believed."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,38 +29,39 @@ def from_target(
     seed: int,
     count: int = 64,
     whole: Images | None = None,
-    training: Images | None = None,
 ) -> list[Alarm]:
-    """What a few queries on the first `count` images show; a target without gradients gets those without them.
+    """Return the alarms that a few queries raise; a target without gradients is asked only for its answers.
 
-    seed: of whatever is random, in the probes and in the model. whole: the set that `images` are the first of, if they
-    are not all of it. training: what the model was trained on, of which no image may be among `images`. Without it
-    `Target.training_sha256` tells the same set of images, whole or without its validation images, but not a part of it.
+    Args:
+        images: they are measured; the first `count` of them are shown to the target.
+        seed: of whatever is random in the queries and in the model.
+        whole: the set whose first images `images` are, if they are not all of it. `Target.training_sha256` recognises
+            this set, with or without its validation images, but no other selection from it.
     """
-    found = [*_of_images(images), *_of_training(images, whole or images, training, target.training_sha256)]
+    raised = [*_images(images), *_training(images, whole or images, target.training_sha256)]
     shown, labels = (part.to(target.device) for part in images.batch(slice(count)))
     with _own_randomness(seed, target.device):
         logits, again = _answers(target.judge, shown), _answers(target.judge, shown)
         random = _difference(logits, again)
-        found += [*_of_logits(logits), *_of_labels(images, logits.shape[1])]
+        raised += [*_logits(logits), *_labels(images, logits.shape[1])]
         if random > RANDOM:
             text = f"two answers to the same {len(shown)} images differ by {random:.2g} of the largest logit"
-            found.append(Alarm(name="random_outputs", text=text))
+            raised.append(Alarm(name="random_outputs", text=text))
         else:
-            found += _of_company(target.judge, shown, logits, seed=seed)
+            raised += _company(target.judge, shown, logits, seed=seed)
         if target.module is not None:
-            found += _of_modes(target.module, shown, compared=random <= RANDOM)
-        refused = {"inputs_outside", "labels_out_of_range", "nan_logits"} & {alarm.name for alarm in found}
+            raised += _modes(target.module, shown, compared=random <= RANDOM)
+        refused = {"inputs_outside", "labels_out_of_range", "nan_logits"} & {alarm.name for alarm in raised}
         if target.proposer is not None and not refused:
-            found += _of_gradients(target.proposer, shown, labels)
-            found += _of_half(target, target.proposer, shown, labels, seed=seed)
-    return found
+            raised += _gradients(target.proposer, shown, labels)
+            raised += _half(target, target.proposer, shown, labels, seed=seed)
+    return raised
 
 
 # Images and labels
 
 
-def _of_images(images: Images) -> Iterator[Alarm]:
+def _images(images: Images) -> Iterator[Alarm]:
     extremes = [part.aminmax() for part, _ in images.batches(1024)]
     low = min(float(low) for low, _ in extremes)
     high = max(float(high) for _, high in extremes)
@@ -69,7 +69,7 @@ def _of_images(images: Images) -> Iterator[Alarm]:
         yield Alarm(name="inputs_outside", text=f"values from {low:.3g} to {high:.3g} in {len(images)} images")
 
 
-def _of_labels(images: Images, classes: int) -> Iterator[Alarm]:
+def _labels(images: Images, classes: int) -> Iterator[Alarm]:
     low, high = int(images.labels.min()), int(images.labels.max())
     if low < 0 or high >= classes:
         strange = int(((images.labels < 0) | (images.labels >= classes)).sum())
@@ -80,16 +80,7 @@ def _of_labels(images: Images, classes: int) -> Iterator[Alarm]:
         yield Alarm(name="unused_classes", text=text)
 
 
-def _of_training(
-    images: Images, whole: Images, training: Images | None, training_sha256: str | None
-) -> Iterator[Alarm]:
-    if training is not None:
-        known = set(_digests(training))
-        shared = sum(digest in known for digest in _digests(images))
-        if shared:
-            text = f"{shared} of {len(images)} images are among the {len(training)} that it was trained on"
-            yield Alarm(name="trained_on_test", text=text)
-            return
+def _training(images: Images, whole: Images, training_sha256: str | None) -> Iterator[Alarm]:
     if training_sha256 is None:
         return
     parts = [images, whole, *(whole.split()[:1] if len(whole) >= VALIDATION_SHARE else ())]
@@ -101,11 +92,6 @@ def _of_training(
             return
 
 
-def _digests(images: Images) -> list[bytes]:
-    """An image's own hash, of its pixels and not its label, for each."""
-    return [hashlib.sha256(pixels.contiguous().numpy().tobytes()).digest() for pixels in images.pixels]
-
-
 # Answers
 
 
@@ -115,12 +101,12 @@ def _answers(model: Classifier, images: Tensor) -> Tensor:
 
 
 def _difference(first: Tensor, second: Tensor) -> float:
-    """The largest difference of two answers, as a share of the largest logit; logits that are no numbers are zero."""
+    """Return the largest difference of two answers, as a share of the largest logit; NaN and infinities count as 0."""
     first, second = (logits.double().nan_to_num(0, 0, 0) for logits in (first, second))
     return float((first - second).abs().amax() / first.abs().amax().clamp(min=torch.finfo(torch.float32).tiny))
 
 
-def _of_logits(logits: Tensor) -> Iterator[Alarm]:
+def _logits(logits: Tensor) -> Iterator[Alarm]:
     """logits: (N, K)."""
     n = len(logits)
     broken = n - int(logits.isfinite().all(1).sum())
@@ -138,8 +124,8 @@ def _of_logits(logits: Tensor) -> Iterator[Alarm]:
             yield Alarm(name="saturated_logits", text=f"the largest logit of {saturated} of {n} images {leads}")
 
 
-def _of_company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) -> Iterator[Alarm]:
-    """The same images, at other places of a batch that holds black ones and noise too."""
+def _company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) -> Iterator[Alarm]:
+    """Ask for the same images again, at other places of a batch that also holds black images and noise."""
     company = torch.rand(shown.shape, generator=torch.Generator().manual_seed(seed)).to(shown)
     company[::2] = 0
     among = _answers(judge, torch.cat([company, shown]))[len(shown) :]
@@ -151,8 +137,8 @@ def _of_company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) 
         yield Alarm(name="batch_dependent", text=text)
 
 
-def _of_modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[Alarm]:
-    """The module as handed over against itself in eval mode; modes and buffers are left as they were."""
+def _modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[Alarm]:
+    """Compare the module as it was handed over with itself in eval mode; modes and buffers are restored."""
     modes = {part: part.training for part in module.modules()}
     if not any(modes.values()):
         return
@@ -185,9 +171,9 @@ def _of_modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[A
 
 @contextmanager
 def _own_randomness(seed: int, device: torch.device | str) -> Iterator[None]:
-    """What a model draws from torch's global generators is the same every time, and they are left as they were."""
-    place = torch.device(device)
-    devices = [place] if place.type == "cuda" else []
+    """Seed torch's global generators, from which a model may draw, and restore them afterwards."""
+    accelerator = torch.device(device)
+    devices = [accelerator] if accelerator.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
@@ -196,7 +182,7 @@ def _own_randomness(seed: int, device: torch.device | str) -> Iterator[None]:
 # Gradients
 
 
-def _of_gradients(proposer: Classifier, shown: Tensor, labels: Tensor) -> Iterator[Alarm]:
+def _gradients(proposer: Classifier, shown: Tensor, labels: Tensor) -> Iterator[Alarm]:
     gradient, _ = input_gradient(proposer, shown, labels)
     flat = gradient.flatten(1)  # (N, CHW)
     broken = int((~flat.isfinite().all(1)).sum())
@@ -206,7 +192,7 @@ def _of_gradients(proposer: Classifier, shown: Tensor, labels: Tensor) -> Iterat
         yield Alarm(name="zero_gradients", text=text)
 
 
-def _of_half(target: Target, proposer: Classifier, shown: Tensor, labels: Tensor, *, seed: int) -> Iterator[Alarm]:
+def _half(target: Target, proposer: Classifier, shown: Tensor, labels: Tensor, *, seed: int) -> Iterator[Alarm]:
     outcomes = run(HALF, proposer, shown, labels, eps=0.5, seed=seed, slots=len(shown), judge=target.judge)
     right = sum(not outcome.fooled for outcome in outcomes)
     if right:

@@ -60,7 +60,7 @@ from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.core.statistics import ShareInterval, wilson
 from robnet_zoo.data import Images, check_fits, load
-from robnet_zoo.errors import DataError, DocumentError, WeightsError
+from robnet_zoo.errors import DataError, DocumentError, SpeedError, WeightsError
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo.registry import load_model
@@ -144,7 +144,7 @@ def measure(
     """Let the methods take their turns, and save the document at `output`, beside which a journal lies until then.
 
     The same call after an interruption, of whatever kind, goes on with the turn that was interrupted. Raises
-    DocumentError if the journal is of another setup, RuntimeError if a method leaves its ball or the box.
+    DocumentError if the journal is of another setup, SpeedError if a method leaves its ball or the box.
     """
     key = hashlib.sha256(setup.dumps().encode()).hexdigest()
     plan = list(enumerate(_plan(setup, ours, others)))
@@ -223,7 +223,7 @@ def _check_inside(name: str, adversarial: Tensor, clean: Tensor, eps: float) -> 
     far = length(adversarial - clean, "linf").max()
     if not (low >= 0 and high <= 1 and within(far, eps)):  # NaN too
         expected = f"expected images in [0, 1] and within {eps:.6f} of the clean ones"
-        raise RuntimeError(f"{name}: {expected}, got values from {low:.3g} to {high:.3g}, up to {float(far):.6f} away")
+        raise SpeedError(f"{name}: {expected}, got values from {low:.3g} to {high:.3g}, up to {float(far):.6f} away")
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ Name = TypeVar("Name", bound=Hashable)
 WORKS: tuple[Work, ...] = get_args(Work)
 
 
-class Row(Document):
+class FormSpeed(Document):
     """One form doing one kind of work."""
 
     form: str
@@ -55,7 +55,7 @@ class SpeedResult(Document):
     rounds: int
     device: str
     software: dict[str, str]
-    rows: Tuple[Row]
+    rows: Tuple[FormSpeed]
 
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -75,7 +75,7 @@ def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
         device=device(),
         software=software(),
         rows=tuple(
-            Row(
+            FormSpeed(
                 form=form,
                 work=work,
                 images_per_second=round(speed, 2),

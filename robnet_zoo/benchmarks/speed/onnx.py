@@ -38,7 +38,7 @@ CALIBRATION = 32  # random images
 NAIVE, FP32, INT8 = "torch, naive", "ONNX Runtime fp32", "ONNX Runtime int8"
 
 
-class Row(Document):
+class OnnxSpeed(Document):
     """One form at one batch."""
 
     form: str
@@ -67,7 +67,7 @@ class OnnxSpeedResult(Document):
     device: str
     software: dict[str, str]
     files: Tuple[Written]
-    rows: Tuple[Row]
+    rows: Tuple[OnnxSpeed]
 
 
 Form = Callable[[Tensor], object]
@@ -96,7 +96,7 @@ def measure(spec: Genotype, *, batches: Sequence[int] = BATCHES, rounds: int = 9
         software=software(),
         files=tuple(files),
         rows=tuple(
-            Row(
+            OnnxSpeed(
                 form=form,
                 batch=batch,
                 images_per_second=round(speed, 2),

@@ -30,7 +30,7 @@ from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.architecture import from_run
 
 
-class Origin(NamedTuple):
+class Loader(NamedTuple):
     """Where models with some prefix come from.
 
     load: gives the model of a whole name, with other weights if a file of them is given. normalised: whether the models
@@ -41,10 +41,10 @@ class Origin(NamedTuple):
     normalised: bool
 
 
-TIMM = Origin(timm_model, normalised=True)
-PREFIXES: Mapping[str, Origin] = MappingProxyType(
+TIMM = Loader(timm_model, normalised=True)
+PREFIXES: Mapping[str, Loader] = MappingProxyType(
     {
-        "robustbench:": Origin(robustbench_model, normalised=False),
+        "robustbench:": Loader(robustbench_model, normalised=False),
         "local-dir:": TIMM,
         "hf-hub:": TIMM,
         "hf_hub:": TIMM,
@@ -92,11 +92,11 @@ def load_target(
             if weights is not None:
                 raise TargetError(f"{name}: an ONNX file brings its own weights, expected no others, got {weights}")
             return onnx_target(Path(name), normalisation, computed_on, strict=device is not None)
-        name_of_model, origin = _resolved(name, weights)
-        model = origin.load(name_of_model, weights).eval()
+        name_of_model, loader = _resolved(name, weights)
+        model = loader.load(name_of_model, weights).eval()
     except (WeightsError, DocumentError, OnnxFileError) as error:
         raise TargetError(str(error)) from error
-    if normalisation is None and origin.normalised and not isinstance(model, Network):
+    if normalisation is None and loader.normalised and not isinstance(model, Network):
         normalisation = own_normalisation(name, model)
     file = weights_file(name, weights, model)
     return frozen_target(model.to(computed_on), name, normalisation, dtype=dtype, file=file)
@@ -109,18 +109,18 @@ def _default_device() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-def _resolved(name: str, weights: Path | None) -> tuple[str, Origin]:
+def _resolved(name: str, weights: Path | None) -> tuple[str, Loader]:
     """Return the name by which a model is loaded, and where it comes from.
 
     The name of a model takes precedence over a folder that is called the same.
     """
-    for prefix, origin in PREFIXES.items():
+    for prefix, loader in PREFIXES.items():
         if name.startswith(prefix):
-            return name, origin
+            return name, loader
     path = Path(name)
     if path.is_dir() and not timm.is_model(name):
         if from_run(path) is not None:
-            return name, Origin(trained_model, normalised=True)
+            return name, Loader(trained_model, normalised=True)
         if not (path / "config.json").is_file():
             documents = "spec.json, model.json or config.json"
             raise TargetError(f"{name}: expected a folder with model.safetensors and {documents}")
@@ -128,7 +128,7 @@ def _resolved(name: str, weights: Path | None) -> tuple[str, Origin]:
     if path.suffix == ".json" and weights is None:
         raise TargetError(f"{name}: expected weights for this spec: give a safetensors file")
     if weights is not None and (path.suffix == ".json" or name in zoo.spec_names()):
-        return name, Origin(lambda spec, file: zoo.load_model(spec, weights=file), normalised=False)
+        return name, Loader(lambda spec, file: zoo.load_model(spec, weights=file), normalised=False)
     if not timm.is_model(name):
         known = sorted({*zoo.default_cfgs, *zoo.spec_names()})
         near = nearest(name, [*known, *timm.list_models()])

@@ -61,7 +61,7 @@ def sections(result: Reproduced) -> list[Section]:
 
 def _alarms(result: Reproduced) -> Notices:
     notices = [
-        Notice(alarm.name, f"{_who(model)}, {part.part}", alarm.text, alarms.ALARMS.get(alarm.name, ""))
+        Notice(alarm.name, f"{_who(model)}, {part.part}", alarm.text, alarms.kind_of(alarm).meaning)
         for part in result.parts
         for model in part.models
         for alarm in model.alarms

@@ -61,11 +61,11 @@ def notices(entries: Sequence[Entry]) -> Notices:
     found: list[Notice] = []
     for entry in entries:
         found += [
-            Notice(alarm.name, _which(entry), alarm.text, alarms.ALARMS.get(alarm.name, ""))
+            Notice(alarm.name, _which(entry), alarm.text, alarms.kind_of(alarm).meaning)
             for alarm in entry.result.alarms
         ]
     together = alarms.from_results([entry.result for entry in entries])
-    found += [Notice(alarm.name, "", alarm.text, alarms.ALARMS[alarm.name]) for alarm in together]
+    found += [Notice(alarm.name, "", alarm.text, alarms.kind_of(alarm).meaning) for alarm in together]
     for entry in entries:
         for name, measurement in entry.measurements.items():
             found += [Notice("warning", _which(entry), f"{name}: {flag}") for flag in measurement.flags]

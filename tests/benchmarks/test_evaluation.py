@@ -16,8 +16,8 @@ from torch import nn
 
 from robnet_zoo import cli, data
 from robnet_zoo.attacks import AutoAttack, Bim, CarliniWagner, DeepFool, Fgsm, Pgd, Square
-from robnet_zoo.benchmarks import evaluate as robustness
-from robnet_zoo.benchmarks.evaluate import evaluate, evaluate_transfer
+from robnet_zoo.benchmarks import evaluation as robustness
+from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol
 from robnet_zoo.benchmarks.result import Result, Shard
 from robnet_zoo.benchmarks.shards import merge
@@ -412,7 +412,7 @@ def test_two_dozen_kills_at_random_moments_change_nothing_but_times(tmp_path):
     undisturbed = evaluate(load_target(DIGITS), data.load("digits"), longer, progress=False)
     output, journal = tmp_path / "result.json", tmp_path / "result.json.journal"
     processes = multiprocessing.get_context("forkserver")  # forked from one that has imported all, so soon at work
-    processes.set_forkserver_preload(["robnet_zoo.benchmarks.evaluate", "robnet_zoo.cli"])
+    processes.set_forkserver_preload(["robnet_zoo.benchmarks.evaluation", "robnet_zoo.cli"])
     dice, size = random.Random(0), 0
     for kill in range(24):
         process = processes.Process(target=measure, args=(output, protocol))

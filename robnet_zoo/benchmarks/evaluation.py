@@ -1,8 +1,8 @@
-"""Judge a classifier on real images: clean, and under each attack of a protocol.
+"""Measure a classifier on real images: clean, and under each attack of a protocol.
 
-What the attacks propose is judged by the original, in float32 and eval mode
-(`robnet_zoo.attacks.continuous_batching`). Every outcome is written down as it comes, so a run that was stopped at any
-moment goes on where it was, and images can be split over processes: neither changes what is found.
+The original, in float32 and eval mode, judges what the attacks propose (`robnet_zoo.attacks.continuous_batching`).
+Every outcome is written down at once, so a run that was stopped at any moment continues from there. Images can be split
+over processes. Neither changes a result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from robnet_zoo.attacks.ball import length, within
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.benchmarks.record import Run
+from robnet_zoo.benchmarks.record import Recording
 from robnet_zoo.benchmarks.result import Alarm, Result, Shard
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.progress import bar as progress_bar
@@ -44,17 +44,23 @@ def evaluate(
     shard: Shard | None = None,
     progress: bool = True,
 ) -> Result:
-    """Measure a target under the white-box attacks of a protocol, on its first `protocol.n` images.
+    """Measure a target under the white-box attacks of a protocol.
 
-    output: where the document is saved; beside it lies a journal while the run goes on, from which the same call goes
-    on; a document that is complete is not measured again. An interrupted run (Ctrl-C) saves what it has, as a document
-    that is not `complete`. shard: measure a part of the images (`robnet_zoo.benchmarks.shards.merge` joins the parts).
-    Raises DataError if the images do not fit, TargetError if the attacks need what the target does not offer.
+    An interrupted run (Ctrl-C) saves its outcomes so far as a document that is not `complete`. The same call then
+    continues; a document that is complete is not measured again.
+
+    Args:
+        images: the first `protocol.n` of them are measured.
+        output: where the document is saved. A journal lies beside it until then.
+        shard: measure only this part of the images; `robnet_zoo.benchmarks.shards.merge` joins the parts.
+        progress: whether to show progress on stderr.
+
+    Raises: DataError if the images do not fit, TargetError if the attacks need what the target does not offer.
     """
     if protocol.threat != "white_box":
         raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
     _check_gradients(target, protocol)
-    (result,) = _evaluate([Run(target, images, protocol, None, shard, output)], progress=progress)
+    (result,) = _evaluate([Recording(target, images, protocol, None, shard, output)], progress=progress)
     return result
 
 
@@ -68,15 +74,22 @@ def evaluate_transfer(
     shard: Shard | None = None,
     progress: bool = True,
 ) -> list[Result]:
-    """Attack a source in full length, and have each target judge the images that come out; a document a target.
+    """Attack a source in full length, have each target judge the resulting images, and return a document a target.
 
-    The attacks run once, however many targets there are. Arguments and errors as in `evaluate`; outputs: one a target.
+    The attacks run once, however many targets there are. Arguments and errors are those of `evaluate`.
+
+    Args:
+        targets: they judge the images.
+        source: the attacks look at it.
+        outputs: where the documents are saved, one for each target.
     """
     if protocol.threat != "transfer":
         raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
     _check_gradients(source, protocol)
     paths = [None] * len(targets) if outputs is None else outputs
-    runs = [Run(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)]
+    runs = [
+        Recording(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)
+    ]
     return _evaluate(runs, progress=progress)
 
 
@@ -90,22 +103,22 @@ def _check_gradients(looked_at: Target, protocol: Protocol) -> None:
         )
 
 
-def _evaluate(runs: Sequence[Run], *, progress: bool) -> list[Result]:
-    """Fill the journals of runs that share everything but their targets, and write their documents."""
+def _evaluate(runs: Sequence[Recording], *, progress: bool) -> list[Result]:
+    """Fill the journals of runs that share everything but their targets, and return their documents, saved."""
     written = [run.finished() for run in runs]
     missing = [run for run, result in zip(runs, written, strict=True) if result is None]
     fresh = iter(_fill(missing, progress=progress) if missing else ())
     return [next(fresh) if result is None else result for result in written]
 
 
-def _fill(runs: Sequence[Run], *, progress: bool) -> list[Result]:
+def _fill(runs: Sequence[Recording], *, progress: bool) -> list[Result]:
     with ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.open())
         total = sum(len(run.samples) * (1 + len(run.protocol.attacks)) for run in runs)
         done = sum(len(run.journal.entries) for run in runs)
-        for run in runs:  # first, as they take seconds and the attacks hours
-            run.alarms = _probed(run)
+        for run in runs:  # first, as this takes seconds and the attacks take hours
+            run.alarms = _target_alarms(run)
         try:
             with progress_bar(total=total, done=done, shown=progress) as bar:
                 _measure(runs, bar)
@@ -123,8 +136,8 @@ def _fill(runs: Sequence[Run], *, progress: bool) -> list[Result]:
     return results
 
 
-def _probed(run: Run) -> list[Alarm]:
-    """The alarms of a few queries, of as many images at once as there is memory for."""
+def _target_alarms(run: Recording) -> list[Alarm]:
+    """Return the alarms of a few queries, with as many images at once as fit into memory."""
     count = min(64, run.protocol.batch)
     while True:
         try:
@@ -135,8 +148,8 @@ def _probed(run: Run) -> list[Alarm]:
             count //= 2
 
 
-def _measure(runs: Sequence[Run], bar: tqdm[Any]) -> None:
-    """Add what is missing to the journals: clean, then attack by attack."""
+def _measure(runs: Sequence[Recording], bar: tqdm[Any]) -> None:
+    """Add the missing outcomes to the journals: clean, then attack by attack."""
     protocol = runs[0].protocol
     size = CHUNK * protocol.batch
     for start in range(0, len(runs[0].samples), size):
@@ -153,8 +166,8 @@ def _measure(runs: Sequence[Run], bar: tqdm[Any]) -> None:
 
 
 @contextmanager
-def _adding(run: Run, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
-    """A function that adds an outcome under this attack to the journal, with the seconds since the one before."""
+def _adding(run: Recording, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
+    """Yield a function that adds an outcome under this attack to the journal, with the seconds since the last one."""
     last = time.perf_counter()
 
     def add(entry: Mapping[str, Any]) -> None:
@@ -167,8 +180,8 @@ def _adding(run: Run, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
     yield add
 
 
-def _clean(run: Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
-    """Measure without an attack; returns the logits, (N, K)."""
+def _clean(run: Recording, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
+    """Measure without an attack and return the logits, (N, K)."""
     bar.set_description("clean")
     with _adding(run, "clean", bar) as add:
         images, labels = run.batch(samples)
@@ -181,28 +194,28 @@ def _clean(run: Run, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
             raise TargetError(f"{run.target.name}: {expected}, got {tuple(logits.shape)}")
         right = (logits.argmax(1) == labels).tolist()
         margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
-        found = dict(zip(samples, zip(right, margins, strict=True), strict=True))
+        by_sample = dict(zip(samples, zip(right, margins, strict=True), strict=True))
         for sample in run.missing("clean", samples):
-            correct, value = found[sample]
+            correct, value = by_sample[sample]
             add({"sample": sample, "correct": int(correct), "margin": _number(value), "judged": 1})
     return logits
 
 
-def _attack(run: Run, attack: IterativeAttack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
-    """A white-box attack, or one on answers alone, on those images that have no outcome yet."""
+def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
+    """Run a white-box attack, or one that sees answers alone, on the images that have no outcome yet."""
     left = run.missing(attack.title, samples)
     if not left:
         return
     images, labels = run.batch(left)
-    place = {sample: index for index, sample in enumerate(samples)}
+    position = {sample: index for index, sample in enumerate(samples)}
     right = (logits.argmax(1).cpu() == run.images.labels[torch.tensor(samples)]).tolist()
     with _adding(run, attack.title, bar) as add:
 
-        def found(outcome: attacks.Outcome) -> None:
+        def record(outcome: attacks.Outcome) -> None:
             add(
                 {
                     "sample": outcome.sample,
-                    "correct": int(not outcome.fooled and right[place[outcome.sample]]),
+                    "correct": int(not outcome.fooled and right[position[outcome.sample]]),
                     "step": -1 if outcome.step is None else outcome.step,
                     "margin": _number(outcome.margin),
                     "distance": outcome.distance,
@@ -224,15 +237,15 @@ def _attack(run: Run, attack: IterativeAttack, samples: Sequence[int], logits: T
             samples=left,
             slots=run.protocol.batch,
             judge=run.target.judge,
-            clean_logits=logits[[place[sample] for sample in left]],
-            on_outcome=found,
+            clean_logits=logits[[position[sample] for sample in left]],
+            on_outcome=record,
         )
 
 
 def _transfer(
-    runs: Sequence[Run], attack: IterativeAttack, samples: Sequence[int], logits: Sequence[Tensor], bar: tqdm[Any]
+    runs: Sequence[Recording], attack: IterativeAttack, samples: Sequence[int], logits: Sequence[Tensor], bar: tqdm[Any]
 ) -> None:
-    """An attack on the source, batch by batch, whose images every target judges."""
+    """Attack the source batch by batch and have every target judge the images."""
     source, batch = runs[0].source, runs[0].protocol.batch
     assert source is not None
     missing = [set(run.missing(attack.title, samples)) for run in runs]
@@ -242,7 +255,7 @@ def _transfer(
             continue
         images, labels = runs[0].batch(some)
         eps, seed = runs[0].protocol.eps_value, runs[0].protocol.seed
-        found = attacks.craft(
+        crafted = attacks.craft(
             attack,
             source.form_for(attack),
             images.to(source.device),
@@ -254,25 +267,25 @@ def _transfer(
         )
         for run, left, before in zip(runs, missing, logits, strict=True):
             right = before[start : start + batch].argmax(1) == labels
-            _judge_transfer(run, attack, some, left, found, right, bar)
+            _judge_transfer(run, attack, some, left, crafted, right, bar)
 
 
 def _judge_transfer(
-    run: Run,
+    run: Recording,
     attack: IterativeAttack,
     samples: Sequence[int],
     left: Set[int],
-    found: Sequence[attacks.Outcome],
+    crafted: Sequence[attacks.Outcome],
     right: Tensor,
     bar: tqdm[Any],
 ) -> None:
-    """What a target makes of the images that were found on the source; one that it had wrong before stays wrong.
+    """Add a target's verdicts on the images that were made on the source; an image that was wrong before stays wrong.
 
-    An image outside the ball, as attacks that look for the smallest distance may give, fools nobody.
+    An image outside the ball, as attacks that look for the smallest distance may give, does not fool the target.
     """
     images, labels = run.batch(samples)
     with _adding(run, attack.title, bar) as add:
-        adversarial = torch.stack([outcome.image for outcome in found]).to(images.device)
+        adversarial = torch.stack([outcome.image for outcome in crafted]).to(images.device)
         logits = run.judged(adversarial)
         distances = length(adversarial - images, attack.ball)
         outside = ~within(distances, run.protocol.eps_value)
@@ -286,18 +299,18 @@ def _judge_transfer(
                         "correct": int(correct[index]),
                         "margin": _number(margins[index]),
                         "distance": float(distances[index]),
-                        "tries": found[index].tries,
-                        "forwards": found[index].forwards,
-                        "backwards": found[index].backwards,
+                        "tries": crafted[index].tries,
+                        "forwards": crafted[index].forwards,
+                        "backwards": crafted[index].backwards,
                         "judged": 1,
                     }
                 )
 
 
-def _attack_batches(run: Run, attack: BatchAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
-    """Attack batch by batch, where what an image gets depends on the others beside it.
+def _attack_batches(run: Recording, attack: BatchAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
+    """Attack batch by batch, as each image's outcome depends on the others beside it.
 
-    Out of memory, a batch is attacked in halves. That changes what its images get, so the document says it.
+    Out of memory, a batch is attacked in halves. That changes its outcomes, so the document states it.
     """
     whole = size = run.protocol.batch
     left, start = set(run.missing(attack.title, samples)), 0
@@ -309,41 +322,41 @@ def _attack_batches(run: Run, attack: BatchAttack, samples: Sequence[int], bar: 
                 images, labels = run.batch(some)
                 model, eps = run.target.form_for(attack), run.protocol.eps_value
                 try:
-                    found = attack.run_batch(model, images, labels, eps=eps, seed=run.protocol.seed)
+                    outcome = attack.run_batch(model, images, labels, eps=eps, seed=run.protocol.seed)
                 except torch.OutOfMemoryError:
                     if size == 1:
                         raise
                     size //= 2
                     start -= start % whole  # the same parts after an interruption, which leaves some of them done
                     continue
-                flags = found.flags
+                flags = outcome.flags
                 if size < whole:
                     flags += (f"out of memory: attacked in batches of {size} instead of {whole}",)
-                confirmed = (run.judged(found.images).argmax(1) != labels).tolist()
-                for sample, entry in zip(some, _of_batch(found, confirmed), strict=True):
+                confirmed = (run.judged(outcome.images).argmax(1) != labels).tolist()
+                for sample, entry in zip(some, _entries(outcome, confirmed), strict=True):
                     if sample in left:
                         add({"sample": sample, **entry, "flags": flags})
                 left.difference_update(some)
             start = end
 
 
-def _of_batch(found: BatchOutcome, confirmed: Sequence[bool]) -> Iterator[dict[str, Any]]:
-    """An entry an image. confirmed: whether the target, asked again, is wrong on it."""
-    for index, (fooled, wrong) in enumerate(zip(found.fooled, confirmed, strict=True)):
+def _entries(outcome: BatchOutcome, confirmed: Sequence[bool]) -> Iterator[dict[str, Any]]:
+    """Yield an entry for each image. confirmed: whether the target, asked again, is wrong on it."""
+    for index, (fooled, wrong) in enumerate(zip(outcome.fooled, confirmed, strict=True)):
         yield {
             "correct": int(not (fooled and wrong)),
-            "margin": _number(found.margins[index]),
-            "distance": found.distances[index],
-            "forwards": _share(found.forwards, index, len(confirmed)),
-            "backwards": _share(found.backwards, index, len(confirmed)),
+            "margin": _number(outcome.margins[index]),
+            "distance": outcome.distances[index],
+            "forwards": _share(outcome.forwards, index, len(confirmed)),
+            "backwards": _share(outcome.backwards, index, len(confirmed)),
             "judged": 1,
-            "unconfirmed": int(found.unconfirmed[index] or (fooled and not wrong)),
-            "broken_by": found.broken_by[index] if fooled and wrong else None,
+            "unconfirmed": int(outcome.unconfirmed[index] or (fooled and not wrong)),
+            "broken_by": outcome.broken_by[index] if fooled and wrong else None,
         }
 
 
 def _share(total: int, index: int, count: int) -> int:
-    """What falls to one of `count`, of a total that is spread as evenly as integers allow."""
+    """Return the share of the part `index` if a total is spread over `count` parts as evenly as integers allow."""
     return total // count + (index < total % count)
 
 
