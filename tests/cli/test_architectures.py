@@ -5,6 +5,8 @@ import json
 import pytest
 
 from robnet_zoo import cli
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.registry import SCHEMA, SPECS, load_spec, spec_names
 from tests.command import run
 
@@ -64,3 +66,15 @@ def test_the_schema_accepts_the_bundled_specs_and_refuses_a_broken_one():
         assert not list(validator.iter_errors(document)), name
     document["network"]["channels"] = "many"
     assert list(validator.iter_errors(document))
+
+
+def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
+    return spec.model_copy(update={"network": spec.network.model_copy(update={"denoise": denoise})})
+
+
+def test_show_says_where_and_how_a_network_is_denoised(capsys, tmp_path) -> None:
+    with_denoise(zoo.load_spec("robnet_large"), after=[5, 12], form="median").save(tmp_path / "spec.json")
+    cli.main(["show", str(tmp_path / "spec.json")])
+    assert "median after 5, 12" in capsys.readouterr().out
+    cli.main(["show", "robnet_large"])
+    assert "denoise" not in capsys.readouterr().out

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.fx
 from hypothesis import given, settings
 from torch.utils.flop_counter import FlopCounterMode
 
 from robnet_zoo import compile
 from robnet_zoo.genotype.blueprint import Feature, blueprint, multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.layers import Conv, FactorizedConv
+from robnet_zoo.genotype.layers import Conv, DenoiseForm, FactorizedConv
+from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.registry import load_spec, spec_names
 from tests.strategies import specs
 
@@ -139,3 +141,36 @@ def test_other_classes_and_input_channels_change_stem_and_head_alone() -> None:
     assert other.num_classes == 7
     assert other.stem[0][0] == Conv(1, 12, (3, 3))
     assert other.cells == plain.cells
+
+
+def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
+    return spec.model_copy(update={"network": spec.network.model_copy(update={"denoise": denoise})})
+
+
+@pytest.mark.parametrize(
+    ("form", "more_parameters", "more_products"),
+    [  # per block of C channels: C * C + 2C, embedded twice C * C/2 more; sizes are 32, 16 and 8 pixels
+        ("mean", [144 * 146, 288 * 290, 576 * 578], [1024 * 144**2, 256 * 288**2, 64 * 576**2]),
+        ("median", [144 * 146, 288 * 290, 576 * 578], [1024 * 144**2, 256 * 288**2, 64 * 576**2]),
+        (
+            "dot_product",
+            [144 * 146, 288 * 290, 576 * 578],
+            [1024 * 144**2 * 3, 256 * 288**2 + 2 * 256**2 * 288, 64 * 576**2 + 2 * 64**2 * 576],
+        ),
+        (
+            "embedded_gaussian",
+            [144 * 290, 288 * 578, 576 * 1154],
+            [
+                1024 * 144**2 * 2 + 1024**2 * 216,
+                256 * 288**2 * 2 + 256**2 * 432,
+                64 * 576**2 * 2 + 64**2 * 864,
+            ],
+        ),
+    ],
+)
+def test_cost_is_that_counted_by_hand(form: DenoiseForm, more_parameters: list[int], more_products: list[int]) -> None:
+    plain = zoo.load_spec("robnet_large")
+    spec = with_denoise(plain, after=[5, 12, 19], form=form)
+    assert [cell.output.size[0] for cell in blueprint(spec).cells if cell.denoise] == [32, 16, 8]
+    assert parameters(spec) == 6_842_710 + sum(more_parameters)
+    assert multiply_adds(spec) == multiply_adds(plain) + sum(more_products)

@@ -12,14 +12,18 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
+import torch.fx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robnet_zoo import compile
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Edge, FrozenDict, Genotype, edges
+from robnet_zoo.genotype.layers import DENOISE_FORMS
 from robnet_zoo.nn.network import Network
+from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.registry import SPECS, load_spec, spec_names
+from tests.small_networks import SEPARABLE, genotype
 from tests.strategies import changed, disguised, fill, images, specs
 
 Change = Callable[[dict[str, Any]], object]
@@ -571,3 +575,42 @@ def test_json_schema_refuses_what_an_outside_reader_can_see(change: Change) -> N
     change(data)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(data, Genotype.model_json_schema())
+
+
+def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
+    return spec.model_copy(update={"network": spec.network.model_copy(update={"denoise": denoise})})
+
+
+def test_specs_without_denoising_keep_their_hash() -> None:
+    # As they were before the key existed; bundled weights and results are bound to them.
+    assert zoo.load_spec("robnet_free").hash.startswith("af8c09fce3e10760")
+    assert zoo.load_spec("robnet_large").hash.startswith("bae9022b8f3c43ae")
+
+
+def test_denoising_is_written_read_and_part_of_the_hash() -> None:
+    plain = zoo.load_spec("robnet_large")
+    specs = [plain]
+    specs += [with_denoise(plain, after=[5, 12, 19], form=form) for form in DENOISE_FORMS]
+    specs += [with_denoise(plain, after=[5], form="mean")]
+    assert len({spec.hash for spec in specs}) == len(specs)
+    assert [Genotype.loads(spec.dumps()) for spec in specs] == specs
+    assert "denoise" not in plain.dumps()
+
+
+@pytest.mark.parametrize(
+    ("denoise", "message"),
+    [
+        ({"after": [0, 3], "form": "mean"}, "network.denoise.after[1]: expected a depth from 0 to 2, got 3"),
+        ({"after": [1, 0], "form": "mean"}, "network.denoise.after: expected depths in ascending order, got [1, 0]"),
+        ({"after": [1, 1], "form": "mean"}, "network.denoise.after: expected depths in ascending order, got [1, 1]"),
+        ({"after": [], "form": "mean"}, "network.denoise.after: expected at least 1 of them, got 0"),
+        ({"after": [-1], "form": "mean"}, "network.denoise.after[0]: expected at least 0, got -1"),
+        ({"after": [0], "form": "gaussian"}, "network.denoise.form: expected 'dot_product', 'embedded_gaussian'"),
+        ({"after": [0]}, "network.denoise.form: missing"),
+        ({"after": [0], "form": "mean", "k": 3}, 'network.denoise: unknown key "k"'),
+    ],
+)
+def test_mistakes_are_named(denoise: object, message: str) -> None:
+    with pytest.raises(DocumentError) as raised:
+        genotype({"a": SEPARABLE}, "aaa", denoise=denoise)
+    assert message in str(raised.value)

@@ -2,21 +2,21 @@
 
 import time
 from io import BytesIO
-from itertools import product
 
 import pytest
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from robnet_zoo import Genotype
 from robnet_zoo.genotype import blueprint
-from robnet_zoo.genotype.genotype import edges
+from robnet_zoo.genotype.genotype import Genotype, edges
 from robnet_zoo.genotype.operations import OPERATIONS
 from robnet_zoo.nn.compiler import compile
-from robnet_zoo.nn.layers import build
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo.registry import load_spec, spec_names
+from tests import small_networks
+from tests.small_networks import SEPARABLE, network_of
 
 # Parameters of the published networks with their own head, and with one of 100 classes (paper, tables 1 and 2).
 PUBLISHED = {
@@ -168,48 +168,8 @@ def test_robnet_free_is_built_in_half_a_second() -> None:
 # What is computed
 
 
-def weights_of(module: nn.Module) -> list[Tensor]:
-    return [parameter for parameter in module.parameters() if parameter.ndim == 4]
-
-
 def normed(x: Tensor) -> Tensor:
     return x / (1 + 1e-5) ** 0.5  # a fresh batch norm in eval mode
-
-
-def plain(name: str, x: Tensor, w: list[Tensor], stride: int) -> Tensor:
-    """An operation written out in torch's functions. w: its convolutions' weights, in order."""
-    if name.startswith("sep_conv"):
-        pad, groups = w[0].shape[2] // 2, x.shape[1]
-        x = F.conv2d(F.conv2d(x.relu(), w[0], stride=stride, padding=pad, groups=groups), w[1])
-        return normed(F.conv2d(F.conv2d(normed(x).relu(), w[2], padding=pad, groups=groups), w[3]))
-    if name.startswith("dil_conv"):
-        pad = w[0].shape[2] - 1
-        depthwise = F.conv2d(x.relu(), w[0], stride=stride, padding=pad, dilation=2, groups=x.shape[1])
-        return normed(F.conv2d(depthwise, w[1]))
-    if name == "conv_7x1_1x7":
-        row = F.conv2d(x.relu(), w[0], stride=(1, stride), padding=(0, 3))
-        return normed(F.conv2d(row, w[1], stride=(stride, 1), padding=(3, 0)))
-    if name == "max_pool_3x3":
-        return F.max_pool2d(x, 3, stride, 1)
-    if name == "avg_pool_3x3":
-        ones = torch.ones_like(x)
-        sums = [F.avg_pool2d(values, 3, stride, 1, divisor_override=1) for values in (x, ones)]
-        return sums[0] / sums[1]  # the padding does not count
-    assert name == "identity"
-    if stride == 1:
-        return x
-    halves = [F.conv2d(x.relu()[:, :, i::2, i::2], w[i]) for i in (0, 1)]
-    return normed(torch.cat(halves, dim=1))
-
-
-@pytest.mark.parametrize(("name", "stride"), list(product(OPERATIONS, (1, 2))))
-def test_operation_computes_what_plain_torch_does(name: str, stride: int) -> None:
-    torch.manual_seed(0)
-    operation = build(OPERATIONS[name].layers(6, stride, False)).double().eval()
-    x = torch.randn(2, 6, 8, 10, dtype=torch.float64)
-    expected = plain(name, x, weights_of(operation), stride)
-    assert expected.shape == (2, 6, 8 // stride, 10 // stride)
-    torch.testing.assert_close(operation(x), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_network_computes_the_sums_and_concatenations_of_the_paper() -> None:
@@ -388,3 +348,52 @@ def test_torch_compile_finds_no_graph_break(name: str, checkpointing: bool) -> N
         model(leaf).square().sum().backward()
         gradients.append(leaf.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+DENOISED = {name: spec for name, spec in small_networks.SPECS.items() if name.startswith("denoised")}
+
+
+def test_checkpointing_keeps_gradients_and_statistics() -> None:
+    kept, images = {}, torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    for enable in (False, True):
+        network = network_of(DENOISED["denoised, embedded_gaussian"]).train()
+        network.set_grad_checkpointing(enable)
+        network(images).square().sum().backward()
+        kept[enable] = {key: p.grad for key, p in network.named_parameters()} | dict(network.named_buffers())
+    torch.testing.assert_close(kept[True], kept[False], rtol=1e-9, atol=1e-9)
+
+
+def test_weights_are_those_of_the_plain_network_and_more() -> None:
+    plain = small_networks.genotype({"a": SEPARABLE}, "aaa")
+    keys = compile(plain).state_dict().keys()
+    more = compile(DENOISED["denoised, embedded_gaussian"]).state_dict().keys() - keys
+    assert len(more) + len(keys) == len(compile(DENOISED["denoised, embedded_gaussian"]).state_dict())
+    assert {key for key in more if key.endswith(".0.theta.weight")} == {
+        "cells.0.denoise.0.theta.weight",
+        "cells.2.denoise.0.theta.weight",
+    }
+
+
+def test_both_later_cells_read_the_denoised_output() -> None:
+    network = network_of(DENOISED["denoised, mean"])
+    seen: dict[str, Tensor] = {}
+    network.cells[0].denoise.register_forward_hook(lambda *given: seen.update(denoised=given[-1]))
+    network.cells[1].register_forward_hook(lambda _, inputs, __: seen.update(last=inputs[1]))
+    network.cells[2].register_forward_hook(lambda _, inputs, __: seen.update(before=inputs[0]))
+    network(torch.rand(2, 3, 8, 8, dtype=torch.float64))
+    assert torch.equal(seen["last"], seen["denoised"])
+    assert torch.equal(seen["before"], seen["denoised"])
+
+
+@pytest.mark.parametrize("spec", DENOISED.values(), ids=DENOISED)
+def test_torchscript_of_a_denoised_network_gives_the_same_logits(spec: Genotype) -> None:
+    network, images = network_of(spec), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(torch.jit.script(network)(images), network(images), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("spec", DENOISED.values(), ids=DENOISED)
+def test_symbolic_trace_of_a_denoised_network_gives_the_same_logits(spec: Genotype) -> None:
+    network, images = network_of(spec), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    traced = torch.fx.symbolic_trace(network)
+    torch.testing.assert_close(traced(images), network(images), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(torch.jit.script(traced)(images), network(images), rtol=1e-9, atol=1e-9)

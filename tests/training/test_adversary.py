@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from robnet_zoo.nn.compiler import compile
-from robnet_zoo.nn.forms.autocast import attack_form
 from robnet_zoo.training import Attack, Guard, Objective, Recipe
 from robnet_zoo.training.adversary import Replay, attacked, batch_statistics, loss_of, rescue
 from robnet_zoo.training.distributed import World
@@ -146,17 +145,3 @@ def test_the_guards_attack_steps_a_quarter_of_eps(eps, step):
 def test_the_guards_attack_goes_by_the_statistics_that_the_recipes_does():
     own = Attack(kind="n_fgsm", steps=1, statistics="batch")
     assert rescue(Recipe(name="r", epochs=1, attack=own, guard=Guard(steps=4))).statistics == "batch"
-
-
-def test_the_attacks_form_follows_the_network_without_being_made_anew(tiny):
-    network, images = compile(tiny).eval(), torch.rand(2, *tiny.network.input_size)
-    form = attack_form(network, dtype=torch.float32)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1)
-    assert attack_form(network, dtype=torch.float32) is form
-    torch.testing.assert_close(form(images), network(images), rtol=1e-4, atol=1e-4)
-    network.classifier = torch.nn.Linear(network.num_features, 3)  # another layer: nothing to follow
-    assert attack_form(network, dtype=torch.float32)(images).shape == (2, 3)
-    assert attack_form(network, dtype=torch.bfloat16).dtype == torch.bfloat16
-    assert attack_form(compile(tiny), dtype=torch.float32) is not form

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from robnet_zoo import training
-from robnet_zoo.nn.forms.autocast import safe_layout
 from robnet_zoo.training import Attack, Guard, Keeping, Stage
 from robnet_zoo.training.adversary import attacked
 from robnet_zoo.zoo.architecture import TimmArchitecture
@@ -48,11 +47,6 @@ def test_the_inner_attack_climbs_the_loss_of_the_model_in_eval_mode():
     (gradient,) = torch.autograd.grad(F.cross_entropy(twin(noisy.requires_grad_()), labels), noisy)
     expected = (noisy.detach() + 8 / 255 * gradient.sign()).clamp(0, 1)
     assert (found - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of gradients that round to nothing
-
-
-def test_channels_come_last_but_where_onednns_gradient_writes_past_its_memory():
-    assert safe_layout(timm.create_model("resnet18_cifar")) == torch.channels_last
-    assert safe_layout(timm.create_model("resnet18_cifar", width=0.05)) == torch.contiguous_format  # 3 channels
 
 
 def test_a_run_leaves_weights_document_and_card(images, recipe, tmp_path):

@@ -6,12 +6,15 @@ import warnings
 import pytest
 import timm
 import torch
+import torch.fx
 from safetensors.torch import save_file
 from timm.data import resolve_data_config
 from timm.models import save_for_hf
 
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.errors import TargetError, WeightsError
+from robnet_zoo.genotype.layers import DENOISE_FORMS, DenoiseForm
+from robnet_zoo.nn.layers import Denoising
 from robnet_zoo.zoo import baselines
 from robnet_zoo.zoo.baselines import BASELINES
 
@@ -278,3 +281,56 @@ def test_harness_asks_for_weights_and_suggests_the_nearest_name(tmp_path) -> Non
         load_target("resnet18_cifar")
     with pytest.raises(TargetError, match="did you mean 'wide_resnet28_10_cifar'"):
         load_target("wide_resnet28_10_cifr", weights=tmp_path / "w.safetensors")
+
+
+WIDTHS = {  # of what each stage gives
+    "resnet18_cifar": (64, 128, 256, 512),
+    "resnet50_cifar": (256, 512, 1024, 2048),
+    "wide_resnet28_10_cifar": (160, 320, 640),
+    "densenet121_cifar": (256, 512, 1024, 1024),
+    "vgg16_cifar": (64, 128, 256, 512, 512),
+    "mobilenetv2_cifar": (24, 32, 96, 320),
+    "resnext29_2x64d_cifar": (256, 512, 1024),
+}
+
+
+@pytest.mark.parametrize("form", DENOISE_FORMS)
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_carry_a_block_behind_each_stage(name: str, form: DenoiseForm) -> None:
+    plain = timm.create_model(name, device="meta")
+    model = timm.create_model(name, denoise=form, device="meta")
+    widths = WIDTHS[name]
+    more = sum(c * c + 2 * c + (2 * c * (c // 2) if form == "embedded_gaussian" else 0) for c in widths)
+    count = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert (sum(isinstance(module, Denoising) for module in model.modules()), count) == (len(widths), more)
+    assert plain.state_dict().keys() < model.state_dict().keys()
+    assert model(torch.rand(2, 3, 32, 32, device="meta")).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_denoised_baseline_starts_as_the_plain_one(name: str) -> None:
+    plain, model = timm.create_model(name).eval(), timm.create_model(name, denoise="median").eval()
+    model.load_state_dict(plain.state_dict(), strict=False)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), plain(images))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_feature_of_a_baseline_but_the_stems_is_denoised(name: str) -> None:
+    plain = timm.create_model(name, features_only=True).eval()
+    model = timm.create_model(name, features_only=True, denoise="mean").eval()
+    model.body.load_state_dict(plain.body.state_dict(), strict=False)
+    for module in model.body.modules():
+        if isinstance(module, Denoising):
+            module[2].weight.data.fill_(1.0)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        same = [torch.equal(a, b) for a, b in zip(model(images), plain(images), strict=True)]
+    has_stem = len(same) == len(WIDTHS[name]) + 1 and name != "vgg16_cifar"  # VGG's last is a pooling
+    assert same == [has_stem] + [False] * (len(same) - 1)
+
+
+def test_unknown_form_is_an_error_that_suggests_the_nearest() -> None:
+    with pytest.raises(ValueError, match="denoise: unknown form \"medium\", did you mean 'median'"):
+        timm.create_model("resnet18_cifar", denoise="medium")

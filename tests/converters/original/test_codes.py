@@ -6,9 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robnet_zoo.converters.original.codes import convert_codes, from_codes, from_original_json, to_codes
+from robnet_zoo.converters.original.codes import (
+    convert_codes,
+    from_codes,
+    from_original_json,
+    to_codes,
+    to_original_json,
+)
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.blueprint import parameters
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.registry import load_spec
 
 LARGE = ["11", "11", "11", "11", "11", "01", "11", "01", "10", "11", "01", "01", "01", "11"]
@@ -168,3 +176,12 @@ def test_spec_without_codes_is_refused(change, message):
     spec = from_codes([LARGE], name="shared", channels=4, depth=3)
     with pytest.raises(DocumentError, match=message):
         to_codes(spec.parse(spec.model_dump(mode="json", exclude_none=True) | change))
+
+
+def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
+    return spec.model_copy(update={"network": spec.network.model_copy(update={"denoise": denoise})})
+
+
+def test_original_has_no_codes_for_denoising() -> None:
+    with pytest.raises(DocumentError, match=r"network\.denoise: expected null, as in the original"):
+        to_original_json(with_denoise(zoo.load_spec("robnet_large"), after=[5], form="mean"))

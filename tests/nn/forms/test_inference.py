@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.layers import Block, Conv, FactorizedConv, Norm, Pool, Relu
+from robnet_zoo.genotype.layers import DENOISE_FORMS, Block, Conv, DenoiseForm, FactorizedConv, Norm, Pool, Relu
 from robnet_zoo.nn.compiler import compile, for_inference
 from robnet_zoo.nn.forms.inference import EdgeOperation, NodeSum
 from robnet_zoo.nn.forms.layout import Activation
@@ -273,3 +274,16 @@ def test_unusual_blocks_keep_their_sum(block: Block, channels_last: bool) -> Non
     node = NodeSum(operations).double().eval().to(memory_format=layout)
     expected = modules[0](x) + modules[1](x)
     torch.testing.assert_close(node([Activation(x)]), expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+DENOISED = {name: spec for name, spec in SPECS.items() if name.startswith("denoised")}
+
+
+@pytest.mark.parametrize("form", DENOISE_FORMS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_of_a_denoised_network_is_near(form: DenoiseForm, dtype: torch.dtype) -> None:
+    network = network_of(DENOISED[f"denoised, {form}"]).float()
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, found = network(images), for_inference(network, dtype=dtype)(images)
+    assert (found - expected).norm() < 0.1 * expected.norm()

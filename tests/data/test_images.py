@@ -1,0 +1,77 @@
+"""Labelled images: their split, their hash, their checks."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robnet_zoo import data
+from robnet_zoo.errors import DataError
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, 5, 4, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def npz(tmp_path, pixels):
+    np.savez(tmp_path / "images.npz", images=pixels, labels=np.arange(20) % 3)
+    return tmp_path / "images.npz"
+
+
+def test_the_last_tenth_is_validation_and_nothing_is_in_both(npz):
+    training, validation = data.load(npz).split()
+    whole = data.load(npz)
+    assert (len(training), len(validation)) == (18, 2)
+    assert torch.equal(torch.cat([training.pixels, validation.pixels]), whole.pixels)
+
+
+def test_the_hash_depends_on_pixels_and_labels_not_on_the_file(npz, tmp_path, pixels):
+    np.savez_compressed(tmp_path / "again.npz", labels=(np.arange(20) % 3).astype(np.int32), images=pixels)
+    np.savez(tmp_path / "other.npz", images=pixels, labels=(np.arange(20) + 1) % 3)
+    first = data.load(npz).sha256
+    assert data.load(tmp_path / "again.npz").sha256 == first
+    assert data.load(tmp_path / "other.npz").sha256 != first
+    assert data.load(npz, n=19).sha256 != first
+
+
+def test_resized_images_are_those_of_pillow():
+    """Pillow's bilinear resampling is antialiased too; both round to bytes."""
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = data.Images(pixels, torch.tensor([0, 1, 2]), "noise")
+    found = data.resized(images, 16)
+    for small, large in zip(found.pixels, pixels, strict=True):
+        picture = Image.fromarray(large.permute(1, 2, 0).numpy()).resize((16, 16), Image.Resampling.BILINEAR)
+        expected = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        assert (small.int() - expected.int()).abs().max() <= 1
+    assert (found.shape, found.name) == ((3, 16, 16), "noise at 16 pixels")
+    assert torch.equal(found.labels, images.labels)
+    assert data.resized(images, 32) is images
+
+
+def test_images_that_do_not_fit_a_model_are_refused(npz):
+    images = data.load(npz)
+    data.check_fits(images, input_size=(3, 5, 4), num_classes=3)
+    with pytest.raises(DataError, match=r"expected images of \(channels, height, width\) \(3, 32, 32\)"):
+        data.check_fits(images, input_size=(3, 32, 32), num_classes=3)
+    with pytest.raises(DataError, match="expected labels from 0 to 1, got 2"):
+        data.check_fits(images, input_size=(3, 5, 4), num_classes=2)
+
+
+@pytest.mark.parametrize(("n", "refused"), [(400, True), (40, False)])  # of 40 images a class may have none by chance
+def test_a_class_without_images_is_refused_where_chance_is_no_reason(n, refused):
+    pixels, labels = torch.zeros(n, 3, 2, 2, dtype=torch.uint8), torch.arange(n) % 9 + 1
+    images = data.Images(pixels, labels, "shifted")
+    with pytest.raises(DataError, match="got none of 0 among 400") if refused else nullcontext():
+        data.check_labels(images)
+
+
+def test_a_stray_label_is_refused_where_chance_is_no_reason_for_all_the_classes_below_it():
+    labels = torch.arange(50_000) % 10
+    labels[123] = 10_000
+    images = data.Images(torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(50_000, 3, 2, 2), labels, "stray")
+    with pytest.raises(DataError, match="0 to 10000, got none of 10 and 9,989 others among 50,000"):
+        data.check_labels(images)
