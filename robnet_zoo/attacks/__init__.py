@@ -1,4 +1,9 @@
-"""Attacks: images in [0, 1] in, adversarial images in the same ball and box out."""
+"""Attacks: images in [0, 1] in, adversarial images in the same ball and box out.
+
+    outcomes = run(Pgd(steps=20), model, images, labels, eps=8 / 255)
+
+A new attack is a file that defines a class derived from `IterativeAttack` or `BatchAttack`, and its entry below.
+"""
 
 from typing import Annotated, get_args
 
@@ -7,11 +12,14 @@ from pydantic import Field
 from robnet_zoo.attacks.apgd import Apgd
 from robnet_zoo.attacks.attack import Attack, BatchAttack, Classifier, Cost, IterativeAttack
 from robnet_zoo.attacks.autoattack import AutoAttack
+from robnet_zoo.attacks.bim import Bim
 from robnet_zoo.attacks.carlini_wagner import CarliniWagner
 from robnet_zoo.attacks.continuous_batching import craft, run
 from robnet_zoo.attacks.deepfool import DeepFool
-from robnet_zoo.attacks.gradient import Bim, Fgsm, MiFgsm, Pgd, fgsm, n_fgsm, pgd
+from robnet_zoo.attacks.fgsm import Fgsm, fgsm, n_fgsm
+from robnet_zoo.attacks.mi_fgsm import MiFgsm
 from robnet_zoo.attacks.outcome import BatchOutcome, Outcome
+from robnet_zoo.attacks.pgd import Pgd, pgd
 from robnet_zoo.attacks.square import Square
 from robnet_zoo.errors import AttackError
 
@@ -24,28 +32,32 @@ ATTACKS: tuple[type[Attack], ...] = get_args(get_args(AnyAttack)[0])
 """The classes of `AnyAttack`, in the order of its entries."""
 
 __all__ = [
+    # Running an attack
+    "run",
+    "craft",
+    "Outcome",
+    "Cost",
+    "Classifier",
+    "AttackError",
+    # The attacks
+    "Fgsm",
+    "Bim",
+    "Pgd",
+    "MiFgsm",
+    "Apgd",
+    "DeepFool",
+    "CarliniWagner",
+    "Square",
+    "AutoAttack",
     "ATTACKS",
     "AnyAttack",
-    "Apgd",
-    "Attack",
-    "AttackError",
-    "AutoAttack",
-    "BatchAttack",
-    "BatchOutcome",
-    "Bim",
-    "CarliniWagner",
-    "Classifier",
-    "Cost",
-    "DeepFool",
-    "Fgsm",
-    "IterativeAttack",
-    "MiFgsm",
-    "Outcome",
-    "Pgd",
-    "Square",
-    "craft",
+    # Plain functions for training
     "fgsm",
     "n_fgsm",
     "pgd",
-    "run",
+    # What a new attack is built on
+    "Attack",
+    "IterativeAttack",
+    "BatchAttack",
+    "BatchOutcome",
 ]

@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, length, project, steepest
+from robnet_zoo.attacks.gradient import loss_gradient
 from robnet_zoo.attacks.losses import LOSSES, LossName, likeliest_wrong
 from robnet_zoo.attacks.random import Key, normal, uniform
 from robnet_zoo.errors import AttackError
@@ -69,8 +70,8 @@ class Apgd(IterativeAttack):
         if self.target_classes:
             ranking = likeliest_wrong(rows["clean_logits"], rows["label"])  # (N, K)
             tries = torch.tensor([key.restart for key in keys], device=clean.device)
-            place = tries % self.tries(ranking.shape[1]) // self.restarts
-            aim = ranking.gather(1, place[:, None])[:, 0]
+            rank = tries % self.tries(ranking.shape[1]) // self.restarts
+            aim = ranking.gather(1, rank[:, None])[:, 0]
             rows["aim"] = torch.where(rows["target"] >= 0, rows["target"], aim)
         unknown = torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device)
         rows["step"] = 2 * eps.clone()
@@ -103,7 +104,7 @@ class Apgd(IterativeAttack):
         rows["x"] = project(moved, rows["clean"], rows["eps"], self.norm)
 
     def _checkpoint(self, rows: Rows, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Where a checkpoint is reached and progress is poor: halve the step, go on from the best point."""
+        """Halve the step and go on from the best point where a checkpoint is reached and progress is poor."""
         windows = torch.tensor([_windows(self.steps).get(t, 0) for t in rows["t"].tolist()], device=x.device)
         at_check = windows > 0
         few_rises = rows["rises"] <= self.rho * windows
@@ -125,13 +126,13 @@ def _wide(values: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _windows(steps: int) -> Mapping[int, int]:
-    """The checkpoints after which the step may be halved, each with the number of steps since the one before.
+    """Return the checkpoints after which the step may be halved, each with the number of steps since the one before.
 
     0.22 of all steps, then 0.03 fewer each time, but at least 0.06 (section 3.3).
     """
     window, least, fewer = (max(int(share * steps), 1) for share in (0.22, 0.06, 0.03))
-    found, at = {}, 0
+    windows, at = {}, 0
     while (at := at + window) <= steps:
-        found[at] = window
+        windows[at] = window
         window = max(window - fewer, least)
-    return MappingProxyType(found)
+    return MappingProxyType(windows)

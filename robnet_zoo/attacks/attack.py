@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from robnet_zoo.attacks.ball import Norm
-from robnet_zoo.attacks.losses import Loss
 from robnet_zoo.attacks.outcome import BatchOutcome
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core.documents import Document
@@ -24,16 +22,16 @@ from robnet_zoo.errors import AttackError
 Classifier = Callable[[Tensor], Tensor]  # (N, C, H, W) in [0, 1] -> logits (N, K)
 Count = Annotated[int, Field(ge=1)]
 Rows = dict[str, Tensor]
-"""Everything that an attack remembers, a row a slot, whose images are independent of each other:
+"""What an attack remembers, a row a slot. Rows are independent of each other.
 
-clean: (N, C, H, W); x: the image that the next query looks at; label, target (-1: none), t: (N,), the steps taken;
-eps: (N, 1, 1, 1); clean_logits: (N, K); and whatever else the attack puts there.
+clean: the images, (N, C, H, W). x: what the next query looks at, (N, C, H, W). label, target: (N,), target -1 for none.
+t: how many steps were taken, (N,). eps: (N, 1, 1, 1). clean_logits: (N, K). An attack adds tensors of its own.
 """
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a query saw: logits (N, K), the gradient that the attack asked for, and what a row of it cost."""
+    """What a query saw: logits (N, K), the gradient that the attack asked for, and its cost a row."""
 
     logits: Tensor
     gradient: Tensor | None = None  # (N, C, H, W), or (N, M, C, H, W) for M gradients
@@ -64,7 +62,7 @@ class StepsFamily(NamedTuple):
 
 
 def check_box(images: Tensor) -> None:
-    """Raise AttackError unless all images are in [0, 1]; NaN is not."""
+    """Raise AttackError unless all images, (N, C, H, W), are in [0, 1]; NaN is not."""
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):
         raise AttackError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
@@ -186,15 +184,18 @@ class IterativeAttack(Attack):
         return Cost(steps, steps * self.backwards_per_step(num_classes))
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
-        """Put `x` and the attack's own rows beside those of fresh images. keys: one a row."""
+        """Add `x` and the attack's own tensors to the rows of fresh images.
+
+        rows: have clean, label, target, t, eps and clean_logits. keys: of the random numbers, one a row.
+        """
         raise NotImplementedError
 
     def query(self, model: Classifier, rows: Rows) -> Seen:
-        """Look at `x`."""
+        """Ask the model about `x`. rows are not changed."""
         raise NotImplementedError
 
     def advance(self, rows: Rows, seen: Seen) -> None:
-        """Replace `x`, never in place, and whatever else changes."""
+        """Take a step: replace `x` and whatever else changes in rows, never in place."""
         raise NotImplementedError
 
     def finished(self, rows: Rows) -> Tensor:
@@ -202,15 +203,5 @@ class IterativeAttack(Attack):
         return rows["t"] >= self.max_steps
 
     def result(self, rows: Rows, x: Tensor) -> Tensor:
-        """Return the image that a row gives for an iterate x."""
+        """Return the images that rows give if x, (N, C, H, W), are their last iterates."""
         return x
-
-
-def loss_gradient(model: Classifier, x: Tensor, loss: Loss, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(gradient of the loss by the images, logits): (N, C, H, W), (N, K). No other gradient is computed."""
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = model(x)
-        total = loss(logits, labels, targets).sum()
-    (gradient,) = torch.autograd.grad(total, x)
-    return gradient, logits.detach()

@@ -1,9 +1,9 @@
 """AutoAttack (Croce and Hein, 2020) as its authors' library runs it: pyautoattack, unmodified, in float32.
 
 The library draws all random numbers of a batch from torch's global generator, which each component seeds anew with the
-same seed. So what an image gets depends on its place in the batch and on which others are left, and a batch is the
-least that can be repeated: the same images in the same order with the same seed end the same. numpy's and Python's
-own generators are not used.
+same seed. An image's numbers therefore depend on its position in the batch and on which other images are left, and a
+batch is the smallest unit that can be repeated: the same images in the same order with the same seed have the same
+outcome. numpy's and Python's own generators are not used.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ FLAGS = MappingProxyType(
 class AutoAttack(BatchAttack):
     """AutoAttack (Croce and Hein, 2020) by its authors' library: each part on the images that the ones before left.
 
-    version: `standard` is the one that figures are compared by: APGD-CE, APGD-T, FAB-T and Square with 100 iterations,
+    version: `standard` is the one of published figures: APGD-CE, APGD-T, FAB-T and Square with 100 iterations,
     9 target classes and 5000 queries; `custom` runs the components that `attacks` names, in that order, with the
     parameters that they have in `standard`.
     """
@@ -109,7 +109,10 @@ class AutoAttack(BatchAttack):
             raise AttackError(f"{self.title}: apgd-dlr needs 3 classes, got {num_classes}")
 
     def stock(self, model: Classifier, *, eps: float, seed: int, device: torch.device) -> Any:
-        """The library's own object, with the parameters that it gives the standard version."""
+        """Return the library's own object, with the parameters of the standard version.
+
+        Raises AutoAttackError if the package pyautoattack is missing.
+        """
         try:
             library = importlib.import_module("pyautoattack")
         except ImportError as error:
@@ -125,41 +128,48 @@ class AutoAttack(BatchAttack):
     ) -> BatchOutcome:
         """Attack one batch.
 
-        model: in eval mode and float32; a module's parameters are frozen meanwhile, other callables are taken as they
-        are. images: (N, C, H, W) in [0, 1], float32. labels: (N,). eps: in image units. Decisions are those of the
-        library's `run_standard_evaluation` on this batch. Torch's global generators, the interpreter's tracer, the
-        library's logger and the model are left as they were.
-        Raises AttackError if images leave [0, 1] or there are too few classes, AutoAttackError if the package is
-        missing or the model is not what the attack needs.
+        Decisions are those of the library's `run_standard_evaluation` on this batch. Torch's global generators, the
+        interpreter's tracer, the library's logger and the model are left as they were.
+
+        Args:
+            model: in eval mode and float32. A module's parameters are frozen meanwhile.
+            images: (N, C, H, W) in [0, 1], float32.
+            labels: (N,).
+            eps: in image units.
+            seed: of torch's global generators, which the library draws from.
+
+        Raises:
+            AttackError: images leave [0, 1], labels are out of range, or there are too few classes.
+            AutoAttackError: the package is missing, or the model is not what the attack needs.
         """
         started = time.perf_counter()
         counted = _Counted(model)
-        said: list[str] = []
-        with _frozen(model, self.title), _undisturbed(seed), _overheard(said):
+        warned: list[str] = []
+        with _frozen(model, self.title), _undisturbed(seed), _overheard(warned):
             right = self._right(counted, images, labels)
             library = self.stock(counted, eps=eps, seed=seed, device=images.device)
-            found, claimed = self._run(library, images, labels, right)
+            adversarial, claimed = self._run(library, images, labels, right)
             with torch.no_grad():
-                logits = counted(found)
-        distances = length(found - images, self.norm)
-        inside = within(distances, eps) & in_box(found)
+                logits = counted(adversarial)
+        distances = length(adversarial - images, self.norm)
+        inside = within(distances, eps) & in_box(adversarial)
         confirmed = inside & (logits.argmax(1) != labels) & logits.isfinite().all(1)
         good = [name is None or yes for name, yes in zip(claimed, confirmed.tolist(), strict=True)]
         kept = torch.tensor(good, device=images.device)
         return BatchOutcome(
-            images=torch.where(kept[:, None, None, None], found, images),
+            images=torch.where(kept[:, None, None, None], adversarial, images),
             broken_by=tuple(name if yes else None for name, yes in zip(claimed, good, strict=True)),
             unconfirmed=tuple(not yes for yes in good),
             distances=tuple(distances.where(kept, 0).tolist()),
             margins=tuple(margin(logits, labels, torch.full_like(labels, -1)).tolist()),
-            flags=tuple(sorted({_flag(text) for text in said})),
+            flags=tuple(sorted({_flag(text) for text in warned})),
             forwards=counted.forwards,
             backwards=counted.backwards,
             seconds=time.perf_counter() - started,
         )
 
     def _right(self, model: Classifier, images: Tensor, labels: Tensor) -> list[bool]:
-        """Which images the model classifies rightly as they are, once everything is what the attack needs."""
+        """Return which clean images the model classifies correctly, after checking that the attack can run."""
         if images.dtype != torch.float32:
             raise AutoAttackError(f"{self.title}: expected images in float32, got {images.dtype}")
         check_box(images)
@@ -182,11 +192,11 @@ class AutoAttack(BatchAttack):
     def _run(
         self, library: Any, images: Tensor, labels: Tensor, right: Sequence[bool]
     ) -> tuple[Tensor, list[str | None]]:
-        """The images found, and what broke each first. A call of the library a component, which tells who broke what.
+        """Return the adversarial images and what broke each first, by a call of the library for each component.
 
         As in the library's one call, a component sees what the ones before left, in order and as one batch.
         """
-        found = images.clone()
+        result = images.clone()
         claimed: list[str | None] = [None if yes else "clean" for yes in right]
         for component in self.components:
             left = [index for index, name in enumerate(claimed) if name is None]
@@ -198,11 +208,11 @@ class AutoAttack(BatchAttack):
             for row, index in enumerate(left):
                 if fooled[row]:
                     claimed[index] = component
-                    found[index] = adversarial[row]
-        return found, claimed
+                    result[index] = adversarial[row]
+        return result, claimed
 
     def parts(self, broken_by: Sequence[str | None]) -> dict[str, float]:
-        """The accuracy that each component left in turn, after `clean`. broken_by: of all images, of all batches."""
+        """Return the accuracy that each component left in turn, after `clean`. broken_by: an entry an image."""
         left, accuracies = len(broken_by), {}
         counts = Counter(broken_by)
         for name in ("clean", *self.components):
@@ -258,7 +268,7 @@ class _Counted:
 
 @contextmanager
 def _frozen(model: Classifier, title: str) -> Iterator[None]:
-    """No parameter asks for a gradient: the library would compute them all and use none."""
+    """Freeze the parameters: the library would compute all their gradients and use none."""
     if not isinstance(model, nn.Module):
         yield
         return
@@ -279,9 +289,9 @@ def _frozen(model: Classifier, title: str) -> Iterator[None]:
 
 @contextmanager
 def _undisturbed(seed: int) -> Iterator[None]:
-    """The library seeds torch's global generators and leaves the interpreter without its tracer.
+    """Keep the random state and the tracer: the library seeds torch's global generators and removes the tracer.
 
-    They are seeded here too, so that a model which draws random numbers of its own can be attacked again the same way.
+    The generators are seeded here too, so that a model which draws random numbers can be attacked again the same way.
     """
     tracer = sys.gettrace()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
@@ -294,21 +304,21 @@ def _undisturbed(seed: int) -> Iterator[None]:
 
 
 class _Listener(logging.Handler):
-    """Writes what is said into a list."""
+    """Writes the messages of a logger into a list."""
 
-    def __init__(self, said: list[str]) -> None:
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self.said = said
+        self.messages = messages
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 @contextmanager
-def _overheard(said: list[str]) -> Iterator[None]:
-    """Take down what is warned of, by the library's logger or by `warnings`, whatever is set to be silent."""
+def _overheard(messages: list[str]) -> Iterator[None]:
+    """Collect all warnings, by the library's logger or by `warnings`, even if either is silenced."""
     logger = logging.getLogger("auto-attack")
-    listener = _Listener(said)
+    listener = _Listener(messages)
     before = logger.level, logger.propagate, logger.disabled, logging.root.manager.disable
     logger.addHandler(listener)
     logger.setLevel(logging.WARNING)
@@ -318,7 +328,7 @@ def _overheard(said: list[str]) -> Iterator[None]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield
-        said += [str(warning.message) for warning in caught]
+        messages += [str(warning.message) for warning in caught]
     finally:
         logger.removeHandler(listener)
         level, logger.propagate, logger.disabled, silent = before
@@ -327,5 +337,5 @@ def _overheard(said: list[str]) -> Iterator[None]:
 
 
 def _flag(text: str) -> str:
-    """The name of a warning, or the warning itself where it has none."""
+    """Return the name of a warning, or the warning itself if it has none."""
     return next((name for name, words in FLAGS.items() if words in text), text)

@@ -1,4 +1,4 @@
-"""The threat: a ball around the image, cut by the box [0, 1]. eps is a number or (N, 1, 1, 1), in image units."""
+"""The threat model: a ball around the image, cut by the box [0, 1]. eps is a number or (N, 1, 1, 1), in image units."""
 
 from __future__ import annotations
 
@@ -12,27 +12,37 @@ from robnet_zoo.attacks.random import Key, normal, uniform
 
 Norm = Literal["linf", "l2"]
 Radius = float | Tensor
-TOLERANCE = 1e-6  # of a distance, and in image units: the rounding of float32 near 1
+TOLERANCE = 1e-6  # relative beyond 1, else in image units: the rounding of float32 near 1
 
 
 def length(delta: Tensor, norm: Norm) -> Tensor:
-    """The norm of each row: (N, C, H, W) -> (N,)."""
+    """Return the norm of each row: (N, C, H, W) -> (N,)."""
     flat = delta.flatten(1)
     return flat.abs().amax(1) if norm == "linf" else flat.square().sum(1).sqrt()
 
 
 def within(distances: Tensor, eps: Radius) -> Tensor:
-    """Which distances, of any shape, are at most eps, a number or of that shape, up to rounding; NaN is not."""
+    """Return which distances are at most eps, up to rounding; NaN is not.
+
+    distances: in image units, any shape. eps: a number or the same shape. Returns bool of that shape.
+    """
     return distances <= eps + TOLERANCE * torch.as_tensor(eps).clamp(min=1)
 
 
 def in_box(images: Tensor) -> Tensor:
-    """Which images, (N, C, H, W), lie in [0, 1], bool (N,); NaN does not."""
+    """Return which images, (N, C, H, W), lie in [0, 1]: bool (N,). NaN does not."""
     return ((images >= 0) & (images <= 1)).flatten(1).all(1)
 
 
 def project(adversarial: Tensor, images: Tensor, eps: Radius, norm: Norm = "linf") -> Tensor:
-    """The nearest point of the ball, moved into [0, 1]; that leads not out of it, as the images are in [0, 1]."""
+    """Return the nearest point of the ball, clamped to [0, 1]. It stays in the ball, as the images are in [0, 1].
+
+    Args:
+        adversarial: the points, (N, C, H, W).
+        images: the centres of the balls, (N, C, H, W) in [0, 1].
+        eps: the radius in image units, a number or (N, 1, 1, 1).
+        norm: of the ball.
+    """
     if norm == "linf":
         return torch.min(torch.max(adversarial, images - eps), images + eps).clamp_(0, 1)
     delta = adversarial - images
@@ -41,7 +51,10 @@ def project(adversarial: Tensor, images: Tensor, eps: Radius, norm: Norm = "linf
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """The step of length 1 along which the loss grows fastest; zero where the gradient is, or where it is no number."""
+    """Return the step of length 1 in the norm along which the loss grows fastest: (N, C, H, W).
+
+    Rows whose gradient is zero or not finite get zero; in l-infinity, NaN stays NaN.
+    """
     if norm == "linf":
         return gradient.sign()
     peak = length(gradient, "linf")[:, None, None, None]
@@ -51,7 +64,14 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
 
 
 def random_start(images: Tensor, eps: Radius, norm: Norm, keys: Sequence[Key]) -> Tensor:
-    """Uniform in the ball, then clamped to [0, 1]."""
+    """Return points drawn uniformly from the ball, clamped to [0, 1]: (N, C, H, W).
+
+    Args:
+        images: the centres of the balls, (N, C, H, W) in [0, 1].
+        eps: the radius in image units, a number or (N, 1, 1, 1).
+        norm: of the ball.
+        keys: of the random numbers, one a row.
+    """
     if norm == "linf":
         return project(images + eps * uniform(keys, images, "start"), images, eps)
     direction = steepest(normal(keys, images, "start"), norm)

@@ -9,8 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, loss_gradient
+from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, length
+from robnet_zoo.attacks.gradient import loss_gradient
 from robnet_zoo.attacks.losses import LOSSES
 from robnet_zoo.attacks.random import Key
 
@@ -22,8 +23,8 @@ class CarliniWagner(IterativeAttack):
     """The l2 attack of Carlini and Wagner (2017, equation 8): the least change that fools, by Adam.
 
     |x - clean|^2 + c f(x) over w, with x = (tanh w + 1) / 2, and a binary search for c; f is the hinge of the margin at
-    -confidence. searches: the values of c that are tried, each with `steps` steps of Adam. The nearest image found that
-    fools the model is given, whatever eps is; it counts if it lies in the ball.
+    -confidence. searches: the values of c that are tried, each with `steps` steps of Adam. The result is the nearest
+    image that fools the model, whatever eps is; it counts if it lies in the ball.
     """
 
     kind: Literal["cw_l2"] = "cw_l2"
@@ -70,7 +71,7 @@ class CarliniWagner(IterativeAttack):
         self._restart(rows, torch.ones_like(rows["eps"], dtype=torch.bool))
 
     def _restart(self, rows: Rows, where: Tensor) -> None:
-        """Begin a search: Adam forgets, w is the clean image's."""
+        """Begin a search at some rows: reset Adam, and w to that of the clean image. where: bool (N, 1, 1, 1)."""
         zero = torch.zeros_like(rows["clean"])
         rows["w"] = torch.where(where, rows["origin"], rows.get("w", zero))
         for key in ("first", "second"):
@@ -102,7 +103,7 @@ class CarliniWagner(IterativeAttack):
         rows["x"] = (torch.tanh(rows["w"]) / EDGE + 1).div(2).clamp(0, 1)
 
     def _search(self, rows: Rows, over: Tensor) -> None:
-        """Where a search is over: a smaller c if it fooled the model, a larger one if not."""
+        """Choose the next c where a search is over: a smaller one if it fooled the model, else a larger one."""
         fooled = rows["fooled"]
         rows["high"] = torch.where(over & fooled, torch.minimum(rows["high"], rows["c"]), rows["high"])
         rows["low"] = torch.where(over & ~fooled, torch.maximum(rows["low"], rows["c"]), rows["low"])

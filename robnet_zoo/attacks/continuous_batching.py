@@ -1,9 +1,9 @@
 """Continuous batching: a fixed number of slots, each with an image of its own at a step of its own.
 
 A slot whose image is fooled or finished takes the next image, so every row of every batch works. The fast form of a
-model proposes; every success that it claims is judged by the original, in float32 and eval mode, in batches of their
-own, and an image whose success is not confirmed goes back to where it was. Random numbers are keyed by sample and
-batches keep their shape, so neither order nor company changes what happens to an image. At the end, when the queue is
+model proposes. The original judges every success that it claims, in float32 and eval mode and in separate batches, and
+an image whose success is not confirmed goes back to where it was. Random numbers are keyed by sample and batches keep
+their shape, so neither the order nor the other images change what happens to an image. At the end, when the queue is
 empty and most slots are idle, a batch is cut down if the smaller one has been seen to give the same bits.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from robnet_zoo.errors import AttackError
 class _Job:
     """One image on its way through tries and slots."""
 
-    index: int  # of the images given
+    index: int  # among the images given
     attempt: int = 0
     rows: Rows | None = None  # where it goes on, if it was taken out of its slot
     candidate: Tensor | None = None  # (C, H, W), to be judged
@@ -58,19 +58,33 @@ def run(
     clean_logits: Tensor | None = None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Attack images; returns their outcomes, in the order of the images.
+    """Attack images, and return their outcomes, in the order of the images.
 
-    model: what the attack looks at. judge: what decides on success, by default the model; another model makes this a
-    transfer attack, for which `early` should be False: then every image runs its full length, and its last iterate is
-    judged. images: (N, C, H, W) in [0, 1]. labels: (N,). eps: in image units, a number or (N,). targets: (N,), the
-    classes to reach; without them any wrong class is a success. samples: N numbers that key the random numbers, by
-    default 0 to N - 1. clean_logits: (N, K), the judge's, if they are known already.
-    An image that the judge gets wrong as it is counts as fooled at step 0. What lies outside the ball or the box, or is
-    claimed by the model and not confirmed by the judge, is no success and counts as `unconfirmed`. When an accelerator
-    is out of memory, the number of slots is halved. Raises AttackError if images leave [0, 1] or labels are out of
-    range.
+    An image that the judge gets wrong as it is counts as fooled at step 0. What lies outside the ball or the box, or
+    is claimed by the model and not confirmed by the judge, is not a success and counts as `unconfirmed`. When an
+    accelerator is out of memory, the number of slots is halved.
+
+    Args:
+        attack: what moves the images.
+        model: the classifier that the attack looks at.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+        eps: the radius of the balls in image units, a number or (N,).
+        targets: (N,), the classes to reach; without them any wrong class is a success.
+        seed: of all random numbers.
+        samples: N numbers that key the random numbers of the images, by default 0 to N - 1.
+        slots: how many images are attacked at once.
+        judge: the classifier that decides on success, by default the model. Another one makes this a transfer attack,
+            for which `early` should be False: then every image runs its full length, and its last iterate is judged.
+        early: whether an image is done as soon as it is fooled.
+        clean_logits: (N, K), the judge's, if they are known already.
+        on_outcome: is called with each outcome as it comes.
+
+    Raises:
+        AttackError: images leave [0, 1], labels or targets are out of range, there are too few classes for the attack,
+            or there is not a single slot.
     """
-    return Slots(
+    return Batcher(
         attack,
         model,
         images,
@@ -78,7 +92,7 @@ def run(
         eps=eps,
         targets=targets,
         seed=seed,
-        samples=range(len(images)) if samples is None else samples,
+        samples=samples,
         slots=slots,
         judge=model if judge is None else judge,
         early=early and attack.early,
@@ -99,44 +113,32 @@ def craft(
     samples: Sequence[int] | None = None,
     slots: int = 64,
 ) -> list[Outcome]:
-    """Adversarial images for others to judge: every image runs the full length of one try, and counts as not fooled.
+    """Return adversarial images for others to judge: each runs the full length of one try and counts as not fooled.
 
-    Images that the model gets wrong as they are are attacked like all others. Arguments as in `run`.
+    Images that the model gets wrong as they are are attacked like all others. Arguments and errors are those of `run`.
     """
-    return Slots(
-        attack,
-        model,
-        images,
-        labels,
-        eps=eps,
-        targets=targets,
-        seed=seed,
-        samples=range(len(images)) if samples is None else samples,
-        slots=slots,
-        judge=None,
-        early=False,
-        clean_logits=None,
-        on_outcome=lambda outcome: None,
-    ).run()
+    batcher = Batcher(attack, model, images, labels, eps=eps, targets=targets, seed=seed, samples=samples, slots=slots)
+    return batcher.run()
 
 
 @dataclass
-class Slots:
-    """The state of `run`."""
+class Batcher:
+    """One call of `run` or, without a judge, of `craft`: its arguments, the slots and the jobs in and outside them."""
 
     attack: IterativeAttack
     model: Classifier
     images: Tensor
     labels: Tensor
+    _: KW_ONLY
     eps: float | Tensor
-    targets: Tensor | None
-    seed: int
-    samples: Sequence[int]
-    slots: int
-    judge: Classifier | None  # None: nothing is judged
-    early: bool
-    clean_logits: Tensor | None
-    on_outcome: Callable[[Outcome], None]
+    targets: Tensor | None = None
+    seed: int = 0
+    samples: Sequence[int] | None = None
+    slots: int = 64
+    judge: Classifier | None = None  # None: nothing is judged
+    early: bool = False
+    clean_logits: Tensor | None = None
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None
     rows: Rows = field(default_factory=dict)
     jobs: list[_Job | None] = field(default_factory=list)  # of each slot
     may_shrink: bool = True
@@ -145,7 +147,7 @@ class Slots:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
 
     def run(self) -> list[Outcome]:
-        """Everything, to the end."""
+        """Attack all images, and return their outcomes, in the order of the images."""
         self._check()
         if not len(self.images):
             return []
@@ -174,11 +176,12 @@ class Slots:
             raise AttackError(f"expected at least 1 slot, got {self.slots}")
         if len(self.images):
             check_box(self.images)
+        self.samples = range(len(self.images)) if self.samples is None else self.samples
         self.targets = torch.full_like(self.labels, -1) if self.targets is None else self.targets
         self.eps = torch.as_tensor(self.eps).to(self.images).expand(len(self.images))
 
     def _start(self, looked: int) -> None:
-        """Queue what the judge gets right; the rest is fooled as it is. looked: how often the judge has seen each."""
+        """Queue what the judge gets right; the rest is fooled. looked: how often the judge has seen each image."""
         assert self.clean_logits is not None
         assert self.targets is not None
         classes = self.clean_logits.shape[1]
@@ -198,14 +201,14 @@ class Slots:
 
     @staticmethod
     def _fooled(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-        """Which rows are a success of the attack, bool (N,); logits that are no numbers are none."""
+        """Return which rows are a success of the attack, bool (N,); rows with logits that are not finite are not."""
         answers = logits.argmax(1)
         wrong = torch.where(targets >= 0, answers == targets, answers != labels)
         return wrong & logits.isfinite().all(1)
 
     @staticmethod
     def _margins(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-        """The margins, (N,); -inf where logits are no numbers."""
+        """Return the margins, (N,); -inf where logits are not finite."""
         return torch.where(logits.isfinite().all(1), margin(logits, labels, targets), -torch.inf)
 
     def _fill(self) -> None:
@@ -213,14 +216,14 @@ class Slots:
         if len(self.queue) > self.jobs.count(None) and len(self.jobs) < self.slots:
             self._resize(range(len(self.jobs)), self.slots)
         free = [slot for slot, job in enumerate(self.jobs) if job is None]
-        placed = list(zip(free, self.queue, strict=False))
-        fresh = [(slot, job) for slot, job in placed if job.rows is None]
+        assigned = list(zip(free, self.queue, strict=False))
+        fresh = [(slot, job) for slot, job in assigned if job.rows is None]
         if fresh:
             self._place([slot for slot, _ in fresh], self._begin([job for _, job in fresh]))
-        for slot, job in placed:
+        for slot, job in assigned:
             if job.rows is not None:
                 self._place([slot], {key: value[None] for key, value in job.rows.items()})
-        for slot, job in placed:  # only now, as memory may run out before
+        for slot, job in assigned:  # only now, as memory may run out before
             job.rows, self.jobs[slot] = None, self.queue.popleft()
 
     def _begin(self, jobs: Sequence[_Job]) -> Rows:
@@ -228,6 +231,7 @@ class Slots:
         assert isinstance(self.eps, Tensor)
         assert self.targets is not None
         assert self.clean_logits is not None
+        assert self.samples is not None
         rows = {
             "clean": self.images[index],
             "label": self.labels[index],
@@ -248,7 +252,7 @@ class Slots:
             self.rows[key] = self.rows[key].index_copy(0, where, value)
 
     def _step(self) -> None:
-        """One query of the model and one step of every slot."""
+        """Query the model once, and take one step in every slot."""
         rows, asked = dict(self.rows), self.rows
         seen = self.attack.query(self.model, rows)
         margins = self._margins(seen.logits, rows["label"], rows["target"])
@@ -271,10 +275,10 @@ class Slots:
         self._shrink(asked, seen)
 
     def _shrink(self, asked: Rows, seen: Seen) -> None:
-        """Leave idle slots out, once nothing waits for them and at least half of them are.
+        """Leave idle slots out, once nothing waits for them and at least half of all slots are idle.
 
-        asked, seen: the last query. The smaller batch has to answer it with the same bits; if it does not, none is
-        ever cut down: then outcomes would depend on who else is attacked.
+        asked, seen: the last query. The smaller batch has to answer it with the same bits. If it does not, no batch is
+        ever cut down, since outcomes would depend on which other images are attacked.
         """
         busy = [slot for slot, job in enumerate(self.jobs) if job is not None]
         width = len(self.jobs)
@@ -313,7 +317,7 @@ class Slots:
         return in_full_batch(self.model if self.judge is None else self.judge, images, self.slots)
 
     def _confirm(self) -> None:
-        """Judge what waits."""
+        """Judge the candidates that wait, a full batch of them at most."""
         jobs = self.waiting[: self.slots]
         if self.judge is None:
             for job in jobs:
@@ -373,7 +377,7 @@ class Slots:
             job.best = (distance, job.candidate, job.step)
 
     def _inside(self, candidates: Tensor, index: Tensor) -> Tensor:
-        """Which candidates lie in [0, 1] and, unless the attack is minimal, in their balls, bool (N,); NaN does not."""
+        """Return which candidates lie in [0, 1] and, unless the attack is minimal, in their balls: bool (N,)."""
         boxed = in_box(candidates)
         if self.attack.minimal:
             return boxed
@@ -381,6 +385,7 @@ class Slots:
         return boxed & within(length(candidates - self.images[index], self.attack.ball), self.eps[index])
 
     def _finish(self, job: _Job, image: Tensor, *, fooled: bool, step: int | None) -> None:
+        assert self.samples is not None
         outcome = Outcome(
             sample=self.samples[job.index],
             image=image,
@@ -398,7 +403,7 @@ class Slots:
         self.on_outcome(outcome)
 
     def _halve(self) -> None:
-        """Go on with half as many slots; what they hold goes back to the queue."""
+        """Go on with half as many slots, and put what they hold back into the queue."""
         if self.slots == 1:
             raise
         held = [(slot, job) for slot, job in enumerate(self.jobs) if job is not None]
@@ -411,7 +416,7 @@ class Slots:
 
 @torch.no_grad()
 def in_full_batch(model: Classifier, images: Tensor, size: int) -> Tensor:
-    """Logits, (N, K), of N <= size images in a batch of `size`, so that its shape does not depend on how many come."""
+    """Return the logits, (N, K), of N <= size images in a batch of `size`, so that its shape is always the same."""
     count = len(images)
     if count < size:
         images = torch.cat([images, images[:1].expand(size - count, -1, -1, -1)])
@@ -419,5 +424,5 @@ def in_full_batch(model: Classifier, images: Tensor, size: int) -> Tensor:
 
 
 def _tiled(slots: Sequence[int], width: int) -> list[int]:
-    """`width` slots, these ones again and again: every row of a batch gets something to compute."""
+    """Return `width` slots, these again and again, so that every row of a batch has something to compute."""
     return [slots[i % len(slots)] for i in range(width)]

@@ -20,7 +20,7 @@ USUAL_STEPS = 5  # after about as many the class has changed
 class DeepFool(IterativeAttack):
     """DeepFool (Moosavi-Dezfooli et al., 2016): steps onto the nearest linearised boundary until the class changes.
 
-    mode: `projected` projects what it finds onto the ball of eps, as in tables of robust accuracy; `minimal` gives it
+    mode: `projected` projects the result onto the ball of eps, as in tables of robust accuracy; `minimal` leaves it
     as it is, so that its distance is an upper bound of the distance to the boundary. candidates: how many of the
     likeliest wrong classes are looked at; each costs a backward pass a step, as does the label.
     """

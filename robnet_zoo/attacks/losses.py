@@ -1,4 +1,4 @@
-"""What attacks climb: functions of logits (N, K), larger where the classifier is more wrong; each gives (N,)."""
+"""Losses that attacks climb: functions of logits (N, K) that are larger where the classifier is more wrong: (N,)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits (N, K), labels (N,),
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """-log p of the label; with a target, log p of the target."""
+    """Return -log p of the label, (N,); with a target, log p of the target."""
     aimed = targets >= 0
     entropy = F.cross_entropy(logits, torch.where(aimed, targets, labels), reduction="none")
     return torch.where(aimed, -entropy, entropy)
 
 
 def margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """The largest other logit minus the label's (Carlini and Wagner, 2017), positive where the classifier is wrong.
+    """Return the largest other logit minus the label's, (N,), positive where the classifier is wrong.
 
-    With a target, the target's logit minus the largest other one.
+    With a target, it is the target's logit minus the largest other one (Carlini and Wagner, 2017).
     """
     chosen = torch.where(targets >= 0, targets, labels)
     difference = largest_other(logits, chosen) - logits.gather(1, chosen[:, None])[:, 0]
@@ -32,9 +32,10 @@ def margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Difference of logits ratio (Croce and Hein, 2020, equation 6; with a target, equation 7).
+    """Return the difference of logits ratio, (N,) (Croce and Hein, 2020, equation 6; with a target, equation 7).
 
-    Needs three classes, with a target four: it is the margin, divided by what does not change when logits are scaled.
+    It is the margin divided by another difference of logits, so that scaling them does not change it. It needs three
+    classes, with a target four.
     """
     ordered = logits.sort(dim=1, descending=True).values
     label = logits.gather(1, labels[:, None])[:, 0]
@@ -48,12 +49,12 @@ def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def largest_other(logits: Tensor, labels: Tensor) -> Tensor:
-    """The largest logit but the label's: (N, K), (N,) -> (N,)."""
+    """Return the largest logit other than the label's: (N, K), (N,) -> (N,)."""
     return logits.scatter(1, labels[:, None], -torch.inf).amax(1)
 
 
 def likeliest_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """All classes, the likeliest wrong one first and the label last: (N, K), (N,) -> (N, K)."""
+    """Return all classes, the likeliest wrong one first and the label last: (N, K), (N,) -> (N, K)."""
     wrong = logits.scatter(1, labels[:, None], -torch.inf)
     return wrong.argsort(dim=1, descending=True, stable=True)
 

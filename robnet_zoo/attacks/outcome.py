@@ -9,13 +9,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one image.
+    """The outcome of one image.
 
     image: (C, H, W), the adversarial image if fooled, else the last one tried. step: how many steps had been taken when
-    it was first fooled. margin: the best one seen (`losses.margin`), positive where the attack succeeded. distance: of
-    `image` from the clean one. forwards, backwards: of the fast form; judged: forwards of the original.
-    unconfirmed: successes that the fast form claimed and the original did not confirm, or that lay outside the ball or
-    the box; they count as none.
+    it was first fooled. margin: the largest one seen (`losses.margin`), positive where the attack succeeded. distance:
+    from the clean image to `image`, in the norm of the attack. forwards, backwards: of the fast form. judged: forwards
+    of the original. unconfirmed: successes that the fast form claimed and the original did not confirm, or that lay
+    outside the ball or the box; they do not count as successes.
     """
 
     sample: int
@@ -33,14 +33,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What came of one batch of N images.
+    """The outcome of one batch of N images under an attack of whole batches.
 
     images: (N, C, H, W), adversarial where fooled, else the clean ones. broken_by: what fooled the model first: `clean`
     where it was wrong as it is, a component, or None where the image withstood. unconfirmed: where the library claimed
-    a success that the model, asked again, did not confirm, or that lies outside ball or box; it counts as none.
+    a success that the model, asked again, did not confirm, or that lies outside ball or box; it does not count.
     distances: of `images` from the clean ones, in the norm of the attack. margins: of what the library gave
-    (`losses.margin`). flags: names of `FLAGS`, and in full whatever else was warned of. forwards, backwards: images of
-    this batch that went through the model, each way. seconds: of the wall clock.
+    (`losses.margin`). flags: names of `autoattack.FLAGS`, and in full whatever else was warned of. forwards, backwards:
+    images of this batch that went through the model, each way. seconds: of the wall clock.
     """
 
     images: Tensor
@@ -55,5 +55,5 @@ class BatchOutcome:
 
     @property
     def fooled(self) -> tuple[bool, ...]:
-        """Which images the model is wrong on."""
+        """Return which images the model gets wrong, N of them."""
         return tuple(name is not None for name in self.broken_by)

@@ -1,6 +1,6 @@
-"""Random numbers that belong to a sample: keyed by seed, sample, restart and purpose, and by nothing else.
+"""Counter-based random numbers, keyed by seed, sample, restart and purpose, and by nothing else.
 
-So neither the size of a batch, nor the order of the samples, nor who else is attacked changes what a sample gets.
+A sample gets the same numbers whatever the size of the batch, the order of the samples and the others beside it.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from torch import Tensor
 
 
 class Key(NamedTuple):
-    """Of the random numbers of one try on one sample."""
+    """The key of the random numbers of one try on one sample."""
 
     seed: int
     sample: int
     restart: int
 
     def generator(self, purpose: str) -> np.random.Generator:
-        """A stream of its own for every key and purpose (Philox, a counter-based generator)."""
+        """Return the generator of a key and a purpose: Philox (Salmon et al., 2011), keyed by a hash of both."""
         digest = hashlib.blake2b(f"{self.seed} {self.sample} {self.restart} {purpose}".encode(), digest_size=16)
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest.digest(), "little")))
 
 
 def uniform(keys: Sequence[Key], like: Tensor, purpose: str) -> Tensor:
-    """Uniform in [-1, 1], a row a key, in shape, dtype and device of `like`, (N, ...)."""
+    """Return uniform numbers in [-1, 1], a row a key, with the shape, dtype and device of `like`: (N, ...)."""
     rows = [key.generator(purpose).uniform(-1, 1, like.shape[1:]) for key in keys]
     return torch.from_numpy(np.stack(rows)).to(like)
 
 
 def normal(keys: Sequence[Key], like: Tensor, purpose: str) -> Tensor:
-    """Standard normal, a row a key, in shape, dtype and device of `like`, (N, ...)."""
+    """Return standard normal numbers, a row a key, with the shape, dtype and device of `like`: (N, ...)."""
     rows = [key.generator(purpose).standard_normal(like.shape[1:]) for key in keys]
     return torch.from_numpy(np.stack(rows)).to(like)

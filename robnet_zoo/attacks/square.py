@@ -1,4 +1,4 @@
-"""Square (Andriushchenko et al., 2020), the l-infinity form: random search by squares, on answers alone."""
+"""Square (Andriushchenko et al., 2020), the l-infinity form: random search by squares, from logits alone."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Square(IterativeAttack):
         rows["x"] = project(moved, rows["clean"], rows["eps"])
 
     def _side(self, t: int, height: int, width: int) -> int:
-        """The side of the square that query t + 1 tries, in pixels."""
+        """Return the side of the square that query t + 1 tries, in pixels."""
         share = self.share / 2 ** sum(t * 10_000 / self.queries > border for border in HALVINGS)
         return max(1, min(round((share * height * width) ** 0.5), height - 1, width - 1))
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import Apgd, Attack, Bim, CarliniWagner, Outcome, Pgd, Square, run
-from robnet_zoo.attacks.continuous_batching import Slots, craft
+from robnet_zoo.attacks.continuous_batching import Batcher, craft
 from tests.attacks.classifiers import ATTACKS, Counting, Opposites, greys, small
 
 EPS = 0.012  # some images are fooled, some are not
@@ -302,7 +302,7 @@ def test_forwards_are_what_the_model_saw_of_each_image(name, network, images):
 def test_a_step_is_one_call_of_the_model_and_idle_slots_are_all_that_is_not_accounted_for(
     attack, slots, network, images, labels, monkeypatch
 ):
-    monkeypatch.setattr(Slots, "_shrink", lambda *_: None)
+    monkeypatch.setattr(Batcher, "_shrink", lambda *_: None)
     proposer = Counting(network)
     outcomes = run(attack, proposer, images, labels, eps=eps_of(attack), slots=slots, judge=network)
     forwards = sum(outcome.forwards for outcome in outcomes)
@@ -319,7 +319,7 @@ def test_a_step_is_one_call_of_the_model_and_idle_slots_are_all_that_is_not_acco
 @mixed
 def test_a_batch_that_is_cut_down_at_the_end_gives_the_same_bits(attack, network, images, labels, monkeypatch):
     found = run(attack, network, images, labels, eps=eps_of(attack), slots=16)
-    monkeypatch.setattr(Slots, "_shrink", lambda *_: None)
+    monkeypatch.setattr(Batcher, "_shrink", lambda *_: None)
     expected = run(attack, network, images, labels, eps=eps_of(attack), slots=16)
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.image, other.image)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import DeepFool, run
-from robnet_zoo.attacks.continuous_batching import Slots
+from robnet_zoo.attacks.continuous_batching import Batcher
 from tests.attacks.classifiers import Counting, Opposites, greys, small
 
 OVERSHOOT = 0.02
@@ -83,7 +83,7 @@ def test_the_minimal_form_tells_the_distance_of_what_lies_outside_the_ball():
 
 
 def test_a_step_costs_one_forward_and_one_backward_for_the_label_and_each_candidate(monkeypatch):
-    monkeypatch.setattr(Slots, "_shrink", lambda *_: None)
+    monkeypatch.setattr(Batcher, "_shrink", lambda *_: None)
     network, images = small(), torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = network(images).argmax(1)
     for candidates, backwards in ((1, 2), (3, 4), (9, 5)):  # of five classes, four are wrong

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robnet_zoo.attacks import Bim, DeepFool, Fgsm, MiFgsm, Pgd, run
-from robnet_zoo.attacks.continuous_batching import Slots
+from robnet_zoo.attacks.continuous_batching import Batcher
 from robnet_zoo.core.units import in_image_units
 from tests.attacks.classifiers import ATTACKS, GRADIENT, Counting, Opposites, greys
 
@@ -215,7 +215,7 @@ def test_the_record_of_convolutions_would_see_such_a_gradient(network):
 
 @pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"cw", "square", "pgd_restarts", "apgd_dlr_t"}))
 def test_a_step_is_one_forward_of_all_images_together(name, network, monkeypatch):
-    monkeypatch.setattr(Slots, "_shrink", lambda *_: None)
+    monkeypatch.setattr(Batcher, "_shrink", lambda *_: None)
     images = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     proposer, attack = Counting(network), ATTACKS[name]
     labels = network(images).argmax(1)
@@ -225,7 +225,7 @@ def test_a_step_is_one_forward_of_all_images_together(name, network, monkeypatch
 
 
 def test_the_number_of_classes_changes_no_number_of_forwards(monkeypatch):
-    monkeypatch.setattr(Slots, "_shrink", lambda *_: None)
+    monkeypatch.setattr(Batcher, "_shrink", lambda *_: None)
     torch.manual_seed(0)
     images = greys(8)
     calls = []
