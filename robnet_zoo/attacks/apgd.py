@@ -105,7 +105,7 @@ class Apgd(IterativeAttack):
 
     def _checkpoint(self, rows: Rows, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Halve the step and go on from the best point where a checkpoint is reached and progress is poor."""
-        windows = torch.tensor([_windows(self.steps).get(t, 0) for t in rows["t"].tolist()], device=x.device)
+        windows = torch.tensor([checkpoint_windows(self.steps).get(t, 0) for t in rows["t"].tolist()], device=x.device)
         at_check = windows > 0
         few_rises = rows["rises"] <= self.rho * windows
         stuck = ~rows["halved"] & (rows["best_at_check"] >= rows["best"])
@@ -125,7 +125,7 @@ def _wide(values: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _windows(steps: int) -> Mapping[int, int]:
+def checkpoint_windows(steps: int) -> Mapping[int, int]:
     """Return the checkpoints after which the step may be halved, each with the number of steps since the one before.
 
     0.22 of all steps, then 0.03 fewer each time, but at least 0.06 (section 3.3).

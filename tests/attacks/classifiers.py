@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.attacks import Apgd, Bim, CarliniWagner, DeepFool, Fgsm, IterativeAttack, MiFgsm, Pgd, Square
 
+EPS = 8 / 255
 STEP = "4/255"
 ATTACKS: dict[str, IterativeAttack] = {
     "fgsm": Fgsm(),
@@ -107,6 +108,13 @@ def small(classes: int = 5, *, seed: int = 0) -> nn.Module:
         images = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
         last.bias.sub_(model(images).mean(0))  # else one class wins everywhere
     return model
+
+
+def worst(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the argmax of the cross-entropy of a two-class linear model over the ball of EPS and the box."""
+    weight = model[1].weight
+    direction = (weight[1 - labels] - weight[labels]).sign().reshape(images.shape)
+    return (images + EPS * direction).clamp(0, 1).detach()
 
 
 class Counting(nn.Module):

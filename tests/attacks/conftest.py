@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from robnet_zoo import data
@@ -31,3 +32,15 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
     right = (model(images).argmax(1) == labels).nonzero()[:40, 0]
     assert len(right) == 40
     return model, images[right], labels[right]
+
+
+@pytest.fixture
+def linear() -> nn.Module:
+    """Two classes, logits linear in the image: the worst image of the ball is known in closed form."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(16, 3, 4, 4, generator=torch.Generator().manual_seed(1))

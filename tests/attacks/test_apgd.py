@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robnet_zoo.attacks import Apgd, run
-from robnet_zoo.attacks.apgd import _windows
+from robnet_zoo.attacks.apgd import checkpoint_windows
 from robnet_zoo.attacks.attack import Rows, Seen
 from tests.attacks.classifiers import Opposites, greys, small
 
@@ -48,13 +48,13 @@ def _empty() -> None:
 
 def test_checkpoints_of_100_steps_are_those_of_the_paper():
     """p_0 = 0, p_1 = 0.22, p_(j+1) = p_j + max(p_j - p_(j-1) - 0.03, 0.06)."""
-    assert list(_windows(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
-    assert list(_windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
+    assert list(checkpoint_windows(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert list(checkpoint_windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
 
 
 @pytest.mark.parametrize("count", [2, 5, 10, 49, 1000])
 def test_checkpoints_of_any_number_of_steps_lie_within_them(count):
-    windows = _windows(count)
+    windows = checkpoint_windows(count)
     assert all(0 < at <= count and window >= 1 for at, window in windows.items())
     assert windows
 
@@ -66,7 +66,7 @@ def test_the_first_step_is_twice_eps_and_steps_only_ever_halve():
     ratios = torch.stack([step.halved / step.length for step in steps])
     assert set(ratios.unique().tolist()) == {0.5, 1.0}
     halved = {t for t, row in enumerate(ratios) if (row == 0.5).any()}
-    assert halved <= set(_windows(40))
+    assert halved <= set(checkpoint_windows(40))
 
 
 def test_where_the_step_is_halved_the_way_goes_on_from_the_best_point():

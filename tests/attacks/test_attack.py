@@ -1,4 +1,4 @@
-"""Every attack of the table, asked the same questions."""
+"""Every attack, asked the same questions; `classifiers.ATTACKS` is the table of them."""
 
 from __future__ import annotations
 
