@@ -1,9 +1,18 @@
-"""PyTorch checkpoints of strangers, read without running them.
+"""Read PyTorch checkpoints of strangers without running them.
 
-A checkpoint is a pickle, and a pickle is a program. It is read here without torch.load and without running it: every
+A checkpoint is a pickle, and a pickle is a program. It is read here without torch.load and without being run: every
 name in it becomes a class that does nothing, the few calls that rebuild tensors and plain containers become records
-of our own, and a file that asks for any other call is refused (`UnsafeCheckpointError`). Tensors are then read from
-the records, the ones of the state dict only, with their bounds checked.
+of our own, and a file that asks for any other call is refused with an UnsafeCheckpointError. Then the tensors of the
+state dict, and only these, are read from the records, with their bounds checked.
+
+Why not torch.load(weights_only=True), with inert classes in torch.serialization.safe_globals for unknown names? It
+reads the original's files and runs no code, but (tried with torch 2.14):
+
+- a key of a million nested tuples overflows the C stack and kills the process;
+- an entry of a zip file may be compressed, so that a few kilobytes become gigabytes, and its checksum is not compared;
+- unknown names are listed only for zip files (`get_unsafe_globals_in_checkpoint`), so that an old file with a scheduler
+  of another package cannot be read;
+- `eval` and `pickle.loads` become inert like any other name, so that a hostile file is read instead of refused.
 """
 
 from __future__ import annotations
@@ -29,11 +38,11 @@ from robnet_zoo.core.documents import shown
 from robnet_zoo.errors import CheckpointError, UnsafeCheckpointError
 
 MAX_NESTING = 100  # tuples within tuples
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of torch's format before 1.6
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the first numbers in torch's format before 1.6
 
 
 class _Storage(NamedTuple):
-    """A run of `numel` numbers of one type somewhere in the file."""
+    """A sequence of `numel` numbers of the same type somewhere in the file."""
 
     key: str
     dtype: torch.dtype
@@ -50,7 +59,7 @@ class _TensorRecord(NamedTuple):
 
 
 class _Inert:
-    """An object of a class that nobody here has to know: it takes whatever the file does to it and ignores it."""
+    """An object of a class that does not matter here: it accepts whatever the file does to it, and ignores it."""
 
     __slots__ = ()
 
@@ -58,13 +67,13 @@ class _Inert:
         return object.__new__(cls)
 
     def _ignore(self, *arguments: object) -> None:
-        """Items, elements and attributes of an unknown object are of no use."""
+        """Ignore items, elements and attributes of an unknown object."""
 
     __setstate__ = __setitem__ = append = extend = add = _ignore
 
 
 class _Mapping(dict[Any, Any]):
-    """A dict of any kind. Attributes, such as the `_metadata` of a state dict, are ignored."""
+    """A dict of any kind. Its attributes, such as the `_metadata` of a state dict, are ignored."""
 
     __slots__ = ()
 
@@ -73,16 +82,16 @@ class _Mapping(dict[Any, Any]):
 
 
 class _Name(type):
-    """What a name in a pickle becomes: a new class of inert objects; a call of it is recorded or refused."""
+    """What a name in a pickle becomes: a new class of inert objects, whose calls are recorded or refused."""
 
-    place: tuple[str, str]  # module, name
+    path: tuple[str, str]  # module, name
 
     def __call__(cls, *arguments: object) -> Any:
-        call = _CALLS.get(cls.place)
+        call = _CALLS.get(cls.path)
         if call is None:
             raise UnsafeCheckpointError([f"its pickle calls {cls}, which may run code; nothing was run"])
         for argument in arguments:
-            if isinstance(argument, _Name) and argument.place not in _CALLS:
+            if isinstance(argument, _Name) and argument.path not in _CALLS:
                 raise UnsafeCheckpointError([f"its pickle hands {argument} to {cls}; nothing was run"])
         return call(*arguments)
 
@@ -90,11 +99,11 @@ class _Name(type):
         raise UnsafeCheckpointError([f"its pickle changes {cls}; nothing was run"])
 
     @property
-    def __setstate__(cls) -> NoReturn:  # the class's own, which a pickle reaches by changing the class itself
+    def __setstate__(cls) -> NoReturn:  # reached by a pickle that changes the class itself
         raise UnsafeCheckpointError([f"its pickle changes {cls}; nothing was run"])
 
     def __str__(cls) -> str:
-        return shown(".".join(cls.place)).strip('"')
+        return shown(".".join(cls.path)).strip('"')
 
 
 def _rebuild_tensor(
@@ -106,6 +115,7 @@ def _rebuild_tensor(
     hooks: Mapping[Any, Any] | None = None,
     metadata: object = None,
 ) -> _TensorRecord:
+    """Record a tensor, in the place of torch's function that rebuilds it."""
     if hooks:
         raise UnsafeCheckpointError(["its pickle attaches hooks to a tensor; nothing was run"])
     whole = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride)
@@ -116,17 +126,18 @@ def _rebuild_tensor(
 
 
 def _rebuild_parameter(data: object, requires_grad: bool = True, hooks: Mapping[Any, Any] | None = None) -> object:
+    """Return the record of a parameter's tensor."""
     if hooks:
         raise UnsafeCheckpointError(["its pickle attaches hooks to a parameter; nothing was run"])
     return data
 
 
 def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
-    """`kind` of the arguments that are plain data: a default factory, say, is left out."""
+    """Return a function that builds a `kind` from plain data only; it leaves out a default factory, for example."""
     return lambda *arguments: kind(*(argument for argument in arguments if not isinstance(argument, _Name)))
 
 
-# Every call that a file may ask for. None of the functions named on the left is ever run.
+# All calls that a file may ask for. The functions named on the left are never run.
 _IGNORED: Mapping[tuple[str, str], Callable[..., Any]] = {
     (module, name): _Inert
     for module in ("builtins", "__builtin__")
@@ -145,7 +156,7 @@ _CALLS: Mapping[tuple[str, str], Callable[..., Any]] = MappingProxyType(
         ("torch", "device"): _Inert,
         ("argparse", "Namespace"): _Inert,
         ("_codecs", "encode"): _Inert,  # bytes in protocol 2
-        ("numpy", "dtype"): _Inert,  # these are an accuracy that was a numpy scalar
+        ("numpy", "dtype"): _Inert,  # numpy's are there for an accuracy that was a scalar of numpy
         ("numpy.core.multiarray", "scalar"): _Inert,
         ("numpy._core.multiarray", "scalar"): _Inert,
     }
@@ -168,41 +179,41 @@ _DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds plain containers, records and inert objects; collects the storages that the file mentions."""
+    """An unpickler that builds plain containers, records and inert objects, and collects the storages of the file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        # A name of the standard library is never a scheduler or an optimizer: it is refused before it is used.
+        # Schedulers and optimizers are not in the standard library, so a name from there is refused before it is used.
         standard = module.split(".")[0] in {*sys.stdlib_module_names, "__builtin__", "copy_reg"}
         if standard and (module, name) not in _CALLS:
-            found = shown(f"{module}.{name}").strip('"')
-            raise UnsafeCheckpointError([f"its pickle names {found}, which may run code; nothing was run"])
-        return _Name("_Named", (_Inert,), {"__slots__": (), "place": (module, name)})
+            path = shown(f"{module}.{name}").strip('"')
+            raise UnsafeCheckpointError([f"its pickle names {path}, which may run code; nothing was run"])
+        return _Name("_Named", (_Inert,), {"__slots__": (), "path": (module, name)})
 
     def persistent_load(self, identifier: Any) -> _Storage:
         match identifier:
             case ("storage", _Name() as kind, str(key), str(), int(numel)) if numel >= 0:
                 pass
             case ("storage", _Name() as kind, str(key), str(), int(numel), None) if numel >= 0:
-                pass  # the older format has one field more, for views of storages
+                pass  # the older format has another field, for views of storages
             case _:
                 raise CheckpointError(["expected a storage of numbers behind each tensor, got something else"])
-        if kind.place[0] not in ("torch", "torch.cuda") or kind.place[1] not in _DTYPES:
+        if kind.path[0] not in ("torch", "torch.cuda") or kind.path[1] not in _DTYPES:
             raise CheckpointError([f"expected storages of plain numbers, got {kind}"])
-        storage = _Storage(key, _DTYPES[kind.place[1]], numel)
+        storage = _Storage(key, _DTYPES[kind.path[1]], numel)
         if self.storages.setdefault(key, storage) != storage:
             raise CheckpointError([f"storage {shown(key)}: expected one type and length, got two"])
         return storage
 
 
 def _check_opcodes(file: IO[bytes]) -> None:
-    """Refuse a pickle that would take the process down, and go back to its start.
+    """Refuse a pickle that would crash the process, and go back to its start.
 
-    An unpickler allocates as many memo entries as an index says, and hashing a tuple recurses without a limit:
-    `stack` and `memo` hold how deep in tuples each value is. Extension codes could reach objects past `find_class`.
+    An unpickler allocates as many memo entries as an index asks for, and hashing a tuple recurses without a limit, so
+    `stack` and `memo` hold how deeply each value is nested in tuples. Extension codes could bypass `find_class`.
     """
     start, marks = file.tell(), list[int]()
     stack, memo = list[int](), dict[int, int]()
@@ -232,7 +243,7 @@ def _check_opcodes(file: IO[bytes]) -> None:
 
 
 def _unpickle(file: IO[bytes]) -> tuple[Any, dict[str, _Storage]]:
-    """The next pickle of a file, and the storages that it mentions."""
+    """Return what the next pickle of a file holds, and the storages that it mentions."""
     _check_opcodes(file)
     unpickler = _Unpickler(file)
     return unpickler.load(), unpickler.storages
@@ -242,16 +253,19 @@ _Reader = Callable[[_Storage], bytearray]  # a storage's bytes
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a checkpoint of the original, without a `module.` prefix, on the CPU, in the file's own dtypes.
+    """Return the state dict of a checkpoint, without a `module.` prefix, on the CPU and in the file's own dtypes.
 
-    The file may hold a state dict or a dict with one under `state_dict`; both of torch's formats are read. No part of
-    it is run. Raises UnsafeCheckpointError for a file that asks for that, CheckpointError for any other that is
-    not such a checkpoint.
+    The file may hold a state dict, or a dict with a state dict under `state_dict`, in either of torch's formats. No
+    part of it is run.
+
+    Raises:
+        UnsafeCheckpointError: the file asks for code to be run.
+        CheckpointError: the file is not such a checkpoint, or is damaged.
     """
     source = Path(path)
     if not source.is_file():
-        found = "a directory" if source.is_dir() else "something else" if source.exists() else "no such file"
-        raise CheckpointError([f"expected a checkpoint file, got {found}"], source=str(source))
+        got = "a directory" if source.is_dir() else "something else" if source.exists() else "no such file"
+        raise CheckpointError([f"expected a checkpoint file, got {got}"], source=str(source))
     try:
         with open(source, "rb") as file:
             zipped = file.read(4) == b"PK\x03\x04"
@@ -267,7 +281,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def _open_zip(file: IO[bytes]) -> tuple[Any, _Reader]:
-    """The pickled tree of a file in torch's format since 1.6, and the reader of its storages."""
+    """Return the pickled tree of a file in torch's format since 1.6, and a function that reads its storages."""
     archive = zipfile.ZipFile(file)
     names = archive.namelist()
     if any(name.split("/")[-1] == "constants.pkl" or "/code/" in name for name in names):
@@ -289,7 +303,7 @@ def _open_zip(file: IO[bytes]) -> tuple[Any, _Reader]:
 
 
 def _open_legacy(file: IO[bytes]) -> tuple[Any, _Reader]:
-    """The same for the format before torch 1.6: five pickles, then each storage's length and numbers."""
+    """Do the same for the format before torch 1.6: five pickles, then the length and the numbers of each storage."""
     magic, _ = _unpickle(file)
     if magic != _MAGIC:
         raise CheckpointError([f"expected a checkpoint written by torch.save, got a pickle of {_kind(magic)}"])
@@ -299,17 +313,17 @@ def _open_legacy(file: IO[bytes]) -> tuple[Any, _Reader]:
     _check_byte_order("little" if system.get("little_endian", True) else "big")
     (tree, storages), (keys, _) = _unpickle(file), _unpickle(file)
     end = os.fstat(file.fileno()).st_size
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for key in keys:
         storage = storages[key]
         (numel,) = struct.unpack("<q", file.read(8))
-        places[key] = file.tell()
-        if numel != storage.numel or places[key] + numel * storage.dtype.itemsize > end:
+        positions[key] = file.tell()
+        if numel != storage.numel or positions[key] + numel * storage.dtype.itemsize > end:
             raise CheckpointError([f"storage {shown(key)}: expected {storage.numel} numbers, got fewer or more"])
         file.seek(numel * storage.dtype.itemsize, os.SEEK_CUR)
 
     def read(storage: _Storage) -> bytearray:
-        file.seek(places[storage.key])
+        file.seek(positions[storage.key])
         return bytearray(file.read(storage.numel * storage.dtype.itemsize))
 
     return tree, read
@@ -321,28 +335,30 @@ def _check_byte_order(order: str) -> None:
 
 
 def _state_dict(tree: object) -> dict[str, _TensorRecord]:
-    found = tree["state_dict"] if isinstance(tree, dict) and "state_dict" in tree else tree
-    if not isinstance(found, dict) or not found:
-        text = "an empty one" if isinstance(found, dict) else _kind(found)
+    """Return the state dict in a pickled tree."""
+    records = tree["state_dict"] if isinstance(tree, dict) and "state_dict" in tree else tree
+    if not isinstance(records, dict) or not records:
+        text = "an empty one" if isinstance(records, dict) else _kind(records)
         raise CheckpointError([f"expected a state dict, or a dict with one under 'state_dict', got {text}"])
     wrong = [
         f"{shown(key)}: expected a tensor under a name, got {_kind(value)}"
-        for key, value in found.items()
+        for key, value in records.items()
         if not isinstance(key, str) or not isinstance(value, _TensorRecord)
     ]
     if wrong:
         raise CheckpointError(wrong)
-    return found
+    return records
 
 
 def _without_prefix(records: dict[str, _TensorRecord]) -> dict[str, _TensorRecord]:
-    """Without the `module.` that DataParallel puts before every key."""
+    """Return the records without the `module.` that DataParallel puts before every key."""
     if all(key.startswith("module.") for key in records):
         return {key.removeprefix("module."): record for key, record in records.items()}
     return records
 
 
 def _kind(value: object) -> str:
+    """Name what a value is, for a message."""
     if isinstance(value, _Name):
         return str(value)
     if isinstance(value, _TensorRecord):
@@ -353,7 +369,8 @@ def _kind(value: object) -> str:
 
 
 def _read_tensors(records: dict[str, _TensorRecord], reader: _Reader) -> dict[str, Tensor]:
-    contents: dict[str, bytearray] = {}  # tensors that share a storage share it again
+    """Read the tensors of a state dict; those that share a storage in the file share it again."""
+    contents: dict[str, bytearray] = {}
     tensors: dict[str, Tensor] = {}
     for key, (storage, offset, size, stride) in records.items():
         if storage.key not in contents:

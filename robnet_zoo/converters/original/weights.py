@@ -53,13 +53,13 @@ def convert_state_dict(
     """
     _check_original_has(spec)
     with torch.device("meta"):
-        wanted = compile(spec).state_dict()
+        expected = compile(spec).state_dict()
         everything = Network(spec).state_dict()  # with the dead edges, which the original builds too
     plan = blueprint(spec)
     remaining = dict(state_dict)
     converted: dict[str, Tensor] = {}
     problems: list[str] = []
-    for key, like in wanted.items():
+    for key, like in expected.items():
         original = _original_key(key, plan)
         tensor = remaining.pop(original, None)
         if tensor is None and key.endswith(".num_batches_tracked"):
@@ -73,7 +73,7 @@ def convert_state_dict(
             problems.append(f"{_location(key)}: {_difference(original, tensor, like)}")
         else:
             converted[key] = tensor.detach().clone(memory_format=torch.contiguous_format)
-    unused = {_original_key(key, plan) for key in everything.keys() - wanted.keys()}
+    unused = {_original_key(key, plan) for key in everything.keys() - expected.keys()}
     problems += [
         f"{_original_location(key, spec)}left over {_printable(key)}"
         for key in remaining

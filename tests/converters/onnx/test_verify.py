@@ -14,7 +14,7 @@ from tests.converters.onnx.exports import seen
 
 def test_logits_that_differ_are_an_error_and_nothing_is_written(monkeypatch, tiny, tmp_path):
     put = graph_module.Placement.put
-    monkeypatch.setattr(graph_module.Placement, "put", lambda place, tensor: put(place, tensor) * 1.01)
+    monkeypatch.setattr(graph_module.Placement, "put", lambda placement, tensor: put(placement, tensor) * 1.01)
     with pytest.raises(ExportError, match=r"expected logits within \S+ of torch's, got \S+ away"):
         export(seen(tiny), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -101,7 +101,7 @@ def test_head_with_fewer_rows_than_classes_is_refused_even_when_slicing(golden):
 
 
 @pytest.mark.parametrize(
-    ("key", "place"),
+    ("key", "location"),
     [
         ("cells.3._ops.3.op.op.1.weight", "cell 3, edge 1->3, sep_conv_3x3"),  # code 01
         ("cells.0._ops.13.op.op.6.weight", "cell 0, edge 4->5, sep_conv_3x3"),
@@ -114,16 +114,16 @@ def test_head_with_fewer_rows_than_classes_is_refused_even_when_slicing(golden):
         ("classifier.bias", "classifier"),
     ],
 )
-def test_missing_key_is_named_with_its_place(golden, key, place):
+def test_missing_key_is_named_with_its_location(golden, key, location):
     spec, state_dict = golden("free_c8")
     del state_dict[key]
     with pytest.raises(CheckpointError) as raised:
         convert_state_dict(state_dict, spec)
-    assert raised.value.problems == (f"{place}: missing {key}",)
+    assert raised.value.problems == (f"{location}: missing {key}",)
 
 
 @pytest.mark.parametrize(
-    ("key", "place"),
+    ("key", "location"),
     [
         ("cells.3._ops.3.op.op.9.weight", "cell 3, edge 1->3, sep_conv_3x3: "),
         ("cells.3._ops.3.op.res.conv_1.weight", "cell 3, edge 1->3, identity: "),
@@ -133,12 +133,12 @@ def test_missing_key_is_named_with_its_place(golden, key, place):
         ("auxiliary.weight", ""),
     ],
 )
-def test_left_over_key_is_named_with_its_place(golden, key, place):
+def test_left_over_key_is_named_with_its_location(golden, key, location):
     spec, state_dict = golden("free_c8")
     state_dict[key] = torch.zeros(1)
     with pytest.raises(CheckpointError) as raised:
         convert_state_dict(state_dict, spec)
-    assert raised.value.problems == (f"{place}left over {key}",)
+    assert raised.value.problems == (f"{location}left over {key}",)
 
 
 def test_weights_of_another_code_are_refused_on_that_edge(golden):
