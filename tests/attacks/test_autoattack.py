@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo import data
+from robnet_zoo.attacks import autoattack
 from robnet_zoo.attacks.autoattack import AutoAttack, Component
 from robnet_zoo.errors import AutoAttackError, DocumentError
 from robnet_zoo.zoo.registry import load_model
@@ -90,6 +91,8 @@ def test_parameters_are_those_of_the_papers_standard_version(model: nn.Module) -
     assert (library.apgd_targeted.n_iter, library.apgd_targeted.n_target_classes) == (100, 9)
     assert (library.fab.n_iter, library.fab.n_restarts, library.fab.n_target_classes) == (100, 1, 9)
     assert (library.square.n_queries, library.square.n_restarts, library.square.p_init) == (5000, 1, 0.8)
+    assert {library.apgd.n_iter, library.apgd_targeted.n_iter, library.fab.n_iter} == {autoattack.STEPS}
+    assert library.square.n_queries == autoattack.QUERIES
     assert {part.eps for part in (library.apgd, library.apgd_targeted, library.fab, library.square)} == {8 / 255}
 
 
@@ -145,6 +148,8 @@ def test_full_length_run_of_a_trained_network_is_the_librarys() -> None:
     assert outcome.fooled == tuple((answers != labels).tolist())
     assert torch.equal(outcome.images, expected)
     assert outcome.broken_by == ("clean", None, "apgd-ce", "apgd-t")
+    whole = AutoAttack().cost(10).forwards
+    assert whole < outcome.forwards < 4 * whole  # one withstands to the end
 
 
 def test_linear_model_is_fooled_exactly_where_the_closed_form_says() -> None:
@@ -202,8 +207,19 @@ def test_every_image_that_goes_through_the_model_is_counted(batch: tuple[Tensor,
 
 @pytest.mark.parametrize("component", ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"])
 def test_image_that_withstands_a_component_costs_what_the_attack_says(
-    component: Component, model: nn.Module, batch: tuple[Tensor, Tensor]
+    component: Component, model: nn.Module, batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    steps, queries = 7, 60
+
+    class Short(pyautoattack.AutoAttack):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = steps
+            self.square.n_queries = queries
+
+    monkeypatch.setattr(pyautoattack, "AutoAttack", Short)
+    monkeypatch.setattr(autoattack, "STEPS", steps)
+    monkeypatch.setattr(autoattack, "QUERIES", queries)
     attack = AutoAttack(version="custom", attacks=(component,))
     outcome = attack.run_batch(model, *(part[7:8] for part in batch), eps=1e-6)
     assert outcome.broken_by == (None,)
