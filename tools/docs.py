@@ -29,12 +29,12 @@ from robnet_zoo.reports.robustness.precisions import precisions as precision_tab
 from robnet_zoo.reports.search import write_report
 from robnet_zoo.reports.search.judged import judged_row
 from robnet_zoo.reports.search.scale import scale
-from robnet_zoo.reproduce.result import Reproduced
+from robnet_zoo.reproduce.result import ReproductionResult
 from robnet_zoo.search.analysis.findings import findings
 from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.selection import picks
-from robnet_zoo.training import Estimate, duration
+from robnet_zoo.training import TrainingEstimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_spec, spec_names
@@ -109,7 +109,8 @@ def training_speeds() -> str:
 def estimates() -> str:
     """How long runs of the recipe for few cores take, as estimated before they began."""
     return "\n\n".join(
-        duration.table(Estimate.load(path)) for path in sorted((committed.TRAINING / "estimates").glob("*.json"))
+        duration.table(TrainingEstimate.load(path))
+        for path in sorted((committed.TRAINING / "estimates").glob("*.json"))
     )
 
 
@@ -185,9 +186,9 @@ def search_picks() -> str:
     return "\n".join(lines)
 
 
-def table1() -> Reproduced:
+def table1() -> ReproductionResult:
     """The committed run of table 1."""
-    return Reproduced.load(committed.REPRODUCE / "table1.small.json")
+    return ReproductionResult.load(committed.REPRODUCE / "table1.small.json")
 
 
 def table1_small() -> str:

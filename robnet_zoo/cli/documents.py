@@ -12,45 +12,45 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from robnet_zoo.core.bundled import Bundled
 
-Name = Annotated[str | None, Parameter(help="A bundled name, or the path of a document; without it, all are listed.")]
+DocumentName = Annotated[str | None, Parameter(help="A bundled name or a path; without it, all are listed.")]
 
 
-def specs(name: Name = None) -> None:
+def specs(name: DocumentName = None) -> None:
     """List the bundled architectures with where they come from, or print one as JSON."""
     from robnet_zoo.zoo.registry import SPECS
 
     _show(SPECS, name)
 
 
-def recipes(name: Name = None) -> None:
+def recipes(name: DocumentName = None) -> None:
     """List the bundled training recipes, or print one as JSON."""
     from robnet_zoo.training.recipe import RECIPES
 
     _show(RECIPES, name)
 
 
-def protocols(name: Name = None) -> None:
+def protocols(name: DocumentName = None) -> None:
     """List the bundled protocols of `benchmark`, or print one as JSON."""
     from robnet_zoo.benchmarks.protocol import PROTOCOLS
 
     _show(PROTOCOLS, name)
 
 
-def configs(name: Name = None) -> None:
+def configs(name: DocumentName = None) -> None:
     """List the bundled configs of `search`, or print one as JSON."""
     from robnet_zoo.search.config import CONFIGS
 
     _show(CONFIGS, name)
 
 
-def plans(name: Name = None) -> None:
+def plans(name: DocumentName = None) -> None:
     """List the bundled plans of `reproduce`, or print one as JSON."""
     from robnet_zoo.reproduce.plan import PLANS
 
     _show(PLANS, name)
 
 
-def scales(name: Name = None) -> None:
+def scales(name: DocumentName = None) -> None:
     """List the bundled scales of `reproduce`, or print one as JSON."""
     from robnet_zoo.reproduce.scale import SCALES
 

@@ -11,8 +11,8 @@ from robnet_zoo.cli.parameters import Json, Output, fail, merged, partial
 from robnet_zoo.reproduce.scale import FULL, Scale, load_scale
 
 if TYPE_CHECKING:
-    from robnet_zoo.reproduce.result import Reproduced
-    from robnet_zoo.reproduce.work import Reproduction
+    from robnet_zoo.reproduce.reproduction import Reproduction
+    from robnet_zoo.reproduce.result import ReproductionResult
 
 reproduce = App(
     name="reproduce", help="Reproduce the paper's tables and figures, from data to trained weights to measured table."
@@ -54,9 +54,9 @@ def run(
     """
     from robnet_zoo.reports.reproduce.page import write
     from robnet_zoo.reproduce.plan import load_plan
-    from robnet_zoo.reproduce.work import Reproduction, Source
+    from robnet_zoo.reproduce.reproduction import Reproduction, Source
 
-    chosen = load_plan(plan) if rows is None else load_plan(plan).of(rows)
+    chosen = load_plan(plan) if rows is None else load_plan(plan).with_rows(rows)
     if len(data) != len(test):
         fail(f"--data, --test: expected as many of the one as of the other, got {len(data)} and {len(test)}")
     sources = [Source(*pair) for pair in zip(data, test, strict=True)]
@@ -88,14 +88,14 @@ def report(result: Path, *, output: Output) -> None:
         output: The file to write: .html or .md.
     """
     from robnet_zoo.reports.reproduce.page import write
-    from robnet_zoo.reproduce.result import Reproduced
+    from robnet_zoo.reproduce.result import ReproductionResult
 
-    write(Reproduced.load(result), output)
+    write(ReproductionResult.load(result), output)
     print(output)
 
 
 def _agenda(work: Reproduction) -> list[str]:
-    from robnet_zoo.reproduce.work import spell
+    from robnet_zoo.reproduce.reproduction import spell
 
     lines = [f"{work.plan.title}. {work.scale}"]
     agenda = work.agenda()
@@ -109,7 +109,7 @@ def _agenda(work: Reproduction) -> list[str]:
     return lines
 
 
-def _summary(result: Reproduced, page: Path) -> str:
+def _summary(result: ReproductionResult, page: Path) -> str:
     from robnet_zoo.reports.reproduce.page import order, table
     from robnet_zoo.reports.robustness.plain import table_lines
 

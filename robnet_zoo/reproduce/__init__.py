@@ -1,6 +1,34 @@
 """The paper's tables and figures, from data to trained weights to measured table, at any scale.
 
-plan, scale = load_plan("table1"), load_scale("small")
-work = Reproduction(plan, [Source("cifar10-train:data", "cifar10-test:data")], "runs/table1", scale=scale)
-result = work.run()
+from robnet_zoo.reproduce import Reproduction, Source, load_plan, load_scale
+
+sources = [Source("cifar10-train:data", "cifar10-test:data")]
+result = Reproduction(load_plan("table1"), sources, "runs/tables", scale=load_scale("small")).run()
 """
+
+from robnet_zoo.errors import ReproduceError
+from robnet_zoo.reproduce.plan import Plan, PlanPart, PlanRow, load_plan, plan_names
+from robnet_zoo.reproduce.reproduction import Reproduction, Source
+from robnet_zoo.reproduce.result import ModelResult, Outcomes, PartResult, ReproductionResult
+from robnet_zoo.reproduce.scale import Scale, load_scale, scale_names
+
+__all__ = [
+    # the work
+    "Reproduction",
+    "Source",
+    "ReproduceError",
+    # what to reproduce, and at which scale
+    "Plan",
+    "PlanPart",
+    "PlanRow",
+    "load_plan",
+    "plan_names",
+    "Scale",
+    "load_scale",
+    "scale_names",
+    # what came out
+    "ReproductionResult",
+    "PartResult",
+    "ModelResult",
+    "Outcomes",
+]

@@ -11,16 +11,17 @@ import numpy.typing as npt
 from scipy import stats
 
 from robnet_zoo.core.statistics import LEVEL, Interval, IntervalEstimate, Verdict, proportion, together
-from robnet_zoo.reproduce.result import Measured, Trained
+from robnet_zoo.reproduce.result import ModelResult, PartResult
 
-Outcomes = npt.NDArray[np.float64]  # (seeds, images) of 0 or 1
+OutcomeMatrix = npt.NDArray[np.float64]  # (seeds, images) of 0 or 1
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of which the paper puts the first above the second; difference: first minus second, here.
+    """Two rows of which the paper puts the first above the second.
 
-    trainings: of the row that has fewer.
+    printed: the paper's difference, in points. difference: what was measured for the first minus the second, as a
+    share. trainings: how often the row with fewer trainings was trained.
     """
 
     first: str
@@ -38,33 +39,50 @@ class Pair:
         return "undecided" if self.trainings < 2 else self.difference.interval.verdict
 
 
-def outcomes(models: Sequence[Trained], attack: str) -> Outcomes | None:
-    """(seeds, images) of the trainings of one row, if all of them were attacked so."""
-    found = [each.of(attack) for each in models]
-    return np.array([each.bits for each in found if each], dtype=float) if found and all(found) else None
+def outcomes(models: Sequence[ModelResult], attack: str) -> OutcomeMatrix | None:
+    """Return the outcomes of the trainings of one row, (seeds, images), or None if one of them lacks the attack."""
+    rows = [model.under(attack) for model in models]
+    return np.array([row.bits for row in rows if row], dtype=float) if rows and all(rows) else None
 
 
-def accuracy(of: Outcomes) -> IntervalEstimate:
-    """The mean over trainings and images.
+def accuracy(right: OutcomeMatrix) -> IntervalEstimate:
+    """Estimate the mean over trainings and images.
 
-    With one training, Wilson's interval of its images. With several, Student's, of the variance between trainings and
-    that between images: other trainings on other images would give a mean within it.
+    With one training the interval is Wilson's, of its images. With several it is Student's, with the variance between
+    trainings and that between images added: other trainings on other images would give a mean within it.
+
+    Args:
+        right: (seeds, images) of 0 or 1.
     """
-    if len(of) == 1:
-        return proportion(int(of[0].sum()), of.shape[1])
-    estimate = _estimate(float(of.mean()), [of.mean(1)], of.mean(0))
+    if len(right) == 1:
+        return proportion(int(right[0].sum()), right.shape[1])
+    estimate = estimated(float(right.mean()), [right.mean(1)], right.mean(0))
     within = Interval(max(0.0, estimate.interval.low), min(1.0, estimate.interval.high))
     return estimate.model_copy(update={"interval": within})
 
 
-def difference(first: Outcomes, second: Outcomes) -> IntervalEstimate:
-    """Of the means of two rows on the same images; its interval is Welch's, with the variance between images added."""
+def difference(first: OutcomeMatrix, second: OutcomeMatrix) -> IntervalEstimate:
+    """Estimate the difference between the means of two rows on the same images.
+
+    Its interval is Welch's, with the variance between images added.
+
+    Args:
+        first, second: (seeds, images) of 0 or 1.
+    """
     means = [first.mean(1), second.mean(1)]
-    return _estimate(float(first.mean() - second.mean()), means, first.mean(0) - second.mean(0))
+    return estimated(float(first.mean() - second.mean()), means, first.mean(0) - second.mean(0))
 
 
-def _estimate(value: float, trainings: Sequence[Outcomes], images: Outcomes) -> IntervalEstimate:
-    """trainings: of each row, the accuracy of each training. images: what each image adds to the value."""
+def estimated(
+    value: float, trainings: Sequence[npt.NDArray[np.float64]], images: npt.NDArray[np.float64]
+) -> IntervalEstimate:
+    """Return a value with an interval that covers other trainings and other images.
+
+    Args:
+        value: a mean, or a difference of two.
+        trainings: for each row in the value, the accuracy of each training, (seeds,).
+        images: what each image adds to the value, (images,).
+    """
     parts = [(float(each.var(ddof=1)) / len(each), len(each) - 1) for each in trainings if len(each) > 1]
     between = float(images.var(ddof=1)) / len(images) if len(images) > 1 else 0.0
     variance = sum(part for part, _ in parts) + between
@@ -74,28 +92,34 @@ def _estimate(value: float, trainings: Sequence[Outcomes], images: Outcomes) -> 
     return IntervalEstimate(value=value, interval=Interval(value - reach, value + reach), n=len(images))
 
 
-def pairs(part: Measured, rows: dict[str, float], attack: str) -> list[Pair]:
-    """Every two rows with printed figures and outcomes, the one first that the paper puts above. rows: its figures."""
-    found = {}
+def pairs(part: PartResult, rows: dict[str, float], attack: str) -> list[Pair]:
+    """Return every two rows with outcomes, the one first that the paper puts above.
+
+    Args:
+        part: what was measured.
+        rows: the paper's figure for each row, in percent.
+        attack: the attack of these figures.
+    """
+    measured = {}
     for label in rows:
-        same = [each for each in part.models if each.label == label and each.source in (None, label)]
-        of = outcomes(same, attack)
-        if of is not None:
-            found[label] = of
-    ordered = sorted(found, key=lambda label: -rows[label])
+        models = [model for model in part.models if model.label == label and model.source in (None, label)]
+        right = outcomes(models, attack)
+        if right is not None:
+            measured[label] = right
+    ordered = sorted(measured, key=lambda label: -rows[label])
     return [
         Pair(
             first,
             second,
             rows[first] - rows[second],
-            difference(found[first], found[second]),
-            min(len(found[first]), len(found[second])),
+            difference(measured[first], measured[second]),
+            min(len(measured[first]), len(measured[second])),
         )
         for first, second in combinations(ordered, 2)
         if rows[first] > rows[second]
     ]
 
 
-def verdict(found: Sequence[Pair]) -> Verdict:
-    """Whether the whole order holds: it does if that of every pair does, and does not if that of one does not."""
-    return together(pair.verdict for pair in found)
+def verdict(compared: Sequence[Pair]) -> Verdict:
+    """Return whether the whole order holds: it does if every pair does, and does not if one pair does not."""
+    return together(pair.verdict for pair in compared)

@@ -14,10 +14,10 @@ from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.zoo.architecture import Architecture, load_architecture
 
-Percent = Annotated[float, Field(ge=0, le=100)]
+_Percent = Annotated[float, Field(ge=0, le=100)]
 
 
-class Row(Document):
+class PlanRow(Document):
     """One architecture.
 
     label: what the paper calls it. architecture: a spec or a model of timm, as `load_architecture` takes it. denoise:
@@ -27,7 +27,7 @@ class Row(Document):
     label: str
     architecture: str
     denoise: DenoiseForm | None = None
-    paper: Percent | None = None
+    paper: _Percent | None = None
 
     @property
     def published(self) -> Architecture:
@@ -36,7 +36,7 @@ class Row(Document):
         return found if self.denoise is None else found.denoised(self.denoise)
 
 
-class Part(Document):
+class PlanPart(Document):
     """The rows of one data set. data: its name. recipe, protocol: bundled ones. sources: of a transfer, what is
     attacked: another training of the target itself, or of every row."""
 
@@ -44,7 +44,7 @@ class Part(Document):
     recipe: str
     protocol: str
     sources: Literal["copy", "all"] | None = None
-    rows: Annotated[Tuple[Row], Field(min_length=1)]
+    rows: Annotated[Tuple[PlanRow], Field(min_length=1)]
 
 
 class Plan(Document):
@@ -55,7 +55,7 @@ class Plan(Document):
     title: str
     description: str = ""
     order_by: str
-    parts: Annotated[Tuple[Part], Field(min_length=1)]
+    parts: Annotated[Tuple[PlanPart], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -67,7 +67,7 @@ class Plan(Document):
                 )
         return self
 
-    def of(self, labels: list[str]) -> Plan:
+    def with_rows(self, labels: list[str]) -> Plan:
         """The same with these rows alone. Raises DocumentError for a label that no part has."""
         known = list(dict.fromkeys(row.label for part in self.parts for row in part.rows))
         keys = {_key(label): label for label in known}

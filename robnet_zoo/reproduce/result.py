@@ -27,7 +27,7 @@ class Outcomes(Document):
         return [int(bit) for bit in self.correct]
 
 
-class Trained(Document):
+class ModelResult(Document):
     """A model as it was trained and measured.
 
     label, seed: the row, and the seed of its training; none of a model from elsewhere. source: of a transfer, the label
@@ -51,12 +51,12 @@ class Trained(Document):
     def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
         return renamed(data, "weights_sha256", "state_sha256")
 
-    def of(self, attack: str) -> Outcomes | None:
-        """Of one attack, if it was made."""
+    def under(self, attack: str) -> Outcomes | None:
+        """Return the outcomes under an attack, or None if it was not made."""
         return next((each for each in self.outcomes if each.attack == attack), None)
 
 
-class Measured(Document):
+class PartResult(Document):
     """What was measured on one data set. training, data: the images; recipe, protocol: as they were at this scale."""
 
     part: str
@@ -65,7 +65,7 @@ class Measured(Document):
     size: int
     recipe: Recipe
     protocol: Protocol
-    models: Tuple[Trained]
+    models: Tuple[ModelResult]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -77,7 +77,7 @@ class Measured(Document):
         return self
 
 
-class Reproduced(Document):
+class ReproductionResult(Document):
     """A plan, carried out. complete: whether every row was trained with every seed and measured."""
 
     schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
@@ -85,6 +85,6 @@ class Reproduced(Document):
     scale: Scale
     seeds: Tuple[int]
     complete: bool
-    parts: Tuple[Measured]
+    parts: Tuple[PartResult]
     software: dict[str, str]
     device: str

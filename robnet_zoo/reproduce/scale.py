@@ -16,7 +16,7 @@ from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.zoo.architecture import Architecture
 
 FULL = "full"
-Factor = Annotated[float, Field(gt=0, le=1)]
+_Factor = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[str, Field(pattern=r"^[1-9]\d*(/[1-9]\d*)?\z", description="a fraction, such as 1/2")]
 
 
@@ -26,12 +26,12 @@ class Scale(Document):
     schema_version: Annotated[Literal[1], exactly(1)] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")] = FULL
     description: str = ""
-    width: Annotated[Factor, Field(description="of the channels")] = 1.0
-    depth: Annotated[Factor, Field(description="of the cells, or of the blocks a stage")] = 1.0
-    size: Annotated[Factor, Field(description="of the pixels a side")] = 1.0
-    epochs: Annotated[Factor, Field(description="of the recipe's")] = 1.0
-    images: Annotated[Factor, Field(description="of the training images, the first of them")] = 1.0
-    test_images: Annotated[Factor, Field(description="of the test images, the first of them")] = 1.0
+    width: Annotated[_Factor, Field(description="of the channels")] = 1.0
+    depth: Annotated[_Factor, Field(description="of the cells, or of the blocks a stage")] = 1.0
+    size: Annotated[_Factor, Field(description="of the pixels a side")] = 1.0
+    epochs: Annotated[_Factor, Field(description="of the recipe's")] = 1.0
+    images: Annotated[_Factor, Field(description="of the training images, the first of them")] = 1.0
+    test_images: Annotated[_Factor, Field(description="of the test images, the first of them")] = 1.0
     eps: Annotated[Ratio, Field(description="of eps and steps, in training and in attacks")] = "1"
 
     @property

@@ -154,7 +154,7 @@ def _recipe_problems(recipe: Recipe, path: Place) -> list[Problem]:
         problems.append(
             ((*path, "validation"), f"expected 0, as held-out images judge candidates, got {recipe.validation}")
         )
-    if recipe.attack.kind == "free":
+    if recipe.attack.in_backward_pass:
         problems.append(((*path, "attack", "kind"), "expected pgd or n_fgsm, got free"))
     return problems
 

@@ -1,24 +1,49 @@
-"""Adversarial training: a recipe, the loop that follows it, checkpoints that it goes on from."""
+"""Adversarial training: recipes, the loop that follows them, checkpoints to resume from, estimates of time.
+
+from robnet_zoo import data, training
+from robnet_zoo.zoo.registry import load_spec
+
+images = data.load("cifar10-train:data", train=True)
+network = training.train(load_spec("robnet_free"), images, training.load_recipe("fast"), "runs/free")
+"""
 
 from robnet_zoo.errors import TrainingError
 from robnet_zoo.training.checkpoints import Keeping
-from robnet_zoo.training.duration import Estimate, StageEstimate, estimate
+from robnet_zoo.training.duration import StageEstimate, TrainingEstimate, estimate
 from robnet_zoo.training.loop import train
-from robnet_zoo.training.recipe import Attack, Guard, Objective, Recipe, Schedule, Stage, load_recipe, recipe_names
+from robnet_zoo.training.recipe import (
+    Augmentation,
+    Guard,
+    Objective,
+    Recipe,
+    Schedule,
+    Stage,
+    TrainingAttack,
+    load_recipe,
+    recipe_names,
+)
+from robnet_zoo.training.result import Epoch, TrainingResult
 
 __all__ = [
-    "Attack",
-    "Estimate",
-    "Guard",
+    # training
+    "train",
     "Keeping",
-    "Objective",
-    "Recipe",
-    "Schedule",
-    "Stage",
-    "StageEstimate",
     "TrainingError",
-    "estimate",
+    # the recipe and its parts
+    "Recipe",
+    "TrainingAttack",
+    "Objective",
+    "Schedule",
+    "Augmentation",
+    "Stage",
+    "Guard",
     "load_recipe",
     "recipe_names",
-    "train",
+    # what a run leaves
+    "TrainingResult",
+    "Epoch",
+    # how long a run takes
+    "estimate",
+    "TrainingEstimate",
+    "StageEstimate",
 ]

@@ -1,4 +1,4 @@
-"""Adversarial images for training, and the loss on them. What the attack looks at is never changed by it."""
+"""Adversarial images for training, and the loss on them. An attack never changes the network that it attacks."""
 
 from __future__ import annotations
 
@@ -15,46 +15,53 @@ from robnet_zoo.attacks.ball import project
 from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.nn.forms.autocast import attack_form, training_form
 from robnet_zoo.nn.network import modes_kept, statistics_kept
-from robnet_zoo.training.recipe import Attack, Objective, Recipe
+from robnet_zoo.training.recipe import Objective, Recipe, TrainingAttack
 from robnet_zoo.training.state import State
 
 
-def rescue(recipe: Recipe) -> Attack:
-    """The attack that a failed guard puts in the place of the recipe's: PGD of its eps, in a quarter of it a step."""
+def rescue(recipe: Recipe) -> TrainingAttack:
+    """Return the attack of a run whose guard has failed: PGD at the recipe's eps, with steps of a quarter of it."""
     assert recipe.guard is not None
     step = Fraction(recipe.attack.eps) / 4
     own, steps = recipe.attack, recipe.guard.steps
-    return Attack(eps=own.eps, step=str(step), steps=steps, dtype=own.dtype, statistics=own.statistics)
+    return TrainingAttack(eps=own.eps, step=str(step), steps=steps, dtype=own.dtype, statistics=own.statistics)
 
 
 def attacked(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
-    attack: Attack,
+    attack: TrainingAttack,
     generator: torch.Generator,
     *,
     strength: float = 1.0,
 ) -> Tensor:
-    """Adversarial images for the network, (N, C, H, W), which it leaves as it is.
+    """Return adversarial images for a network, (N, C, H, W), and leave the network as it is.
 
-    images: (N, C, H, W) in [0, 1]. labels: (N,). strength: what eps and step are multiplied with. With running
-    statistics the attack is on the network in eval mode, by its inference form; with those of the batch, in train mode,
-    by its training form.
+    With running statistics the attack sees the network in eval mode, through its inference form; with those of the
+    batch, in train mode, through its training form.
+
+    Args:
+        network: what is attacked.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+        attack: the recipe's.
+        generator: of the random starts.
+        strength: the factor of eps and step.
     """
     if not attack.steps:
         return images
     dtype = arithmetic(attack.dtype, images.device)
     if attack.statistics == "batch":
         with batch_statistics(network):
-            return _found(training_form(network, dtype=dtype), images, labels, attack, generator, strength)
+            return _perturbed(training_form(network, dtype=dtype), images, labels, attack, generator, strength)
     with modes_kept(network):
         network.eval()
-        return _found(attack_form(network, dtype=dtype), images, labels, attack, generator, strength)
+        return _perturbed(attack_form(network, dtype=dtype), images, labels, attack, generator, strength)
 
 
-def _found(
-    fast: nn.Module, images: Tensor, labels: Tensor, attack: Attack, generator: torch.Generator, strength: float
+def _perturbed(
+    fast: nn.Module, images: Tensor, labels: Tensor, attack: TrainingAttack, generator: torch.Generator, strength: float
 ) -> Tensor:
     eps, step = strength * attack.eps_value, strength * attack.step_value
     if attack.kind == "n_fgsm":
@@ -66,16 +73,16 @@ def _found(
 
 @contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """While batch norms go by the batch that they see, and neither learn from it nor stay in train mode afterwards."""
+    """Let batch norms use the statistics of each batch, without learning from it, and restore the modes afterwards."""
     with modes_kept(network), statistics_kept(network):
         network.train()
         yield
 
 
 def _divergent(
-    model: nn.Module, images: Tensor, attack: Attack, generator: torch.Generator, *, strength: float
+    model: nn.Module, images: Tensor, attack: TrainingAttack, generator: torch.Generator, *, strength: float
 ) -> Tensor:
-    """PGD on KL(clean answer || adversarial answer), from Gaussian noise of 0.001, as TRADES starts."""
+    """Run PGD on KL(clean answer || adversarial answer), from Gaussian noise of 0.001, as TRADES does."""
     eps, step = strength * attack.eps_value, strength * attack.step_value
     with torch.no_grad():
         answers = F.log_softmax(model(images), dim=1)
@@ -90,7 +97,14 @@ def _divergent(
 
 
 def loss_of(model: nn.Module, clean: Tensor, adversarial: Tensor, labels: Tensor, objective: Objective) -> Tensor:
-    """The mean loss of the weights on a batch; see `recipe.Objective`."""
+    """Return the mean loss of the weights on a batch; see `recipe.Objective`.
+
+    Args:
+        model: the network, in train mode.
+        clean, adversarial: (N, C, H, W) in [0, 1].
+        labels: (N,).
+        objective: the recipe's.
+    """
     if objective.kind == "adversarial":
         return F.cross_entropy(model(adversarial), labels, label_smoothing=objective.label_smoothing)
     answers, others = model(clean), model(adversarial)
@@ -102,9 +116,9 @@ def loss_of(model: nn.Module, clean: Tensor, adversarial: Tensor, labels: Tensor
 
 
 class Replay:
-    """One batch of free training (Shafahi et al., 2019, algorithm 1): a perturbation that every replay moves on."""
+    """One batch of free training (Shafahi et al., 2019, algorithm 1): each replay moves the perturbation a step."""
 
-    def __init__(self, state: State, images: Tensor, attack: Attack, *, strength: float) -> None:
+    def __init__(self, state: State, images: Tensor, attack: TrainingAttack, *, strength: float) -> None:
         self.eps, self.step = strength * attack.eps_value, strength * attack.step_value
         self.images = images
         before = state.perturbation
@@ -113,12 +127,12 @@ class Replay:
         self.perturbation = before.to(images.device)
 
     def start(self) -> Tensor:
-        """The images of this replay, (N, C, H, W); their gradient is wanted."""
+        """Return the images of this replay, (N, C, H, W), which collect a gradient."""
         self.adversarial = project(self.images + self.perturbation, self.images, self.eps).requires_grad_()
         return self.adversarial
 
     def advance(self) -> Tensor:
-        """The perturbation after a step along the gradient that the backward pass left, (N, C, H, W)."""
+        """Move the perturbation a step along the gradient of the backward pass, and return it, (N, C, H, W)."""
         assert self.adversarial.grad is not None
         moved = self.perturbation + self.step * self.adversarial.grad.sign()
         self.perturbation = moved.clamp_(-self.eps, self.eps)

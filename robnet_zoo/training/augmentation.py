@@ -1,4 +1,4 @@
-"""Random changes to training images, all from one generator a step."""
+"""Random changes to training images, all from the generator of an update."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from robnet_zoo.training.recipe import Augmentation
 def augmented(
     images: Images, indices: Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """((N, C, H, W) in [0, 1], (N,)): some of the images, changed at random."""
+    """Return some of the images, changed at random, and their labels: (N, C, H, W) in [0, 1], (N,).
+
+    Args:
+        images: the training images.
+        indices: which of them, (N,).
+        augmentation: the recipe's. Picture files get a random resized crop instead of its `crop`.
+        generator: of the random numbers.
+    """
     if not isinstance(images.pixels, PictureFiles):
         clean, labels = images.batch(indices)
         return augment(clean, augmentation, generator), labels
@@ -22,7 +29,13 @@ def augmented(
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """A random crop of each zero-padded image, a random horizontal flip, cutout: (N, C, H, W) -> (N, C, H, W)."""
+    """Crop each zero-padded image at random, flip it at random, cut a square out: (N, C, H, W) -> (N, C, H, W).
+
+    Args:
+        images: (N, C, H, W).
+        augmentation: the recipe's.
+        generator: of the random numbers.
+    """
     count, channels, height, width = images.shape
     if pad := augmentation.crop:
         padded = F.pad(images, (pad,) * 4)
@@ -39,7 +52,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
 
 
 def _squares(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """A square about a random pixel of each image, cut off at its edges: bool (N, 1, H, W)."""
+    """Return a mask of a square around a random pixel of each image, bool (N, 1, H, W)."""
     count, _, height, width = images.shape
     row = torch.randint(0, height, (count, 1), generator=generator) - side // 2
     column = torch.randint(0, width, (count, 1), generator=generator) - side // 2
@@ -49,7 +62,7 @@ def _squares(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Square images, (N, C, H, H), at `size` pixels a side, antialiased."""
+    """Return square images, (N, C, H, H), at `size` pixels a side, antialiased."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True).clamp_(0, 1)

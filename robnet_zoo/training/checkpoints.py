@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written atomically, by time and by number of updates, kept to a number."""
+"""Checkpoints of a run: written atomically, after a time or a number of updates; only the newest are kept."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ OTHERS = (RuntimeError, KeyError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class Keeping:
-    """When checkpoints are written, besides after each epoch, and how many stay.
+    """When checkpoints are written besides after each epoch, and how many are kept.
 
-    seconds: since the last one. updates: every so many, if given.
+    seconds: since the last one. updates: between two, if given. count: how many are kept.
     """
 
     seconds: float = 120.0
@@ -44,17 +44,17 @@ class Checkpoints:
     saved_at: float = field(default_factory=time.monotonic)
 
     def files(self) -> list[Path]:
-        """All of them, the newest last."""
+        """Return all of them, the newest last."""
         return sorted(self.folder.glob("[0-9]*.pt"))
 
     def due(self, before: int, updates: int) -> bool:
-        """Whether one should be written after so many updates, of which there were `before` a moment ago."""
+        """Return whether a checkpoint should be written now. before: the updates at the last question."""
         every = self.keeping.updates
         regular = every is not None and updates // every > before // every
         return regular or time.monotonic() - self.saved_at >= self.keeping.seconds
 
     def save(self, updates: int, state: Mapping[str, Any]) -> None:
-        """Write one, and then delete what is too many. Raises TrainingError where there is no room for it."""
+        """Write a checkpoint and delete the oldest ones. Raises TrainingError if it cannot be written."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         path = self.folder / f"{updates:010}.pt"
@@ -62,13 +62,13 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, buffer.getvalue())
         except OSError as error:
-            raise TrainingError(f"{path}: cannot be written, and the one before it is left: {error}") from error
+            raise TrainingError(f"{path}: cannot be written; the checkpoint before it is intact: {error}") from error
         for old in self.files()[: -self.keeping.count]:
             old.unlink(missing_ok=True)
         self.saved_at = time.monotonic()
 
     def load_newest(self, restore: Callable[[Any], None]) -> bool:
-        """Give the newest state to `restore`, if there is one. Raises TrainingError if it cannot be read."""
+        """Pass the newest state to `restore`, and return whether there is one. Raises TrainingError if damaged."""
         files = self.files()
         if not files:
             return False

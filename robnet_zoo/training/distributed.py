@@ -1,4 +1,4 @@
-"""Several processes that train one network: what they share, and the check that they stay in step."""
+"""Several processes that train a network together: what they exchange, and the check that they stay in step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robnet_zoo.errors import LeftError, OutOfStepError
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run; by default this one alone."""
+    """The processes of a run; by default only this process."""
 
     rank: int = 0
     size: int = 1
@@ -28,21 +28,21 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and shows."""
+        """Whether this is the process that writes files and shows progress."""
         return self.rank == 0
 
     @property
     def name(self) -> str:
-        """What they compute on, and how many they are."""
+        """The device and the number of processes, as documents have it."""
         return f"{environment.device(self.device)}, {self.size} process{'es' if self.size > 1 else ''}"
 
     def share(self, batch: int) -> slice:
-        """The part of a batch that this process works on."""
+        """Return the part of a batch that this process works on."""
         each = batch // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
     def wrapped(self, network: nn.Module) -> nn.Module:
-        """The network, whose gradients will be the mean of all processes'."""
+        """Wrap a network so that its gradients are the mean over all processes."""
         if self.size == 1:
             return network
         own = [self.device] if self.device.type == "cuda" else None
@@ -59,7 +59,7 @@ class World:
             tensor.detach().copy_(part.view(tensor.shape))
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Sums over the processes."""
+        """Return the sum of each value over the processes."""
         if self.size == 1:
             return list(values)
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -78,7 +78,7 @@ class World:
             raise OutOfStepError(f"expected the same weights in all processes, got others in {differing} than in 0")
 
     def gathered(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, which have one shape: (...) -> (processes, ...)."""
+        """Return the tensors of all processes, which have the same shape: (...) -> (processes, ...)."""
         if self.size == 1:
             return tensor[None]
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -86,21 +86,21 @@ class World:
         return torch.stack(parts)
 
     def agree(self, value: bool) -> bool:
-        """What the first process says."""
+        """Return the value of the first process."""
         if self.size == 1:
             return value
-        said = torch.tensor([float(value)], device=self.device)
-        dist.broadcast(said, 0)
-        return bool(said.item())
+        answer = torch.tensor([float(value)], device=self.device)
+        dist.broadcast(answer, 0)
+        return bool(answer.item())
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have come here."""
         if self.size > 1:
             dist.barrier()
 
 
 def _checksum(tensor: Tensor) -> Tensor:
-    """A number of 64 bits that any changed byte and any two exchanged ones change: (), int64."""
+    """Return a 64-bit number that changes with any byte, and with the order of any two: (), int64."""
     words = tensor.detach().reshape(-1).view(torch.uint8).long()
     places = torch.arange(1, len(words) + 1, device=words.device) * 0x9E3779B97F4A7C1  # odd; products wrap around
     return (words * places).sum()
@@ -108,9 +108,9 @@ def _checksum(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world that torchrun started this process in, or one of this process alone; on GPUs where there are any.
+    """Join the processes that torchrun started, or work alone; on GPUs where there are any.
 
-    Raises LeftError when another process has gone.
+    Raises: LeftError when another process is gone.
     """
     gpus = torch.cuda.device_count()
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -125,7 +125,7 @@ def joined() -> Iterator[World]:
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
     except RuntimeError as error:
-        if not _of_a_transfer(error):
+        if not _is_of_a_transfer(error):
             raise
         here = f"process {dist.get_rank()} of {dist.get_world_size()}"
         raise LeftError(f"{here}: expected all processes, but another one has left; it says why") from error
@@ -134,6 +134,6 @@ def joined() -> Iterator[World]:
             dist.destroy_process_group()
 
 
-def _of_a_transfer(error: RuntimeError) -> bool:
-    """Whether it is of tensors on their way between processes; gloo has no class of errors of its own."""
+def _is_of_a_transfer(error: RuntimeError) -> bool:
+    """Return whether an error comes from exchanging tensors; gloo has no error class of its own."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)

@@ -1,4 +1,4 @@
-"""The training loop: adversarial training (paper, equation 1 and appendix B) by a recipe, on any processes."""
+"""The training loop: adversarial training (paper, equation 1 and appendix B) by a recipe, in one process or many."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from robnet_zoo.training.checkpoints import Checkpoints, Keeping
 from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.records import Records
-from robnet_zoo.training.result import Epoch, Origin, TrainingResult, model_card, selected
+from robnet_zoo.training.result import Epoch, InitialWeights, TrainingResult, model_card, selected
 from robnet_zoo.training.state import State, initial_state
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
@@ -32,9 +32,9 @@ from robnet_zoo.zoo.architecture import Architecture
 from robnet_zoo.zoo.weights import find, state_sha256
 
 MODEL = "model.safetensors"
-CHOSEN = "chosen.safetensors"  # what a run that is not over would give now
+CHOSEN = "chosen.safetensors"  # the weights that an unfinished run would give now
 RESULT = "training.json"
-CARD = "README.md"  # the last thing that a run writes
+CARD = "README.md"  # the last file that a run writes
 
 
 def train(
@@ -49,49 +49,66 @@ def train(
     resume: bool = False,
     progress: bool = True,
 ) -> nn.Module:
-    """Train a network adversarially; returns it in eval mode.
+    """Train a network adversarially, and return it in eval mode.
 
-    images: the training images; the last tenth is held out and measured after every epoch (`Images.split`).
-    output: a folder for `checkpoints/` (as `keeping` says, and after every epoch), `history.csv`, TensorBoard events,
-    after every epoch `training.json` and `chosen.safetensors`, what the run would give then, and at the end
-    `model.safetensors`, `curves.png` and the model card `README.md`. A run that was stopped at any moment goes on from
-    its last checkpoint when it is started again with the same arguments. Under torchrun, each process takes its part of
-    every batch. Uses a GPU if there is one. weights: what to begin with instead of a random initialisation, a
-    safetensors file or the name of bundled weights, such as robnet_micro.cifar10. paths: the sub-network that each
-    update trains, where it is not the whole network. resume: refuse to begin anew where there is no run to go on with.
-    Raises WeightsError for weights of another architecture, DataError if the images do not fit the spec or vanish,
-    TrainingError if the folder holds another run, one at work or one whose checkpoints are gone, the loss is no longer
-    a number, or nothing can be written, and LeftError if another process is gone; the last checkpoint is then left as
-    it is.
+    A run that was stopped at any moment resumes from its last checkpoint when it is started again with the same
+    arguments. Under torchrun, each process takes its part of every batch. Uses GPUs if there are any.
+
+    Args:
+        spec: the architecture, fitted to the images.
+        images: the training images; the last tenth is held out and measured after every epoch (`Images.split`).
+        recipe: how to train.
+        output: a folder for `checkpoints/`, `history.csv` and TensorBoard events; after every epoch `training.json`
+            and `chosen.safetensors`, the weights that the run would give then; at the end `model.safetensors`,
+            `curves.png` and the model card `README.md`.
+        weights: what to begin with instead of random weights: a safetensors file, or the name of bundled weights, such
+            as robnet_micro.cifar10.
+        paths: the sub-network that each update trains, if it is not the whole network.
+        keeping: when checkpoints are written besides after every epoch, and how many are kept.
+        resume: fail unless the folder holds a run to resume.
+        progress: show a line.
+
+    Raises: WeightsError for weights of another architecture; DataError if the images do not fit the architecture or
+        vanish; TrainingError if the folder holds another run, a run at work or one whose checkpoints are gone, if the
+        loss becomes NaN, or if nothing can be written; LeftError if another process is gone. The last checkpoint is
+        then intact.
     """
     if resume and not (Path(output) / "run.json").is_file():
         raise TrainingError(f"{output}: expected the folder of a run to go on with, got none")
     training, validation = fitting(spec, images, recipe)
-    if paths is not None and recipe.attack.kind == "free":
+    if paths is not None and recipe.attack.in_backward_pass:
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")
     file = None if weights is None else find(weights)
     if file is not None and not file.is_file():
         raise WeightsError(f"{weights}: expected a safetensors file, or the name of bundled weights")
-    origin = None if file is None else Origin(name=file.name, file_sha256=file_sha256(file))
+    origin = None if file is None else InitialWeights(name=file.name, file_sha256=file_sha256(file))
     with ExitStack() as alone, joined() as world:
         check_world(recipe, world)
         state, folder = initial_state(spec, recipe, world, weights=file), Path(output)
         if world.first:
             _claim(folder, spec, recipe, training, paths, origin)
             alone.enter_context(_locked(folder))
-            for place in (folder, folder / "checkpoints"):
-                for leftover in place.glob(".*.part"):  # of a process that was killed while it wrote
+            for directory in (folder, folder / "checkpoints"):
+                for leftover in directory.glob(".*.part"):  # of a process that was killed while it wrote
                     leftover.unlink(missing_ok=True)
         world.wait()
         _claim(folder, spec, recipe, training, paths, origin)
         checkpoints = Checkpoints(folder / "checkpoints", Keeping() if keeping is None else keeping)
         updates = Updates(state, training, recipe, world, paths=paths)
-        run = Run(spec, updates, validation, folder, checkpoints, origin=origin)
+        run = TrainingRun(spec, updates, validation, folder, checkpoints, origin=origin)
         return run.to_the_end(progress=progress)
 
 
 def fitting(spec: Architecture, images: Images, recipe: Recipe) -> tuple[Images, Images]:
-    """The images to train on, and those that are measured. Raises DataError or TrainingError if they do not fit."""
+    """Return the images to train on and those to measure.
+
+    Args:
+        spec: the architecture.
+        images: all training images; the last tenth is held out.
+        recipe: its batch, and how many of the held-out images it measures.
+
+    Raises: DataError if they do not fit the architecture, TrainingError if they are fewer than a batch.
+    """
     input_size, num_classes = spec.signature
     check_fits(images, input_size=input_size, num_classes=num_classes)
     check_labels(images)
@@ -112,9 +129,14 @@ def check_world(recipe: Recipe, world: World) -> None:
 
 
 def _claim(
-    folder: Path, spec: Architecture, recipe: Recipe, training: Images, paths: Paths | None, origin: Origin | None
+    folder: Path,
+    spec: Architecture,
+    recipe: Recipe,
+    training: Images,
+    paths: Paths | None,
+    origin: InitialWeights | None,
 ) -> None:
-    """Write down what runs in this folder, or check that it is this very run."""
+    """Write down which run this folder holds, or check that it holds this one."""
     folder.mkdir(parents=True, exist_ok=True)
     identity: dict[str, Any] = {"spec": spec.hash, "recipe": recipe.model_dump(mode="json"), "data": training.sha256}
     if paths is not None:
@@ -123,8 +145,8 @@ def _claim(
         identity["weights"] = origin.file_sha256
     path = folder / "run.json"
     if path.exists():
-        found = parse_json(read_bytes(path), source=str(path))
-        if not isinstance(found, dict) or found | {"recipe": _whole(found.get("recipe"))} != identity:
+        known = parse_json(read_bytes(path), source=str(path))
+        if not isinstance(known, dict) or known | {"recipe": _whole(known.get("recipe"))} != identity:
             raise TrainingError(
                 f"{folder}: expected a folder of this run, got one with another spec, recipe, data or weights"
             )
@@ -136,7 +158,7 @@ def _claim(
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """While no other run may work in this folder; the system lets go of the lock when a process dies."""
+    """Keep other runs out of a folder. The operating system releases the lock when a process dies."""
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
@@ -145,15 +167,15 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _whole(recipe: Any) -> Any:
-    """A recipe with every field, also those that came after it was written, which are at their defaults."""
+    """Return a recipe with all fields: those that are newer than the document have their defaults."""
     try:
         return Recipe.parse(recipe).model_dump(mode="json")
     except DocumentError:
         return recipe
 
 
-class Run:
-    """One training run in one process."""
+class TrainingRun:
+    """A training run in this process."""
 
     def __init__(
         self,
@@ -163,23 +185,23 @@ class Run:
         folder: Path,
         checkpoints: Checkpoints,
         *,
-        origin: Origin | None,
+        origin: InitialWeights | None,
     ) -> None:
         self.spec, self.updates, self.validation, self.folder = spec, updates, validation, folder
         self.checkpoints, self.origin = checkpoints, origin
         self.state, self.recipe, self.world = updates.state, updates.recipe, updates.world
         known = (folder / RESULT).is_file()
-        self.told = TrainingResult.load(folder / RESULT) if known else None  # what the run came to, as last written
+        self.written = TrainingResult.load(folder / RESULT) if known else None
 
     def to_the_end(self, *, progress: bool) -> nn.Module:
-        """Whatever is left of the run, from the newest checkpoint on."""
+        """Do the rest of the run, from the newest checkpoint on, and return the network."""
         try:
             if not self.checkpoints.load_newest(self._restore):
                 self._check_nothing_is_lost()
             self._check_all_are_here()
             return self._trained(progress=progress)
         except OSError as error:
-            raise TrainingError(f"{self.folder}: cannot be written; the last checkpoint is left: {error}") from error
+            raise TrainingError(f"{self.folder}: cannot be written; the last checkpoint is intact: {error}") from error
 
     def _trained(self, *, progress: bool) -> nn.Module:
         state, world = self.state, self.world
@@ -207,7 +229,7 @@ class Run:
         return network.eval()
 
     def _epoch(self, records: Records) -> None:
-        """What is left of one pass over the training images."""
+        """Do the rest of a pass over the training images."""
         state, guard = self.state, self.recipe.guard
         started, before = time.perf_counter(), state.updates
         for loss in self.updates.epoch():
@@ -220,7 +242,7 @@ class Run:
             started, before = time.perf_counter(), state.updates
 
     def _end_of_epoch(self, records: Records) -> None:
-        """Measure, remember the best, write down."""
+        """Measure, remember the best weights, write everything down."""
         state, started = self.state, time.perf_counter()
         self.world.check_in_step(state.network)
         loss = state.loss / self.updates.steps
@@ -237,15 +259,15 @@ class Run:
             records.epoch(state)
         self._save()
         if self.world.first:
-            self._so_far()  # after the checkpoint: that there should be one is known by this document
+            self._so_far()  # after the checkpoint, since this document says that there is one
 
     def _so_far(self) -> TrainingResult:
-        """What the run has come to, and the file of weights with it; written down where it was not."""
-        epochs, before = _epochs(self.state), self.told
+        """Return the result so far; it is written if an epoch has been added."""
+        epochs, before = _epochs(self.state), self.written
         if before is not None and before.epochs == epochs:
             return before
         images, chosen = self.updates.images, self.folder / CHOSEN
-        self.told = TrainingResult(
+        self.written = TrainingResult(
             architecture=self.spec.name,
             spec_hash=self.spec.hash,
             recipe=self.recipe,
@@ -260,11 +282,11 @@ class Run:
             devices=tuple(dict.fromkeys([*(before.devices if before else ()), self.world.name])),
             software=environment.software(),
         )
-        self.told.save(self.folder / RESULT)
-        return self.told
+        self.written.save(self.folder / RESULT)
+        return self.written
 
     def _save(self) -> None:
-        """Write a checkpoint; the first process does, and all hold the same but for perturbations."""
+        """Write a checkpoint, in the first process: all hold the same state, except for perturbations."""
         state = self.state.state_dict()
         if self.state.perturbation is not None:
             state["perturbation"] = self.world.gathered(self.state.perturbation)  # (processes, N, C, H, W)
@@ -272,7 +294,7 @@ class Run:
             self.checkpoints.save(self.state.updates, state)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint of `_save`."""
+        """Take over the state of a checkpoint of `_save`."""
         if state["perturbation"] is not None:
             began, here = len(state["perturbation"]), self.world.size
             if began != here:
@@ -281,24 +303,24 @@ class Run:
         self.state.load_state_dict(state)
 
     def _check_nothing_is_lost(self) -> None:
-        """Raise TrainingError if the run has come further than to its beginning: it would be overwritten."""
-        if self.told is not None:
+        """Raise TrainingError if the run had begun, since it would be overwritten."""
+        if self.written is not None:
             weights = next((name for name in (CHOSEN, MODEL) if (self.folder / name).is_file()), "its weights")
             raise TrainingError(
                 f"{self.folder / 'checkpoints'}: expected a checkpoint of this run, which came to epoch "
-                f"{self.told.epochs[-1].epoch}, got none; begin another elsewhere, with {weights} if that is enough"
+                f"{self.written.epochs[-1].epoch}, got none; begin another elsewhere, with {weights} if that is enough"
             )
 
     def _check_all_are_here(self) -> None:
-        """Raise TrainingError unless every process goes on from the same checkpoint."""
+        """Raise TrainingError unless every process resumes from the same checkpoint."""
         state = self.state
-        place = torch.tensor([state.updates, state.epoch, state.step], device=self.world.device)
-        if (self.world.gathered(place) != place).any():
+        position = torch.tensor([state.updates, state.epoch, state.step], device=self.world.device)
+        if (self.world.gathered(position) != position).any():
             raise TrainingError(f"{self.folder}: expected all processes at one checkpoint; do all see this folder?")
         self.world.check_in_step(state.network)
 
     def _guard(self) -> None:
-        """Let PGD take over if the network has stopped withstanding it, and give way again when it does."""
+        """Let PGD take over if the network no longer withstands it, until it does again."""
         state, guard = self.state, self.recipe.guard
         assert guard is not None
         images, size = self.validation[: guard.images], str(self.updates.size)

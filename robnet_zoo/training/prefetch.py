@@ -1,4 +1,4 @@
-"""The next batch, prepared while this one is trained on, so that a GPU need not wait for picture files."""
+"""Prefetching: prepare the next batch while this one is trained on, so that a GPU need not wait for picture files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch import Tensor
 Batch = tuple[Tensor, Tensor]  # images (N, C, H, W), labels (N,)
 
 
-class Ahead:
-    """Batches from `prepare(indices, update)`, the next one begun before it is asked for.
+class Prefetcher:
+    """Batches from `prepare(indices, update)`, of which the next is begun before it is needed.
 
-    threaded: whether to; where images are in memory a thread would cost more than it saves.
+    Args:
+        prepare: makes the images and labels of an update from their indices, (N,).
+        threaded: whether to begin early. Where images are in memory, a thread would cost more than it saves.
     """
 
     def __init__(self, prepare: Callable[[Tensor, int], Batch], *, threaded: bool) -> None:
@@ -33,12 +35,12 @@ class Ahead:
             self.pool.shutdown(cancel_futures=True)
 
     def begin(self, indices: Tensor, update: int) -> None:
-        """Prepare a batch for an update to come."""
+        """Begin to prepare the batch of a coming update."""
         if self.pool is not None:
             self.coming = update, self.pool.submit(self.prepare, indices, update)
 
     def get(self, indices: Tensor, update: int) -> Batch:
-        """The batch of an update, as `prepare` gives or raises it; prepared anew if another update was foreseen."""
+        """Return the batch of an update, prepared anew if another was begun. Raises whatever `prepare` raises."""
         coming, self.coming = self.coming, None
         if coming is not None and coming[0] == update:
             return coming[1].result()

@@ -19,16 +19,16 @@ Positive = Annotated[float, Field(gt=0)]
 ProperShare = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Attack(Document):
-    """What finds the images to train on, in the l-infinity ball.
+class TrainingAttack(Document):
+    """The attack that makes the images to train on, in the l-infinity ball.
 
     `pgd` (Madry et al., 2018) starts at random in the ball and stays in it. `n_fgsm` (de Jorge et al., 2022) is one
     step of `step` from uniform noise of twice eps, not projected: so single-step training does not overfit to it.
     `free` (Shafahi et al., 2019) trains on every batch `steps` times and takes the images' gradient from the same
     backward pass: one step of the perturbation, of length `step`, each time; perturbations stay for the next batch.
-    loss: what `pgd` climbs; `kl` is the divergence from the answer to the clean image (TRADES). statistics: what batch
-    norms go by while the images are looked for: their running statistics, as when the network is used, or those of the
-    batch, as in the original code and as sub-networks of a supernet need it, whose running statistics are a mixture.
+    loss: what `pgd` climbs; `kl` is the divergence from the answer to the clean image (TRADES). statistics: which
+    statistics of batch norms the attack sees: the running ones, as when the network is used, or those of the batch, as
+    in the original code. Sub-networks of a supernet need those of the batch: its running ones are a mixture.
     """
 
     kind: Literal["pgd", "n_fgsm", "free"] = "pgd"
@@ -43,13 +43,23 @@ class Attack(Document):
     def _check(self) -> Self:
         if self.kind == "n_fgsm" and self.steps != 1:
             raise problems_error([(("steps",), f"expected 1 for n_fgsm, got {self.steps}")])
-        if self.kind == "free" and self.steps < 1:
+        if self.in_backward_pass and self.steps < 1:
             raise problems_error([(("steps",), f"expected at least 1 for free, got {self.steps}")])
         if self.kind != "pgd" and self.loss != "cross_entropy":
             raise problems_error([(("loss",), f"expected cross_entropy for {self.kind}, got {self.loss}")])
-        if self.kind == "free" and self.statistics != "running":
+        if self.in_backward_pass and self.statistics != "running":
             raise problems_error([(("statistics",), f"expected running for free, got {self.statistics}")])
         return self
+
+    @property
+    def in_backward_pass(self) -> bool:
+        """Whether the attack is the backward pass of the weights, as in free training, and cannot be made apart."""
+        return self.kind == "free"
+
+    @property
+    def updates_a_batch(self) -> int:
+        """How often the weights are updated on each batch."""
+        return self.steps if self.in_backward_pass else 1
 
     @property
     def eps_value(self) -> float:
@@ -99,7 +109,7 @@ class Augmentation(Document):
 
 
 class Stage(Document):
-    """Epochs at the start of a run that see smaller images."""
+    """Epochs that see smaller images, at the start of a run."""
 
     size: Annotated[int, Field(ge=1, description="pixels a side")]
     epochs: Annotated[int, Field(ge=1)]
@@ -108,9 +118,9 @@ class Stage(Document):
 class Guard(Document):
     """A check for catastrophic overfitting: single-step training that no longer withstands PGD (Wong et al., 2020).
 
-    Every so many updates, PGD attacks the first validation images; if the robust accuracy is below `share` of the best
-    one so far, at whatever image size, the run trains on PGD with the guard's steps until the check is passed again (Li
-    et al., 2020).
+    Every `updates` updates, PGD attacks the first `images` validation images. If the robust accuracy is below `share`
+    of the best one so far, at whatever image size, the run trains on PGD with `steps` steps until a check is passed
+    again (Li et al., 2020).
     """
 
     updates: Annotated[int, Field(ge=1)] = 100
@@ -120,7 +130,11 @@ class Guard(Document):
 
 
 class Recipe(Document):
-    """One training run, but for its architecture and its data."""
+    """A training run, but for its architecture and its data.
+
+    >>> Recipe(name="short", epochs=3, attack=TrainingAttack(steps=2)).lr_at(0, native=32)
+    0.1
+    """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
@@ -136,7 +150,7 @@ class Recipe(Document):
     clip: Annotated[float, Field(ge=0, description="largest norm of the gradient; 0 does not clip")] = 0.0
     schedule: Schedule = Schedule()
     objective: Objective = Objective()
-    attack: Attack = Attack()
+    attack: TrainingAttack = TrainingAttack()
     eps_warmup: Annotated[ProperShare, Field(description="of the run, over which eps and step grow from 0")] = 0.0
     augmentation: Augmentation = Augmentation()
     stages: Annotated[
@@ -181,10 +195,10 @@ class Recipe(Document):
     @property
     def updates_a_batch(self) -> int:
         """How often the weights are updated on each batch."""
-        return self.attack.steps if self.attack.kind == "free" else 1
+        return self.attack.updates_a_batch
 
     def size_at(self, epoch: int, native: int) -> int:
-        """Pixels a side of the images in an epoch, counted from 1."""
+        """Return the pixels a side of the images in an epoch, which counts from 1. native: those of the data."""
         for stage in self.stages:
             if epoch <= stage.epochs:
                 return stage.size
@@ -192,14 +206,14 @@ class Recipe(Document):
         return native
 
     def done(self, epochs: float, native: int) -> float:
-        """The share of the run's pixels, and so of its time, that the first `epochs` epochs see."""
+        """Return the share of the run's pixels, and so of its time, that its first `epochs` epochs see."""
         pixels = [self.size_at(epoch, native) ** 2 for epoch in range(1, self.epochs + 1)]
         whole = int(epochs)
         over = sum(pixels[:whole]) + (epochs - whole) * (pixels[whole] if whole < self.epochs else 0)
         return over / sum(pixels)
 
     def lr_at(self, epochs: float, native: int) -> float:
-        """The learning rate when `epochs` epochs are over."""
+        """Return the learning rate after `epochs` epochs."""
         schedule, done = self.schedule, self.done(epochs, native)
         if done < schedule.warmup:
             return self.lr * (schedule.start + (1 - schedule.start) * done / schedule.warmup)
@@ -210,7 +224,7 @@ class Recipe(Document):
         return self.lr * (schedule.final + (1 - schedule.final) * falling)
 
     def strength(self, epochs: float, native: int) -> float:
-        """What eps and step are multiplied with when `epochs` epochs are over."""
+        """Return the factor of eps and step after `epochs` epochs."""
         return min(1.0, self.done(epochs, native) / self.eps_warmup) if self.eps_warmup else 1.0
 
 

@@ -1,4 +1,4 @@
-"""What a run shows of itself: a live line, a CSV, TensorBoard events, and at the end its curves."""
+"""The records of a run: a live line, a CSV, TensorBoard events, and curves at the end."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from typing import Self
 from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.training.state import Row, State
+from robnet_zoo.training.state import HistoryRow, State
 
 EVENTS_EVERY = 20  # steps, between TensorBoard's points of the loss
 COLUMNS = ("epoch", "size", "loss", "clean", "robust", "hours")
 
 
 class Records:
-    """The records of a run, from the state on that it starts with.
+    """The records of a run, from its present state on.
 
-    steps: an epoch. begun: the share of the run's work that is over already. writes: whether this process does.
+    Args:
+        folder: where to write them.
+        recipe, state: of the run.
+        steps: batches an epoch.
+        begun: the share of the run's work that is done already.
+        shown: whether to show a line.
+        writes: whether this is the process that writes.
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class Records:
             self.events.close()
 
     def step(self, state: State, loss: float, *, done: float) -> None:
-        """One more step is over, and with it the share `done` of the run's work."""
+        """Record a step. loss: of the step. done: the share of the run's work that is now done."""
         self.bar.update(self.recipe.batch)
         left = (time.monotonic() - self.started) * (1 - done) / (done - self.begun)
         self.bar.set_postfix_str(self._line(state, left), refresh=False)
@@ -65,7 +71,7 @@ class Records:
         return ", ".join([*parts, f"{_duration(left)} left"])
 
     def epoch(self, state: State) -> None:
-        """One more epoch is over, and in the state's history."""
+        """Record an epoch, which the history of the state holds."""
         write_csv(self.folder / "history.csv", state.history)
         assert self.events is not None
         for name, value in state.history[-1].items():
@@ -74,7 +80,7 @@ class Records:
         self.events.flush()
 
     def finish(self, state: State, name: str) -> None:
-        """The run of an architecture of this name is over: draw its curves."""
+        """Draw the curves of a run that is over. name: of its architecture."""
         draw_curves(state.history, self.folder / "curves.png", title=f"{name}, {self.recipe.name}")
 
 
@@ -83,8 +89,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
-def write_csv(path: Path, history: list[Row]) -> None:
-    """The epochs of a run as a CSV, atomically."""
+def write_csv(path: Path, history: list[HistoryRow]) -> None:
+    """Write the epochs of a run as a CSV, atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="raise", lineterminator="\n")
     writer.writeheader()
@@ -92,8 +98,8 @@ def write_csv(path: Path, history: list[Row]) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
-def draw_curves(history: list[Row], path: Path, *, title: str) -> None:
-    """Loss, and accuracies on validation images, by epoch, as a PNG."""
+def draw_curves(history: list[HistoryRow], path: Path, *, title: str) -> None:
+    """Draw loss and accuracies on validation images by epoch, as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")

@@ -1,4 +1,4 @@
-"""What a training run has come to: a document, current after every epoch, and the model card that is made of it."""
+"""The result of a training run: a document, written after every epoch, and the model card made from it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ Number = Annotated[int, Field(ge=0)]
 
 
 class Epoch(Document):
-    """One epoch, when it was over. size: pixels a side. clean, robust: accuracies of the network that the run would
-    give then, on held-out images. hours: of work so far."""
+    """An epoch that is over.
+
+    size: pixels a side. clean, robust: accuracies on held-out images, of the network that the run would give then.
+    hours: of work so far.
+    """
 
     epoch: Number
     size: Number
@@ -30,8 +33,8 @@ class Epoch(Document):
     hours: Annotated[float, Field(ge=0)]
 
 
-class Origin(Document):
-    """Weights that a run began with."""
+class InitialWeights(Document):
+    """The weights that a run began with."""
 
     name: str
     file_sha256: str
@@ -57,7 +60,7 @@ class TrainingResult(Document):
     data_sha256: str
     images: Number
     held_out: Number
-    begun_with: Origin | None = None
+    begun_with: InitialWeights | None = None
     file_sha256: str
     state_sha256: str | None = None
     epochs: Annotated[Tuple[Epoch], Field(min_length=1)]
@@ -69,13 +72,13 @@ class TrainingResult(Document):
         return renamed(data, "weights_sha256", "file_sha256")
 
     def is_of(self, run: TrainingResult) -> bool:
-        """Whether it tells of the same run, at whatever epoch."""
+        """Return whether another result is of the same run, at whatever epoch."""
         parts = ("spec_hash", "recipe", "data_sha256", "begun_with")
         return all(getattr(self, part) == getattr(run, part) for part in parts)
 
     @property
     def is_bundled(self) -> bool:
-        """Whether its recipe is one that the package brings, in every field."""
+        """Whether its recipe is a bundled one, in every field."""
         return self.recipe.name in recipe_names() and load_recipe(self.recipe.name) == self.recipe
 
     @property
@@ -90,7 +93,7 @@ class TrainingResult(Document):
 
 
 def selected(epochs: Sequence[Epoch], recipe: Recipe) -> Epoch:
-    """The epoch whose weights a run gives after these: the last, or the best since the images had another size."""
+    """Return the epoch whose weights a run gives: the last, or the best since the images had another size."""
     last = epochs[-1]
     if recipe.select == "last":
         return last
@@ -99,7 +102,7 @@ def selected(epochs: Sequence[Epoch], recipe: Recipe) -> Epoch:
 
 
 def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
-    """What was trained, on what, how, for how long, and what held-out images say: lines of Markdown."""
+    """Return what was trained, on what, how, how long, and the accuracy on held-out images: lines of Markdown."""
     recipe, cost, last, chosen = run.recipe, costs(architecture), run.epochs[-1], run.chosen
     origin = run.begun_with
     versions = ", ".join(f"{name} {run.software[name]}" for name in ("torch", "robnet_zoo"))
@@ -127,7 +130,7 @@ def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
 
 
 def _optimization(recipe: Recipe) -> Iterator[str]:
-    """How the weights were changed, part by part."""
+    """Yield how the weights were trained, part by part."""
     schedule, objective, guard = recipe.schedule, recipe.objective, recipe.guard
     milestones = " and ".join(f"{milestone:g}" for milestone in schedule.milestones)
     falls = f"x{schedule.factor:g} after epochs {milestones}" if milestones else schedule.kind
@@ -148,14 +151,14 @@ def _optimization(recipe: Recipe) -> Iterator[str]:
 
 
 def _stages(run: TrainingResult) -> str:
-    """How many of the epochs saw images of which size, where the recipe has several."""
+    """Return how many epochs saw images of which size, if the recipe has several."""
     sizes = Counter(row.size for row in run.epochs)
-    told = ", ".join(f"{count} of {size} pixels a side" for size, count in sizes.items())
-    return f" ({told})" if run.recipe.stages else ""
+    counts = ", ".join(f"{count} of {size} pixels a side" for size, count in sizes.items())
+    return f" ({counts})" if run.recipe.stages else ""
 
 
 def model_card(run: TrainingResult, architecture: Architecture) -> str:
-    """The card of a run that is over, in Markdown."""
+    """Return the model card of a run that is over, in Markdown."""
     changed = "" if run.is_bundled else " as `recipe.json` has it"
     lines = [
         f"# {run.architecture}, trained by the recipe `{run.recipe.name}`{changed}",

@@ -23,12 +23,12 @@ from robnet_zoo.zoo.architecture import Architecture, build, from_run
 from robnet_zoo.zoo.registry import load_spec, load_weights, read_weights
 from robnet_zoo.zoo.weights import check, entry_of
 
-Row = dict[str, float]
+HistoryRow = dict[str, float]
 
 
 @dataclass
 class State:
-    """A run at a moment between two updates of its weights."""
+    """A run between two updates of its weights."""
 
     network: nn.Module
     trained: nn.Module  # the same network in its training form, with gradients that are the mean over all processes
@@ -42,12 +42,12 @@ class State:
     perturbation: Tensor | None = None  # of free training, (N, C, H, W): it stays from batch to batch
     guarded: dict[str, float] = field(default_factory=dict)  # the guard's best robust accuracy, by image size
     rescued: bool = False  # whether the guard has PGD take the place of the recipe's attack
-    history: list[Row] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
     best: dict[str, Tensor] | None = None  # the weights to give, where the recipe selects an epoch and one is over
 
     @property
     def given(self) -> nn.Module:
-        """The network that the run is for: the averaged one if there is one."""
+        """The network that the run gives: the averaged one if there is one."""
         if self.average is None:
             return self.network
         averaged: nn.Module = self.average.module
@@ -59,11 +59,11 @@ class State:
         return self.given.state_dict() if self.best is None else self.best
 
     def next_epoch(self) -> None:
-        """One epoch is over."""
+        """Go to the next epoch."""
         self.epoch, self.step, self.loss = self.epoch + 1, 0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs, of plain values and tensors."""
+        """Return what `load_state_dict` needs, as plain values and tensors."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -84,9 +84,15 @@ PLAIN = ("epoch", "step", "loss", "updates", "seconds", "perturbation", "guarded
 
 
 def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: Path | None = None) -> State:
-    """A network initialised from the recipe's seed, alike in every process, or from a file; and what trains it.
+    """Return the state of a run before its first update.
 
-    Raises WeightsError for weights of another architecture, TrainingError for an optimizer that cannot run here.
+    Args:
+        spec: the architecture.
+        recipe: its seed initialises the network, in every process alike.
+        world: the processes of the run.
+        weights: a safetensors file to begin with instead.
+
+    Raises: WeightsError for weights of another architecture, TrainingError for an optimizer that cannot run here.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
@@ -102,7 +108,7 @@ def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: 
 def _check_origin(weights: Path, spec: Architecture) -> None:
     """Raise WeightsError for a damaged file, and for weights of other cells, which may have the same names and shapes.
 
-    As far as a manifest or the document of a training run beside the file tells.
+    Only a manifest, or the document of a training run, beside the file can tell.
     """
     entry = entry_of(weights)
     origin = from_run(weights.parent)
@@ -125,7 +131,7 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
-    """A run that begins with a network as it is."""
+    """Return the state of a run that begins with a network as it is."""
     if recipe.sync_bn and world.size > 1:
         network = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]  # timm's knows norms that hold an activation
     average = None

@@ -1,4 +1,4 @@
-"""One update of the weights after another: an epoch's batches, adversarial images, the loss, the optimizer's step."""
+"""The updates of the weights: an epoch's batches, adversarial images, the loss, the optimizer's step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robnet_zoo.nn.network import Network
 from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
 from robnet_zoo.training.augmentation import augmented, resize
 from robnet_zoo.training.distributed import World
-from robnet_zoo.training.prefetch import Ahead
+from robnet_zoo.training.prefetch import Prefetcher
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import State
 
@@ -28,20 +28,27 @@ CHECK_EVERY = 100  # updates, between checks that all processes hold the same we
 
 
 class Paths(Protocol):
-    """Path dropout: each update trains a sub-network of the network (paper, algorithm 1)."""
+    """Path dropout: each update trains a sub-network (paper, algorithm 1)."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells these paths from others, as JSON."""
+        """What distinguishes these paths from others, as JSON."""
 
     def at(self, update: int) -> Genotype:
-        """The sub-network of an update, the same one in every process."""
+        """Return the sub-network of an update, the same in every process."""
 
 
 class Updates:
-    """The updates of a run: of its state, on its images, by its recipe, in this process of its world.
+    """The updates of a run in this process.
 
-    Raises TrainingError if the images are less than one batch.
+    Args:
+        state: of the run, which they change.
+        images: the training images.
+        recipe: of the run.
+        world: the processes of the run.
+        paths: the sub-network that each update trains, if it is not the whole network.
+
+    Raises: TrainingError if the images are fewer than a batch.
     """
 
     def __init__(
@@ -54,15 +61,15 @@ class Updates:
         self.native = images.shape[-1]
 
     def epoch(self) -> Iterator[float]:
-        """What is left of one pass over the images; gives the loss of each update.
+        """Do the rest of a pass over the images, and yield the loss of each update.
 
-        Raises TrainingError if that, or a gradient, is not finite.
+        Raises: TrainingError if a loss or a gradient is not finite.
         """
         state, recipe = self.state, self.recipe
         draw = torch.Generator().manual_seed(recipe.seed * 100_003 + state.epoch)
         order = torch.randperm(len(self.images), generator=draw)
         own = [batch[self.world.share(recipe.batch)] for batch in order.split(recipe.batch)[: self.steps]]
-        with Ahead(self._drawn_images, threaded=isinstance(self.images.pixels, PictureFiles)) as drawn:
+        with Prefetcher(self._drawn_images, threaded=isinstance(self.images.pixels, PictureFiles)) as drawn:
             while state.step < self.steps:
                 images, labels = drawn.get(own[state.step], state.updates)
                 if state.step + 1 < self.steps:
@@ -75,7 +82,7 @@ class Updates:
                 yield loss
 
     def _drawn_images(self, indices: Tensor, update: int) -> tuple[Tensor, Tensor]:
-        """Some images as they are before an update, changed at random, at their own size, and their labels."""
+        """Return the images of an update, changed at random, at their own size, and their labels."""
         draw = generator(self.recipe.seed, update, self.world.rank, "images")
         return augmented(self.images, indices, self.recipe.augmentation, draw)
 
@@ -85,23 +92,23 @@ class Updates:
 
     @property
     def size(self) -> int:
-        """Pixels a side of the images in this epoch."""
+        """The pixels a side of the images in this epoch."""
         return self.recipe.size_at(self.state.epoch, self.native)
 
     @property
     def over(self) -> float:
-        """Epochs that are over."""
+        """The number of epochs that are over."""
         return self.state.epoch - 1 + self.state.step / self.steps
 
     @property
     def done(self) -> float:
-        """The share of the run's work that is over."""
+        """The share of the run's work that is done."""
         return self.recipe.done(self.over, self.native)
 
     def _step(self, images: Tensor, labels: Tensor) -> float:
-        """Train on some images, (N, C, H, W), and their labels, (N,); returns the mean loss over all processes.
+        """Train on images, (N, C, H, W), and labels, (N,), and return the mean loss over all processes.
 
-        Batch norms see the images of their own process; their running statistics are averaged after each update.
+        Batch norms see the images of their own process; running statistics are averaged after each update.
         """
         state, recipe, world = self.state, self.recipe, self.world
         for group in state.optimizer.param_groups:
@@ -109,7 +116,7 @@ class Updates:
         strength = recipe.strength(self.over, self.native)
         images, labels = resize(images.to(world.device), self.size), labels.to(world.device)
         attack = rescue(recipe) if state.rescued else recipe.attack
-        if attack.kind == "free":
+        if attack.in_backward_pass:
             return self._replays(images, labels, strength=strength)
         noise = generator(recipe.seed, state.updates, world.rank, "attack", device=world.device)
         network, trained = self._drawn()
@@ -121,7 +128,7 @@ class Updates:
 
     @contextmanager
     def _dropout(self) -> Iterator[None]:
-        """While layers that know no generator but torch's own draw from one of this update's."""
+        """Let layers that only know torch's own generator draw from one of this update."""
         device = self.world.device
         key = generator(self.recipe.seed, self.state.updates, self.world.rank, "dropout").initial_seed()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -129,7 +136,7 @@ class Updates:
             yield
 
     def _drawn(self) -> tuple[nn.Module, nn.Module]:
-        """What this update trains: the network, or a sub-network of it; and its training form."""
+        """Return what this update trains: the network or a sub-network of it, and its training form."""
         if self.paths is None:
             return self.state.network, self.state.trained
         assert isinstance(self.state.network, Network), "paths are of compiled networks alone"
@@ -137,7 +144,7 @@ class Updates:
         return network, for_training(network, dtype=arithmetic(self.recipe.dtype, self.world.device))
 
     def _replays(self, images: Tensor, labels: Tensor, *, strength: float) -> float:
-        """Train on one batch several times; returns the mean loss."""
+        """Train on a batch several times, and return the mean loss."""
         state, recipe = self.state, self.recipe
         replay = Replay(state, images, recipe.attack, strength=strength)
         losses = []
@@ -152,9 +159,9 @@ class Updates:
         return sum(losses) / len(losses)
 
     def _update(self, loss: Tensor) -> float:
-        """One step of the optimizer, if the loss is finite; returns it, as the mean over all processes.
+        """Do a step of the optimizer if the loss is finite, and return the mean loss over all processes.
 
-        Raises TrainingError if the gradients are not; the weights are then as they were.
+        Raises: TrainingError if the gradients are not finite; the weights are then as they were.
         """
         state, recipe, world = self.state, self.recipe, self.world
         mean = world.total([loss.item()])[0] / world.size
@@ -184,6 +191,14 @@ class Updates:
 def generator(
     seed: int, update: int, rank: int, purpose: str, *, device: torch.device | None = None
 ) -> torch.Generator:
-    """The random numbers of one purpose at one update in one process, so that resuming finds the same ones."""
+    """Return the generator of a purpose at an update in a process, so that a resumed run draws the same numbers.
+
+    Args:
+        seed: of the recipe.
+        update: its number.
+        rank: of the process.
+        purpose: any word, such as `attack`.
+        device: where the numbers are wanted; by default the CPU.
+    """
     digest = hashlib.blake2b(f"{seed} {update} {rank} {purpose}".encode(), digest_size=8).digest()
     return torch.Generator(device or "cpu").manual_seed(int.from_bytes(digest, "little") >> 1)

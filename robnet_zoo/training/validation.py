@@ -1,4 +1,4 @@
-"""How a network does on the held-out images while it trains: clean, and under PGD."""
+"""The accuracy on held-out images while a network trains: clean, and under PGD."""
 
 from __future__ import annotations
 
@@ -28,10 +28,18 @@ def validate(
     steps: int = STEPS,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """Accuracy without attack and under PGD at the recipe's eps, as shares of the images: `clean` and `robust`.
+    """Return the accuracy without attack and under PGD at the recipe's eps, as shares: `clean` and `robust`.
 
-    size: pixels a side, as in training: a network that has seen small images alone is no judge of whole ones. The
-    network's mode stays as it is, and so does everything else of it.
+    The network stays as it is.
+
+    Args:
+        network: what is measured, in eval mode.
+        images: the held-out images.
+        recipe: of the run: its eps and the arithmetic of its attack.
+        world: the processes that share the images.
+        size: pixels a side. A network that was only trained on small images cannot be judged on larger ones.
+        steps: of PGD, each a quarter of eps.
+        generator: of the random starts.
     """
     mode = network.training
     network.eval()
@@ -39,11 +47,11 @@ def validate(
     batches = ((resize(pixels.to(world.device), size), labels.to(world.device)) for pixels, labels in own)
     eps, dtype = recipe.attack.eps_value, arithmetic(recipe.attack.dtype, world.device)
     clean = robust = 0
-    for pixels, found, labels in under_pgd(
+    for pixels, adversarial, labels in under_pgd(
         network, batches, eps=eps, step=eps / 4, steps=steps, dtype=dtype, generator=generator
     ):
         clean += right(network, pixels, labels)
-        robust += right(network, found, labels)
+        robust += right(network, adversarial, labels)
     network.train(mode)
     totals = world.total([clean, robust])
     return {"clean": totals[0] / len(images), "robust": totals[1] / len(images)}
@@ -59,9 +67,15 @@ def under_pgd(
     dtype: torch.dtype,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(images, adversarial images, labels) of batches, by PGD on the network, in eval mode, from random starts.
+    """Yield (images, adversarial images, labels) of batches, by PGD from random starts.
 
-    batches: of (N, C, H, W) in [0, 1] and (N,). eps, step: in image units. dtype: of the attack's arithmetic.
+    Args:
+        network: what is attacked, in eval mode.
+        batches: images, (N, C, H, W) in [0, 1], and labels, (N,).
+        eps, step: in image units.
+        steps: their number.
+        dtype: of the attack's arithmetic.
+        generator: of the random starts.
     """
     fast = attack_form(network, dtype=dtype)
     for images, labels in batches:
@@ -70,5 +84,5 @@ def under_pgd(
 
 @torch.no_grad()
 def right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
-    """How many images, (N, C, H, W), the network gives their labels, (N,)."""
+    """Return how many images, (N, C, H, W), the network classifies as their labels, (N,)."""
     return int((network(images).argmax(1) == labels).sum())

@@ -2,7 +2,7 @@
 
 import json
 
-from robnet_zoo.training import Estimate
+from robnet_zoo.training import TrainingEstimate
 from tests.command import fails, run
 
 
@@ -34,8 +34,10 @@ def test_estimate_prints_and_writes_how_long_training_takes(capsys, spec_file, t
     out = tmp_path / "estimate.json"
     common = ["--data", "digits", "--recipe", "micro_digits", "--batch", "400", "--attack.steps", "1"]
     table = run(capsys, "estimate", str(spec_file), *common, "--updates", "1", "-o", str(out))
-    found = Estimate.load(out)
+    found = TrainingEstimate.load(out)
     assert (found.recipe.batch, found.recipe.attack.steps) == (400, 1)
     assert table.splitlines()[-1] == f"| together | {found.recipe.epochs} | | {found.hours:.1f} |"
-    again = Estimate.parse(json.loads(run(capsys, "estimate", str(spec_file), *common, "--updates", "1", "--json")))
+    again = TrainingEstimate.parse(
+        json.loads(run(capsys, "estimate", str(spec_file), *common, "--updates", "1", "--json"))
+    )
     assert again.recipe == found.recipe

@@ -8,14 +8,14 @@ from robnet_zoo import data
 from robnet_zoo.genotype.genotype import NetworkConfig
 from robnet_zoo.search.config import SearchConfig
 from robnet_zoo.search.space import Kind, SearchSpace
-from robnet_zoo.training import Attack, Recipe
+from robnet_zoo.training import Recipe, TrainingAttack
 from robnet_zoo.training.recipe import Augmentation
 
 NETWORK = NetworkConfig(
     stem="cifar", channels=4, depth=3, reductions=(1,), num_classes=10, input_size=(3, 8, 8), affine=False
 )
 FULL = NETWORK.model_copy(update={"channels": 6, "depth": 6, "reductions": (2, 4), "input_size": (3, 32, 32)})
-SINGLE_STEP = Attack(kind="n_fgsm", step="8/255", steps=1, dtype="float32", statistics="batch")
+SINGLE_STEP = TrainingAttack(kind="n_fgsm", step="8/255", steps=1, dtype="float32", statistics="batch")
 PLAIN = Augmentation(crop=0, flip=False)
 RECIPE = Recipe(name="supernet", epochs=2, batch=32, lr=0.05, attack=SINGLE_STEP, augmentation=PLAIN, validation=0)
 

@@ -15,7 +15,7 @@ from robnet_zoo.errors import TrainingError
 from robnet_zoo.nn.compiler import compile, for_training, subnetwork
 from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.supernet import PathDropout, calibrated, train_supernet
-from robnet_zoo.training import Attack, Keeping
+from robnet_zoo.training import Keeping, TrainingAttack
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
 from robnet_zoo.training.updates import Updates, generator
@@ -124,7 +124,7 @@ def test_folder_of_other_paths_is_refused(tmp_path) -> None:
 
 
 def test_free_training_is_refused(tmp_path) -> None:
-    free = RECIPE.model_copy(update={"attack": Attack(kind="free", steps=2)})
+    free = RECIPE.model_copy(update={"attack": TrainingAttack(kind="free", steps=2)})
     with pytest.raises(TrainingError, match=r"attack\.kind: expected pgd or n_fgsm for sub-networks, got free"):
         train_supernet(space("cell_based"), images(), free, tmp_path, progress=False)
 

@@ -29,7 +29,7 @@ from robnet_zoo.reports.search import html
 from robnet_zoo.reproduce.scale import load_scale
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.selection import picks
-from robnet_zoo.training import Attack, Recipe, train
+from robnet_zoo.training import Recipe, TrainingAttack, train
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import SPECS, load_model, load_spec, spec_names
@@ -175,7 +175,7 @@ def bundling(tmp_path):
     )
     folder.mkdir(), results.mkdir()
     weights.Manifest().save(folder / weights.MANIFEST)
-    recipe = Recipe(name="short", epochs=2, batch=60, attack=Attack(steps=0), validation=10, ema=0.5)
+    recipe = Recipe(name="short", epochs=2, batch=60, attack=TrainingAttack(steps=0), validation=10, ema=0.5)
 
     def trained(run, origin=None):
         train(load_spec("robnet_micro"), images, recipe, tmp_path / run, weights=origin, progress=False)

@@ -3,7 +3,7 @@
 import pytest
 
 from robnet_zoo import data
-from robnet_zoo.training import Attack, Recipe
+from robnet_zoo.training import Recipe, TrainingAttack
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +15,4 @@ def images() -> data.Images:
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
     """Three epochs of three updates."""
-    return Recipe(name="test", epochs=3, batch=32, attack=Attack(steps=1), validation=8)
+    return Recipe(name="test", epochs=3, batch=32, attack=TrainingAttack(steps=1), validation=8)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from robnet_zoo.nn.compiler import compile
-from robnet_zoo.training import Attack, Guard, Objective, Recipe
+from robnet_zoo.training import Guard, Objective, Recipe, TrainingAttack
 from robnet_zoo.training.adversary import Replay, attacked, batch_statistics, loss_of, rescue
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
@@ -20,7 +20,9 @@ def seeded() -> torch.Generator:
 
 @pytest.mark.parametrize("mode", [True, False])
 @pytest.mark.parametrize("statistics", ["running", "batch"])
-@pytest.mark.parametrize("attack", [Attack(steps=2), Attack(kind="n_fgsm", steps=1), Attack(steps=2, loss="kl")])
+@pytest.mark.parametrize(
+    "attack", [TrainingAttack(steps=2), TrainingAttack(kind="n_fgsm", steps=1), TrainingAttack(steps=2, loss="kl")]
+)
 def test_the_inner_attack_leaves_the_network_as_it_was(tiny, attack, statistics, mode):
     attack = attack.model_copy(update={"statistics": statistics})
     network = compile(tiny).train(mode)
@@ -39,7 +41,7 @@ def test_an_attack_by_the_statistics_of_the_batch_sees_the_network_in_train_mode
     with torch.no_grad():
         network.train()(torch.rand(64, 3, 32, 32, generator=seeded()))
     images, labels = torch.rand(8, 3, 32, 32, generator=seeded()), torch.arange(8)
-    attack = Attack(kind="n_fgsm", steps=1, step="8/255", dtype="float32", statistics=statistics)
+    attack = TrainingAttack(kind="n_fgsm", steps=1, step="8/255", dtype="float32", statistics=statistics)
     found = attacked(network, images, labels, attack, seeded())
     noisy = images + torch.empty_like(images).uniform_(-16 / 255, 16 / 255, generator=seeded())
     twin = copy.deepcopy(network).train(training)
@@ -48,7 +50,7 @@ def test_an_attack_by_the_statistics_of_the_batch_sees_the_network_in_train_mode
     assert (found - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of gradients that round to nothing
 
 
-@pytest.mark.parametrize("attack", [Attack(steps=3), Attack(steps=3, loss="kl")])
+@pytest.mark.parametrize("attack", [TrainingAttack(steps=3), TrainingAttack(steps=3, loss="kl")])
 @pytest.mark.parametrize("strength", [0.25, 1.0])
 def test_images_stay_in_the_ball_and_in_the_box(tiny, attack, strength):
     images = torch.rand(6, 3, 32, 32, generator=seeded()).round()  # black and white, at the edges of the box
@@ -64,7 +66,7 @@ def test_the_divergence_is_climbed(tiny):
         network.train()(torch.rand(64, 3, 32, 32, generator=seeded()))  # statistics as of a trained network
     network.eval()
     images, labels = torch.rand(16, 3, 32, 32, generator=seeded()), torch.zeros(16, dtype=torch.long)
-    strong, weak = (Attack(steps=steps, loss="kl", dtype="float32") for steps in (10, 1))
+    strong, weak = (TrainingAttack(steps=steps, loss="kl", dtype="float32") for steps in (10, 1))
     answers = F.log_softmax(network(images), dim=1)
 
     def divergence(attack):
@@ -112,7 +114,7 @@ def test_synchronised_norms_learn_nothing_from_an_attack_either():
 
 def test_free_training_is_the_algorithm_of_its_paper(tiny):
     """Shafahi et al., 2019, algorithm 1, written out on a copy of the network: two batches of three replays."""
-    recipe = Recipe(name="free", epochs=1, attack=Attack(kind="free", steps=3, eps="8/255", step="4/255"))
+    recipe = Recipe(name="free", epochs=1, attack=TrainingAttack(kind="free", steps=3, eps="8/255", step="4/255"))
     state = initial_state(tiny, recipe, World())
     network = copy.deepcopy(state.network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -137,11 +139,13 @@ def test_free_training_is_the_algorithm_of_its_paper(tiny):
 
 @pytest.mark.parametrize(("eps", "step"), [("8/255", 2 / 255), ("1/8", 1 / 32), ("1", 1 / 4)])
 def test_the_guards_attack_steps_a_quarter_of_eps(eps, step):
-    attack = rescue(Recipe(name="r", epochs=1, attack=Attack(kind="n_fgsm", eps=eps, steps=1), guard=Guard(steps=4)))
+    attack = rescue(
+        Recipe(name="r", epochs=1, attack=TrainingAttack(kind="n_fgsm", eps=eps, steps=1), guard=Guard(steps=4))
+    )
     assert (attack.kind, attack.steps, attack.eps) == ("pgd", 4, eps)
     assert attack.step_value == pytest.approx(step)
 
 
 def test_the_guards_attack_goes_by_the_statistics_that_the_recipes_does():
-    own = Attack(kind="n_fgsm", steps=1, statistics="batch")
+    own = TrainingAttack(kind="n_fgsm", steps=1, statistics="batch")
     assert rescue(Recipe(name="r", epochs=1, attack=own, guard=Guard(steps=4))).statistics == "batch"

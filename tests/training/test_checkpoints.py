@@ -45,7 +45,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_one_before(tmp_path, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(documents.os, "fsync", full)
-    with pytest.raises(TrainingError, match=r"02\.pt: cannot be written, and the one before it is left: .*space"):
+    with pytest.raises(TrainingError, match=r"02\.pt: cannot be written; the checkpoint before it is intact: .*space"):
         kept.save(2, {"updates": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["0000000001.pt"]
     assert torch.load(tmp_path / "0000000001.pt", weights_only=True) == {"updates": 1}

@@ -19,7 +19,7 @@ from robnet_zoo.errors import DataError, LeftError, OutOfStepError, TrainingErro
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
-from robnet_zoo.training import Attack, Keeping, Recipe, checkpoints
+from robnet_zoo.training import Keeping, Recipe, TrainingAttack, checkpoints
 from robnet_zoo.training.adversary import attacked, loss_of
 from robnet_zoo.training.augmentation import augmented
 from robnet_zoo.training.distributed import World, joined
@@ -28,7 +28,9 @@ from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state, state_of
 from robnet_zoo.training.updates import generator
 
-TOGETHER = Recipe(name="two", epochs=5, batch=24, attack=Attack(steps=1), ema=0.9, validation=12)  # 4 steps an epoch
+TOGETHER = Recipe(
+    name="two", epochs=5, batch=24, attack=TrainingAttack(steps=1), ema=0.9, validation=12
+)  # 4 steps an epoch
 
 
 def train_as(rank: int, folder: Path, port: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from robnet_zoo import training
 from robnet_zoo.errors import DataError, TrainingError
-from robnet_zoo.training import Attack, Estimate, Guard, Recipe, Stage, duration
+from robnet_zoo.training import Guard, Recipe, Stage, TrainingAttack, TrainingEstimate, duration
 from robnet_zoo.training.updates import Updates
 
 SMALL, WHOLE = 16, 32  # pixels a side
@@ -36,7 +36,7 @@ def staged() -> Recipe:
         name="staged",
         epochs=5,
         batch=32,
-        attack=Attack(steps=1),
+        attack=TrainingAttack(steps=1),
         stages=(Stage(size=SMALL, epochs=2),),
         guard=Guard(updates=6, images=4, steps=20),
         validation=8,
@@ -73,14 +73,14 @@ def test_nothing_is_written_and_the_document_is_read_back(tiny, images, staged, 
     assert not list(tmp_path.iterdir())
     assert all(stage.images_per_second > 0 for stage in found.stages)
     found.save(tmp_path / "estimate.json")
-    assert Estimate.load(tmp_path / "estimate.json") == found
+    assert TrainingEstimate.load(tmp_path / "estimate.json") == found
     text = duration.table(found)
     assert f"| {SMALL} | 2 | {found.stages[0].images_per_second:.1f} |" in text
     assert f"| together | 5 | | {found.hours:.1f} |" in text
 
 
 def test_what_cannot_be_trained_cannot_be_estimated(tiny, images, recipe):
-    with pytest.raises(ValueError, match="updates: expected at least 1, got 0"):
+    with pytest.raises(TrainingError, match="updates: expected at least 1, got 0"):
         training.estimate(tiny, images, recipe, updates=0)
     with pytest.raises(TrainingError, match="expected at least one batch of 200"):
         training.estimate(tiny, images, recipe.model_copy(update={"batch": 200}))

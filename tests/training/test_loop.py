@@ -30,8 +30,18 @@ from robnet_zoo.errors import DataError, TrainingError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
-from robnet_zoo.training import Attack, Guard, Keeping, Objective, Recipe, Schedule, Stage, loop, records
-from robnet_zoo.training import prefetch as ahead
+from robnet_zoo.training import (
+    Guard,
+    Keeping,
+    Objective,
+    Recipe,
+    Schedule,
+    Stage,
+    TrainingAttack,
+    loop,
+    prefetch,
+    records,
+)
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state
@@ -81,10 +91,10 @@ def test_a_run_leaves_the_weights_that_it_returns_and_its_records(tiny, images, 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"attack": Attack(steps=0)},
-        {"attack": Attack(kind="n_fgsm", steps=1, step="8/255"), "dtype": "bfloat16", "epochs": 35},
-        {"attack": Attack(kind="free", steps=2, step="8/255"), "epochs": 8},
-        {"attack": Attack(steps=2, loss="kl"), "objective": Objective(kind="trades", beta=1.0)},
+        {"attack": TrainingAttack(steps=0)},
+        {"attack": TrainingAttack(kind="n_fgsm", steps=1, step="8/255"), "dtype": "bfloat16", "epochs": 35},
+        {"attack": TrainingAttack(kind="free", steps=2, step="8/255"), "epochs": 8},
+        {"attack": TrainingAttack(steps=2, loss="kl"), "objective": Objective(kind="trades", beta=1.0)},
         {"optimizer": "adamw", "lr": 0.01},
         {"ema": 0.9, "clip": 5.0, "schedule": Schedule(kind="linear", warmup=0.1)},
     ],
@@ -109,7 +119,7 @@ EVERYTHING = {
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, EVERYTHING, {"attack": Attack(kind="free", steps=2, step="8/255")}],
+    [{}, EVERYTHING, {"attack": TrainingAttack(kind="free", steps=2, step="8/255")}],
     ids=["plain", "everything", "free"],
 )
 @pytest.mark.parametrize("after", [1, 4, 5, 9])
@@ -275,7 +285,9 @@ def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, mo
     said, seen = iter([0.5, 0.1, 0.45]), []
     real = training.updates.attacked
     guard = Guard(updates=1, images=8, steps=3, share=0.5)
-    recipe = changed(recipe, epochs=1, guard=guard, attack=Attack(kind="n_fgsm", steps=1, step="8/255"), validation=8)
+    recipe = changed(
+        recipe, epochs=1, guard=guard, attack=TrainingAttack(kind="n_fgsm", steps=1, step="8/255"), validation=8
+    )
 
     def validate(network, images, recipe, world, *, size, steps=10, generator):
         return {"clean": 0.5, "robust": next(said) if steps == 3 else 0.5}
@@ -300,7 +312,7 @@ def test_the_guard_watches_from_the_first_check_at_a_new_image_size(tiny, images
         epochs=2,
         stages=(Stage(size=16, epochs=1),),
         guard=Guard(updates=1, images=8, steps=3, share=0.5),
-        attack=Attack(kind="n_fgsm", steps=1, step="8/255"),
+        attack=TrainingAttack(kind="n_fgsm", steps=1, step="8/255"),
     )
 
     def validate(network, images, recipe, world, *, size, steps=10, generator):
@@ -461,7 +473,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(tiny, im
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(records, "write_csv", full)
-    with pytest.raises(TrainingError, match=r"cannot be written; the last checkpoint is left: .*No space left"):
+    with pytest.raises(TrainingError, match=r"cannot be written; the last checkpoint is intact: .*No space left"):
         training.train(tiny, images, recipe, tmp_path / "a", keeping=Keeping(seconds=0), progress=False)
     monkeypatch.setattr(records, "write_csv", real)
     resumed = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
@@ -500,12 +512,12 @@ def large(tiny):
 def test_picture_files_are_decoded_ahead_without_changing_the_weights(
     large, recipe, imagenet, tmp_path, monkeypatch, kind
 ):
-    recipe = changed(recipe, batch=6, epochs=1, attack=Attack(kind=kind, steps=2), validation=0)
-    pictures, real, begun = data.load(f"imagenet-train:{imagenet}", train=True), ahead.Ahead.begin, []
-    monkeypatch.setattr(ahead.Ahead, "begin", lambda self, *batch: (begun.append(batch[1]), real(self, *batch)))
+    recipe = changed(recipe, batch=6, epochs=1, attack=TrainingAttack(kind=kind, steps=2), validation=0)
+    pictures, real, begun = data.load(f"imagenet-train:{imagenet}", train=True), prefetch.Prefetcher.begin, []
+    monkeypatch.setattr(prefetch.Prefetcher, "begin", lambda self, *batch: (begun.append(batch[1]), real(self, *batch)))
     first = training.train(large, pictures, recipe, tmp_path / "a", progress=False)
     assert begun == [2 if kind == "free" else 1, 4 if kind == "free" else 2]  # updates before batches 2 and 3
-    monkeypatch.setattr(ahead.Ahead, "begin", lambda *_: None)
+    monkeypatch.setattr(prefetch.Prefetcher, "begin", lambda *_: None)
     second = training.train(large, pictures, recipe, tmp_path / "b", progress=False)
     assert_same_weights(first, second)
 
@@ -515,18 +527,18 @@ def test_data_that_vanishes_is_one_line_and_the_run_goes_on_when_it_is_back(larg
     pictures = data.load(f"imagenet-train:{imagenet}", train=True)
     away = tmp_path / "away"
 
-    run, real = tmp_path / "run", loop.Run._end_of_epoch
+    run, real = tmp_path / "run", loop.TrainingRun._end_of_epoch
 
     def vanish(self, records):
         real(self, records)
         (imagenet / "train").rename(away)
 
-    loop.Run._end_of_epoch = vanish
+    loop.TrainingRun._end_of_epoch = vanish
     try:
         with pytest.raises(DataError, match=r"expected a picture that can be read, got: .*No such file"):
             training.train(large, pictures, recipe, run, progress=False)
     finally:
-        loop.Run._end_of_epoch = real
+        loop.TrainingRun._end_of_epoch = real
     assert last_state(run)["epoch"] == 2
     away.rename(imagenet / "train")
     training.train(large, pictures, recipe, run, progress=False)

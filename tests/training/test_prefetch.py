@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robnet_zoo.errors import DataError
-from robnet_zoo.training.prefetch import Ahead
+from robnet_zoo.training.prefetch import Prefetcher
 
 INDICES = torch.arange(3)
 
@@ -28,7 +28,7 @@ class Prepared:
 
 def test_a_batch_is_begun_before_it_is_asked_for_and_prepared_once():
     prepared = Prepared()
-    with Ahead(prepared, threaded=True) as drawn:
+    with Prefetcher(prepared, threaded=True) as drawn:
         drawn.begin(INDICES, 5)
         assert prepared.begun.wait(10)
         images, labels = drawn.get(INDICES, 5)
@@ -40,14 +40,14 @@ def test_a_batch_is_begun_before_it_is_asked_for_and_prepared_once():
 
 def test_a_batch_of_another_update_than_was_foreseen_is_prepared_anew():
     prepared = Prepared()
-    with Ahead(prepared, threaded=True) as drawn:
+    with Prefetcher(prepared, threaded=True) as drawn:
         drawn.begin(INDICES, 5)
         assert drawn.get(INDICES, 6)[1].tolist() == [6, 6, 6]
         assert drawn.get(INDICES, 7)[1].tolist() == [7, 7, 7]
 
 
 def test_an_error_is_raised_where_the_batch_is_asked_for():
-    with Ahead(Prepared(), threaded=True) as drawn:
+    with Prefetcher(Prepared(), threaded=True) as drawn:
         drawn.begin(INDICES, 13)
         with pytest.raises(DataError, match="gone"):
             drawn.get(INDICES, 13)
@@ -55,7 +55,7 @@ def test_an_error_is_raised_where_the_batch_is_asked_for():
 
 def test_nothing_is_begun_where_that_would_not_help():
     prepared = Prepared()
-    with Ahead(prepared, threaded=False) as drawn:
+    with Prefetcher(prepared, threaded=False) as drawn:
         drawn.begin(INDICES, 5)
         assert prepared.updates == []
         drawn.get(INDICES, 5)

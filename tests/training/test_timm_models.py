@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from robnet_zoo import training
-from robnet_zoo.training import Attack, Guard, Keeping, Stage
+from robnet_zoo.training import Guard, Keeping, Stage, TrainingAttack
 from robnet_zoo.training.adversary import attacked
 from robnet_zoo.zoo.architecture import TimmArchitecture
 from tests.interruption import interrupt_at
@@ -27,7 +27,7 @@ def seeded() -> torch.Generator:
 def test_the_inner_attack_leaves_the_model_as_it_was(statistics, mode):
     model = timm.create_model("resnet18_cifar", width=0.05).train(mode)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    attack = Attack(steps=2, statistics=statistics)
+    attack = TrainingAttack(steps=2, statistics=statistics)
     attacked(model, torch.rand(4, 3, 32, 32), torch.zeros(4, dtype=torch.long), attack, seeded())
     assert all(module.training == mode for module in model.modules())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -40,7 +40,7 @@ def test_the_inner_attack_climbs_the_loss_of_the_model_in_eval_mode():
     with torch.no_grad():
         model(torch.rand(64, 3, 32, 32, generator=seeded()))
     images, labels = torch.rand(8, 3, 32, 32, generator=seeded()), torch.arange(8)
-    attack = Attack(kind="n_fgsm", steps=1, step="8/255", dtype="float32")
+    attack = TrainingAttack(kind="n_fgsm", steps=1, step="8/255", dtype="float32")
     found = attacked(model, images, labels, attack, seeded())
     noisy = images + torch.empty_like(images).uniform_(-16 / 255, 16 / 255, generator=seeded())
     twin = copy.deepcopy(model).eval()
@@ -78,7 +78,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(images, recipe, tmp_
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("attack", [Attack(steps=0), Attack(steps=2, statistics="batch")], ids=["clean", "batch"])
+@pytest.mark.parametrize(
+    "attack", [TrainingAttack(steps=0), TrainingAttack(steps=2, statistics="batch")], ids=["clean", "batch"]
+)
 def test_dropout_is_drawn_anew_for_each_update_and_again_when_resumed(images, recipe, tmp_path, attack):
     # GhostNet drops a fifth by default.
     dropping = TimmArchitecture(model="ghostnet_050", num_classes=10, input_size=(3, 32, 32))

@@ -26,7 +26,7 @@ from robnet_zoo.core.precision import arithmetic
 from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
-from robnet_zoo.training import Attack, Recipe
+from robnet_zoo.training import Recipe, TrainingAttack
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.training.updates import Updates
@@ -64,7 +64,7 @@ def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5)
     noise, labels = random_batch(spec, batch, generator)
     pixels = noise.mul(255).round().byte()
     images = pixels / 255
-    recipe = Recipe(name="speed", epochs=1, batch=batch, attack=Attack(steps=steps), dtype="bfloat16")
+    recipe = Recipe(name="speed", epochs=1, batch=batch, attack=TrainingAttack(steps=steps), dtype="bfloat16")
     network = with_statistics(compile(spec), images)
     plain = naive(copy.deepcopy(network), spec)
     optimizer = torch.optim.SGD(
@@ -108,7 +108,7 @@ def _plain_step(
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
-    attack: Attack,
+    attack: TrainingAttack,
     generator: torch.Generator,
 ) -> None:
     """PGD adversarial training as anyone would write it, without gradients that nobody wants."""

@@ -9,11 +9,11 @@ from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.core.statistics import IntervalEstimate
 from robnet_zoo.reports.robustness.blocks import Cell, Chart, Column, Row, Table
 from robnet_zoo.reports.robustness.figures import Axis, Point, Series, chart, swatch
-from robnet_zoo.reproduce.order import Outcomes, accuracy, outcomes
-from robnet_zoo.reproduce.result import Measured, Trained
+from robnet_zoo.reproduce.order import OutcomeMatrix, accuracy, outcomes
+from robnet_zoo.reproduce.result import ModelResult, PartResult
 
 
-def against_parameters(part: Measured, attack: str, *, note: str) -> list[Chart]:
+def against_parameters(part: PartResult, attack: str, *, note: str) -> list[Chart]:
     """A point a row that was measured in a white box; none of fewer than two. note: stands below the figures."""
     points, rows = [], []
     for label, models, of in _measured(part, attack):
@@ -31,7 +31,7 @@ def against_parameters(part: Measured, attack: str, *, note: str) -> list[Chart]
     return [_chart(Table(title, heads, tuple(rows), note), series, axis)]
 
 
-def against_steps(part: Measured, *, note: str) -> list[Chart]:
+def against_steps(part: PartResult, *, note: str) -> list[Chart]:
     """A chart a family of attacks that differ in nothing but steps, with a line a row; none of one attack alone."""
     families = defaultdict[str, dict[int, AnyAttack]](dict)
     for attack in part.protocol.attacks:
@@ -41,7 +41,7 @@ def against_steps(part: Measured, *, note: str) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
-def _steps_chart(part: Measured, by_steps: Mapping[int, AnyAttack], note: str) -> Chart | None:
+def _steps_chart(part: PartResult, by_steps: Mapping[int, AnyAttack], note: str) -> Chart | None:
     series, rows = [], []
     for label in dict.fromkeys(model.label for model in part.models):
         points = []
@@ -66,7 +66,9 @@ def cell(estimate: IntervalEstimate) -> Cell:
     return Cell(f"{100 * estimate.value:.1f}", estimate.value, f"{estimate.interval:.1%}")
 
 
-def _measured(part: Measured, attack: str, label: str | None = None) -> Iterator[tuple[str, list[Trained], Outcomes]]:
+def _measured(
+    part: PartResult, attack: str, label: str | None = None
+) -> Iterator[tuple[str, list[ModelResult], OutcomeMatrix]]:
     """(label, its trainings, their outcomes) of rows that were attacked so in a white box."""
     for name in dict.fromkeys(model.label for model in part.models) if label is None else (label,):
         models = [model for model in part.models if model.label == name and model.source is None]

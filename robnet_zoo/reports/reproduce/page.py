@@ -14,7 +14,7 @@ from robnet_zoo.reports.robustness.blocks import Table as Block
 from robnet_zoo.reports.robustness.page import html
 from robnet_zoo.reports.robustness.plain import markdown
 from robnet_zoo.reproduce.order import accuracy, outcomes, pairs, verdict
-from robnet_zoo.reproduce.result import Measured, Reproduced, Trained
+from robnet_zoo.reproduce.result import ModelResult, PartResult, ReproductionResult
 
 FORMATS = (".html", ".md")
 RULE = (
@@ -26,7 +26,7 @@ WORDS = {"holds": "holds", "does not hold": "does not hold", "undecided": "is un
 COUNTED = {"holds": "hold", "does not hold": "do not hold", "undecided": "are undecided"}
 
 
-def write(result: Reproduced, output: str | os.PathLike[str]) -> None:
+def write(result: ReproductionResult, output: str | os.PathLike[str]) -> None:
     """Write the report, .html or .md; the same document gives the same bytes. Raises ReportError for another ending."""
     path = Path(output)
     if path.suffix not in FORMATS:
@@ -36,7 +36,7 @@ def write(result: Reproduced, output: str | os.PathLike[str]) -> None:
     write_atomically(path, text.encode())
 
 
-def _overview(result: Reproduced) -> str:
+def _overview(result: ReproductionResult) -> str:
     words = [str(result.scale)]
     if result.plan.description:
         words.append(result.plan.description)
@@ -45,7 +45,7 @@ def _overview(result: Reproduced) -> str:
     return " ".join(words)
 
 
-def sections(result: Reproduced) -> list[Section]:
+def sections(result: ReproductionResult) -> list[Section]:
     """Alarms, then of each data set its table, its drawings and the order, then how it came about."""
     found = [Section("alarms", "Alarms", "", (_alarms(result),))]
     for number, part in enumerate(result.parts, start=1):
@@ -59,7 +59,7 @@ def sections(result: Reproduced) -> list[Section]:
     return found
 
 
-def _alarms(result: Reproduced) -> Notices:
+def _alarms(result: ReproductionResult) -> Notices:
     notices = [
         Notice(alarm.name, f"{_who(model)}, {part.part}", alarm.text, alarms.kind_of(alarm).meaning)
         for part in result.parts
@@ -69,12 +69,12 @@ def _alarms(result: Reproduced) -> Notices:
     return Notices(tuple(notices), "No alarms: no measurement says that a figure is not what it seems.")
 
 
-def _who(model: Trained) -> str:
+def _who(model: ModelResult) -> str:
     through = "" if model.source is None else f" through {model.source}"
     return f"{model.label}{through}" + ("" if model.seed is None else f", seed {model.seed}")
 
 
-def scale_line(result: Reproduced, part: Measured) -> str:
+def scale_line(result: ReproductionResult, part: PartResult) -> str:
     """What stands under every table."""
     recipe, attack = part.recipe, part.recipe.attack
     return (
@@ -86,7 +86,7 @@ def scale_line(result: Reproduced, part: Measured) -> str:
     )
 
 
-def table(result: Reproduced, part: Measured) -> Block:
+def table(result: ReproductionResult, part: PartResult) -> Block:
     """A row an architecture, or a pair of source and target: means over seeds, with intervals."""
     attacks = list(dict.fromkeys(each.attack for model in part.models for each in model.outcomes))
     printed = _printed(result, part)
@@ -117,12 +117,12 @@ def table(result: Reproduced, part: Measured) -> Block:
     return Block(title, tuple(heads), tuple(rows), scale_line(result, part))
 
 
-def _printed(result: Reproduced, part: Measured) -> dict[str, float]:
+def _printed(result: ReproductionResult, part: PartResult) -> dict[str, float]:
     of = result.plan.parts[result.parts.index(part)]
     return {row.label: row.paper for row in of.rows if row.paper is not None}
 
 
-def order(result: Reproduced, part: Measured) -> Block:
+def order(result: ReproductionResult, part: PartResult) -> Block:
     """Every two rows, and whether the one that the paper puts above the other is above it here."""
     found = pairs(part, _printed(result, part), result.plan.order_by)
     rows = tuple(
@@ -157,7 +157,7 @@ def order(result: Reproduced, part: Measured) -> Block:
     return Block(f"{said} ({counts})" if found else said, columns, rows, scale_line(result, part))
 
 
-def _record(result: Reproduced, part: Measured) -> Record:
+def _record(result: ReproductionResult, part: PartResult) -> Record:
     fields = [
         ("training images", part.training.name, False),
         ("sha256", part.training.sha256, True),

@@ -1,0 +1,43 @@
+"""`robnet-zoo reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robnet_zoo.cli import main
+from tests.small_plan import COMMAND
+
+
+def test_the_agenda_says_what_is_to_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*COMMAND, "-o", str(tmp_path), "--agenda"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "At a fraction of the paper's scale: width 0.05" in lines[0]
+    jobs = [" ".join(line.split()[:2]) for line in lines[1:-1]]
+    assert jobs == ["train ResNet-18,", "measure ResNet-18,", "train RobNet-free,", "measure RobNet-free,"]
+    assert lines[-1].startswith("0 of 4 there already; about ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rows", "ResNet-19"], "table1: expected rows among ResNet-18, "),
+        (["--scale", "smal"], "smal: neither a bundled scale nor the path of a JSON file, did you mean 'small'"),
+        (["--epochs", "2"], "epochs: expected"),
+        (["--size", "0.6"], "robnet_free: expected a size whose images are divisible by 4, got 19x19 pixels"),
+        (["--test", "digits"], "--data, --test: expected as many of the one as of the other, got 1 and 2"),
+        (["--images", "0.01"], "expected at least one batch of 128 training images, got 12"),
+    ],
+)
+def test_what_a_user_got_wrong_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["reproduce", "table1", "--data", "digits", "--test", "digits", "-o", str(tmp_path)]
+    rows = [] if "--rows" in arguments else ["--rows", "RobNet-free"]
+    with pytest.raises(SystemExit) as caught:
+        main([*command, *rows, "--depth", "0.1", "--width", "0.05", *arguments])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

@@ -1,0 +1,32 @@
+"""What the tests of the reproduction share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robnet_zoo.reproduce import reproduction
+from robnet_zoo.reproduce.reproduction import Reproduction
+from robnet_zoo.reproduce.result import ReproductionResult
+from robnet_zoo.training import TrainingEstimate
+from tests.small_plan import DIGITS, TINY, taking, tiny_plan
+
+
+def an_hour(*_: object, **__: object) -> TrainingEstimate:
+    """An estimate that takes no time. Real ones are tested with `training.duration` and with the command."""
+    return taking(hours=1.0, gradient_seconds=0.001)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduction, "estimate", an_hour)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ReproductionResult]:
+    """The folder and the result of the tiny plan with two seeds."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reproduction, "estimate", an_hour)
+        return folder, Reproduction(tiny_plan(), [DIGITS], folder, scale=TINY, seeds=(0, 1)).run(progress=False)
