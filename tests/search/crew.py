@@ -1,4 +1,4 @@
-"""Worker processes for tests of studies: they evaluate by a formula and write down when they begin and end."""
+"""Processes for tests of searches: workers that evaluate by a formula and log it, and the command itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import torch
+
+from robnet_zoo.cli import main
 from robnet_zoo.genotype.genotype import NetworkConfig
 from robnet_zoo.search.candidates import CandidateSet
 from robnet_zoo.search.config import CandidateGroup, Evaluation, SearchConfig
@@ -21,7 +24,7 @@ from robnet_zoo.training.recipe import load_recipe
 from robnet_zoo.zoo.registry import load_spec
 
 PROCESSES = multiprocessing.get_context("forkserver")  # clean processes that need not load torch again
-PROCESSES.set_forkserver_preload(["robnet_zoo.search.study", "robnet_zoo.zoo.registry", "psycopg"])
+PROCESSES.set_forkserver_preload(["robnet_zoo.cli", "robnet_zoo.search.pipeline", "psycopg"])
 FAST = Pace(interval=0.2, grace=60)
 NETWORK = load_spec("robnet_large").network.model_copy(update={"channels": 4, "depth": 3, "reductions": (1,)})
 
@@ -88,6 +91,18 @@ def _work(where: str, wanted: CandidateSet, evaluate: Noted, pace: Pace, gate: B
         gate.wait()
     with Study.open(where, wanted, pace=pace) as study:
         work(study, evaluate)
+
+
+def _command(arguments: Sequence[str]) -> None:
+    torch.set_num_threads(1)  # as in this process: sums depend on the number of threads
+    main(list(arguments))
+
+
+def start_command(*arguments: str) -> ForkServerProcess:
+    """Start `robnet-zoo` with arguments in a process of its own."""
+    process = PROCESSES.Process(target=_command, args=(arguments,))
+    process.start()
+    return process
 
 
 def start(

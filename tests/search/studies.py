@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import islice
 
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.analysis import Observation, Observed
 from robnet_zoo.search.config import Branch, CandidateGroup, Evaluation, Pick, SearchConfig
 from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
-from robnet_zoo.search.sampling import sample
+from robnet_zoo.search.sampling import Sampling, draws
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.zoo.registry import load_spec
@@ -103,8 +105,19 @@ def study(
     )
     space, candidates = config.space(kind), list[Candidate]()
     for group in groups:
-        drawn = sample(space, group.sampling, group.count, seed=group.name)
-        candidates += [candidate(space, group.name, index, codes, effect) for index, codes in enumerate(drawn)]
+        for index, spec in enumerate(drawn(space, group)):
+            before, after, fsp = effect(spec, random.Random(f"{group.name} {index}"))
+            candidates.append(
+                Candidate(
+                    group=group.name,
+                    index=index,
+                    codes=space.codes(spec),
+                    hash=spec.hash,
+                    before=before,
+                    after=after,
+                    fsp=tuple(fsp),
+                )
+            )
     return StudyResult(
         config=config,
         kind=kind,
@@ -119,8 +132,13 @@ def study(
     )
 
 
-def candidate(space: SearchSpace, group: str, index: int, codes: tuple[str, ...], effect: Effect) -> Candidate:
-    """Return a measured candidate."""
-    spec = space.genotype(codes, name="made_up")
-    before, after, fsp = effect(spec, random.Random(f"{group} {index}"))
-    return Candidate(group=group, index=index, codes=codes, hash=spec.hash, before=before, after=after, fsp=tuple(fsp))
+def drawn(space: SearchSpace, group: CandidateGroup) -> list[Genotype]:
+    """Return the architectures of a group. Groups that are drawn in the same way share the work."""
+    stream, specs = _stream(space, group.sampling, group.name)
+    specs.extend(islice(stream, max(group.count - len(specs), 0)))
+    return specs[: group.count]
+
+
+@cache
+def _stream(space: SearchSpace, sampling: Sampling, seed: str) -> tuple[Iterator[Genotype], list[Genotype]]:
+    return draws(space, sampling, seed=seed), []

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from robnet_zoo.search.config import SearchConfig
 from robnet_zoo.search.pipeline import Search, run_worker
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.selection import best
+from tests.search.crew import PROCESSES, finish, start_command
 from tests.search.small_search import FULL, config
 
 
@@ -91,12 +88,11 @@ def test_finished_search_is_not_done_again(folder: Path, monkeypatch: pytest.Mon
     assert all(path.read_bytes() == text for path, text in before.items())
 
 
-@pytest.mark.slow  # starts the command again and again
+@pytest.mark.slow  # runs the command again and again
 def test_killed_search_goes_on_to_the_same_figures(folder: Path, tmp_path: Path) -> None:
     config().save(tmp_path / "tiny.json")
-    command = [sys.executable, "-m", "robnet_zoo.cli", "search", "run", "--config", str(tmp_path / "tiny.json")]
-    command += ["--data", "digits", "--output", str(tmp_path / "search")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: sums depend on the number of threads
+    command = ["search", "run", "--config", str(tmp_path / "tiny.json"), "--data", "digits"]
+    command += ["--output", str(tmp_path / "search")]
     generator = random.Random(0)
     moments = (
         "cell_based/supernet/run.json",
@@ -105,14 +101,15 @@ def test_killed_search_goes_on_to_the_same_figures(folder: Path, tmp_path: Path)
         "cell_free/supernet/model*",
     )
     for moment in moments:  # it is killed a little after each
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        process = start_command(*command)
         while not list((tmp_path / "search").glob(moment)):
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.01)
         time.sleep(generator.uniform(0, 0.6))
         process.kill()
-        assert process.wait() == -signal.SIGKILL
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    finish(start_command(*command), seconds=500)
     assert figures(tmp_path / "search") == figures(folder)
 
 
@@ -122,16 +119,15 @@ def test_two_workers_find_what_one_finds(folder: Path, tmp_path: Path) -> None:
     assert figures(tmp_path) == figures(folder)
 
 
-@pytest.mark.slow  # the worker is a process that imports torch
+@pytest.mark.slow  # two supernets are trained
 def test_worker_in_another_process_does_what_is_left(folder: Path, tmp_path: Path, monkeypatch) -> None:
     search = Search(config(), "digits", tmp_path, shown=False)
     for kind in ("cell_based", "cell_free"):
         search.supernet(kind)
         arguments = (config().dumps(), "digits", str(tmp_path), None, kind)
-        worker = multiprocessing.get_context("spawn").Process(target=run_worker, args=arguments)
+        worker = PROCESSES.Process(target=run_worker, args=arguments)
         worker.start()
-        worker.join()
-        assert worker.exitcode == 0
+        finish(worker, seconds=500)
     monkeypatch.setattr("robnet_zoo.search.evaluation.Evaluator.finetune", None)
     search.run()  # nothing is left to finetune
     assert figures(tmp_path) == figures(folder)

@@ -15,7 +15,8 @@ from tests.search.studies import observe, study, with_distances
 
 def test_fsp_is_correlated_cell_by_cell_and_deeper_cells_are_the_latter_half():
     result = study(with_distances([-1, 0, 0, 1, 1, 1]), n=80, kind="cell_free")
-    figure = fsp(observe(result))
+    observations = observe(result)
+    figure = fsp(observations)
     gaps = [candidate.before.gap for candidate in result.candidates]
     for depth, cell in enumerate(figure.cells):
         distances = [candidate.fsp[depth] for candidate in result.candidates]
@@ -26,7 +27,7 @@ def test_fsp_is_correlated_cell_by_cell_and_deeper_cells_are_the_latter_half():
         stats.spearmanr([sum(candidate.fsp[3:]) for candidate in result.candidates], gaps).statistic
     )
     assert figure.trend.interval.low > 0
-    assert fsp(observe(result), last=1).last == 1
+    assert fsp(observations, last=1).last == 1
 
 
 def test_fsp_needs_cells_of_one_depth():
