@@ -1,4 +1,7 @@
-"""The line from data to specs: supernets, candidates, selection. Every stage resumes where it stopped."""
+"""The line from data to specs: supernets, candidates, selection. Every stage resumes where it stopped.
+
+The report is not part of it: reports stand below the search in the order of folders, so the command writes it.
+"""
 
 from __future__ import annotations
 
