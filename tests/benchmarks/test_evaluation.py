@@ -1,41 +1,26 @@
 """The harness: its figures against closed forms, and that neither a kill nor a shard changes a document."""
 
-import json
 import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from robnet_zoo import cli, data
-from robnet_zoo.attacks import AutoAttack, Bim, CarliniWagner, DeepFool, Fgsm, Pgd, Square
+from robnet_zoo.attacks import AutoAttack, CarliniWagner, DeepFool, Fgsm, Pgd, Square
 from robnet_zoo.benchmarks import evaluation as robustness
 from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
-from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol
-from robnet_zoo.benchmarks.result import Result, Shard
-from robnet_zoo.benchmarks.shards import merge
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
-from robnet_zoo.errors import DataError, TargetError
+from robnet_zoo.errors import TargetError
+from tests.benchmarks.grey_images import DIGITS, SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
-from tools import committed
-
-WHITE_BOX = load_protocol("white_box")
-DIGITS = "robnet_micro.digits"
-SHORT = Protocol(
-    name="short",
-    eps="16/255",
-    n=24,
-    batch=8,
-    attacks=(Fgsm(), Pgd(steps=4, step="8/255", restarts=2), DeepFool(steps=3, candidates=2)),
-)
 
 
 class Darkness(Brightness):
@@ -43,23 +28,6 @@ class Darkness(Brightness):
 
     def forward(self, x):
         return super().forward(x[:, :, :, ::2])
-
-
-@pytest.fixture
-def grey() -> data.Images:
-    """Even grey from 100 to 155 of 255; the labels are Brightness's own answers but for the first image."""
-    values = torch.arange(100, 156, dtype=torch.uint8)
-    labels = (values > 127).long()
-    labels[0] = 1
-    return data.Images(values[:, None, None, None].expand(-1, 3, 4, 4).contiguous(), labels, "grey")
-
-
-def without_times(result: Result) -> dict:
-    """The document, but for the seconds."""
-    document = result.model_dump(mode="json")
-    for measurement in [*document["measurements"], document["worst_case"]]:
-        measurement.pop("seconds")
-    return document
 
 
 @pytest.mark.parametrize("eps", ["2/255", "8/255", "1/4"])
@@ -88,27 +56,6 @@ def test_the_ledger_of_a_linear_model_is_known(grey):
     assert sum(pgd.unconfirmed) == 0
 
 
-def test_the_worst_case_counts_an_image_that_any_attack_fools():
-    class First(nn.Module):
-        def forward(self, x):
-            return torch.stack([x[:, 0, 0, 0], x[:, 0, 0, 1], 0 * x[:, 0, 0, 0]], dim=1)
-
-    pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    pixels[0, 0, 0] = torch.tensor([140, 120, 0, 0])
-    pixels[1, 0, 0] = torch.tensor([130, 120, 0, 0])
-    images = data.Images(pixels, torch.zeros(2, dtype=torch.long), "two")
-    protocol = Protocol(name="two", attacks=(Fgsm(), Bim(steps=1, step="1/255")))
-    result = evaluate(of_module(First(), name="first"), images, protocol, progress=False)
-    assert result.measurement("bim1").correct == (1, 1)
-    assert result.measurement("worst_case").correct == result.measurement("fgsm").correct == (1, 0)
-
-
-def test_a_result_survives_its_file(grey, tmp_path):
-    result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
-    result.save(tmp_path / "result.json")
-    assert Result.load(tmp_path / "result.json") == result
-
-
 def test_a_transfer_is_judged_by_each_target_and_attacks_the_source(grey):
     protocol = Protocol(name="t", threat="transfer", eps="16/255", attacks=(Fgsm(), Pgd(steps=3, step="16/255")))
     bright, dark = of_module(Brightness(), name="bright"), of_module(Darkness(), name="dark")
@@ -135,51 +82,6 @@ def test_an_image_that_a_source_leads_out_of_the_ball_fools_no_target(attack, gr
     assert all(found.correct[i] for i in range(len(grey)) if clean.correct[i] and not inside[i])
 
 
-def test_examples_are_pictures_that_the_attack_fooled_the_model_on():
-    import base64
-    import io
-
-    import numpy as np
-    from PIL import Image
-
-    target, images = load_target(DIGITS), data.load("digits")
-    result = evaluate(target, images, SHORT.model_copy(update={"attacks": (Pgd(steps=20),)}), progress=False)
-    measured = result.measurement("pgd20")
-    assert result.examples
-    for example in result.examples:
-        clean, found = (
-            np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in (example.clean, example.adversarial)
-        )
-        assert (clean == images.pixels[example.sample].permute(1, 2, 0).numpy()).all()
-        assert 0 < np.abs(found.astype(int) - clean).max() <= 16
-        assert example.label == example.before == int(images.labels[example.sample])
-        assert not measured.correct[example.sample]
-        pixels = torch.from_numpy(found.copy()).permute(2, 0, 1)[None].float() / 255
-        assert example.after == int(target.judge(pixels).argmax())
-
-
-def test_pixels_are_rounded_to_the_nearest_not_cut_off():
-    from robnet_zoo.benchmarks.examples import rounded
-
-    values = torch.tensor([0.0, 99.4 / 255, 99.6 / 255, 254.9 / 255, 1.0])
-    assert (rounded(values) * 255).round().tolist() == [0, 99, 100, 255, 255]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"n": 57}, "grey: expected 57 images for white_box, got 56"),
-        (
-            {"data": DataRequest(name="others", sha256="0" * 64)},
-            r"expected the images of white_box, others \(sha256 000",
-        ),
-    ],
-)
-def test_images_that_are_not_the_protocols_are_refused(grey, change, message):
-    with pytest.raises(DataError, match=message):
-        evaluate(of_module(Brightness(), name="b"), grey, WHITE_BOX.model_copy(update=change), progress=False)
-
-
 def test_labels_without_a_logit_are_refused(grey):
     images = replace(grey, labels=grey.labels + 5)
     with pytest.raises(TargetError, match=r"b: expected logits \(N, K\) with K > 6, the highest label, got \(56, 2\)"):
@@ -196,16 +98,6 @@ def test_a_target_without_gradients_offers_square_alone(grey):
     assert result.accuracy("clean") > result.accuracy("square") >= exact
 
 
-def test_images_of_more_classes_and_labels_below_zero_are_refused(grey):
-    target = of_module(Brightness(), name="b", num_classes=2)
-    named = replace(grey, classes=("dark", "grey", "bright"))
-    expected = "grey: expected images of at most the 2 classes of b, got 3: dark, grey, bright"
-    with pytest.raises(DataError, match=expected):
-        evaluate(target, named, WHITE_BOX, progress=False)
-    with pytest.raises(DataError, match="grey: expected labels from 0 on, got -1"):
-        evaluate(target, replace(grey, labels=grey.labels - 1), WHITE_BOX, progress=False)
-
-
 def test_a_transfer_needs_a_source_and_a_white_box_none(grey):
     target = of_module(Brightness(), name="b")
     transfer = WHITE_BOX.model_copy(update={"threat": "transfer"})
@@ -213,28 +105,6 @@ def test_a_transfer_needs_a_source_and_a_white_box_none(grey):
         evaluate(target, grey, transfer, progress=False)
     with pytest.raises(TargetError, match="white_box: expected no source, as this is a white box, got b"):
         evaluate_transfer([target], target, grey, WHITE_BOX, progress=False)
-
-
-@pytest.mark.slow  # a process imports torch
-@pytest.mark.same_bits
-def test_three_shards_merge_into_the_document_of_one_process(tmp_path):
-    target, images = load_target(DIGITS), data.load("digits")
-    whole = evaluate(target, images, SHORT, progress=False)
-    parts = [evaluate(target, images, SHORT, shard=Shard(index=index, count=3), progress=False) for index in (2, 0, 1)]
-    assert without_times(merge(parts)) == without_times(whole)
-
-
-def test_shards_that_do_not_belong_together_are_refused(grey):
-    target = of_module(Brightness(), name="b")
-    protocol = WHITE_BOX.model_copy(update={"batch": 8})
-    first = evaluate(target, grey, protocol, shard=Shard(index=0, count=2), progress=False)
-    other = evaluate(
-        target, grey, protocol.model_copy(update={"seed": 1}), shard=Shard(index=1, count=2), progress=False
-    )
-    with pytest.raises(DataError, match=r"expected each of the shards 0 to 1 once, got \[0\] of 1"):
-        merge([first])
-    with pytest.raises(DataError, match="expected shards of one run, got documents that differ in `protocol`"):
-        merge([first, other])
 
 
 def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(tmp_path, monkeypatch):
@@ -288,60 +158,10 @@ def test_an_interrupted_transfer_goes_on_and_makes_no_image_twice(tmp_path, monk
     assert without_times(found) == without_times(undisturbed)
 
 
-def test_what_a_kill_between_document_and_journal_leaves_is_cleared_away(grey, tmp_path):
-    target, output = of_module(Brightness(), name="b"), tmp_path / "result.json"
-    first = evaluate(target, grey, WHITE_BOX, output=output, progress=False)
-    (tmp_path / "result.json.journal").write_text("{}\n")
-    assert evaluate(target, grey, WHITE_BOX, output=output, progress=False) == first
-    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
-
-
 def measure(output: Path, protocol: Path) -> None:
     """What a process of its own runs."""
     torch.set_num_threads(1)  # as in the tests' own process: the number of threads is part of what a run is
     cli.main(["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
-
-
-def test_a_document_that_is_complete_is_not_measured_again(grey, tmp_path):
-    class Counting(Brightness):
-        calls = 0
-
-        def forward(self, x):
-            Counting.calls += 1
-            return super().forward(x)
-
-    target, output = of_module(Counting(), name="b"), tmp_path / "result.json"
-    first = evaluate(target, grey, WHITE_BOX, output=output, progress=False)
-    calls, written = Counting.calls, output.read_bytes()
-    assert evaluate(target, grey, WHITE_BOX, output=output, progress=False) == first
-    assert Counting.calls == calls
-    assert output.read_bytes() == written
-
-
-def test_the_document_of_another_run_is_not_overwritten(grey, tmp_path):
-    output = tmp_path / "result.json"
-    target = of_module(Brightness(), name="b")
-    evaluate(target, grey, WHITE_BOX, output=output, progress=False)
-    before = output.read_bytes()
-    with pytest.raises(DataError, match="expected no file or the document of this run, got that of another model"):
-        evaluate(target, grey, WHITE_BOX.model_copy(update={"seed": 1}), output=output, progress=False)
-    assert output.read_bytes() == before
-
-
-@pytest.mark.parametrize("place", ["", "file/result.json"])
-def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(grey, tmp_path, place):
-    (tmp_path / "file").write_text("here")
-    target = replace(of_module(Brightness(), name="b"), judge=None)  # which is never asked
-    with pytest.raises(DataError, match="expected the path of a file to write, got one that cannot be"):
-        evaluate(target, grey, WHITE_BOX, output=tmp_path / place, progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize("index", [0, 1, 2])
-def test_more_shards_than_batches_are_refused_by_every_shard(grey, index):
-    target, protocol = of_module(Brightness(), name="b"), WHITE_BOX.model_copy(update={"batch": 28})
-    with pytest.raises(DataError, match="grey: expected at least 3 batches of 28 for as many shards, got 56 images"):
-        evaluate(target, grey, protocol, shard=Shard(index=index, count=3), progress=False)
 
 
 def test_answers_that_are_no_numbers_stay_wrong_under_every_attack(grey):
@@ -354,24 +174,6 @@ def test_answers_that_are_no_numbers_stay_wrong_under_every_attack(grey):
         pairs = zip(result.measurements[0].correct, measurement.correct, strict=True)
         assert all(after <= before for before, after in pairs)
     assert "nan_logits" in {alarm.name for alarm in result.alarms}
-
-
-def test_memory_that_runs_out_while_judging_halves_the_batch(grey):
-    model = Brightness().eval()
-
-    def small(images):
-        if len(images) > 10:
-            raise torch.OutOfMemoryError("too many")
-        return model(images)
-
-    target = of_module(model, name="b")
-    tight = replace(target, judge=small, proposer=small)
-    protocol = WHITE_BOX.model_copy(update={"batch": 32})
-    found = evaluate(tight, grey, protocol, progress=False)
-    assert (
-        without_times(found)["measurements"]
-        == without_times(evaluate(target, grey, protocol, progress=False))["measurements"]
-    )
 
 
 def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_document_says_so(tmp_path, monkeypatch):
@@ -430,28 +232,3 @@ def test_two_dozen_kills_at_random_moments_change_nothing_but_times(tmp_path):
     measure(output, protocol)
     assert not journal.exists()
     assert without_times(Result.load(output)) == without_times(undisturbed)
-
-
-@pytest.mark.slow  # three processes import torch
-@pytest.mark.same_bits
-def test_two_processes_under_torchrun_give_the_document_of_one(tmp_path):
-    protocol, output = tmp_path / "protocol.json", tmp_path / "result.json"
-    SHORT.save(protocol)
-    arguments = ["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output), "--json"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "robnet_zoo.cli"]
-    printed = subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True).stdout
-    whole = evaluate(load_target(DIGITS), data.load("digits"), SHORT, progress=False)
-    assert Result.parse(json.loads(printed)) == Result.load(output)
-    merged, alone = without_times(Result.load(output)), without_times(whole)
-    assert merged.pop("device").split(",")[0] == alone.pop("device").split(",")[0]  # the number of threads differs
-    assert merged == alone
-
-
-def test_older_results_are_read_with_the_hash_that_they_have() -> None:
-    stated = Result.load(committed.ROBUSTNESS / "robnet_micro.digits.json")
-    older = stated.model_dump(mode="json", exclude_none=True) | {"schema_version": 2}
-    older["model"]["weights_sha256"] = older["model"].pop("state_sha256")
-    older["model"].pop("file_sha256")
-    assert Result.parse(older).model == stated.model.model_copy(update={"file_sha256": None})
-    older["model"]["kind"] = "onnx"
-    assert Result.parse(older).model.file_sha256 == stated.model.state_sha256

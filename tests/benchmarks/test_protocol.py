@@ -3,7 +3,7 @@
 import pytest
 
 from robnet_zoo.attacks import Apgd, DeepFool, MiFgsm, Pgd, Square
-from robnet_zoo.benchmarks.protocol import load_protocol, protocol_names
+from robnet_zoo.benchmarks.protocol import Protocol, load_protocol, protocol_names
 from robnet_zoo.core.units import in_image_units
 from robnet_zoo.errors import DocumentError
 
@@ -88,3 +88,12 @@ def test_a_radius_beyond_every_pixel_is_refused():
 def test_autoattack_is_no_attack_through_a_source():
     with pytest.raises(DocumentError, match="threat: expected white_box for autoattack, got transfer"):
         load_protocol("autoattack").model_copy(update={"threat": "transfer"})
+
+
+WHITE_BOX = load_protocol("white_box")
+
+
+@pytest.mark.parametrize("eps", ["0.03", "8 / 255", "-1/255", "8/", "1/0"])
+def test_an_eps_that_is_no_fraction_is_refused(eps):
+    with pytest.raises(DocumentError, match="eps: expected"):
+        Protocol.parse(WHITE_BOX.model_dump() | {"eps": eps})

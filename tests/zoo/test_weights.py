@@ -1,5 +1,6 @@
 """Weights are what the manifest beside them says, or are refused."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from robnet_zoo import data
+from robnet_zoo.benchmarks.evaluation import evaluate
+from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import DocumentError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.registry import load_spec
+from robnet_zoo.zoo.registry import load_model, load_spec
 from robnet_zoo.zoo.weights import Manifest, MeasuredAccuracies, WeightsEntry, state_sha256
 from tools import committed
 from tools.bundle import training_runs
@@ -200,3 +205,56 @@ def test_manifest_result_training_and_card_of_bundled_weights_are_linked_by_hash
     assert entry.training_file_sha256 == last.file_sha256
     card = (weights.FOLDER / f"{name}.md").read_text()
     assert all(hash in card for hash in (entry.file_sha256, entry.state_sha256, last.file_sha256))
+
+
+ENTRIES = weights.manifest().entries
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.model}.{entry.tag}")
+def test_bundled_weights_have_their_results_document(entry):
+    result = Result.load(committed.ROBUSTNESS / f"{entry.model}.{entry.tag}.json")
+    model = load_model(f"{entry.model}.{entry.tag}")
+    assert result.model.state_sha256 == state_sha256(model.state_dict())
+    assert result.model.spec_hash == entry.spec_hash == load_spec(entry.model).hash
+    measured = entry.measured
+    assert (measured.clean, measured.fgsm, measured.pgd20) == tuple(
+        result.accuracy(attack) for attack in ("clean", "fgsm", "pgd20")
+    )
+    for measurement in result.measurements:
+        assert measurement.accuracy == sum(measurement.correct) / result.data.n
+
+
+def test_the_figures_of_the_digits_weights_are_reproduced():
+    stated = Result.load(committed.ROBUSTNESS / "robnet_micro.digits.json")
+    images = data.digits()[1][:100]
+    found = evaluate(load_target("robnet_micro.digits"), images, stated.protocol, progress=False)
+    for before, now in zip(stated.measurements, found.measurements, strict=True):
+        differing = sum(a != b for a, b in zip(before.correct, now.correct, strict=False))
+        assert differing <= 1, now.attack  # another processor may round one image over the boundary
+
+
+@pytest.fixture
+def cifar_images():
+    folder = os.environ.get("ROBNET_ZOO_DATA")
+    if not folder:
+        pytest.skip("ROBNET_ZOO_DATA does not name a folder with cifar10_test1k.npz")
+    return data.load(Path(folder) / "cifar10_test1k.npz")
+
+
+def test_the_clean_figure_of_the_cifar_weights_is_reproduced(cifar_images):
+    stated = Result.load(committed.ROBUSTNESS / "robnet_micro.cifar10.json")
+    assert cifar_images.sha256 == stated.data.sha256
+    protocol = Protocol(name="clean", attacks=())
+    found = evaluate(load_target("robnet_micro.cifar10"), cifar_images, protocol, progress=False)
+    assert abs(found.accuracy("clean") - stated.accuracy("clean")) <= 0.001
+
+
+def test_what_the_weights_of_robnet_free_say_of_fifty_images_is_reproduced(cifar_images):
+    stated = Result.load(committed.ROBUSTNESS / "robnet_free.fast_cifar10.json")
+    assert cifar_images.sha256 == stated.data.sha256
+    model, images = load_model("robnet_free.fast_cifar10"), cifar_images[:50]
+    ((pixels, labels),) = images.batches(len(images))
+    with torch.no_grad():
+        right = model(pixels).argmax(1) == labels
+    pairs = zip(right.tolist(), stated.measurement("clean").correct[:50], strict=True)
+    assert sum(now != before for now, before in pairs) <= 1  # another processor may round one over the boundary

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,41 +15,30 @@ from torch import nn
 from robnet_zoo import data
 from robnet_zoo.attacks import Apgd, AutoAttack, Fgsm, Pgd, Square
 from robnet_zoo.benchmarks.checks import results as alarms
-from robnet_zoo.benchmarks.checks.results import ALARMS, Severity, by_kind, from_result, from_results, from_target
+from robnet_zoo.benchmarks.checks.results import ALARMS, Severity, by_kind, from_result, from_results
 from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Alarm, DataIdentity, Measurement, ModelIdentity, Result
 from robnet_zoo.benchmarks.targets.load import load_target
-from robnet_zoo.benchmarks.targets.target import Target
-from robnet_zoo.benchmarks.targets.torch import of_module, trained_on
+from robnet_zoo.benchmarks.targets.torch import trained_on
 from robnet_zoo.core.statistics import wilson
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_model
+from tests.benchmarks.checks.models import (
+    RAISED_BY_QUERIES,
+    Brightness,
+    Stairs,
+    greys,
+    probed,
+    target_of,
+)
 from tools import committed
 
 PGD20 = Pgd(steps=20)
+
+
 MARGIN = Pgd(steps=20, loss="margin")
-
-
-class Brightness(nn.Module):
-    """Class 1 if the image is brighter than a half, from its pixels as `seen`: honest, if that is the identity."""
-
-    scale = 10.0
-
-    def forward(self, x):
-        bright = self.scale * (self.seen(x).mean((1, 2, 3)) - 0.5)
-        return torch.stack([-bright, bright], dim=1)
-
-    def seen(self, x):
-        return x
-
-
-class Stairs(Brightness):
-    """Sees 8-bit pixels: the function is nearly the same, its gradient is zero."""
-
-    def seen(self, x):
-        return (x * 255).round() / 255
 
 
 class HoldsOutsideTheGrid(Brightness):
@@ -59,63 +47,6 @@ class HoldsOutsideTheGrid(Brightness):
     def seen(self, x):
         on_grid = ((x * 255).round() - x * 255).abs().amax((1, 2, 3), keepdim=True) < 1e-3
         return torch.where(on_grid, x, x.detach())
-
-
-class Cliff(Brightness):
-    """The square root of zero beside the image: its gradient is no number."""
-
-    def seen(self, x):
-        return x + (x - x.detach()).abs().sqrt()
-
-
-class Scaled(Brightness):
-    scale = 10_000.0
-
-
-class Probable(Brightness):
-    def forward(self, x):
-        return super().forward(x).softmax(1)
-
-
-class Broken(Brightness):
-    """No number for dark images."""
-
-    def forward(self, x):
-        logits = super().forward(x)
-        return logits.where(x.mean((1, 2, 3), keepdim=False)[:, None] > 0.45, torch.nan)
-
-
-class Noisy(Brightness):
-    def seen(self, x):
-        return x + 0.1 * torch.randn_like(x)
-
-
-class BatchNormalised(Brightness):
-    """Its batch norm uses the batch's own statistics, in eval mode too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(3, track_running_stats=False)
-
-    def seen(self, x):
-        return self.norm(x) + 0.5
-
-
-class Dropping(Brightness):
-    def __init__(self, norm: nn.Module | None = None) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(0.5)
-        self.norm = nn.BatchNorm2d(3) if norm is None else norm
-
-    def seen(self, x):
-        return self.dropout(self.norm(x))
-
-
-class StubbornNorm(nn.BatchNorm2d):
-    """Stays in training mode."""
-
-    def train(self, mode: bool = True):
-        return super().train(True)
 
 
 class Tiring(Brightness):
@@ -128,33 +59,6 @@ class Tiring(Brightness):
     def forward(self, x):
         self.left -= 1
         return super().forward(x) if self.left >= 0 else super().forward(0 * x + 1)
-
-
-@pytest.fixture(scope="module")
-def cifar10() -> data.Images:
-    """The first 50 test images of CIFAR-10."""
-    folder = os.environ.get("ROBNET_ZOO_DATA")
-    if not folder:
-        pytest.skip("ROBNET_ZOO_DATA does not name a folder with cifar10_test1k.npz")
-    return data.load(Path(folder) / "cifar10_test1k.npz", n=50)
-
-
-def greys(low: int = 100, high: int = 156) -> data.Images:
-    """Even 4x4 images of each grey from `low` up to `high`, exclusive; labels are Brightness's answers."""
-    values = torch.arange(low, high, dtype=torch.uint8)
-    labels = (values > 127).long()
-    return data.Images(values[:, None, None, None].expand(-1, 3, 4, 4).contiguous(), labels, "grey")
-
-
-def target_of(module: nn.Module, *, handed_over: bool = False) -> Target:
-    target = of_module(module.eval() if not handed_over else module, name=type(module).__name__)
-    return replace(target, module=module) if handed_over else target
-
-
-def probed(module: nn.Module, images: data.Images | None = None, **changes) -> dict[str, str]:
-    """The alarms of the queries, by name."""
-    found = from_target(target_of(module, **changes), greys() if images is None else images, seed=0)
-    return {alarm.name: alarm.text for alarm in found}
 
 
 def measured(module: nn.Module, *attacks, eps: str = "8/255", images: data.Images | None = None) -> dict[str, str]:
@@ -196,13 +100,6 @@ def shares(right: int, n: int = 1000) -> list[int]:
     return [1] * right + [0] * (n - right)
 
 
-# Honest models
-
-
-def test_a_trained_network_raises_no_alarm_when_queried(cifar10):
-    assert from_target(load_target("robnet_micro.cifar10", device="cpu"), cifar10, seed=0, count=32) == []
-
-
 def test_a_trained_network_raises_no_alarm_when_measured(cifar10):
     protocol = Protocol(name="short", attacks=(Fgsm(), Pgd(steps=3), Pgd(steps=6), Square(queries=4)), n=10, batch=10)
     result = evaluate(load_target("robnet_micro.cifar10", device="cpu"), cifar10, protocol, progress=False)
@@ -213,148 +110,6 @@ def test_a_trained_network_raises_no_alarm_when_measured(cifar10):
 def test_a_model_in_closed_form_raises_no_alarm():
     assert probed(Brightness()) == {}
     assert measured(Brightness(), Fgsm(), PGD20, MARGIN, Square(queries=50)) == {}
-
-
-def test_a_network_trained_here_raises_no_alarm_in_either_mode_that_answers_alike():
-    torch.manual_seed(0)
-    images = data.digits()[0][:400]
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10)
-    )
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    pixels, labels = images.batch(slice(None))
-    for _ in range(40):
-        loss = nn.functional.cross_entropy(model(pixels), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert float((model(pixels).argmax(1) == labels).float().mean()) > 0.8
-    assert probed(model.train(), data.load("digits", n=64), handed_over=True) == {}
-
-
-# Queries
-
-RAISED_BY_QUERIES = {
-    "robust_at_half": (Stairs, r"pgd20 left \d+ of 56 images right at eps 1/2"),
-    "zero_gradients": (Stairs, r"100.0% of 56 images: 56 exactly zero, 0 not finite"),
-    # Greys i of 255: the lead is 2 * 10,000 * |i / 255 - 1/2|, beyond 87.3 for all but 127 and 128.
-    "saturated_logits": (Scaled, r"the largest logit of 54 of 56 images leads by more than 87, up to 2\.16e\+03"),
-    "probabilities": (Probable, r"the 2 outputs of each of 56 images add up to 1"),
-    # 0.45 of 255 is 114.75: the greys from 100 to 114 have none.
-    "nan_logits": (Broken, r"15 of 56 images get logits that are not finite"),
-    "random_outputs": (Noisy, r"two answers to the same 56 images differ by 0\.\d+ of the largest logit"),
-    "batch_dependent": (BatchNormalised, r"beside other images, logits change by up to [\d.]+ of the largest, .*"),
-}
-
-
-@pytest.mark.parametrize("name", RAISED_BY_QUERIES)
-def test_a_model_made_to_raise_an_alarm_raises_it(name):
-    module, text = RAISED_BY_QUERIES[name]
-    assert re.fullmatch(text, probed(module())[name])
-
-
-def test_gradients_that_are_no_numbers_are_counted_and_stop_no_probe():
-    assert probed(Cliff())["zero_gradients"] == "100.0% of 56 images: 0 exactly zero, 56 not finite"
-
-
-def test_a_random_model_is_probed_the_same_way_twice_and_no_generator_moves():
-    torch.manual_seed(1)
-    before = torch.random.get_rng_state()
-    first = probed(Noisy())
-    assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(2)
-    assert probed(Noisy()) == first
-
-
-def test_training_mode_that_answers_otherwise_is_seen_when_it_was_handed_over():
-    assert "as handed over, in training mode" in probed(Dropping().train(), handed_over=True)["mode_dependent"]
-    assert "mode_dependent" not in probed(Dropping().eval(), handed_over=True)
-
-
-def test_training_mode_is_seen_behind_a_normalisation_too():
-    target = of_module(Dropping().train(), name="d", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    assert "mode_dependent" in {alarm.name for alarm in from_target(target, greys(), seed=0)}
-
-
-def test_a_part_that_ignores_eval_is_named():
-    model = nn.Sequential(StubbornNorm(3), Brightness())
-    assert probed(model, handed_over=True)["mode_dependent"].endswith("0 of 3 modules ignore eval()")
-
-
-def test_what_training_mode_writes_down_is_no_difference_between_modes():
-    class Counting(Brightness):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("calls", torch.zeros(()))
-
-        def seen(self, x):
-            shifted = x + self.calls
-            self.calls += self.training
-            return shifted
-
-    assert probed(Counting().train(), handed_over=True) == {}
-
-
-def test_answers_that_are_no_numbers_raise_no_second_alarm_about_what_follows_from_them():
-    assert set(probed(Broken())) == {"nan_logits"}
-
-
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d(3), StubbornNorm(3)])
-def test_the_probe_of_modes_leaves_modes_and_buffers_as_they_were(norm):
-    model = Dropping(norm).train()
-    model.dropout.eval()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert "mode_dependent" in probed(model, handed_over=True)
-    assert (model.training, model.norm.training, model.dropout.training) == (True, True, False)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_a_target_without_gradients_is_asked_for_none():
-    blind = replace(target_of(Stairs()), proposer=None)
-    assert from_target(blind, greys(), seed=0) == []
-
-
-# Data
-
-
-def test_images_outside_are_seen():
-    images = replace(greys(), pixels=greys().pixels.float() - 110)
-    assert probed(Brightness(), images)["inputs_outside"] == "values from -0.0392 to 0.176 in 56 images"
-
-
-def test_labels_that_the_model_has_no_class_for_are_counted():
-    images = greys()
-    labels = images.labels.clone()
-    labels[:3] = torch.tensor([2, -1, 5])
-    found = probed(Brightness(), replace(images, labels=labels))
-    assert found["labels_out_of_range"] == "3 of 56 labels are not from 0 to 1; they go from -1 to 5"
-
-
-@pytest.mark.parametrize(("n", "raised"), [(20, True), (19, False)])  # of all-zero labels of 2 classes: 2 ** -n
-def test_labels_that_name_no_upper_class_are_seen_once_chance_is_no_reason(n, raised):
-    text = f"the model has 2 classes, and none of {n} labels is above 0"
-    assert probed(Brightness(), greys(100, 100 + n)) == ({"unused_classes": text} if raised else {})
-
-
-def test_other_images_raise_no_alarm_about_training():
-    assert from_target(target_of(Brightness()), greys(), seed=0) == []
-    assert from_target(replace(target_of(Brightness()), training_sha256="0" * 64), greys(), seed=0) == []
-
-
-@pytest.mark.parametrize("part", [slice(None), slice(51)])  # 51 of 56: what training leaves beside its validation
-def test_the_training_file_itself_is_known_by_its_hash(part):
-    hashed = greys()[part].sha256
-    (alarm,) = from_target(replace(target_of(Brightness()), training_sha256=hashed), greys(), seed=0)
-    assert alarm.name == "trained_on_test"
-
-
-@pytest.mark.parametrize("part", [slice(None), slice(51)])
-def test_the_training_file_is_known_where_only_its_first_images_are_measured(part):
-    target = replace(target_of(Brightness()), training_sha256=greys()[part].sha256)
-    protocol = Protocol(name="made", attacks=(Fgsm(),), n=40)
-    (alarm,) = evaluate(target, greys(), protocol, progress=False).alarms
-    assert alarm.name == "trained_on_test"
-    assert alarm.text.startswith("40 of 40 images are among the very ones it was trained on")
 
 
 def test_bundled_weights_know_what_they_were_trained_on():
@@ -377,9 +132,6 @@ def test_a_folder_says_what_its_weights_were_trained_on(tmp_path, prefix):
     (folder / "manifest.json").write_text("of something else")
     (tmp_path / "run.json").write_text(json.dumps({"data": "b" * 64}))
     assert load_target(f"{prefix}{folder}").training_sha256 == "a" * 64
-
-
-# Outcomes
 
 
 def test_square_that_beats_gradients_is_seen_with_paired_counts():
@@ -492,15 +244,12 @@ def test_an_incomplete_document_raises_no_alarm():
     assert from_result(result.model_copy(update={"complete": False})) == []
 
 
-# The list
-
-
 def test_every_alarm_is_explained_by_one_sentence():
     assert all(text.count(".") == 1 and text.endswith(".") for text in (kind.meaning for kind in ALARMS.values()))
 
 
 def test_every_alarm_of_the_list_is_named_by_a_test_here():
-    tests = Path(__file__).read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
     assert set(RAISED_BY_QUERIES) <= set(ALARMS)
     assert [name for name in ALARMS if tests.count(f'"{name}"') == 0] == []
 

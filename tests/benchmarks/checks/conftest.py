@@ -1,0 +1,19 @@
+"""What the tests of this folder share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from robnet_zoo import data
+
+
+@pytest.fixture(scope="module")
+def cifar10() -> data.Images:
+    """The first 50 test images of CIFAR-10."""
+    folder = os.environ.get("ROBNET_ZOO_DATA")
+    if not folder:
+        pytest.skip("ROBNET_ZOO_DATA does not name a folder with cifar10_test1k.npz")
+    return data.load(Path(folder) / "cifar10_test1k.npz", n=50)

@@ -1,0 +1,180 @@
+"""Models made to mislead raise the alarm that names them, and honest ones raise none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from robnet_zoo import data
+from robnet_zoo.attacks import Fgsm
+from robnet_zoo.benchmarks.checks.results import from_target
+from robnet_zoo.benchmarks.evaluation import evaluate
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.torch import of_module
+from tests.benchmarks.checks.models import (
+    RAISED_BY_QUERIES,
+    Brightness,
+    Broken,
+    Noisy,
+    Stairs,
+    greys,
+    probed,
+    target_of,
+)
+
+
+class Cliff(Brightness):
+    """The square root of zero beside the image: its gradient is no number."""
+
+    def seen(self, x):
+        return x + (x - x.detach()).abs().sqrt()
+
+
+class Dropping(Brightness):
+    def __init__(self, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+        self.norm = nn.BatchNorm2d(3) if norm is None else norm
+
+    def seen(self, x):
+        return self.dropout(self.norm(x))
+
+
+class StubbornNorm(nn.BatchNorm2d):
+    """Stays in training mode."""
+
+    def train(self, mode: bool = True):
+        return super().train(True)
+
+
+def test_a_trained_network_raises_no_alarm_when_queried(cifar10):
+    assert from_target(load_target("robnet_micro.cifar10", device="cpu"), cifar10, seed=0, count=32) == []
+
+
+def test_a_network_trained_here_raises_no_alarm_in_either_mode_that_answers_alike():
+    torch.manual_seed(0)
+    images = data.digits()[0][:400]
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    pixels, labels = images.batch(slice(None))
+    for _ in range(40):
+        loss = nn.functional.cross_entropy(model(pixels), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float((model(pixels).argmax(1) == labels).float().mean()) > 0.8
+    assert probed(model.train(), data.load("digits", n=64), handed_over=True) == {}
+
+
+@pytest.mark.parametrize("name", RAISED_BY_QUERIES)
+def test_a_model_made_to_raise_an_alarm_raises_it(name):
+    module, text = RAISED_BY_QUERIES[name]
+    assert re.fullmatch(text, probed(module())[name])
+
+
+def test_gradients_that_are_no_numbers_are_counted_and_stop_no_probe():
+    assert probed(Cliff())["zero_gradients"] == "100.0% of 56 images: 0 exactly zero, 56 not finite"
+
+
+def test_a_random_model_is_probed_the_same_way_twice_and_no_generator_moves():
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = probed(Noisy())
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert probed(Noisy()) == first
+
+
+def test_training_mode_that_answers_otherwise_is_seen_when_it_was_handed_over():
+    assert "as handed over, in training mode" in probed(Dropping().train(), handed_over=True)["mode_dependent"]
+    assert "mode_dependent" not in probed(Dropping().eval(), handed_over=True)
+
+
+def test_training_mode_is_seen_behind_a_normalisation_too():
+    target = of_module(Dropping().train(), name="d", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    assert "mode_dependent" in {alarm.name for alarm in from_target(target, greys(), seed=0)}
+
+
+def test_a_part_that_ignores_eval_is_named():
+    model = nn.Sequential(StubbornNorm(3), Brightness())
+    assert probed(model, handed_over=True)["mode_dependent"].endswith("0 of 3 modules ignore eval()")
+
+
+def test_what_training_mode_writes_down_is_no_difference_between_modes():
+    class Counting(Brightness):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def seen(self, x):
+            shifted = x + self.calls
+            self.calls += self.training
+            return shifted
+
+    assert probed(Counting().train(), handed_over=True) == {}
+
+
+def test_answers_that_are_no_numbers_raise_no_second_alarm_about_what_follows_from_them():
+    assert set(probed(Broken())) == {"nan_logits"}
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(3), StubbornNorm(3)])
+def test_the_probe_of_modes_leaves_modes_and_buffers_as_they_were(norm):
+    model = Dropping(norm).train()
+    model.dropout.eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert "mode_dependent" in probed(model, handed_over=True)
+    assert (model.training, model.norm.training, model.dropout.training) == (True, True, False)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_target_without_gradients_is_asked_for_none():
+    blind = replace(target_of(Stairs()), proposer=None)
+    assert from_target(blind, greys(), seed=0) == []
+
+
+def test_images_outside_are_seen():
+    images = replace(greys(), pixels=greys().pixels.float() - 110)
+    assert probed(Brightness(), images)["inputs_outside"] == "values from -0.0392 to 0.176 in 56 images"
+
+
+def test_labels_that_the_model_has_no_class_for_are_counted():
+    images = greys()
+    labels = images.labels.clone()
+    labels[:3] = torch.tensor([2, -1, 5])
+    found = probed(Brightness(), replace(images, labels=labels))
+    assert found["labels_out_of_range"] == "3 of 56 labels are not from 0 to 1; they go from -1 to 5"
+
+
+@pytest.mark.parametrize(("n", "raised"), [(20, True), (19, False)])  # of all-zero labels of 2 classes: 2 ** -n
+def test_labels_that_name_no_upper_class_are_seen_once_chance_is_no_reason(n, raised):
+    text = f"the model has 2 classes, and none of {n} labels is above 0"
+    assert probed(Brightness(), greys(100, 100 + n)) == ({"unused_classes": text} if raised else {})
+
+
+def test_other_images_raise_no_alarm_about_training():
+    assert from_target(target_of(Brightness()), greys(), seed=0) == []
+    assert from_target(replace(target_of(Brightness()), training_sha256="0" * 64), greys(), seed=0) == []
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(51)])  # 51 of 56: what training leaves beside its validation
+def test_the_training_file_itself_is_known_by_its_hash(part):
+    hashed = greys()[part].sha256
+    (alarm,) = from_target(replace(target_of(Brightness()), training_sha256=hashed), greys(), seed=0)
+    assert alarm.name == "trained_on_test"
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(51)])
+def test_the_training_file_is_known_where_only_its_first_images_are_measured(part):
+    target = replace(target_of(Brightness()), training_sha256=greys()[part].sha256)
+    protocol = Protocol(name="made", attacks=(Fgsm(),), n=40)
+    (alarm,) = evaluate(target, greys(), protocol, progress=False).alarms
+    assert alarm.name == "trained_on_test"
+    assert alarm.text.startswith("40 of 40 images are among the very ones it was trained on")

@@ -1,0 +1,27 @@
+"""Grey images and a model in closed form, for several test files."""
+
+from robnet_zoo.attacks import DeepFool, Fgsm, Pgd
+from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
+from robnet_zoo.benchmarks.result import Result
+
+WHITE_BOX = load_protocol("white_box")
+
+
+DIGITS = "robnet_micro.digits"
+
+
+SHORT = Protocol(
+    name="short",
+    eps="16/255",
+    n=24,
+    batch=8,
+    attacks=(Fgsm(), Pgd(steps=4, step="8/255", restarts=2), DeepFool(steps=3, candidates=2)),
+)
+
+
+def without_times(result: Result) -> dict:
+    """The document, but for the seconds."""
+    document = result.model_dump(mode="json")
+    for measurement in [*document["measurements"], document["worst_case"]]:
+        measurement.pop("seconds")
+    return document

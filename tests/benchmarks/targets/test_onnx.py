@@ -1,0 +1,195 @@
+"""ONNX Runtime judges a file, and what is rebuilt in torch proposes if it is the same function."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from robnet_zoo import data
+from robnet_zoo.attacks import Pgd, run
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.converters import onnx as converter
+from robnet_zoo.converters.onnx import to_torch
+from robnet_zoo.errors import TargetError
+from robnet_zoo.zoo.registry import load_model, load_spec
+from robnet_zoo.zoo.weights import state_sha256
+from tests.benchmarks.targets.models import DIGITS, MEAN, NAME, STD
+
+
+@pytest.fixture(scope="module")
+def digits_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "digits.onnx"
+    converter.export(load_model(DIGITS), path)
+    return path
+
+
+def test_exported_file_is_judged_by_runtime_and_known_by_file_and_spec(digits_file, digits, digits_logits):
+    target = load_target(str(digits_file), device="cpu")
+    torch.testing.assert_close(target.judge(digits[0]), digits_logits, rtol=1e-4, atol=1e-5)
+    assert (target.identity.kind, target.identity.name) == ("onnx", str(digits_file))
+    assert target.identity.spec_hash == load_spec("robnet_micro").hash
+    assert (target.num_classes, target.input_size, target.why_not) == (10, (3, 32, 32), "")
+
+
+def test_exported_file_has_the_input_gradients_of_its_network(digits_file, digits):
+    images, labels = digits[0][:5].clone().requires_grad_(), digits[1][:5]
+    proposer = load_target(str(digits_file), device="cpu").proposer
+    gradients = [
+        torch.autograd.grad(nn.functional.cross_entropy(model(images), labels, reduction="sum"), images)[0]
+        for model in (load_model(DIGITS), proposer)
+    ]
+    scale = gradients[0].abs().max()
+    torch.testing.assert_close(gradients[1] / scale, gradients[0] / scale, rtol=1e-3, atol=1e-4)
+
+
+def test_white_box_pgd_decides_alike_on_a_model_and_on_its_exported_file(tmp_path):
+    folder = os.environ.get("ROBNET_ZOO_DATA")
+    if not folder:
+        pytest.skip("ROBNET_ZOO_DATA does not name the folder with cifar10_test1k.npz")
+    images, labels = data.load(Path(folder) / "cifar10_test1k.npz", n=20).batch(slice(None))
+    converter.export(load_model(NAME), tmp_path / "m.onnx")
+    found = []
+    for name in (NAME, str(tmp_path / "m.onnx")):
+        target = load_target(name, dtype="float32", device="cpu")
+        outcomes = run(Pgd(steps=3), target.proposer, images, labels, eps=8 / 255, slots=20, judge=target.judge)
+        found.append([(outcome.fooled, outcome.step) for outcome in outcomes])
+    assert found[0] == found[1]
+    assert 0 < sum(fooled for fooled, _ in found[0]) < 20
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_exported_file_is_attacked_through_its_network_in_float32_and_judged_itself(precision, tmp_path, digits):
+    network = load_model(DIGITS)
+    options = converter.ExportOptions(precision=precision)
+    converter.export(network, tmp_path / "m.onnx", options, images=data.load("digits", train=True))
+    target = load_target(str(tmp_path / "m.onnx"), device="cpu")
+    assert type(target.proposer).__name__ == "InferenceNetwork"
+    assert {value.dtype for value in target.proposer.parameters()} == {torch.float32}
+    session = converter.OnnxClassifier(tmp_path / "m.onnx", provider="cpu")
+    torch.testing.assert_close(target.judge(digits[0]), session(digits[0]), rtol=0, atol=0)
+    identity = target.identity
+    assert (identity.precision, identity.exported_from) == (precision, state_sha256(network.state_dict()))
+    assert identity.parameters == sum(value.numel() for value in network.parameters())
+
+
+def test_success_on_an_int8_file_is_the_files_and_not_its_twins(tmp_path, digits):
+    options = converter.ExportOptions(precision="int8")
+    converter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=data.load("digits", train=True))
+    target = load_target(str(tmp_path / "m.onnx"), device="cpu")
+    outcomes = run(Pgd(steps=10), target.proposer, *digits, eps=32 / 255, slots=20, judge=target.judge)
+    fooled = [outcome for outcome in outcomes if outcome.fooled]
+    assert 0 < len(fooled) < 20
+    found = target.judge(torch.stack([outcome.image for outcome in fooled])).argmax(1)
+    assert (found != digits[1][[outcome.sample for outcome in fooled]]).all()
+
+
+def test_file_that_only_says_that_it_is_ours_is_attacked_through_its_own_graph(digits_file, tmp_path):
+    proto = onnx.load(digits_file)
+    proto.graph.node[-1].name = "changed"
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path)
+    target = load_target(str(path), device="cpu")
+    assert type(target.proposer).__name__ == "_ImageModule"
+    assert (target.identity.precision, target.identity.exported_from, target.why_not) == (None, None, "")
+
+
+def test_int8_file_of_a_network_other_than_its_metadata_says_has_no_proposer(tmp_path, monkeypatch):
+    options, training = converter.ExportOptions(precision="int8"), data.load("digits", train=True)
+    converter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=training)
+    proto = onnx.load(tmp_path / "m.onnx")
+    for tensor in proto.graph.initializer:
+        if tensor.name == "classifier.bias":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.arange(10, dtype=np.float32) * 100, tensor.name))
+    proto.graph.node.append(helper.make_node("Neg", ["plain"], ["logits"]))
+    next(node for node in proto.graph.node if "logits" in node.output).output[0] = "plain"
+    onnx.save(proto, tmp_path / "m.onnx")
+    target = load_target(str(tmp_path / "m.onnx"), device="cpu")
+    assert target.proposer is None
+    assert "its network, rebuilt in torch, gives logits" in target.why_not
+
+
+def write(path, nodes, *, batch="n", kind=TensorProto.FLOAT, opset=17):
+    """A file whose nodes lead from `x`, (N, 3, 2, 2), to `y`."""
+    given = helper.make_tensor_value_info("x", kind, [batch, 3, 2, 2])
+    graph = helper.make_graph(nodes, "g", [given], [helper.make_tensor_value_info("y", kind, None)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return str(path)
+
+
+NODE = helper.make_node
+
+
+IMAGES = torch.rand(7, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+
+
+FLATTEN = NODE("Flatten", ["x"], ["y"])
+
+
+def test_foreign_file_gets_images_as_they_are_unless_mean_and_std_are_given(tmp_path):
+    path = write(tmp_path / "m.onnx", [FLATTEN])
+    plain, normalised = load_target(path, device="cpu"), load_target(path, mean=MEAN, std=STD, device="cpu")
+    expected = (IMAGES - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    assert (plain.identity.mean, normalised.identity.mean) == (None, MEAN)
+    for classifier in (plain.judge, plain.proposer):
+        torch.testing.assert_close(classifier(IMAGES), IMAGES.flatten(1))
+    for classifier in (normalised.judge, normalised.proposer):
+        torch.testing.assert_close(classifier(IMAGES), expected.flatten(1))
+    with pytest.raises(TargetError, match="expected mean and std of 3 channels, got 1"):
+        load_target(path, mean=(0.5,), std=(0.5,), device="cpu")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_proposer_of_a_fixed_batch_takes_any_number_of_images(inside, tmp_path):
+    """A constant in the graph holds it to its batch, or nothing does."""
+    shape = NODE("Constant", [], ["shape"], value_ints=[2, 12])
+    nodes = [shape, NODE("Reshape", ["x", "shape"], ["y"])] if inside else [FLATTEN]
+    target = load_target(write(tmp_path / "m.onnx", nodes, batch=2), device="cpu")
+    assert target.proposer is not None
+    assert (target.proposer.batch is None) != inside
+    images = IMAGES.clone().requires_grad_()
+    logits = target.proposer(images)
+    torch.testing.assert_close(logits.detach(), IMAGES.flatten(1))
+    (gradient,) = torch.autograd.grad(logits[:, 5].sum(), images)
+    expected = torch.zeros(7, 12).index_fill_(1, torch.tensor([5]), 1.0).view(7, 3, 2, 2)
+    torch.testing.assert_close(gradient, expected)
+
+
+NO_GRADIENT = {
+    "an operation without a known gradient": (
+        [NODE("Round", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])],
+        "no gradient is known for the ONNX operators Round",
+    ),
+    "integers on the way": (
+        [
+            NODE("Cast", ["x"], ["i"], to=TensorProto.INT64),
+            NODE("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+            NODE("Flatten", ["f"], ["y"]),
+        ],
+        "its logits do not depend on the images by operations that have gradients",
+    ),
+    "logits that are no numbers": (
+        [NODE("Neg", ["x"], ["n"]), NODE("Log", ["n"], ["l"]), NODE("Flatten", ["l"], ["y"])],
+        "its graph, rebuilt in torch, gives logits nan away",
+    ),
+}
+
+
+@pytest.mark.parametrize(("nodes", "reason"), NO_GRADIENT.values(), ids=NO_GRADIENT)
+def test_file_whose_gradient_cannot_be_had_is_judged_and_says_why(nodes, reason, tmp_path):
+    target = load_target(write(tmp_path / "m.onnx", nodes), device="cpu")
+    assert target.proposer is None
+    assert target.why_not.startswith(reason)
+    assert target.judge(IMAGES).shape == (7, 12)
+
+
+def test_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, monkeypatch):
+    wrong = dict(to_torch.OPERATORS) | {"Relu": lambda node, inputs: inputs[0].clamp(min=0) + 1e-3}
+    monkeypatch.setattr(to_torch, "OPERATORS", wrong)
+    target = load_target(write(tmp_path / "m.onnx", [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]))
+    assert target.proposer is None
+    assert target.why_not == "its graph, rebuilt in torch, gives logits 0.001 away, more than 1e-05"

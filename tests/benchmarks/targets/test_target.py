@@ -1,0 +1,32 @@
+"""Images are normalised inside the target."""
+
+import pytest
+import torch
+
+from robnet_zoo.benchmarks.targets.torch import of_module
+from robnet_zoo.errors import TargetError
+from tests.benchmarks.targets.models import MEAN, STD, Means
+
+
+def test_normalisation_happens_inside_and_is_recorded():
+    target = of_module(Means(), name="means", mean=MEAN, std=STD)
+    images = torch.rand(4, 3, 5, 5)
+    expected = (images.mean((2, 3)) - torch.tensor(MEAN)) / torch.tensor(STD)
+    for classifier in (target.judge, target.proposer):
+        torch.testing.assert_close(classifier(images), expected)
+    assert (target.identity.mean, target.identity.std) == (MEAN, STD)
+
+
+def test_images_of_other_channels_than_mean_and_std_are_refused():
+    target = of_module(Means(), name="means", mean=MEAN, std=STD)
+    with pytest.raises(ValueError, match="expected images of 3 channels, as mean and std, got 1"):
+        target.judge(torch.rand(4, 1, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [(MEAN, None), (None, STD), (MEAN, STD[:2]), ((), ()), (MEAN, (1, 0, 1)), ((0, 0, float("nan")), STD)],
+)
+def test_unusable_mean_and_std_are_refused(mean, std):
+    with pytest.raises(TargetError, match=r"means: expected (mean and std, a number a channel|finite means)"):
+        of_module(Means(), name="means", mean=mean, std=std)

@@ -1,0 +1,45 @@
+"""A results document holds every outcome and is read again, also if it is older."""
+
+import torch
+from torch import nn
+
+from robnet_zoo import data
+from robnet_zoo.attacks import Bim, Fgsm
+from robnet_zoo.benchmarks.evaluation import evaluate
+from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.benchmarks.targets.torch import of_module
+from tests.benchmarks.grey_images import WHITE_BOX
+from tests.brightness import Brightness
+from tools import committed
+
+
+def test_the_worst_case_counts_an_image_that_any_attack_fools():
+    class First(nn.Module):
+        def forward(self, x):
+            return torch.stack([x[:, 0, 0, 0], x[:, 0, 0, 1], 0 * x[:, 0, 0, 0]], dim=1)
+
+    pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    pixels[0, 0, 0] = torch.tensor([140, 120, 0, 0])
+    pixels[1, 0, 0] = torch.tensor([130, 120, 0, 0])
+    images = data.Images(pixels, torch.zeros(2, dtype=torch.long), "two")
+    protocol = Protocol(name="two", attacks=(Fgsm(), Bim(steps=1, step="1/255")))
+    result = evaluate(of_module(First(), name="first"), images, protocol, progress=False)
+    assert result.measurement("bim1").correct == (1, 1)
+    assert result.measurement("worst_case").correct == result.measurement("fgsm").correct == (1, 0)
+
+
+def test_a_result_survives_its_file(grey, tmp_path):
+    result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
+    result.save(tmp_path / "result.json")
+    assert Result.load(tmp_path / "result.json") == result
+
+
+def test_older_results_are_read_with_the_hash_that_they_have() -> None:
+    stated = Result.load(committed.ROBUSTNESS / "robnet_micro.digits.json")
+    older = stated.model_dump(mode="json", exclude_none=True) | {"schema_version": 2}
+    older["model"]["weights_sha256"] = older["model"].pop("state_sha256")
+    older["model"].pop("file_sha256")
+    assert Result.parse(older).model == stated.model.model_copy(update={"file_sha256": None})
+    older["model"]["kind"] = "onnx"
+    assert Result.parse(older).model.file_sha256 == stated.model.state_sha256

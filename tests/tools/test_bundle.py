@@ -1,0 +1,130 @@
+"""Weights are bundled with their training and their measurements, or not at all."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from robnet_zoo import data
+from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.core.files import file_sha256
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.training import Recipe, TrainingAttack, train
+from robnet_zoo.training.result import TrainingResult
+from robnet_zoo.zoo import weights
+from robnet_zoo.zoo.registry import load_model, load_spec
+from tests.interruption import interrupt_at
+from tools import bundle, docs
+
+
+@pytest.fixture
+def bundling(tmp_path):
+    """(train a run on digits, bundle it): bundling gives the model card that it leads to."""
+    (digits, tests), folder, results = data.digits(), tmp_path / "weights", tmp_path / "results"
+    images = replace(digits[:200], name="digits instead of CIFAR-10")
+    np.savez(
+        tmp_path / "cifar10.npz", images=tests.pixels[:12].permute(0, 2, 3, 1).numpy(), labels=tests.labels[:12].numpy()
+    )
+    folder.mkdir(), results.mkdir()
+    weights.Manifest().save(folder / weights.MANIFEST)
+    recipe = Recipe(name="short", epochs=2, batch=60, attack=TrainingAttack(steps=0), validation=10, ema=0.5)
+
+    def trained(run, origin=None):
+        train(load_spec("robnet_micro"), images, recipe, tmp_path / run, weights=origin, progress=False)
+
+    def bundled(run, **options):
+        places = {"run": tmp_path / run, "images": str(tmp_path / "cifar10.npz"), "folder": folder, "results": results}
+        bundle.bundle("robnet_micro", "short", **places, **options)
+        ((path, text),) = docs.model_cards(folder, results).items()
+        assert path == folder / "robnet_micro.short.md"
+        return text
+
+    return trained, bundled
+
+
+def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(bundling, tmp_path):
+    trained, bundled = bundling
+    trained("first")
+    text = bundled("first")
+    (entry,) = weights.manifest(tmp_path / "weights").entries
+    assert entry.file_sha256 == file_sha256(tmp_path / "weights" / entry.file)
+    assert "the first 180 images of digits instead of CIFAR-10" in text
+    beside = text[text.index("**Table 1. White-box attack results on CIFAR-10") :]
+    assert "| RobNet-free | paper | 5.49 M | 82.79 | 58.38 | 52.74 |" in beside
+    assert f"| {100 * entry.measured.clean:.1f} (" in beside
+    assert f"| {100 * entry.measured.pgd20:.1f} (" in beside
+
+
+def test_the_runs_behind_weights_are_told_one_after_the_other(bundling, tmp_path, monkeypatch):
+    trained, bundled = bundling
+    steps = interrupt_at(monkeypatch, 4)  # of 3 an epoch
+    with pytest.raises(KeyboardInterrupt):
+        trained("first")
+    text = bundled("first", half=True)
+    assert "A milestone" in text
+    assert "1 of 2 epochs" in text
+    trained("first")
+    text = bundled("first", half=True)
+    assert "A milestone" not in text
+    assert text.count("Recipe `short`") == 1
+    file = tmp_path / "weights" / "robnet_micro.short.safetensors"
+    digest = file_sha256(file)
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        trained("second", file)
+    with pytest.raises(ValueError, match="second: expected a run that is over"):
+        bundled("second")
+    trained("second", file)
+    for _ in range(2):
+        text = bundled("second")
+        assert text.count("ecipe `short`") == 2
+        assert "Then, from those weights, recipe `short`" in text
+        (entry,) = weights.manifest(tmp_path / "weights").entries
+        assert entry.trained_on == TrainingResult.load(tmp_path / "second" / "training.json").data_sha256
+        assert f"begun with {file.name} (sha256 `{digest[:12]}`)" in text
+    trained("third")
+    assert bundled("third").count("Recipe `short`") == 1
+
+
+def test_weights_are_not_bundled_with_documents_of_others(bundling, tmp_path):
+    trained, bundled = bundling
+    trained("first")
+    with pytest.raises(ValueError, match="pgd100: expected a protocol with fgsm and pgd20"):
+        bundled("first", protocol="pgd100")
+    bundled("first")
+    results = tmp_path / "results"
+    result = Result.load(results / "robustness" / "robnet_micro.short.json")
+    other = result.model.model_copy(update={"state_sha256": 64 * "0"})
+    result.model_copy(update={"model": other}).save(results / "robustness" / "robnet_micro.short.autoattack.json")
+    with pytest.raises(ValueError, match=r"short\.autoattack\.json: expected a result of the weights of"):
+        docs.model_cards(tmp_path / "weights", results)
+    file = tmp_path / "first" / "model.safetensors"
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(ValueError, match=r"model\.safetensors: expected the weights that training\.json states"):
+        bundled("first")
+
+
+def test_a_document_of_another_kind_beside_the_results_changes_no_card(bundling, tmp_path):
+    trained, bundled = bundling
+    trained("first")
+    text = bundled("first")
+    (tmp_path / "results" / "robustness" / "robnet_micro.short.notes.json").write_text('{"note": "of another kind"}')
+    assert docs.model_cards(tmp_path / "weights", tmp_path / "results") == {
+        tmp_path / "weights" / "robnet_micro.short.md": text
+    }
+
+
+def test_half_precision_is_of_kernels_alone_and_loads_into_float32(tiny, tmp_path):
+    network = compile(tiny)
+    state = bundle.stored(network.state_dict(), half=True)
+    halves = {key for key, value in state.items() if value.dtype == torch.float16}
+    assert halves == {name for name, parameter in network.named_parameters() if parameter.ndim > 1}
+    safetensors.torch.save_file(state, tmp_path / "half.safetensors")
+    tiny.save(tmp_path / "tiny.json")
+    loaded = load_model(str(tmp_path / "tiny.json"), weights=tmp_path / "half.safetensors")
+    for key, value in network.state_dict().items():
+        found = loaded.state_dict()[key]
+        assert found.dtype == value.dtype
+        torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-6)
