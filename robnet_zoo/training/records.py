@@ -13,6 +13,7 @@ from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import HistoryRow, State
+from robnet_zoo.training.validation import ATTACK
 
 EVENTS_EVERY = 20  # steps, between TensorBoard's points of the loss
 COLUMNS = ("epoch", "size", "loss", "clean", "robust", "hours")
@@ -114,7 +115,7 @@ def draw_curves(history: list[HistoryRow], path: Path, *, title: str) -> None:
             [100 * row[name] for row in measured],
             color=colour,
             marker=".",
-            label="clean" if name == "clean" else "PGD-10",
+            label="clean" if name == "clean" else ATTACK,
         )
     accuracies.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(0, 100))
     accuracies.legend(frameon=False)

@@ -13,6 +13,7 @@ from robnet_zoo.core.documents import Document, Tuple, renamed, version
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.core.units import Share
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
+from robnet_zoo.training.validation import ATTACK
 from robnet_zoo.zoo.architecture import Architecture, costs
 
 Number = Annotated[int, Field(ge=0)]
@@ -29,7 +30,7 @@ class Epoch(Document):
     size: Number
     loss: float
     clean: Share | None = None
-    robust: Annotated[Share | None, Field(description="under PGD-10")] = None
+    robust: Annotated[Share | None, Field(description=f"under {ATTACK}")] = None
     hours: Annotated[float, Field(ge=0)]
 
 
@@ -124,7 +125,7 @@ def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
         clean, robust = (with_interval(share, run.held_out) for share in (chosen.clean, chosen.robust))
         lines.append(
             f"- {run.held_out} held-out images after epoch {chosen.epoch}, whose weights it gives: {pixels}"
-            f"{clean} clean, {robust} under PGD-10 at {recipe.attack.eps}"
+            f"{clean} clean, {robust} under {ATTACK} at {recipe.attack.eps}"
         )
     return lines
 

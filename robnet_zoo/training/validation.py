@@ -16,6 +16,7 @@ from robnet_zoo.training.distributed import World
 from robnet_zoo.training.recipe import Recipe
 
 STEPS = 10  # of PGD, each a quarter of eps
+ATTACK = f"PGD-{STEPS}"  # what cards and curves call it
 
 
 def validate(

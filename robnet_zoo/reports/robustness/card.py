@@ -10,6 +10,7 @@ from robnet_zoo.reports.robustness.entries import read
 from robnet_zoo.reports.robustness.plain import table_lines
 from robnet_zoo.reports.robustness.tables import beside_the_paper, summary
 from robnet_zoo.training.result import TrainingResult, facts
+from robnet_zoo.training.validation import ATTACK
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_spec
 
@@ -79,7 +80,7 @@ def _hashes(entry: weights.WeightsEntry) -> Iterator[str]:
 
 def epochs(run: TrainingResult) -> list[str]:
     """A line an epoch, as a table: what it saw, and what the network did on held-out images then."""
-    lines = ["| epoch | pixels a side | loss | clean | PGD-10 | hours so far |", "|---:|---:|---:|---:|---:|---:|"]
+    lines = [f"| epoch | pixels a side | loss | clean | {ATTACK} | hours so far |", "|---:|---:|---:|---:|---:|---:|"]
     for row in run.epochs:
         known = (None if share is None else with_interval(share, run.held_out) for share in (row.clean, row.robust))
         shares = " | ".join(share or "–" for share in known)
