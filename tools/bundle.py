@@ -124,24 +124,24 @@ def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
 
 
 def _keep(run: TrainingResult, model: str, tag: str, before: weights.WeightsEntry | None, results: Path) -> None:
-    """Write down what trained the weights, behind the runs that it goes on from, and delete what did not."""
+    """Save the run behind those whose weights it continues, and delete the documents of runs that it replaces."""
     paths = training_runs(model, tag, results=results)
     runs = [TrainingResult.load(path) for path in paths]
-    known = next((place for place, other in enumerate(runs) if other.is_of(run)), None)
+    known = next((position for position, other in enumerate(runs) if other.is_of(run)), None)
     origin = run.begun_with
     if known is not None:  # an earlier milestone of this run
-        place = known
+        position = known
     elif origin and runs and origin.file_sha256 in (runs[-1].file_sha256, before and before.file_sha256):
-        place = len(runs)
+        position = len(runs)
     else:
-        place = 0
-    run.save(_training_document(model, tag, place + 1, results=results))
-    for path in paths[place + 1 :]:
+        position = 0
+    run.save(_training_document(model, tag, position + 1, results=results))
+    for path in paths[position + 1 :]:
         path.unlink()
 
 
 def training_runs(model: str, tag: str, *, results: Path = RESULTS) -> list[Path]:
-    """The documents of the runs that trained bundled weights, in their order; none for those that are older."""
+    """Return the documents of the runs that trained bundled weights, in order; older weights have none."""
     paths = (_training_document(model, tag, number, results=results) for number in itertools.count(1))
     return list(itertools.takewhile(Path.is_file, paths))
 
@@ -153,7 +153,7 @@ def _training_document(model: str, tag: str, number: int, *, results: Path) -> P
 
 
 def stored(state: Mapping[str, Tensor], *, half: bool) -> dict[str, Tensor]:
-    """A state dict as it goes into the package: with `half`, kernels in float16."""
+    """Return a state dict as it is put into the package: with `half`, kernels in float16."""
     return {key: value.half() if half and value.ndim > 1 else value for key, value in state.items()}
 
 

@@ -53,7 +53,7 @@ TABLE1_REPORT = ROOT / "docs" / "table1_small.html"
 
 
 def models() -> str:
-    """The bundled specs, with their exact sizes."""
+    """Return the table of the bundled specs, with their exact sizes."""
     lines = ["| model | parameters | multiply-adds | budget | density | weights |", "|---|---|---|---|---|---|"]
     entries = weights.manifest().entries
     for name in spec_names():
@@ -67,7 +67,7 @@ def models() -> str:
 
 
 def accuracies() -> str:
-    """The bundled weights, as measured on images that no training saw."""
+    """Return the table of the bundled weights, measured on images that no training saw."""
     lines = ["| weights | images | eps | clean | FGSM | PGD-20 |", "|---|---|---|---|---|---|"]
     for entry in weights.manifest().entries:
         result = Result.load(committed.ROBUSTNESS / f"{entry.model}.{entry.tag}.json")
@@ -80,7 +80,7 @@ def accuracies() -> str:
 
 
 def autoattacked() -> str:
-    """The bundled weights under AutoAttack, where that was measured, and under PGD-20 on the same images."""
+    """Return the table of bundled weights measured under AutoAttack, beside PGD-20 on the same images."""
     lines = ["| weights | images | eps | clean | PGD-20 | AutoAttack |", "|---|---|---|---|---|---|"]
     for entry in weights.manifest().entries:
         name = f"{entry.model}.{entry.tag}"
@@ -97,17 +97,17 @@ def autoattacked() -> str:
 
 
 def speeds() -> str:
-    """Images a second of the forms of a network, from one run."""
+    """Return the table of images a second of the forms of a network, from one run."""
     return speed.table(speed.SpeedResult.load(committed.SPEED / "forms.json"))
 
 
 def training_speeds() -> str:
-    """Images a second of adversarial training, beside a plain loop, from one run."""
+    """Return the table of images a second of adversarial training, beside a plain loop, from one run."""
     return training_speed.table(training_speed.TrainingSpeedResult.load(committed.SPEED / "training.json"))
 
 
 def estimates() -> str:
-    """How long runs of the recipe for few cores take, as estimated before they began."""
+    """Return the estimates of how long runs of the recipe for few cores take, made before they began."""
     return "\n\n".join(
         duration.table(TrainingEstimate.load(path))
         for path in sorted((committed.TRAINING / "estimates").glob("*.json"))
@@ -115,7 +115,7 @@ def estimates() -> str:
 
 
 def attacks() -> str:
-    """Every attack of a protocol, with its parameters and their defaults."""
+    """Return the table of the attacks, with their parameters and defaults."""
     lines = ["| kind | attack | parameters |", "|---|---|---|"]
     for attack in ATTACKS:
         fields = {key: value for key, value in attack.model_fields.items() if key not in ("kind", "name")}
@@ -131,7 +131,7 @@ def attacks() -> str:
 
 
 def agreements() -> str:
-    """Our APGD beside its authors', on the same images."""
+    """Return the table of our APGD beside its authors', on the same images."""
     lines = ["| model | images | eps | clean | theirs | our APGD-CE | our APGD-T | ours together |", "|---" * 8 + "|"]
     for path in results_in(committed.ROBUSTNESS / "apgd"):
         result = Result.load(path)
@@ -144,38 +144,38 @@ def agreements() -> str:
 
 
 def attack_speeds() -> str:
-    """PGD-100 on RobNet-free by this package and by others."""
+    """Return the table of PGD-100 on RobNet-free by this package and by others."""
     return attack_speed.table(attack_speed.AttackSpeedResult.load(committed.SPEED / "attacks.json"))
 
 
 def precisions() -> str:
-    """What each precision of an exported file loses, of every model that was measured so."""
+    """Return the tables of what each precision of an exported file loses."""
     entries = read([Result.load(path) for path in results_in(committed.ROBUSTNESS / "onnx")])
     return "\n".join(line for table in precision_tables(entries) for line in table_lines(table)).rstrip()
 
 
 def search_speeds() -> str:
-    """Candidates a minute whose FSP distances are found, from one run."""
+    """Return the table of candidates a minute whose FSP distances are computed, from one run."""
     return search_speed.table(search_speed.SearchSpeedResult.load(committed.SPEED / "search.json"))
 
 
 def searches() -> list[StudyResult]:
-    """The results of the committed search."""
+    """Return the results of the committed search."""
     return [StudyResult.load(path) for path in SEARCHES]
 
 
 def search_findings() -> str:
-    """Which findings of the paper hold in the committed search."""
+    """Return the table of the paper's findings, and whether they hold in the committed search."""
     results = searches()
     lines = ["| finding | number | estimate (95 % interval) | candidates | verdict | role |", "|---" * 6 + "|"]
     for finding in findings([Observed.from_result(result) for result in results]):
-        lines += [f"| {finding.number} | {' | '.join(judged_row(one))} |" for one in finding.evidence]
+        lines += [f"| {finding.number} | {' | '.join(judged_row(evidence))} |" for evidence in finding.evidence]
         lines.append(f"| **{finding.number}** | **{finding.claim}** | | | **{finding.verdict}** | |")
     return "\n".join([*lines, "", *map(scale, results)])
 
 
 def search_picks() -> str:
-    """What the committed search picked, at full width."""
+    """Return the table of the specs that the committed search picked, at full width."""
     lines = ["| spec | parameters | multiply-adds | candidate | judged by |", "|---" * 5 + "|"]
     for spec, _ in (picked for result in searches() for picked in picks(result)):
         source, protocol = spec.provenance.source, spec.provenance.protocol
@@ -187,12 +187,12 @@ def search_picks() -> str:
 
 
 def table1() -> ReproductionResult:
-    """The committed run of table 1."""
+    """Return the committed run of table 1."""
     return ReproductionResult.load(committed.REPRODUCE / "table1.small.json")
 
 
 def table1_small() -> str:
-    """Its accuracies, and whether the paper's order holds in them."""
+    """Return the accuracies of the committed run of table 1, and whether the paper's order holds in them."""
     result = table1()
     (part,) = result.parts
     blocks = (reproduced_report.table(result, part), reproduced_report.order(result, part))
@@ -200,12 +200,12 @@ def table1_small() -> str:
 
 
 def onnx_speeds() -> str:
-    """Images a second in ONNX Runtime and in torch, from one run."""
+    """Return the table of images a second in ONNX Runtime and in torch, from one run."""
     return onnx_speed.table(onnx_speed.OnnxSpeedResult.load(committed.SPEED / "onnx.json"))
 
 
 def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS) -> dict[Path, str]:
-    """The cards of the weights of a folder whose training left a document, by their files.
+    """Return the model cards, by file, of those weights in a folder whose training left a document.
 
     Raises: ReportError for results of other weights under the name of these.
     """
@@ -238,7 +238,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
 
 
 def filled(path: Path) -> str:
-    """A file's text with every `<!-- name -->` ... `<!-- /name -->` filled by the table of that name."""
+    """Return a file's text with every `<!-- name -->` ... `<!-- /name -->` filled by the table of that name."""
     text = path.read_text()
     for table in TABLES[path]:
         name = table.__name__
@@ -257,8 +257,8 @@ if __name__ == "__main__":
     for file, text in model_cards().items():
         write_atomically(file, text.encode())
         print(f"{file.name} is current", file=sys.stderr)
-    found = searches()
-    write_report(found, SEARCH_REPORT, picks=[picked for result in found for picked in picks(result)])
+    studies = searches()
+    write_report(studies, SEARCH_REPORT, picks=[picked for result in studies for picked in picks(result)])
     print(f"{SEARCH_REPORT.name} is current", file=sys.stderr)
     reproduced_report.write(table1(), TABLE1_REPORT)
     print(f"{TABLE1_REPORT.name} is current", file=sys.stderr)

@@ -23,9 +23,14 @@ EXAMPLES = 6
 def examples(
     target: Target, images: Images, protocol: Protocol, samples: Sequence[int], measurements: Sequence[Measurement]
 ) -> tuple[Example, ...]:
-    """The first images that the last attack of a protocol fooled the target on, attacked once more.
+    """Return the first images on which the last attack of a protocol fooled the target, attacked once more.
 
-    samples: which images the measurements are of. Attacks of whole batches are passed over.
+    Attacks of whole batches are passed over.
+
+    Args:
+        images: those of the protocol.
+        samples: the images that the measurements describe.
+        measurements: clean, then an attack each.
     """
     tried = [attack for attack in protocol.attacks if isinstance(attack, IterativeAttack)]
     if not tried:
@@ -38,7 +43,7 @@ def examples(
     if not fooled:
         return ()
     pixels, labels = (tensor.to(target.device) for tensor in images.batch(torch.tensor(fooled)))
-    found = attacks.run(
+    attacked_again = attacks.run(
         attack,
         target.form_for(attack),
         pixels,
@@ -49,7 +54,7 @@ def examples(
         slots=protocol.batch,
         judge=target.judge,
     )
-    shown = rounded(torch.stack([outcome.image for outcome in found]))
+    shown = rounded(torch.stack([outcome.image for outcome in attacked_again]))
     with torch.no_grad():
         before, after = target.judge(pixels).argmax(1).tolist(), target.judge(shown).argmax(1).tolist()
     return tuple(
@@ -67,7 +72,7 @@ def examples(
 
 
 def rounded(images: Tensor) -> Tensor:
-    """Images in [0, 1] with every value rounded to the nearest of the 256 that a picture file holds."""
+    """Return images in [0, 1] with every value rounded to the nearest of the 256 that a picture file holds."""
     return images.mul(255).round().div(255)
 
 

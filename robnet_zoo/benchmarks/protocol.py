@@ -1,4 +1,4 @@
-"""What is measured: data, budget, attacks and randomness, as one document."""
+"""A protocol: the data, budget, attacks and randomness of a measurement, as one document."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "ju
 
 
 class ModelIdentity(Document):
-    """Which function was measured.
+    """The identity of the function that was measured.
 
     state_sha256: of a torch model's state dict (`zoo.weights.state_sha256`). file_sha256: of the file that its weights
     were read from, if there was one, or of the ONNX file. parameters: how many. precision, exported_from: for an ONNX
@@ -56,7 +56,7 @@ class ModelIdentity(Document):
 
 
 class DataIdentity(Document):
-    """Which images it was measured on: the first n of them, whose pixels and labels have this hash. classes: names."""
+    """The images of a measurement: the first n of a set, whose pixels and labels have this hash. classes: names."""
 
     name: str
     sha256: Sha256
@@ -72,7 +72,7 @@ class Shard(Document):
 
 
 class Measurement(Document):
-    """One attack's outcomes, an entry an image, in the order of the images.
+    """The outcomes of one attack, one for each image, in the order of the images.
 
     correct: 1 if the image is still classified rightly. steps: how many steps had been taken when it was first
     fooled, -1 if it was not. margins: the largest one seen, positive where fooled. distances: of the image found, or

@@ -1,9 +1,10 @@
-"""One document from the documents of shards, which several processes or machines have measured."""
+"""Join the documents of shards, which several processes or machines measured, into one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from robnet_zoo.errors import DataError
 
 
 def merge(results: Sequence[Result]) -> Result:
-    """Join the shards of one run.
+    """Return the document of a whole run from those of its shards.
 
-    Raises DataError unless the documents are the shards 0 to n - 1 of one run: the same protocol, models, data and
+    Raises: DataError unless the documents are the shards 0 to n - 1 of one run: the same protocol, models, data and
     software versions.
     """
     first = results[0]
@@ -43,7 +44,7 @@ def merge(results: Sequence[Result]) -> Result:
         )
         for part in first.measurements
     )
-    examples = sorted((example for result in results for example in result.examples), key=lambda each: each.sample)
+    examples = sorted((example for result in results for example in result.examples), key=attrgetter("sample"))
     merged = first.model_copy(
         update={
             "shard": None,
@@ -61,9 +62,11 @@ def merge(results: Sequence[Result]) -> Result:
 
 
 def gather(mine: Sequence[Result], outputs: Sequence[Path | None]) -> list[Result]:
-    """Under torchrun: the merged documents on the first process, which saves them; none on the others.
+    """Merge documents under torchrun; the first process saves and returns them, the others return none.
 
-    mine: the documents of this process's shard, the same ones in the same order on every process.
+    Args:
+        mine: the documents of this process's shard, for the same targets in the same order on every process.
+        outputs: where each merged document is saved.
     """
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=timedelta(days=30))  # a slow process is not a dead one
@@ -79,7 +82,7 @@ def gather(mine: Sequence[Result], outputs: Sequence[Path | None]) -> list[Resul
 
 
 def _joined(parts: Sequence[Measurement], attack: Attack | None, n: int, batch: int) -> Measurement:
-    """One attack's measurement from those of the shards, which take turns, a batch each."""
+    """Return an attack's measurement from those of the shards, which take turns, a batch each."""
 
     def woven(name: str) -> tuple[Any, ...]:
         lists = [iter(getattr(part, name)) for part in parts]

@@ -23,7 +23,7 @@ __all__ = ["ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_re
 
 
 class Severity(IntEnum):
-    """How much an alarm says against the figures of its document; the higher, the worse."""
+    """The weight of an alarm against the figures of its document; the higher, the worse."""
 
     NOTE = 1  # it merely counts what was seen
     DOUBT = 2  # figures may be too high, or one draw of many
@@ -32,7 +32,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class AlarmKind:
-    """What alarms of one name mean, in one sentence, and how much they say against the figures."""
+    """The meaning, in one sentence, and the severity of alarms of one name."""
 
     meaning: str
     severity: Severity

@@ -16,7 +16,7 @@ The others attack every image, also one that is misclassified as it is, in full 
 turns, chunk by chunk, so that a drift of the machine's speed reaches them all; ours needs the whole queue, and runs
 before them and again after them. Every turn is written down when it is done: the same command goes on where it was.
 
-The others are no dependencies: torchattacks pins an old requests, and adv-lib imports visdom. They go into a folder of
+The others are not dependencies: torchattacks pins an old requests, and adv-lib imports visdom. They go into a folder of
 their own, which is thrown away afterwards. (A virtual environment would not do if Python runs in one already: with
 --system-site-packages it sees the packages of the base installation alone.) visdom's setup needs an old setuptools:
 
@@ -201,19 +201,19 @@ def _turn(
     with torch.random.fork_rng(devices=[]):  # the others draw from the global generator
         torch.manual_seed(setup.seed + part.start)
         started, cpu_started = time.perf_counter(), time.process_time()
-        found = method.attack(clean.clone(), labels.clone(), progress)
+        attacked = method.attack(clean.clone(), labels.clone(), progress)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    _check_inside(method.name, found.images, clean, setup.eps_value)
-    batches = zip(found.images.split(setup.chunk), labels.split(setup.chunk), strict=True)
+    _check_inside(method.name, attacked.images, clean, setup.eps_value)
+    batches = zip(attacked.images.split(setup.chunk), labels.split(setup.chunk), strict=True)
     return Turn(
         number=number,
         method=method.name,
         first=part.start,
         seconds=round(seconds, 6),
         cpu_seconds=round(cpu_seconds, 6),
-        forwards=found.forwards,
-        backwards=found.backwards,
-        judged=found.judged,
+        forwards=attacked.forwards,
+        backwards=attacked.backwards,
+        judged=attacked.judged,
         correct=_bits(torch.cat([_right(judge, *batch) for batch in batches])),
     )
 

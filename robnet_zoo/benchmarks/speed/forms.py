@@ -87,7 +87,7 @@ def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
 
 
 def in_turns(work: Mapping[Name, Callable[[], object]], *, rounds: int) -> dict[Name, list[float]]:
-    """Let each do its work once a round, after a round that warms up; returns the seconds of every round."""
+    """Let each do its work once a round, after a round that warms up, and return the seconds of every round."""
     seconds: dict[Name, list[float]] = {name: [] for name in work}
     for turn in tqdm(range(rounds + 1), unit=" rounds"):
         for name, do in work.items():
@@ -99,7 +99,7 @@ def in_turns(work: Mapping[Name, Callable[[], object]], *, rounds: int) -> dict[
 
 
 def random_batch(spec: Genotype, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Noise of the size of a spec's images, (N, C, H, W), with labels, (N,)."""
+    """Return noise of the size of a spec's images, (N, C, H, W), with labels, (N,)."""
     images = torch.rand(batch, *spec.network.input_size, generator=generator)
     return images, torch.randint(0, spec.network.num_classes, (batch,), generator=generator)
 

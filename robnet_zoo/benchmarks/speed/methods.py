@@ -49,7 +49,7 @@ class Setup(Document):
 
 @dataclass(frozen=True)
 class Attacked:
-    """What a method gives: images (N, C, H, W), and its ledger, in rows, of all images together."""
+    """The outcome of a method: images (N, C, H, W), and its ledger, in rows, of all images together."""
 
     images: Tensor
     forwards: int
@@ -106,9 +106,9 @@ def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor, setup: Setup) 
     step = in_image_units(setup.attack.step)
     attack = library.attacks.LinfPGD(abs_stepsize=step, steps=setup.attack.steps, random_start=True)
     wrapped = library.PyTorchModel(model, bounds=(0, 1), device=images.device)
+    adversarial: Tensor
     _, adversarial, _ = attack(wrapped, images, labels, epsilons=setup.eps_value)
-    found: Tensor = adversarial
-    return found
+    return adversarial
 
 
 def adv_lib_pgd(model: nn.Module, images: Tensor, labels: Tensor, setup: Setup) -> Tensor:
@@ -134,16 +134,16 @@ OTHERS: tuple[tuple[str, str, Library], ...] = (  # distribution, module, attack
 
 
 def installed() -> dict[str, Library]:
-    """The others that can be imported, by name; of each that cannot, a line on stderr says so."""
-    found: dict[str, Library] = {}
+    """Return the other libraries that can be imported, by name, and name those that cannot on stderr."""
+    libraries: dict[str, Library] = {}
     for name, module, attack in OTHERS:
         try:
             importlib.import_module(module)
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
         else:
-            found[name] = attack
-    return found
+            libraries[name] = attack
+    return libraries
 
 
 def ours(proposer: Classifier, judge: Classifier, setup: Setup) -> Method:

@@ -1,4 +1,4 @@
-"""Candidates a minute whose FSP distances are found: `python -m robnet_zoo.benchmarks.speed.search`.
+"""Candidates a minute whose FSP distances are computed: `python -m robnet_zoo.benchmarks.speed.search`.
 
 Two ways to the same FSP distances (paper, equation 4) of the same cell-free candidates of RobNet-free's size: a mask
 over the supernet, and a network that is compiled for the candidate and inherits by key. Then follows what is the same
@@ -77,11 +77,11 @@ def measure(spec: Genotype, *, images: int = 16, steps: int = 7, rounds: int = 5
     def distances(network: Network) -> Tensor:
         fast = for_inference(network, dtype=arithmetic("bfloat16"))
         generator = torch.Generator().manual_seed(0)
-        found = pgd(fast, pixels, labels, eps=EPS, step=STEP, steps=steps, generator=generator)
-        return fsp_distances(network, pixels, found) / images
+        adversarial = pgd(fast, pixels, labels, eps=EPS, step=STEP, steps=steps, generator=generator)
+        return fsp_distances(network, pixels, adversarial) / images
 
     ways = {MASK: mask, BUILT: built}
-    one, other = (distances(way(drawn[0])) for way in ways.values())
+    masked, inherited = (distances(way(drawn[0])) for way in ways.values())
     networks = in_turns({name: _each(way, drawn) for name, way in ways.items()}, rounds=rounds)
     whole: dict[str, Callable[[Genotype], object]] = {
         name: lambda candidate, way=way: distances(way(candidate))  # type: ignore[misc]  # of a default, not inferred
@@ -96,7 +96,7 @@ def measure(spec: Genotype, *, images: int = 16, steps: int = 7, rounds: int = 5
         rounds=rounds,
         device=device(),
         software=software(),
-        largest_difference=float(((one - other).abs() / other).max()),
+        largest_difference=float(((masked - inherited).abs() / inherited).max()),
         ways=tuple(
             WaySpeed(
                 way=name,
@@ -111,7 +111,7 @@ def measure(spec: Genotype, *, images: int = 16, steps: int = 7, rounds: int = 5
 
 
 def _each(work: Callable[[Genotype], object], drawn: Sequence[Genotype]) -> Callable[[], object]:
-    """The work on one candidate after the other."""
+    """Return a function that does the work on the next candidate whenever it is called."""
     left = iter(drawn)
     return lambda: work(next(left))
 

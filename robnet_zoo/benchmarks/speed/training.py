@@ -1,9 +1,9 @@
-"""Images a second of adversarial training, the trainer beside a plain loop: `... benchmarks.training_speed`.
+"""Images a second of adversarial training: `python -m robnet_zoo.benchmarks.speed.training`.
 
-Both do the same work on the same images: PGD with so many steps from a random start on the network in eval mode, then
-one step of SGD in training mode. The plain loop runs the naive form in float32, as the original does; the trainer makes
-an epoch of one update, its random crops and checks included: it attacks the inference form and trains the training
-form, in bfloat16 where the device has it. They take turns, round after round.
+The trainer runs beside a plain loop. Both do the same work on the same images: PGD with so many steps from a random
+start on the network in eval mode, then one step of SGD in training mode. The plain loop runs the naive form in float32,
+as the original does; the trainer makes an epoch of one update, its random crops and checks included: it attacks the
+inference form and trains the training form, in bfloat16 where the device has it. They take turns, round after round.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _plain_step(
     attack: TrainingAttack,
     generator: torch.Generator,
 ) -> None:
-    """PGD adversarial training as anyone would write it, without gradients that nobody wants."""
+    """Take one step of PGD adversarial training as anyone would write it, without gradients that nobody needs."""
     model.eval()
     start = torch.empty_like(images).uniform_(-attack.eps_value, attack.eps_value, generator=generator)
     adversarial = project(images + start, images, attack.eps_value)

@@ -31,7 +31,7 @@ from robnet_zoo.zoo.architecture import from_run
 
 
 class Loader(NamedTuple):
-    """Where models with some prefix come from.
+    """The way to load models whose names have some prefix.
 
     load: gives the model of a whole name, with other weights if a file of them is given. normalised: whether the models
     take normalised images, by their own configuration.
