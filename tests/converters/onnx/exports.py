@@ -11,7 +11,11 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def narrow(spec: Genotype) -> Genotype:
-    return spec.model_copy(update={"network": spec.network.model_copy(update={"channels": 4})})
+    """Return a spec with 4 channels and images of at most 64 pixels a side: the same operations in less time."""
+    input_size = tuple(min(side, 64) for side in spec.network.input_size)
+    return spec.model_copy(
+        update={"network": spec.network.model_copy(update={"channels": 4, "input_size": input_size})}
+    )
 
 
 def short(spec: Genotype) -> Genotype:
