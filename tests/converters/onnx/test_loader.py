@@ -100,7 +100,7 @@ def by_numbers(proto):
         (broken_spec, "expected a spec in its metadata, got: "),
         (one_node_less, "expected the graph of its spec, got another"),
         (another_weight, "expected weights by their names"),
-        (by_numbers, "expected weights by their names, as this version writes them, got one by version"),
+        (by_numbers, "expected weights by their names, as this version writes them, got a file by version"),
     ],
 )
 def test_file_that_is_not_ours_any_more_is_not_loaded(change, message, tiny, tmp_path):
