@@ -3,7 +3,7 @@
 Each setting is a process of its own, since torch reads it once, and serves all rounds. In a round the settings take
 turns at the same work beside the same load, so that a drift of the machine's speed reaches them all; a figure is the
 median of the rounds. Loads: an idle machine; one busy process; and two busy processes a core. They are started by the
-benchmark, so nothing else should run.
+benchmark, so nothing else should run. Each process takes up to 2 GB.
 """
 
 from __future__ import annotations
