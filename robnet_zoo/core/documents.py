@@ -68,7 +68,7 @@ class Document(BaseModel):
 
     @classmethod
     def parse(cls, data: Any, *, source: str = "") -> Self:
-        """The document in `data`: a mapping, or an instance. Raises DocumentError."""
+        """Return the document in `data`: a mapping, or an instance. Raises DocumentError."""
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -76,17 +76,17 @@ class Document(BaseModel):
 
     @classmethod
     def loads(cls, text: str | bytes, *, source: str = "") -> Self:
-        """The document in a JSON text. Raises DocumentError."""
+        """Return the document in a JSON text. Raises DocumentError."""
         _check_size(len(text), cls.max_bytes, source)
         return cls.parse(parse_json(text, source=source), source=source)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The document in a JSON file. Raises DocumentError, also for a file that cannot be read."""
+        """Return the document in a JSON file. Raises DocumentError, also for a file that cannot be read."""
         return cls.loads(read_bytes(path, limit=cls.max_bytes), source=os.fsdecode(path))
 
     def dumps(self) -> str:
-        """The document as JSON, one line a list of plain values, ending in a newline."""
+        """Return the document as JSON, one line a list of plain values, ending in a newline."""
         return _dumps(self.model_dump(mode="json", exclude_none=True)) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -96,7 +96,7 @@ class Document(BaseModel):
         write_atomically(path, data)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other values for some keys, which are validated. Raises DocumentError.
+        """Return a copy with other values for some keys, which are validated. Raises DocumentError.
 
         pydantic's own does not validate, and a changed copy would keep what the original has cached, such as a hash.
         """
@@ -107,7 +107,7 @@ class Document(BaseModel):
 
 
 def exactly(*values: int) -> BeforeValidator:
-    """Beside Literal[values], for which pydantic also takes true and 1.0: a document says 1."""
+    """Return a validator beside Literal[values], for which pydantic also takes true and 1.0: a document says 1."""
 
     def check(value: Any) -> Any:
         if type(value) is not int or value not in values:
@@ -137,7 +137,7 @@ def renamed(data: Mapping[Any, Any], old: str, new: str) -> Mapping[Any, Any]:
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
-    """A file's bytes. Raises DocumentError if it cannot be read or is larger than `limit` bytes."""
+    """Return a file's bytes. Raises DocumentError if it cannot be read or is larger than `limit` bytes."""
     source = os.fsdecode(path)
     try:
         with open(source, "rb") as file:
@@ -150,7 +150,7 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes
 
 
 def parse_json(text: str | bytes, *, source: str = "") -> Any:
-    """json.loads that refuses what JSON parsers disagree on. Raises DocumentError."""
+    """Parse JSON like json.loads, but refuse what JSON parsers disagree on. Raises DocumentError."""
     try:
         return json.loads(_decoded(text), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
     except DocumentError as error:
@@ -208,7 +208,7 @@ def _check_size(size: int, limit: int, source: str) -> None:
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` or, where nothing is near, `, expected one of ...`."""
+    """Return `, did you mean 'x'?` or, if nothing is near, `, expected one of ...`."""
     choices = list(known)
     close = difflib.get_close_matches(str(name)[:100], choices, n=1)
     if close:
@@ -218,7 +218,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it stands in a message: short, one line, in JSON's own spelling, safe to print anywhere."""
+    """Return a value as text for a message: short, one line, in JSON's own spelling, safe to print anywhere."""
     text = ""
     try:
         for part in json.JSONEncoder().iterencode(value):  # lazy: a value may be huge
@@ -231,7 +231,7 @@ def shown(value: object) -> str:
 
 
 def problems_error(problems: Iterable[Problem]) -> ValidationError:
-    """The error by which a model's validator reports several problems, each at a place below the model."""
+    """Return the error with which a model's validator reports several problems, each at a place below the model."""
     return ValidationError.from_exception_data(
         "document",
         [
@@ -251,7 +251,7 @@ def _problems(error: ValidationError) -> list[Problem]:
 
 
 def sentences(error: ValidationError) -> list[str]:
-    """What pydantic found, one line each, with its place and what was expected there."""
+    """Return pydantic's problems, a line each, with the place and what was expected there."""
     return [_sentence(problem) for problem in _problems(error)]
 
 

@@ -1,4 +1,4 @@
-"""What a result was measured with and on."""
+"""The software and the device with which a result was measured."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from robnet_zoo.version import __version__
 
 
 def software() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Return the versions of the packages that a result depends on."""
     present = {distribution.name.lower() for distribution in distributions()}
     wanted = ("torch", "timm", "onnxruntime", "onnxruntime-gpu", "pyautoattack")
     packages = {name: version(name) for name in wanted if name in present}
     return {"robnet_zoo": __version__, "python": platform.python_version()} | packages
 
 
-def device(place: torch.device | str = "cpu") -> str:
-    """What computes: the accelerator by name, or the processor, the number of threads that torch uses on it, and
-    whether `bfloat16` in a document meant float32 (`robnet_zoo.core.precision`)."""
-    cuda = torch.device(place).type == "cuda"
-    name = torch.cuda.get_device_name(place) if cuda else f"{_processor()}, {torch.get_num_threads()} threads"
-    return name if has_bfloat16(place) else f"{name}, without bfloat16"
+def device(where: torch.device | str = "cpu") -> str:
+    """Return the name of a device: an accelerator, or the processor with the number of threads that torch uses.
+
+    It also says whether `bfloat16` in a document meant float32 (`robnet_zoo.core.precision`).
+    """
+    cuda = torch.device(where).type == "cuda"
+    name = torch.cuda.get_device_name(where) if cuda else f"{_processor()}, {torch.get_num_threads()} threads"
+    return name if has_bfloat16(where) else f"{name}, without bfloat16"
 
 
 def _processor() -> str:

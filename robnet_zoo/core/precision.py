@@ -1,4 +1,4 @@
-"""What computes in bfloat16. Elsewhere it is emulated: convolutions take 10 times as long and more."""
+"""Which devices compute in bfloat16. Others emulate it: convolutions take 10 times as long and more."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Arithmetic = Literal["bfloat16", "float32"]
 UNITS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")  # of x86 and of ARM, as Linux and torch say
 
 
-def arithmetic(wanted: Arithmetic, place: torch.device | str = "cpu") -> torch.dtype:
-    """What a document's `dtype` is on a device: `bfloat16` means float32 there if it would be emulated.
+def resolve_dtype(wanted: Arithmetic, device: torch.device | str = "cpu") -> torch.dtype:
+    """Return the dtype that a document's `dtype` means on a device: for `bfloat16` float32 if it would be emulated.
 
     So a recipe or a protocol is fast on every machine. Raises ArgumentError for another dtype.
     """
     if wanted not in get_args(Arithmetic):
         raise ArgumentError(f"dtype: expected {' or '.join(get_args(Arithmetic))}, got {wanted}")
-    return torch.bfloat16 if wanted == "bfloat16" and has_bfloat16(place) else torch.float32
+    return torch.bfloat16 if wanted == "bfloat16" and has_bfloat16(device) else torch.float32
 
 
-def has_bfloat16(place: torch.device | str = "cpu") -> bool:
-    """Whether a device computes in bfloat16 itself."""
-    device = torch.device(place)
+def has_bfloat16(device: torch.device | str = "cpu") -> bool:
+    """Return whether a device computes in bfloat16 itself."""
+    device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0) or torch.version.hip is not None
     return device.type != "cpu" or _processor_has_bfloat16()
@@ -36,8 +36,8 @@ def has_bfloat16(place: torch.device | str = "cpu") -> bool:
 def _processor_has_bfloat16() -> bool:
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.10
     if capabilities is not None:
-        known = capabilities()
-        return any(known.get(unit, False) for unit in UNITS)
+        units = capabilities()
+        return any(units.get(unit, False) for unit in UNITS)
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:

@@ -22,7 +22,7 @@ class _Log(tqdm):  # type: ignore[misc]  # tqdm has no types
 
 
 def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, own_eta: bool = False) -> tqdm[Any]:
-    """A tqdm bar on stderr; a log file gets a line every half minute.
+    """Return a tqdm bar on stderr; a log file gets a line every half minute.
 
     own_eta: the caller says in the postfix what time is left, as units of work differ in cost.
     """

@@ -48,11 +48,11 @@ class Images:
         return channels, height, width
 
     def count_classes(self, *, at_least: int = 1) -> int:
-        """How many classes there are: those with names, or, where none have, up to the highest label and `at_least`."""
+        """Return the number of classes: of names, or without names one more than the highest label, or `at_least`."""
         return len(self.classes) or max(at_least, int(self.labels.max()) + 1)
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """((N, C, H, W) in [0, 1], (N,)) of some of the images."""
+        """Return some of the images, (N, C, H, W) in [0, 1], and their labels, (N,)."""
         if isinstance(self.pixels, PictureFiles) and isinstance(indices, slice):
             indices = torch.arange(len(self))[indices]  # a slice of files would be files again
         pixels = self.pixels[indices]
@@ -60,12 +60,12 @@ class Images:
         return pixels.float().div_(255), self.labels[indices]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in order, at most `size` at a time."""
+        """Yield all images in order, at most `size` at a time."""
         for start in range(0, len(self), size):
             yield self.batch(slice(start, start + size))
 
     def split(self) -> tuple[Images, Images]:
-        """(training, validation): the last tenth is validation."""
+        """Return (training, validation): the last tenth is validation."""
         held_out = len(self) // VALIDATION_SHARE
         if not held_out:
             raise DataError(f"{self.name}: expected at least {VALIDATION_SHARE} images to split, got {len(self)}")
@@ -84,9 +84,9 @@ class Images:
 
 
 def check_labels(images: Images) -> None:
-    """Raise DataError where a class has no images that should have some, as where labels count from 1.
+    """Raise DataError if a class has no images, unless there are so few images that this may be chance.
 
-    Of few images a class may have none by chance: then that is no error.
+    Labels that count from 1 are the usual reason.
     """
     if int(images.labels.min()) < 0:
         raise DataError(f"{images.name}: expected labels from 0 on, got {int(images.labels.min())}")
@@ -102,7 +102,7 @@ def check_labels(images: Images) -> None:
 
 
 def _chance_of_missing(missing: int, *, classes: int, images: int) -> float:
-    """At most the chance that so many classes have no images, if labels are drawn evenly.
+    """Return an upper bound of the chance that so many classes have no images, if labels are drawn evenly.
 
     Chernoff's bound, which holds for the empty ones of several bins (Dubhashi and Ranjan, Balls and bins, 1998).
     """
@@ -113,7 +113,7 @@ def _chance_of_missing(missing: int, *, classes: int, images: int) -> float:
 
 
 def resized(images: Images, size: int) -> Images:
-    """Square images at `size` pixels a side, antialiased, as bytes again; the same ones if they have that size."""
+    """Return square images at `size` pixels a side, antialiased, as bytes; the same images if they have that size."""
     if images.shape[-1] == size:
         return images
     if isinstance(images.pixels, PictureFiles):

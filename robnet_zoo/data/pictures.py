@@ -1,4 +1,4 @@
-"""Picture files as pixels: listed at once, decoded when they are wanted, for sets that do not fit into memory."""
+"""Picture files as pixels: listed at once and decoded when they are used, for sets that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def decode(file: Path) -> Image.Image:
-    """A picture in RGB. Raises DataError if it is none, or damaged."""
+    """Load a picture in RGB. Raises DataError if the file is not a picture, or is damaged."""
     try:
         with Image.open(file) as picture:
             return picture.convert("RGB")
@@ -60,12 +60,12 @@ class PictureFiles:
             yield self._decoded([index], [None])[0]
 
     def random_crops(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """(n, 3, side, side), uint8: of each picture a random part (8 to 100 % of its area), resized."""
+        """Return (n, 3, side, side), uint8: a random part of each picture (8 to 100 % of its area), resized."""
         draws = torch.rand(len(indices), 4, generator=generator).tolist()
         return self._decoded(indices.tolist(), draws)
 
     def digest(self) -> str:
-        """sha256 of names and sizes in bytes: what a listing can tell without decoding a million pictures."""
+        """Return the sha256 of names and sizes in bytes, which needs no decoding of a million pictures."""
         digest = hashlib.sha256(repr(self.side).encode())
         for file in self.files:
             digest.update(f"{file}\0{(self.root / file).stat().st_size}\0".encode())
@@ -84,7 +84,7 @@ class PictureFiles:
 
 
 def _centre(size: tuple[int, int]) -> Box:
-    """The square in the middle whose side is 224/256 of the shorter one."""
+    """Return the square in the middle whose side is 224/256 of the shorter one."""
     width, height = size
     side = min(width, height) / MARGIN
     left, top = (width - side) / 2, (height - side) / 2

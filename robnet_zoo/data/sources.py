@@ -1,4 +1,4 @@
-"""Where images come from, by what a user calls it: a file, a folder, a known data set in its folder, or `digits`."""
+"""Sources of images, by name: a file, a folder, a known data set in its folder, or `digits`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
 
 
 def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = False) -> Images:
-    """Labelled images, the first n of them if n is given.
+    """Load labelled images, the first n of them if n is given.
 
     source: an .npz with `images` (N, H, W, C) uint8 and `labels` (N,) integers; a folder with a subfolder of pictures
     for each class, which is read in a fixed random order; `pictures-SIDE:FOLDER`, such a folder with pictures of any
-    sizes, decoded at SIDE pixels a side when they are wanted (`PictureFiles`); a known data set and its folder, such as
+    sizes, decoded at SIDE pixels a side when they are used (`PictureFiles`); a known data set and its folder, such as
     `cifar10-test:FOLDER` (`data_sets()` lists them; torchvision downloads CIFAR and SVHN if they are not there yet);
     `digits`, whose training scans `train` asks for instead of the test ones. With `train`, the test part of a known
     data set is refused. Raises DataError.
@@ -61,12 +61,12 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
 
 
 def data_sets() -> tuple[str, ...]:
-    """The known data sets, each as `NAME:FOLDER` for `load`."""
+    """Return the known data sets, each as `NAME:FOLDER` for `load`."""
     return tuple(SETS)
 
 
 def digits() -> tuple[Images, Images]:
-    """scikit-learn's handwritten digits as (training, test) 32x32 RGB images: 1,297 and 500 real scans.
+    """Return scikit-learn's handwritten digits as (training, test) 32x32 RGB images: 1,297 and 500 real scans.
 
     The 8x8 scans are enlarged fourfold, bilinearly, and repeated over the three channels.
     """
@@ -85,8 +85,8 @@ def _npz(path: Path) -> Images:
         with np.load(path, allow_pickle=False) as archive:
             missing = {"images", "labels"} - set(archive.files)
             if missing:
-                found = ", ".join(archive.files) or "nothing"
-                raise DataError(f"{path}: expected arrays `images` and `labels`, got {found}")
+                present = ", ".join(archive.files) or "nothing"
+                raise DataError(f"{path}: expected arrays `images` and `labels`, got {present}")
             images, labels = archive["images"], archive["labels"]
     except DataError:
         raise
@@ -131,18 +131,18 @@ def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tup
     A folder lists class after class; in a fixed random order, the first n and the last tenth hold every class.
     """
     classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir()) if path.is_dir() else []
-    found: list[tuple[str, int]] = []
+    listed: list[tuple[str, int]] = []
     for label, name in enumerate(classes):
         folder = Path(name, inside)
         pictures = sorted((path / folder).glob("*")) if (path / folder).is_dir() else []
         kept = [str(folder / file.name) for file in pictures if file.suffix.lower() in PICTURES]
         if not kept:
             raise DataError(f"{path / folder}: expected pictures of the class {name}, got none")
-        found += [(file, label) for file in kept]
-    if not found:
+        listed += [(file, label) for file in kept]
+    if not listed:
         raise DataError(f"{path}: expected a folder of pictures for each class, got none or an empty one")
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
-    return [found[i][0] for i in order], np.array([found[i][1] for i in order]), tuple(classes)
+    order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(0)).tolist()
+    return [listed[i][0] for i in order], np.array([listed[i][1] for i in order]), tuple(classes)
 
 
 def _in_memory(pixels: np.ndarray, labels: Any, name: str, classes: tuple[str, ...] = ()) -> Images:
@@ -193,11 +193,11 @@ def _tiny_imagenet(folder: Path, *, train: bool) -> Images:
     name = f"Tiny-ImageNet {'training' if train else 'validation'} images"
     classes = tuple(sorted(_text(folder / "wnids.txt").split()))
     if train:
-        files, labels, found = _listed(folder / "train", inside="images")
-        if found != classes:
-            strange = min(set(found) ^ set(classes))
+        files, labels, folders = _listed(folder / "train", inside="images")
+        if folders != classes:
+            strange = min(set(folders) ^ set(classes))
             expected = f"expected a folder for each of the {len(classes)} classes of wnids.txt"
-            raise DataError(f"{folder / 'train'}: {expected}, got {len(found)}; {strange} is in one of the two alone")
+            raise DataError(f"{folder / 'train'}: {expected}, got {len(folders)}; {strange} is in only one of the two")
         return _stacked(folder / "train", files, labels, name, classes)
     listing = folder / "val" / "val_annotations.txt"
     rows = [line.split("\t") for line in _text(listing).splitlines()]

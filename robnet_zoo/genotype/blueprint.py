@@ -59,7 +59,7 @@ class Blueprint:
 
 
 def blueprint(spec: Genotype, *, in_chans: int | None = None, num_classes: int | None = None) -> Blueprint:
-    """The blueprint of a spec exactly as it stands, dead edges included; passes are the compiler's business.
+    """Return the blueprint of a spec exactly as it stands, dead edges included; passes are the compiler's task.
 
     in_chans, num_classes: instead of the spec's own; num_classes = 0 leaves the head out.
     """
@@ -83,14 +83,14 @@ def blueprint(spec: Genotype, *, in_chans: int | None = None, num_classes: int |
 
 
 def parameters(spec: Genotype) -> int:
-    """Learned numbers of the compiled network, counted without building it."""
+    """Return how many parameters the compiled network has, counted without building it."""
     plan = blueprint(drop_dead_edges(spec))
     head = (plan.features.channels + 1) * plan.num_classes
     return head + sum(layers.parameters(block) for block, _ in _blocks(plan))
 
 
 def multiply_adds(spec: Genotype) -> int:
-    """Multiply-adds of the compiled network for one image, counted without building it.
+    """Return the multiply-adds of the compiled network for one image, counted without building it.
 
     Convolutions and the head count, padded taps too; batch norms fold into convolutions and count nothing.
     """
@@ -138,7 +138,7 @@ def _cell(
 
 
 def _blocks(plan: Blueprint) -> Iterator[tuple[Block, Size]]:
-    """Every block with the (H, W) of its input."""
+    """Yield every block with the (H, W) of its input."""
     size = plan.input_size
     for block in plan.stem:
         yield block, size

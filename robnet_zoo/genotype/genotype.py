@@ -65,7 +65,7 @@ class Edge(tuple[int, int]):
 
 @cache
 def edges(nodes: int) -> tuple[Edge, ...]:
-    """The edges of a cell with `nodes` intermediate nodes, ordered by target, then source: α's first axis."""
+    """Return the edges of a cell with `nodes` intermediate nodes, by target, then source: α's first axis."""
     return tuple(Edge((source, target)) for target in range(2, 2 + nodes) for source in range(target))
 
 
@@ -83,9 +83,9 @@ class Cell(Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        found = list(self._problems())
-        if found:
-            raise problems_error(found)
+        problems = list(self._problems())
+        if problems:
+            raise problems_error(problems)
         return self
 
     def _problems(self) -> Iterator[Problem]:
@@ -132,7 +132,7 @@ class Cell(Document):
         return frozenset(live)
 
     def active(self, operations: tuple[str, ...]) -> Iterator[tuple[Edge, str]]:
-        """(edge, operation) of every 1 in α that the output depends on, in α's order."""
+        """Yield (edge, operation) of every 1 in α that the output depends on, in α's order."""
         for edge, row in zip(self.edges, self.alpha, strict=True):
             if edge[1] in self.live_nodes:
                 yield from ((edge, name) for name, bit in zip(operations, row, strict=True) if bit)
@@ -207,7 +207,7 @@ class Genotype(Document):
     @model_validator(mode="wrap")
     @classmethod
     def _not_of_the_future(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """A document of a later schema is told so, and nothing else: its other keys may all be right there."""
+        """Refuse a document of a later schema for that reason alone: its other keys may be right there."""
         version = data.get("schema_version") if isinstance(data, Mapping) else None
         if type(version) is int and version > SCHEMA_VERSION:
             text = f"expected {SCHEMA_VERSION}, got {shown(version)}; a newer robnet_zoo reads it"
@@ -216,10 +216,10 @@ class Genotype(Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        found = [*self._vocabulary_problems(), *self._layout_problems(), *self._size_problems()]
-        found = found or list(self._unread_problems())
-        if found:
-            raise problems_error(found)
+        problems = [*self._vocabulary_problems(), *self._layout_problems(), *self._size_problems()]
+        problems = problems or list(self._unread_problems())
+        if problems:
+            raise problems_error(problems)
         return self
 
     def _vocabulary_problems(self) -> Iterator[Problem]:
@@ -260,7 +260,7 @@ class Genotype(Document):
                 yield (*place, index), f"expected a depth from 0 to {self.network.depth - 1}, got {shown(depth)}"
 
     def _size_problems(self) -> Iterator[Problem]:
-        """Sizes that a factorized reduction or the stem cannot halve. Reduced channels are even: they were doubled."""
+        """Yield sizes that a factorized reduction or the stem cannot halve. Reduced channels are even: doubled."""
         network = self.network
         stride = STEM_STRIDES[network.stem] * 2 ** len(network.reductions)
         for index, axis in ((1, "height"), (2, "width")):
@@ -271,7 +271,7 @@ class Genotype(Document):
             yield ("network", "channels"), f"expected an even number for the imagenet stem, got {network.channels}"
 
     def _unread_problems(self) -> Iterator[Problem]:
-        """A cell, or the last stage of the imagenet stem, whose output nothing reads."""
+        """Yield each cell, or last stage of the imagenet stem, whose output nothing reads."""
         reads = [self.cells[name].live_nodes & {0, 1} for name in self.layout]
         for depth in range(-1 if self.network.stem == "imagenet" else 0, len(reads) - 1):
             if 1 in reads[depth + 1] or (depth + 2 < len(reads) and 0 in reads[depth + 2]):
@@ -380,7 +380,7 @@ class Genotype(Document):
         return path
 
     def convs(self, name: str) -> tuple[int, int]:
-        """(direct, skip) convolutions of a cell; an edge is direct if its target follows its source."""
+        """Return the (direct, skip) convolutions of a cell; an edge is direct if its target follows its source."""
         carried = [edge for edge, op in self.cells[name].active(self.operations) if OPERATIONS[op].is_conv]
         direct = sum(1 for source, target in carried if target == source + 1)
         return direct, len(carried) - direct

@@ -160,14 +160,14 @@ Block = tuple[Layer, ...]
 
 
 def output_size(block: Block, size: Size) -> Size:
-    """(H, W) behind a block whose input has (H, W) = size."""
+    """Return (H, W) behind a block whose input has (H, W) = size."""
     for layer in block:
         size = layer.output_size(size)
     return size
 
 
 def multiply_adds(block: Block, size: Size) -> int:
-    """Multiply-adds of a block for one image of (H, W) = size. A padded tap counts as a computed one."""
+    """Return the multiply-adds of a block for one image of (H, W) = size. Padded taps count."""
     total = 0
     for layer in block:
         total += layer.multiply_adds(size)
@@ -176,22 +176,22 @@ def multiply_adds(block: Block, size: Size) -> int:
 
 
 def parameters(block: Block) -> int:
-    """Learned numbers in a block."""
+    """Return how many parameters a block has."""
     return sum(layer.parameters() for layer in block)
 
 
 def pointwise(in_channels: int, out_channels: int, *, affine: bool) -> Block:
-    """ReLU, 1x1 convolution, batch norm: what a cell does to each of its inputs."""
+    """Return ReLU, 1x1 convolution, batch norm: the block behind each input of a cell."""
     return (Relu(), Conv(in_channels, out_channels), Norm(out_channels, affine))
 
 
 def factorized_reduction(in_channels: int, out_channels: int, *, affine: bool) -> Block:
-    """ReLU, factorized convolution, batch norm: halves the size."""
+    """Return ReLU, factorized convolution, batch norm: a block that halves the size."""
     return (Relu(), FactorizedConv(in_channels, out_channels), Norm(out_channels, affine))
 
 
 def denoising(channels: int, form: DenoiseForm) -> Block:
-    """What a denoising block adds to its input (Xie et al., 2019, figure 4): a filter, 1x1 convolution, batch norm."""
+    """Return what a denoising block adds to its input (Xie et al., 2019, figure 4): filter, 1x1 convolution, norm."""
     filter: Layer
     match form:
         case "mean":

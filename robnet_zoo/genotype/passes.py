@@ -77,19 +77,19 @@ CANONICAL_PASSES: tuple[Pass, ...] = (drop_unused_cells, drop_dead_nodes, drop_u
 
 
 def apply(spec: Genotype, passes: tuple[Pass, ...]) -> Genotype:
-    """The spec after all the passes, in order."""
+    """Return the spec after all the passes, in order."""
     for rewrite in passes:
         spec = rewrite(spec)
     return spec
 
 
 def canonical(spec: Genotype) -> Genotype:
-    """The spec in canonical form: specs with the same `hash` differ in name and provenance alone."""
+    """Return the spec in canonical form: specs with the same `hash` then differ only in name and provenance."""
     return apply(spec, CANONICAL_PASSES)
 
 
 def _with_cells(spec: Genotype, cells: dict[str, Cell], **others: Any) -> Genotype:
-    """The spec with these cells and other changed keys; the spec itself if nothing differs."""
+    """Return the spec with these cells and other changed keys; the spec itself if nothing differs."""
     update = others | {"cells": FrozenDict(cells)}
     if all(getattr(spec, key) == value for key, value in update.items()):
         return spec

@@ -21,7 +21,7 @@ def compile(
     global_pool: str = "avg",
     drop_rate: float = 0.0,
 ) -> Network:
-    """The network of a spec, without dead edges, dead nodes or unread inputs, randomly initialised.
+    """Return the network of a spec, without dead edges, dead nodes or unread inputs, randomly initialised.
 
     num_classes, in_chans: instead of the spec's. Weight keys name depth, edge and operation
     (`cells.3.edges.0->2.sep_conv_3x3.1.weight`), whatever else the edge or the cell carries: a sub-network's keys are
@@ -32,11 +32,11 @@ def compile(
 
 
 def subnetwork(network: Network, spec: Genotype) -> Network:
-    """The network of a spec as a mask over a larger one, such as a supernet: it computes with that one's own modules.
+    """Return the network of a spec as a mask over a larger network, such as a supernet, whose modules it shares.
 
-    Nothing is copied or built: what trains one trains the other. Weight keys are those of `compile(spec)`, and a
+    Nothing is copied or built: training one trains the other. Weight keys are those of `compile(spec)`, and a
     compiled network that loads the mask's state dict gives the same logits. Takes milliseconds.
-    Raises ValueError if the network does not carry what the spec asks for.
+    Raises ModelError if the network does not carry what the spec asks for.
     """
     spec = apply(spec, COMPILER_PASSES)
     if spec.network != network.spec.network:
@@ -53,7 +53,7 @@ def subnetwork(network: Network, spec: Genotype) -> Network:
 def for_inference(
     model: Network, *, dtype: torch.dtype = torch.float32, channels_last: bool = True
 ) -> InferenceNetwork:
-    """A copy of a model in its inference form: batch norms folded, input gradients intact, no parameter gradients.
+    """Return a copy of a model in its inference form: norms folded, input gradients intact, no parameter gradients.
 
     dtype: of the cells' arithmetic; torch.bfloat16 is the fastest where the processor has it. channels_last: the
     layout of the activations. In float64, logits and input gradients equal the model's in eval mode to 1e-9.
@@ -65,7 +65,7 @@ def for_inference(
 
 
 def for_training(network: Network, *, dtype: torch.dtype = torch.float32) -> TrainingForm:
-    """A network in its training form: its own parameters and batch norms, arranged for speed.
+    """Return a network in its training form: its own parameters and batch norms, arranged for speed.
 
     dtype: of the cells' arithmetic. Logits, gradients and running statistics are the network's own, in float64 to 1e-9.
     """

@@ -35,7 +35,7 @@ class FactorizedConv2d(nn.Module):
 
 
 def _weighed_by_products(pixels: Tensor) -> Tensor:
-    """The sum over j of x_j (x_j . x_i) / HW, for each i: (N, HW, C) -> (N, HW, C)."""
+    """Return the sum over j of x_j (x_j . x_i) / HW, for each i: (N, HW, C) -> (N, HW, C)."""
     turned = pixels.transpose(1, 2)
     if pixels.shape[1] < pixels.shape[2]:  # the cheaper order of the same products
         return (pixels @ turned) @ pixels / pixels.shape[1]
@@ -107,7 +107,7 @@ class Denoising(nn.Sequential):
 
 
 def build(block: Block) -> nn.Sequential:
-    """The module of a block; layer i of the block is child `i`, so weight keys follow the vocabulary."""
+    """Return the module of a block; layer i of the block is child `i`, so weight keys follow the layers."""
     return nn.Sequential(*[_build_layer(layer) for layer in block])
 
 

@@ -39,27 +39,27 @@ class CellModule(nn.Module):
     Returns (N, len(concat) * C, H, W), or half the size from a reduction cell.
     """
 
-    def __init__(self, plan: CellBlueprint, *, of: "CellModule | None" = None) -> None:
-        """of: a cell whose modules this one shares, instead of new ones."""
+    def __init__(self, plan: CellBlueprint, *, shared_with: "CellModule | None" = None) -> None:
+        """shared_with: a cell whose modules this cell shares; by default it makes its own."""
         super().__init__()
         targets = dict.fromkeys(edge[1] for edge in plan.edges)
         position = {node: index for index, node in enumerate([*sorted(plan.preprocess), *targets])}
         self.preprocess, self.edges = nn.ModuleDict(), nn.ModuleDict()
         for source, block in plan.preprocess.items():
-            self.preprocess[str(source)] = build(block) if of is None else of.preprocess[str(source)]
+            self.preprocess[str(source)] = build(block) if shared_with is None else shared_with.preprocess[str(source)]
         for edge, blocks in plan.edges.items():
-            shared = {} if of is None else dict(of.edges[str(edge)].named_children())
+            shared = {} if shared_with is None else dict(shared_with.edges[str(edge)].named_children())
             self.edges[str(edge)] = EdgeModule(
-                {name: build(block) if of is None else shared[name] for name, block in blocks.items()}
+                {name: build(block) if shared_with is None else shared[name] for name, block in blocks.items()}
             )
         # Of each edge, the positions of source and target among the tensors that `forward` keeps.
         self.wiring = [(position[source], position[target]) for source, target in plan.edges]
         self.concat = [position[node] for node in plan.concat]
         self.reads_before, self.reads_last = 0 in plan.preprocess, 1 in plan.preprocess
-        if of is None:
+        if shared_with is None:
             self.denoise = Denoising(plan.denoise) if plan.denoise else None
         else:
-            self.denoise = of.denoise
+            self.denoise = shared_with.denoise
 
     def forward(self, before: Tensor, last: Tensor) -> Tensor:
         inputs: list[Tensor] = []
@@ -118,7 +118,7 @@ class Network(nn.Module):
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()  # 'catavgmax' doubles it
 
     def masked(self, spec: Genotype) -> "Network":
-        """The sub-network of a spec, with this network's own modules: nothing is copied, and nothing is built anew.
+        """Return the sub-network of a spec with this network's own modules; nothing is copied or built.
 
         spec: what this network carries, or less, and nothing that its output does not depend on; see
         `robnet_zoo.nn.compiler.subnetwork`, which takes any spec.
@@ -128,8 +128,8 @@ class Network(nn.Module):
         nn.Module.__init__(view)  # the plain attributes stay, and what the two would share besides modules is new
         view.spec, view.stem = spec, self.stem
         view.cells = nn.ModuleList(
-            CellModule(cell, of=of)  # type: ignore[arg-type]  # a ModuleList's are Modules
-            for cell, of in zip(plan.cells, self.cells, strict=True)
+            CellModule(cell, shared_with=own)  # type: ignore[arg-type]  # a ModuleList's are Modules
+            for cell, own in zip(plan.cells, self.cells, strict=True)
         )
         view.global_pool, view.classifier = self.global_pool, self.classifier
         view.training = self.training
@@ -165,7 +165,7 @@ class Network(nn.Module):
         return classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head for `num_classes`; 0 removes it. global_pool: 'avg', 'max', ..., '' for none, None as it is."""
+        """Set a new head for `num_classes`; 0 removes it. global_pool: 'avg', 'max', '' for none; None keeps it."""
         self._set_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
         like = next(self.parameters())
         for module in (self.global_pool, self.classifier):
@@ -176,7 +176,7 @@ class Network(nn.Module):
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Layer groups for layer-wise learning rates: stem, each cell, head."""
+        """Return the layer groups for layer-wise learning rates: stem, each cell, head."""
         return {"stem": r"^stem", "blocks": r"^cells\.(\d+)" if not coarse else r"^cells"}
 
 
@@ -192,7 +192,7 @@ def _checkpointed(cell: nn.Module, before: Tensor, last: Tensor) -> Tensor:
 
 @contextmanager
 def modes_kept(module: nn.Module) -> Iterator[None]:
-    """While parts of a module may be brought into train or eval mode; afterwards each is in the one that it was in."""
+    """Let parts of a module change between train and eval mode; afterwards each is in its former mode."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         yield
@@ -203,7 +203,7 @@ def modes_kept(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """While a module in train mode is not to learn running statistics: a batch that it has seen already, an attack's.
+    """Keep a module in train mode from learning running statistics, of a repeated batch or an attack's images.
 
     A momentum of 0 leaves them as they are, and the graph the same, on which checkpointing insists; what is counted is
     a copy, as synchronised norms insist on a counter.
@@ -222,7 +222,7 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _feature_info(plan: Blueprint) -> list[dict[str, Any]]:
-    """The last cell at each size, for timm's feature extraction."""
+    """Return the last cell at each size, for timm's feature extraction."""
     last_of_size: dict[int, dict[str, Any]] = {}
     for depth, cell in enumerate(plan.cells):
         reduction = plan.input_size[0] // cell.output.size[0]

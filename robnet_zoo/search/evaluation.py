@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.core.units import in_image_units
 from robnet_zoo.data import Images
 from robnet_zoo.errors import SearchError, TrainingError
@@ -141,7 +141,7 @@ class Evaluator:
             eps=in_image_units(evaluation.eps),
             step=in_image_units(evaluation.step),
             steps=evaluation.steps,
-            dtype=arithmetic(evaluation.finetune.attack.dtype, self.device),
+            dtype=resolve_dtype(evaluation.finetune.attack.dtype, self.device),
             generator=generator(self.seed, 0, 0, "measure", device=self.device),
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.attacks.ball import project
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.nn.forms.autocast import attack_form, training_form
 from robnet_zoo.nn.network import modes_kept, statistics_kept
 from robnet_zoo.training.recipe import Objective, Recipe, TrainingAttack
@@ -51,7 +51,7 @@ def attacked(
     """
     if not attack.steps:
         return images
-    dtype = arithmetic(attack.dtype, images.device)
+    dtype = resolve_dtype(attack.dtype, images.device)
     if attack.statistics == "batch":
         with batch_statistics(network):
             return _perturbed(training_form(network, dtype=dtype), images, labels, attack, generator, strength)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from robnet_zoo.core import environment
 from robnet_zoo.core.documents import Document, Tuple, exactly
-from robnet_zoo.core.precision import Arithmetic, arithmetic
+from robnet_zoo.core.precision import Arithmetic, resolve_dtype
 from robnet_zoo.core.progress import bar
 from robnet_zoo.data import Images
 from robnet_zoo.errors import TrainingError
@@ -191,7 +191,7 @@ def _gradient_seconds(work: Updates, count: int) -> float:
     wanted: Arithmetic = "bfloat16" if isinstance(network, Network) else "float32"
     pixels = work.images[:count].batch(slice(None))[0].to(device)
     with modes_kept(network):
-        form = attack_form(network.eval(), dtype=arithmetic(wanted, device))
+        form = attack_form(network.eval(), dtype=resolve_dtype(wanted, device))
         seconds = []
         for _ in range(3):  # the first one warms up
             began = time.perf_counter()

@@ -12,7 +12,7 @@ from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.errors import TrainingError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.forms.autocast import safe_layout, training_form
@@ -139,5 +139,5 @@ def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
         average = ModelEmaV3(network, decay=recipe.ema, use_warmup=True, warmup_gamma=10, warmup_power=1)
         average.requires_grad_(False)
     optimizer = _optimizer(network, recipe)
-    form = training_form(network, dtype=arithmetic(recipe.dtype, world.device))
+    form = training_form(network, dtype=resolve_dtype(recipe.dtype, world.device))
     return State(network, world.wrapped(form), optimizer, average)

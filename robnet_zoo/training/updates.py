@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.data import Images, PictureFiles
 from robnet_zoo.errors import TrainingError
 from robnet_zoo.genotype.genotype import Genotype
@@ -141,7 +141,7 @@ class Updates:
             return self.state.network, self.state.trained
         assert isinstance(self.state.network, Network), "paths are of compiled networks alone"
         network = subnetwork(self.state.network, self.paths.at(self.state.updates))
-        return network, for_training(network, dtype=arithmetic(self.recipe.dtype, self.world.device))
+        return network, for_training(network, dtype=resolve_dtype(self.recipe.dtype, self.world.device))
 
     def _replays(self, images: Tensor, labels: Tensor, *, strength: float) -> float:
         """Train on a batch several times, and return the mean loss."""

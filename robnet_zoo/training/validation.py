@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import pgd
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.data import Images
 from robnet_zoo.nn.forms.autocast import attack_form
 from robnet_zoo.training.augmentation import resize
@@ -46,7 +46,7 @@ def validate(
     network.eval()
     own = images[world.rank :: world.size].batches(recipe.batch)
     batches = ((resize(pixels.to(world.device), size), labels.to(world.device)) for pixels, labels in own)
-    eps, dtype = recipe.attack.eps_value, arithmetic(recipe.attack.dtype, world.device)
+    eps, dtype = recipe.attack.eps_value, resolve_dtype(recipe.attack.dtype, world.device)
     clean = robust = 0
     for pixels, adversarial, labels in under_pgd(
         network, batches, eps=eps, step=eps / 4, steps=steps, dtype=dtype, generator=generator

@@ -74,11 +74,11 @@ class Scaling:
                 raise ModelError(f"{name}: expected more than 0 and at most {MAX_FACTOR}, got {getattr(self, name)}")
 
     def channels(self, *published: int) -> tuple[int, ...]:
-        """At this width."""
+        """Return the channels at this width."""
         return tuple(max(1, round(self.width * count)) for count in published)
 
     def blocks(self, *published: int) -> tuple[int, ...]:
-        """At this depth."""
+        """Return the blocks at this depth."""
         return tuple(max(1, round(self.depth * count)) for count in published)
 
 
@@ -254,11 +254,11 @@ def _last(model: nn.Module, path: str) -> str:
 
 
 def _widths(model: nn.Module, paths: Iterable[str]) -> dict[str, int]:
-    """The channels that modules give, by path."""
-    found: dict[str, int] = {}
+    """Return the output channels of modules, by path."""
+    widths: dict[str, int] = {}
     hooks = [
         model.get_submodule(path).register_forward_hook(
-            lambda _module, _inputs, output, path=path: found.__setitem__(path, output.shape[1])
+            lambda _module, _inputs, output, path=path: widths.__setitem__(path, output.shape[1])
         )
         for path in paths
     ]
@@ -268,7 +268,7 @@ def _widths(model: nn.Module, paths: Iterable[str]) -> dict[str, int]:
     model.train(mode)
     for hook in hooks:
         hook.remove()
-    return found
+    return widths
 
 
 def _before_pools(model: Any) -> list[str]:

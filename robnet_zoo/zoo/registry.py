@@ -43,7 +43,7 @@ SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
 
 
 def load_spec(spec: SpecLike) -> Genotype:
-    """A spec by bundled name, by path, as a mapping, or itself. Raises DocumentError."""
+    """Load a spec by bundled name, by path or from a mapping; a Genotype is returned as it is. Raises DocumentError."""
     if isinstance(spec, Genotype):
         return spec
     if isinstance(spec, Mapping):
@@ -52,7 +52,7 @@ def load_spec(spec: SpecLike) -> Genotype:
 
 
 def aliases() -> dict[str, weights.WeightsEntry]:
-    """The bundled weights that RobustBench's loader finds, by the name that it asks timm for.
+    """Return the bundled weights that RobustBench's loader can load, by the name that it asks timm for.
 
     Its name of a model, the data set and the threat, in lower case: `robnet_free_cifar10_linf`. All bundled weights
     were trained and measured against l-infinity attacks.
@@ -149,7 +149,7 @@ def _check_weights(spec: Genotype, cfg: PretrainedCfg) -> None:
 
 
 def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: Any) -> nn.Module:
-    """A network of any spec: a bundled name, a path, a mapping or a Genotype; by default robnet_free's.
+    """Return the network of any spec: a bundled name, a path, a mapping or a Genotype; by default robnet_free's.
 
     To save one with timm's `save_for_hf`, give it `model_args={"spec": spec.model_dump(mode="json")}`: then the folder
     does not depend on a file that lies elsewhere.
@@ -163,7 +163,7 @@ def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: 
 
 
 def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) -> Network:
-    """A trained network in eval mode, by what a user calls it.
+    """Load a trained network, in eval mode.
 
     target: a timm name, `name.tag` or `local-dir:FOLDER`, whose own weights are loaded; with `weights`, a safetensors
     file, also a spec's name or path. Raises DocumentError, or WeightsError, also for what timm does not know and for
@@ -177,7 +177,7 @@ def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) ->
 
 
 def read_weights(file: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """The state dict in a safetensors file. Raises WeightsError."""
+    """Load the state dict in a safetensors file. Raises WeightsError."""
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
@@ -208,14 +208,14 @@ def _pretrained(target: str) -> Network:
     return model.eval()
 
 
-def _misfit(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:
-    """The first difference in names or shapes."""
+def _misfit(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the first difference in names or shapes, in words."""
     for key in expected:
-        if key not in found:
+        if key not in given:
             return f"no {key}"
-        if found[key].shape != expected[key].shape:
-            return f"{key} of {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-    return next((f"also {key}" for key in found if key not in expected), None)
+        if given[key].shape != expected[key].shape:
+            return f"{key} of {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
+    return next((f"also {key}" for key in given if key not in expected), None)
 
 
 def _entry_point(name: str, spec: str) -> Callable[..., nn.Module]:

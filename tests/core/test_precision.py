@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from robnet_zoo.core.environment import device
-from robnet_zoo.core.precision import arithmetic, has_bfloat16
+from robnet_zoo.core.precision import has_bfloat16, resolve_dtype
 
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def test_float32_is_float32_everywhere():
-    assert arithmetic("float32") == torch.float32
+    assert resolve_dtype("float32") == torch.float32
 
 
 def test_another_dtype_is_refused():
     with pytest.raises(ValueError, match="dtype: expected bfloat16 or float32, got float16"):
-        arithmetic("float16")
+        resolve_dtype("float16")
 
 
 @pytest.mark.skipif(not CPUINFO.is_file(), reason="asks Linux")
@@ -27,5 +27,5 @@ def test_bfloat16_is_what_linux_says_the_processor_has():
 @pytest.mark.parametrize(("present", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_a_document_means_float32_where_bfloat16_is_emulated_and_results_say_so(monkeypatch, present, dtype):
     monkeypatch.setattr("robnet_zoo.core.precision._processor_has_bfloat16", lambda: present)
-    assert arithmetic("bfloat16") == dtype
+    assert resolve_dtype("bfloat16") == dtype
     assert device().endswith(", without bfloat16") == (not present)

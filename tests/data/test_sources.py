@@ -273,7 +273,7 @@ def test_tiny_imagenets_pictures_of_another_size_and_class_are_refused(tiny_imag
 
 def test_a_class_that_tiny_imagenets_training_part_lacks_is_named(tiny_imagenet):
     (tiny_imagenet / "wnids.txt").write_text("n02\nn01\nn03\n")
-    expected = r"a folder for each of the 3 classes of wnids\.txt, got 2; n03 is in one of the two alone"
+    expected = r"a folder for each of the 3 classes of wnids\.txt, got 2; n03 is in only one of the two"
     with pytest.raises(DataError, match=expected):
         data.load(f"tiny-imagenet-train:{tiny_imagenet}", train=True)
 

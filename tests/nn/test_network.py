@@ -197,7 +197,7 @@ def test_network_computes_the_sums_and_concatenations_of_the_paper() -> None:
 @pytest.mark.parametrize("name", SPECS)
 def test_features_have_the_size_and_channels_of_the_blueprint(name: str) -> None:
     plan = blueprint.blueprint(load_spec(name))
-    with torch.device("meta"):
+    with torch.device("meta"), torch.no_grad():
         network = compile(load_spec(name))
         features = network.forward_features(torch.rand(1, network.in_chans, *plan.input_size))
     assert features.shape == (1, plan.features.channels, *plan.features.size)

@@ -56,7 +56,7 @@ from robnet_zoo.benchmarks.speed.methods import OURS, Library, Method, Setup, in
 from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.core.documents import Document, Tuple, version
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.core.statistics import ShareInterval, wilson
 from robnet_zoo.data import Images, check_fits, load
@@ -124,7 +124,7 @@ def compare(
 ) -> AttackSpeedResult:
     """Ours on the fast forms of a network in eval mode, the libraries on its naive form; the rest is `measure`'s."""
     slow = naive(copy.deepcopy(network), network.spec).requires_grad_(False)
-    fast = for_inference(network, dtype=arithmetic("bfloat16"))
+    fast = for_inference(network, dtype=resolve_dtype("bfloat16"))
     for model, count in ((slow, setup.chunk), (fast, setup.slots)):  # the first call of a shape takes longer
         input_gradient(model, *images.batch(torch.arange(count) % len(images)))
     others = [other(name, library, slow, setup) for name, library in libraries.items()]

@@ -21,7 +21,7 @@ from robnet_zoo.attacks import pgd
 from robnet_zoo.benchmarks.speed.forms import in_turns, random_batch, with_statistics
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile, for_inference, subnetwork
 from robnet_zoo.nn.network import Network
@@ -75,7 +75,7 @@ def measure(spec: Genotype, *, images: int = 16, steps: int = 7, rounds: int = 5
         return network.eval()
 
     def distances(network: Network) -> Tensor:
-        fast = for_inference(network, dtype=arithmetic("bfloat16"))
+        fast = for_inference(network, dtype=resolve_dtype("bfloat16"))
         generator = torch.Generator().manual_seed(0)
         adversarial = pgd(fast, pixels, labels, eps=EPS, step=STEP, steps=steps, generator=generator)
         return fsp_distances(network, pixels, adversarial) / images

@@ -27,7 +27,7 @@ from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.speed.forms import random_batch, with_statistics
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.core.threads import CHOICES
 from robnet_zoo.nn.compiler import compile, for_inference
 from robnet_zoo.zoo.registry import load_spec
@@ -187,7 +187,7 @@ def serve(works: Sequence[tuple[str, int]]) -> None:
     for name, batch in works:
         spec = load_spec(name)
         images, labels = random_batch(spec, batch, generator)
-        form = for_inference(with_statistics(compile(spec), images), dtype=arithmetic("bfloat16"))
+        form = for_inference(with_statistics(compile(spec), images), dtype=resolve_dtype("bfloat16"))
         input_gradient(form, images, labels)  # warms up
         prepared.append((form, images, labels))
     print(READY, flush=True)

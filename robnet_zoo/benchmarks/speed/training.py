@@ -22,7 +22,7 @@ from robnet_zoo.benchmarks.speed.forms import in_turns, random_batch, with_stati
 from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.core.precision import arithmetic
+from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
@@ -79,7 +79,7 @@ def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5)
         for _ in updates.epoch():
             pass
 
-    trainer = OURS.format(str(arithmetic(recipe.dtype)).removeprefix("torch."))
+    trainer = OURS.format(str(resolve_dtype(recipe.dtype)).removeprefix("torch."))
     work = {PLAIN: lambda: _plain_step(plain, optimizer, images, labels, recipe.attack, generator), trainer: ours}
     seconds = in_turns(work, rounds=rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}

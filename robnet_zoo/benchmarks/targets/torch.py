@@ -17,7 +17,7 @@ from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.benchmarks.targets.target import Normalisation, Normalised, Target, inside, normalisation_from
 from robnet_zoo.core.documents import parse_json, read_bytes
 from robnet_zoo.core.files import file_sha256
-from robnet_zoo.core.precision import Arithmetic, arithmetic
+from robnet_zoo.core.precision import Arithmetic, resolve_dtype
 from robnet_zoo.errors import TargetError, WeightsError
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
@@ -83,7 +83,7 @@ def frozen_target(
     classes = getattr(model, "num_classes", None) if num_classes is None else num_classes
     spec_hash = provenance = None
     if isinstance(judge, Network):
-        proposer, spec_hash = for_inference(judge, dtype=arithmetic(dtype, device)), judge.spec.hash
+        proposer, spec_hash = for_inference(judge, dtype=resolve_dtype(dtype, device)), judge.spec.hash
         provenance = judge.spec.provenance.source
     if classes == 0:
         raise TargetError(f"{name}: expected a model that gives logits, got one without head")

@@ -1,4 +1,4 @@
-"""What training computes with: the fast forms of a compiled network, or any other module as it is, in their dtype."""
+"""The modules that training computes with: fast forms of a compiled network, or any other module under autocast."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ BLOCK = 16  # channels that oneDNN takes at once, at most
 
 
 def safe_layout(network: nn.Module) -> torch.memory_format:
-    """The faster layout of images and kernels, channels last, where it is safe.
+    """Return the faster layout of images and kernels, channels last, if it is safe, else the default one.
 
-    It is not for strided 1x1 convolutions of few channels: there oneDNN's gradient of their kernels writes past its
+    It is not safe for strided 1x1 convolutions of few channels: oneDNN's gradient of their kernels writes past its
     memory on a CPU (https://github.com/uxlfoundation/oneDNN/issues/6035).
     """
     strided = (
@@ -30,7 +30,7 @@ def safe_layout(network: nn.Module) -> torch.memory_format:
 
 
 class Cast(nn.Module):
-    """A module under autocast, in its `layout`: the way of those that were not compiled from a spec.
+    """A module under autocast, in its `layout`: for networks that were not compiled from a spec.
 
     Images: (N, C, H, W) in [0, 1], float32. Logits: (N, num_classes), float32.
     """
@@ -47,23 +47,23 @@ class Cast(nn.Module):
 
 
 def training_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
-    """What is trained: the same parameters and batch norms."""
+    """Return the module to train: the same parameters and batch norms, arranged for speed."""
     return for_training(network, dtype=dtype) if isinstance(network, Network) else Cast(network, dtype=dtype)
 
 
 def attack_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
-    """What attacks look at: the function of a network in eval mode, in which it must be while they do.
+    """Return the module that attacks run on: the function of a network in eval mode, which it must be in meanwhile.
 
-    It is that of the network as it is now; until the next call for the same network, which takes it over.
+    It has the network's present weights until the next call for the same network, which refreshes it.
     """
     if not isinstance(network, Network):
         return Cast(network, dtype=dtype)
     device = next(network.parameters()).device
     made_of = (dtype, device, tuple(map(id, network.modules())))  # with other layers, it has to be made anew
-    known = _FORMS.get(network)
-    if known is not None and known[0] == made_of:
-        known[1].refresh()
-        return known[1]
+    cached = _FORMS.get(network)
+    if cached is not None and cached[0] == made_of:
+        cached[1].refresh()
+        return cached[1]
     form = for_inference(network, dtype=dtype)
     _FORMS[network] = made_of, form
     return form

@@ -19,7 +19,7 @@ from robnet_zoo.nn.layers import FactorizedConv2d
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """A convolution and the batch norm behind it, if there is one: what weights of a form are made of, in float64.
+    """A convolution and the batch norm behind it, if there is one: the source of a form's weights, in float64.
 
     rows: the channels of the norm that are the convolution's.
     """
@@ -29,12 +29,12 @@ class Fold:
     rows: slice = field(default_factory=partial(slice, None))
 
     def weight(self, columns: slice = slice(None)) -> Tensor:
-        """(out, in / groups, kH, kW), of both as one convolution in eval mode; of some of its input channels."""
+        """Return (out, in / groups, kH, kW): the weight of both as one convolution, for some input channels."""
         weight = self.conv.weight.detach()[:, columns].double()
         return weight if self.norm is None else weight * scale_and_shift(self.norm)[0][self.rows, None, None, None]
 
     def bias(self) -> Tensor | None:
-        """(out,), of both as one convolution in eval mode, if it has one."""
+        """Return (out,): the bias of both as one convolution, if there is one."""
         bias = self.conv.bias
         if self.norm is None:
             return None if bias is None else bias.detach().double()
@@ -51,10 +51,10 @@ class Halves:
 
 
 class Derived(nn.Module):
-    """A part of a form, with parameters that are made of the network's."""
+    """A part of a form, whose parameters are derived from the network's."""
 
     def tensors(self) -> dict[str, Tensor | None]:
-        """The parameters by name, as the network has them now, in float64; None where there is none."""
+        """Return the parameters by name, from the network as it is now, in float64; None for one it lacks."""
         raise NotImplementedError
 
     def make(self) -> None:
@@ -93,7 +93,7 @@ Step = Fold | Halves | nn.Module
 
 
 def fold(block: Block, module: nn.Module) -> list[Step]:
-    """A block's convolutions, each with the batch norm behind it, other norms as `Affine`, and its other modules.
+    """Return a block's steps: convolutions with the norms behind them, other norms as `Affine`, other modules as is.
 
     Uses the running statistics, whatever mode the module is in.
     """
@@ -112,7 +112,7 @@ def fold(block: Block, module: nn.Module) -> list[Step]:
 
 
 def folded(block: Block) -> Iterator[tuple[int, int | None]]:
-    """The steps that `fold` makes of a block: of each, the index of its layer and of the norm that is in it, if any.
+    """Yield for each step that `fold` makes the index of its layer and of the norm folded into it, or None.
 
     A norm is folded into the convolution before it; elsewhere it is a step of its own, and both indices are its.
     """
@@ -126,7 +126,7 @@ def folded(block: Block) -> Iterator[tuple[int, int | None]]:
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """A batch norm in eval mode as x * scale + shift. Both: (C,), float64."""
+    """Return a batch norm in eval mode as (scale, shift) of x * scale + shift. Both: (C,), float64."""
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None
     assert norm.running_var is not None

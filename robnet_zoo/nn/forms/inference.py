@@ -1,6 +1,6 @@
 """The inference form of a network: the same function, arranged for speed. Attacks and exports run on it.
 
-What changes, and why it is faster (figures: `benchmarks/speed.py`):
+What changes, and why it is faster (figures: `benchmarks/speed/forms.py`):
 
 - batch norms are folded into the convolutions before them (in float64, then cast);
 - every node is rectified once, not once an edge, and kept apart instead of concatenated, so that the cells that
@@ -69,9 +69,9 @@ class Pointwise(Derived):
         return {"weight": self.origin.weight(self.columns)[:, :, 0, 0], "bias": self.total_bias()}
 
     def total_bias(self) -> Tensor | None:
-        """The sum of the biases that it adds, (out,), in float64, if there are any."""
-        found = [bias for bias in (origin.bias() for origin in self.biases) if bias is not None]
-        return torch.stack(found).sum(0) if found else None
+        """Return the sum of the biases that it adds, (out,), in float64, if there are any."""
+        biases = [bias for bias in (origin.bias() for origin in self.biases) if bias is not None]
+        return torch.stack(biases).sum(0) if biases else None
 
     def add(self, x: Tensor, sums: Tensor | None = None) -> Tensor:
         """(N, in, H, W) and a running sum -> the sum, in the given one's place if there is one; see `image`.
@@ -91,7 +91,7 @@ class Pointwise(Derived):
         return F.relu_(sums) if self.relu else sums
 
     def image(self, sums: Tensor, like: Tensor) -> Tensor:
-        """What `add` gave, as (N, out, H, W), with N, H and W of `like`."""
+        """Return what `add` gave, as (N, out, H, W), with N, H and W of `like`."""
         return as_image(sums, like) if self.channels_last else sums
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,9 +130,9 @@ class Mix(nn.Module):
 
     def __init__(self, origin: Fold, parts: int, *, channels_last: bool) -> None:
         super().__init__()
-        each = origin.conv.in_channels // parts
+        share = origin.conv.in_channels // parts
         self.terms = nn.ModuleList(
-            Pointwise(origin, slice(i * each, (i + 1) * each), channels_last=channels_last) for i in range(parts)
+            Pointwise(origin, slice(i * share, (i + 1) * share), channels_last=channels_last) for i in range(parts)
         )
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
@@ -146,7 +146,7 @@ class Mix(nn.Module):
 
 
 class Halving(nn.Module):
-    """The factorized convolution of the concatenation of several values; see `vocabulary.FactorizedConv`."""
+    """The factorized convolution of the concatenation of several values; see `genotype.layers.FactorizedConv`."""
 
     def __init__(self, origin: Halves, parts: int, *, channels_last: bool) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class EdgeOperation(nn.Module):
         self.steps = nn.ModuleList(steps)
 
     def forward(self, value: Activation) -> Tensor:
-        """What the adder then takes, or, without one, the result."""
+        """Return the input of the adder or, without an adder, the result."""
         if self.halving is not None:
             x: Tensor = self.halving([value])
         else:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Activation:
-    """A node: x, (N, C, H, W), and what is derived from it at most once."""
+    """The output of a node: x, (N, C, H, W), and what is derived from it, at most once."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
@@ -37,27 +37,30 @@ class Activation:
 
 
 def is_pointwise(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is a matrix product over pixels."""
+    """Return whether a convolution is a matrix product over pixels."""
     return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1
 
 
 def pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) in channels-last layout -> (N * H * W, C), without a copy."""
+    """Return an image (N, C, H, W) in channels-last layout as (N * H * W, C), without a copy."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def as_image(rows: Tensor, like: Tensor) -> Tensor:
-    """(N * H * W, C) -> (N, C, H, W) in channels-last layout, with N, H and W of `like`, without a copy."""
+    """Return (N * H * W, C) as (N, C, H, W) in channels-last layout, N, H and W as in `like`, without a copy."""
     return rows.view(like.shape[0], like.shape[2], like.shape[3], -1).permute(0, 3, 1, 2)
 
 
 def every_second(x: Tensor, *, start: int = 0) -> Tensor:
-    """Every second pixel from (start, start) on: (N, C, H, W) -> (N, C, H/2, W/2), dense, in the layout of x."""
+    """Return every second pixel from (start, start) on: (N, C, H/2, W/2), dense, in the layout of x."""
     return _EverySecond.apply(x, start)
 
 
 def keep_layout(x: Tensor) -> Tensor:
-    """x; its gradient gets x's layout. What follows a mean over pixels has none, and all layers below would be slow."""
+    """Return x, with a gradient that gets x's layout.
+
+    The gradient of the mean over pixels has no layout of its own, which would put every earlier layer on the slow path.
+    """
     return _KeepLayout.apply(x)
 
 

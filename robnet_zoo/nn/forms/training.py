@@ -4,7 +4,7 @@ Parameters, buffers and modes are the network's own, so it trains, and is saved,
 changes is the way through its modules, as in the inference form (`robnet_zoo.nn.forms.inference`) but with batch norms
 alive: one rectification a node, nothing concatenated, 1x1 convolutions as matrix products over pixels, sums in place,
 depthwise convolutions of stride 2 as every second pixel of those of stride 1, and gradients that keep the
-channels-last layout all the way down (figures: `benchmarks/speed.py`).
+channels-last layout all the way down (figures: `benchmarks/speed/forms.py`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _cell(cell: CellModule, before: Sequence[Activation], last: Sequence[Activat
         operations.setdefault(target, []).extend((source, operation) for operation in edge.values())
     for target in sorted(operations):
         # What makes a tensor of its own comes first: the others are then added to it in place.
-        ordered = sorted(operations[target], key=lambda each: not len(each[1]))  # type: ignore[arg-type]
+        ordered = sorted(operations[target], key=lambda operation: not len(operation[1]))  # type: ignore[arg-type]
         total: Tensor | None = None
         for source, operation in ordered:
             total = _operation(operation, values[source], total)

@@ -1,6 +1,6 @@
 """Bundled weights: safetensors files, and a manifest that says what each one is and what it was measured to be.
 
-Whatever folder weights lie in: a manifest beside them is believed, and they are refused if they differ from it.
+In any folder, a manifest beside weights is authoritative: weights that differ from it are refused.
 """
 
 from __future__ import annotations
@@ -83,21 +83,21 @@ class Manifest(Document):
 
 
 def manifest(folder: Path = FOLDER) -> Manifest:
-    """The manifest of a folder; by default of the weights that this package brings. Raises DocumentError."""
+    """Load the manifest of a folder, by default of the bundled weights. Raises DocumentError."""
     return Manifest.load(folder / MANIFEST)
 
 
 def entry_of(file: Path) -> WeightsEntry | None:
-    """What the manifest beside a weights file says of it; None if there is none, or nothing about this file."""
+    """Return what the manifest beside a weights file says about it; None without a manifest or an entry."""
     if not (file.parent / MANIFEST).is_file():
         return None
     return next((entry for entry in manifest(file.parent).entries if entry.file == file.name), None)
 
 
 def find(name: str | os.PathLike[str]) -> Path:
-    """The file of bundled weights by their name, `model.tag`; any other name is the path of a file."""
-    known = {f"{entry.model}.{entry.tag}": entry.file for entry in manifest().entries}
-    return FOLDER / known[str(name)] if str(name) in known else Path(name)
+    """Return the file of bundled weights by name, `model.tag`; any other name is the path of a file."""
+    files = {f"{entry.model}.{entry.tag}": entry.file for entry in manifest().entries}
+    return FOLDER / files[str(name)] if str(name) in files else Path(name)
 
 
 def state_sha256(state: Mapping[str, Any]) -> str:
