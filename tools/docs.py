@@ -21,14 +21,14 @@ from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.errors import ReportError
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
-from robnet_zoo.reports.reproduce import page as reproduced_report
-from robnet_zoo.reports.robustness.card import card
-from robnet_zoo.reports.robustness.entries import read
-from robnet_zoo.reports.robustness.plain import table_lines
+from robnet_zoo.reports import reproduce as reproduced_report
+from robnet_zoo.reports import search as search_report
+from robnet_zoo.reports.cards import card
+from robnet_zoo.reports.markdown import cell_text, table_lines
+from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.precisions import precisions as precision_tables
-from robnet_zoo.reports.search import write_report
-from robnet_zoo.reports.search.judged import judged_row
-from robnet_zoo.reports.search.scale import scale
+from robnet_zoo.reports.search.findings import judged_row
+from robnet_zoo.reports.search.searched import scale
 from robnet_zoo.reproduce.result import ReproductionResult
 from robnet_zoo.search.analysis.findings import findings
 from robnet_zoo.search.analysis.observations import Observed
@@ -150,7 +150,7 @@ def attack_speeds() -> str:
 
 def precisions() -> str:
     """Return the tables of what each precision of an exported file loses."""
-    entries = read([Result.load(path) for path in results_in(committed.ROBUSTNESS / "onnx")])
+    entries = labelled([Result.load(path) for path in results_in(committed.ROBUSTNESS / "onnx")])
     return "\n".join(line for table in precision_tables(entries) for line in table_lines(table)).rstrip()
 
 
@@ -169,7 +169,10 @@ def search_findings() -> str:
     results = searches()
     lines = ["| finding | number | estimate (95 % interval) | candidates | verdict | role |", "|---" * 6 + "|"]
     for finding in findings([Observed.from_result(result) for result in results]):
-        lines += [f"| {finding.number} | {' | '.join(judged_row(evidence))} |" for evidence in finding.evidence]
+        lines += [
+            f"| {finding.number} | {' | '.join(map(cell_text, judged_row(evidence)))} |"
+            for evidence in finding.evidence
+        ]
         lines.append(f"| **{finding.number}** | **{finding.claim}** | | | **{finding.verdict}** | |")
     return "\n".join([*lines, "", *map(scale, results)])
 
@@ -258,7 +261,7 @@ if __name__ == "__main__":
         write_atomically(file, text.encode())
         print(f"{file.name} is current", file=sys.stderr)
     studies = searches()
-    write_report(studies, SEARCH_REPORT, picks=[picked for result in studies for picked in picks(result)])
+    search_report.write(studies, SEARCH_REPORT, picks=[picked for result in studies for picked in picks(result)])
     print(f"{SEARCH_REPORT.name} is current", file=sys.stderr)
     reproduced_report.write(table1(), TABLE1_REPORT)
     print(f"{TABLE1_REPORT.name} is current", file=sys.stderr)

@@ -52,7 +52,7 @@ def run(
         beside: Further models to measure as they are, named as for `benchmark`.
         agenda: Only print what would be trained and measured, what is there already, and how long the rest takes.
     """
-    from robnet_zoo.reports.reproduce.page import write
+    from robnet_zoo.reports.reproduce import write
     from robnet_zoo.reproduce.plan import load_plan
     from robnet_zoo.reproduce.reproduction import Reproduction, Source
 
@@ -85,9 +85,9 @@ def report(result: Path, *, output: Output) -> None:
 
     Args:
         result: The document that `reproduce` has left in its folder.
-        output: The file to write: .html or .md.
+        output: The file to write: .html, .md or .csv.
     """
-    from robnet_zoo.reports.reproduce.page import write
+    from robnet_zoo.reports.reproduce import write
     from robnet_zoo.reproduce.result import ReproductionResult
 
     write(ReproductionResult.load(result), output)
@@ -110,8 +110,8 @@ def _agenda(work: Reproduction) -> list[str]:
 
 
 def _summary(result: ReproductionResult, page: Path) -> str:
-    from robnet_zoo.reports.reproduce.page import order, table
-    from robnet_zoo.reports.robustness.plain import table_lines
+    from robnet_zoo.reports.markdown import table_lines
+    from robnet_zoo.reports.reproduce import order, table
 
     lines = [
         line

@@ -77,7 +77,7 @@ def report(*results: Path, output: Output) -> None:
 
     Args:
         results: Results documents: cell_based.json, cell_free.json.
-        output: The HTML page to write.
+        output: The file to write: .html, .md or .csv.
     """
     _write_report(_loaded(results), output)
     print(output)
@@ -100,10 +100,10 @@ def pick(*results: Path, output: Output) -> None:
 
 
 def _write_report(results: list[StudyResult], path: Path) -> None:
-    from robnet_zoo.reports.search import write_report
+    from robnet_zoo.reports.search import write
     from robnet_zoo.search.selection import picks
 
-    write_report(results, path, picks=[picked for result in results for picked in picks(result)])
+    write(results, path, picks=[picked for result in results for picked in picks(result)])
 
 
 def _loaded(paths: tuple[Path, ...]) -> list[StudyResult]:

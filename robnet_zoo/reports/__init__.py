@@ -1,1 +1,1 @@
-"""Pages, tables and charts, drawn from documents and nothing else."""
+"""Reports drawn from documents, with one set of elements, one page and one chart engine."""

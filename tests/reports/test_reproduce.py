@@ -12,8 +12,7 @@ import pytest
 from robnet_zoo.attacks import Pgd
 from robnet_zoo.cli import main
 from robnet_zoo.errors import ReportError
-from robnet_zoo.reports.reproduce.drawings import against_parameters, against_steps
-from robnet_zoo.reports.reproduce.page import write
+from robnet_zoo.reports.reproduce import against_parameters, against_steps, write
 from robnet_zoo.reproduce.result import Outcomes
 from tests.small_plan import made_result
 
@@ -50,7 +49,7 @@ def test_figures_are_drawn_with_a_point_a_row_and_what_was_measured_beneath(tmp_
 def test_a_model_whose_parameters_are_not_known_has_no_point() -> None:
     part = made_result().parts[0]
     foreign = part.models[0].model_copy(update={"label": "foreign.onnx", "parameters": 0})
-    (chart,) = against_parameters(part.model_copy(update={"models": (*part.models, foreign)}), "pgd100", note="")
+    (chart,) = against_parameters(part.model_copy(update={"models": (*part.models, foreign)}), "pgd100", scale="")
     assert [row.cells[0].text for row in chart.table.rows] == ["ResNet-18", "RobNet-free"]
 
 
@@ -63,6 +62,6 @@ def test_accuracies_are_joined_over_steps_where_attacks_differ_in_nothing_else(s
         for model in part.models
     ]
     protocol = part.protocol.model_copy(update={"attacks": attacks})
-    charts = against_steps(part.model_copy(update={"models": tuple(models), "protocol": protocol}), note="a note")
+    charts = against_steps(part.model_copy(update={"models": tuple(models), "protocol": protocol}), scale="a scale")
     assert sum(chart.drawing.count('class="line ') for chart in charts) == lines
     assert [row.cells[2].text for chart in charts for row in chart.table.rows][::2] == ["100.0"] * lines

@@ -17,7 +17,7 @@ from robnet_zoo import data
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.cli import main
 from robnet_zoo.errors import DocumentError, ReproduceError, TrainingError
-from robnet_zoo.reports.reproduce.page import write
+from robnet_zoo.reports.reproduce import write
 from robnet_zoo.reproduce.jobs import MeasuringJob, TrainingJob
 from robnet_zoo.reproduce.plan import PlanRow
 from robnet_zoo.reproduce.reproduction import Reproduction, Source

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from robnet_zoo.benchmarks.result import Result
-from robnet_zoo.reports.reproduce.page import write
-from robnet_zoo.reports.search import html
+from robnet_zoo.reports.page import html
+from robnet_zoo.reports.reproduce import write
+from robnet_zoo.reports.search import search_report
 from robnet_zoo.reproduce.scale import load_scale
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.selection import picks
@@ -57,7 +58,7 @@ def test_the_specs_of_the_search_are_those_that_it_picked():
 
 def test_the_report_of_the_search_is_current_but_for_its_pictures():
     found = docs.searches()
-    page = html(found, picks=[picked for result in found for picked in picks(result)])
+    page = html(search_report(found, picks=[picked for result in found for picked in picks(result)]))
     old, new = (
         re.sub(r"<svg.*?</svg>", "<svg>", text, flags=re.DOTALL) for text in (docs.SEARCH_REPORT.read_text(), page)
     )

@@ -1,4 +1,4 @@
-"""What the paper printed, as data, and which of our figures may stand beside it."""
+"""The figures that the paper printed, as data, and which measured figures may stand beside them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from robnet_zoo.zoo.registry import load_spec
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
-class PublishedColumn(Document):
-    """attack: the parameters that an attack must have to stand here, None for clean images.
+class PaperColumn(Document):
+    """A column of a table of the paper.
 
-    source: of a transfer, the model that the attack looked at; `copy` is another training of the target itself.
+    Args:
+        attack: the parameters that an attack must have to stand here, None for clean images.
+        source: of a transfer, the model that the attack looked at; `copy` is another training of the target itself.
     """
 
     label: str
@@ -31,16 +33,23 @@ class PublishedColumn(Document):
     source: str | None = None
 
     def fits(self, attack: AnyAttack) -> bool:
-        """Whether an attack is the one of this column; what the paper leaves open does not matter."""
+        """Whether an attack is that of this column; parameters that the paper leaves open do not matter."""
         parameters = attack.model_dump()
         return self.attack is not None and all(
             key in parameters and _same(key, value, parameters[key]) for key, value in self.attack.items()
         )
 
 
-class PublishedRow(Document):
-    """parameters: millions. spec: the bundled architecture that it is, and denoise: whether with denoising blocks, of
-    any form. names: others that the model is known by."""
+class PaperRow(Document):
+    """A row of a table of the paper.
+
+    Args:
+        spec: the model's bundled architecture.
+        denoise: whether the architecture has denoising blocks, of any form.
+        names: other names of the model.
+        parameters: in millions.
+        values: in percent, one a column.
+    """
 
     model: str
     spec: str | None = None
@@ -52,9 +61,10 @@ class PublishedRow(Document):
     def is_of(
         self, model: ModelIdentity, num_classes: int | None = None, input_size: tuple[int, int, int] | None = None
     ) -> bool:
-        """Whether a measured model has this architecture: by its spec's hash where it has one, else by its name.
+        """Whether a measured model has this architecture, by its spec's hash if it has one, else by its name.
 
-        num_classes, input_size: of the data that the spec was fitted to, where they are not its own.
+        Args:
+            num_classes, input_size: of the data that the spec was fitted to, where they are not its own.
         """
         if model.spec_hash is not None:
             return self.spec is not None and model.spec_hash in _hashes(
@@ -63,11 +73,12 @@ class PublishedRow(Document):
         return _plain(model.name) in {re.sub(r"[^a-z0-9]", "", name.lower()) for name in (self.model, *self.names)}
 
 
-class PublishedTable(Document):
-    """One table of the paper, or the part of it that is of one data set.
+class PaperTable(Document):
+    """A table of the paper, or its part for one data set.
 
-    data_pattern: what the name of the data must contain, as a regular expression. num_classes, input_size: of the data,
-    where specs have to be fitted to it.
+    Args:
+        data_pattern: a regular expression that the name of the data must match.
+        num_classes, input_size: of the data, where specs have to be fitted to it.
     """
 
     number: Count
@@ -78,8 +89,8 @@ class PublishedTable(Document):
     num_classes: Count | None = None
     input_size: Annotated[tuple[Count, Count, Count] | None, Field(strict=False)] = None
     eps: Pixels
-    columns: Tuple[PublishedColumn]
-    rows: Tuple[PublishedRow]
+    columns: Tuple[PaperColumn]
+    rows: Tuple[PaperRow]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -90,30 +101,30 @@ class PublishedTable(Document):
         return self
 
     def fits(self, result: Result) -> bool:
-        """Whether a result was measured as this table was: same kind of data, same threat, same eps."""
+        """Whether a result was measured as this table was: on the same kind of data, with the same threat and eps."""
         return (
             self.threat == result.protocol.threat
             and in_image_units(self.eps) == result.protocol.eps_value
             and re.search(self.data_pattern, result.data.name, re.IGNORECASE) is not None
         )
 
-    def row_of(self, model: ModelIdentity) -> PublishedRow | None:
-        """The row of a measured model's architecture."""
+    def row_of(self, model: ModelIdentity) -> PaperRow | None:
+        """Return the row of a measured model's architecture, if there is one."""
         fit = (self.num_classes, self.input_size)
         return next((row for row in self.rows if row.is_of(model, *fit)), None)
 
 
-class Published(Document):
+class PaperTables(Document):
     """The tables of a paper, in percent and millions of parameters, as printed."""
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
     paper: str
     authors: str
     venue: str
-    tables: Tuple[PublishedTable]
+    tables: Tuple[PaperTable]
 
-    def table(self, number: int) -> PublishedTable:
-        """A table, or its first part. Raises KeyError."""
+    def table(self, number: int) -> PaperTable:
+        """Return a table, or its first part. Raises KeyError."""
         for table in self.tables:
             if table.number == number:
                 return table
@@ -121,20 +132,20 @@ class Published(Document):
 
 
 @cache
-def published() -> Published:
-    """The tables of the RobNet paper (Guo et al., CVPR 2020)."""
-    return Published.load(Path(__file__).parent / "published.json")
+def published() -> PaperTables:
+    """Return the tables of the RobNet paper (Guo et al., CVPR 2020)."""
+    return PaperTables.load(Path(__file__).parent / "published.json")
 
 
 def same_architecture(first: ModelIdentity, second: ModelIdentity) -> bool:
-    """By the spec's hash where there is one, else by the name up to its first dot."""
+    """Compare two models by the spec's hash if both have one, else by the name up to its first dot."""
     if first.spec_hash is not None and second.spec_hash is not None:
         return first.spec_hash == second.spec_hash
     return _plain(first.name) == _plain(second.name)
 
 
 def _plain(name: str) -> str:
-    """`zoo/ResNet-18.cifar10` -> `resnet18`."""
+    """Return a name without folder, tag and punctuation: `zoo/ResNet-18.cifar10` -> `resnet18`."""
     return re.sub(r"[^a-z0-9]", "", re.split(r"[/\\]", name)[-1].split(".")[0].lower())
 
 
@@ -148,6 +159,6 @@ def _same(key: str, expected: str | int | float, value: object) -> bool:
 def _hashes(
     spec: str, num_classes: int | None, input_size: tuple[int, int, int] | None, *, denoise: bool
 ) -> frozenset[str]:
-    """The hashes of a bundled spec, fitted to data of this kind; with denoising, one for each form of it."""
+    """Return the hashes of a bundled spec fitted to such data; with denoising, one for each of its forms."""
     whole = load_spec(spec).fitted(num_classes=num_classes, input_size=input_size)
     return frozenset({whole.denoised(form).hash for form in DENOISE_FORMS} if denoise else {whole.hash})

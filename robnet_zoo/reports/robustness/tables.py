@@ -1,4 +1,4 @@
-"""Tables of a report; every figure in them stands in a results document or in the paper."""
+"""The tables of a report. Every figure in them stands in a results document or in the paper."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import combinations
 
 from robnet_zoo.benchmarks.result import Measurement, ModelIdentity
 from robnet_zoo.core.statistics import compare
-from robnet_zoo.reports.robustness.blocks import EMPTY, Cell, Column, Row, Table
-from robnet_zoo.reports.robustness.entries import CLEAN, WORST, Entry, columns, groups, proposing
+from robnet_zoo.reports.elements import EMPTY, Column, Table, TableCell, TableRow, estimate_cell
+from robnet_zoo.reports.robustness.labelled import CLEAN, WORST, LabelledResult, columns, groups, proposing
 from robnet_zoo.reports.robustness.published import (
-    PublishedColumn,
-    PublishedRow,
-    PublishedTable,
+    PaperColumn,
+    PaperRow,
+    PaperTable,
     published,
     same_architecture,
 )
@@ -26,7 +26,7 @@ Numbers = tuple[int, ...]
 
 
 def percent(share: float, n: int) -> str:
-    """`52.6`, and `52.57` where there are images enough for the second digit."""
+    """Write a share in percent: `52.6`, and `52.57` where there are enough images for the second digit."""
     return f"{100 * share:.{digits(n)}f}"
 
 
@@ -35,13 +35,13 @@ def digits(n: int) -> int:
     return 1 if n <= MANY else 2
 
 
-def summary(entries: Sequence[Entry]) -> Table:
-    """A row a document, a column an attack."""
+def summary(entries: Sequence[LabelledResult]) -> Table:
+    """Return the accuracies: a row a document, a column an attack."""
     names = columns(entries)
     rows = tuple(
-        Row(
+        TableRow(
             (
-                Cell(entry.model, entry.model, entry.data),
+                TableCell(entry.model, entry.model, entry.data),
                 size(entry.result.model),
                 images(entry),
                 eps(entry),
@@ -58,14 +58,14 @@ def summary(entries: Sequence[Entry]) -> Table:
     )
 
 
-def transfers(entries: Sequence[Entry]) -> Table:
-    """A row a pair of source and target, a column an attack."""
+def transfers(entries: Sequence[LabelledResult]) -> Table:
+    """Return the accuracies of targets: a row a pair of source and target, a column an attack."""
     names = [name for name in columns(entries) if name != CLEAN]
     rows = tuple(
-        Row(
+        TableRow(
             (
-                Cell(entry.model, entry.model, entry.data),
-                Cell(entry.source, entry.source),
+                TableCell(entry.model, entry.model, entry.data),
+                TableCell(entry.source, entry.source),
                 images(entry),
                 eps(entry),
                 *(accuracy(entry.measurements.get(name)) for name in names),
@@ -81,25 +81,25 @@ def transfers(entries: Sequence[Entry]) -> Table:
     )
 
 
-def transfer_matrices(entries: Sequence[Entry]) -> list[Table]:
-    """For each data, eps and attack with several pairs, the targets' accuracies: a target a row, a source a column."""
-    found = []
+def transfer_matrices(entries: Sequence[LabelledResult]) -> list[Table]:
+    """Return a table for each data, eps and attack with several pairs: a row a target, a column a source."""
+    matrices = []
     whole = [entry for entry in entries if entry.whole]
     for conditions, members in groups(whole, lambda entry: entry.conditions).items():
         for name in columns(members):
             pairs = {(entry.model, entry.source): entry for entry in reversed(members) if name in entry.measurements}
             if name not in (CLEAN, WORST) and len(pairs) > 1:
-                found.append(_matrix(name, conditions, dict(reversed(pairs.items()))))
-    return found
+                matrices.append(_matrix(name, conditions, dict(reversed(pairs.items()))))
+    return matrices
 
 
-def _matrix(name: str, conditions: str, pairs: Mapping[tuple[str, str], Entry]) -> Table:
+def _matrix(name: str, conditions: str, pairs: Mapping[tuple[str, str], LabelledResult]) -> Table:
     shares = [entry.measurements[name].accuracy for entry in pairs.values()]
     low, span = min(shares), max(shares) - min(shares)
     sources = list(dict.fromkeys(source for _, source in pairs))
     rows = []
     for target in dict.fromkeys(target for target, _ in pairs):
-        cells = [Cell(target)]
+        cells = [TableCell(target)]
         for source in sources:
             entry = pairs.get((target, source))
             cell = accuracy(entry.measurements[name]) if entry else EMPTY
@@ -108,16 +108,16 @@ def _matrix(name: str, conditions: str, pairs: Mapping[tuple[str, str], Entry]) 
                 detail = cell.detail if independent(entry) else "white box: same weights"
                 cell = replace(cell, detail=detail, share=tint)
             cells.append(cell)
-        rows.append(Row(tuple(cells)))
+        rows.append(TableRow(tuple(cells)))
     title = f"{name}, {conditions}: accuracy in percent of the target (row) on images made against the source"
     heads = (Column("target ↓ source →", numeric=False), *map(Column, sources))
     note = "The stronger the tint, the more images were fooled."
     return Table(title, heads, tuple(rows), note, sortable=False, heat=True)
 
 
-def beside_the_paper(entries: Sequence[Entry]) -> list[Table]:
-    """The paper's tables, each published row followed by what was measured here for the same architecture."""
-    found = []
+def beside_the_paper(entries: Sequence[LabelledResult]) -> list[Table]:
+    """Return the paper's tables; below each printed row stands what was measured here for its architecture."""
+    built = []
     for table in published().tables:
         fitting = [entry for entry in entries if entry.whole and table.fits(entry.result)]
         rows = _beside(table, fitting)
@@ -125,7 +125,7 @@ def beside_the_paper(entries: Sequence[Entry]) -> list[Table]:
             heads = [Column("model", numeric=False), Column("figures", numeric=False), Column("parameters")]
             note = f"paper: as printed in {published().authors} ({published().venue}), trained by its authors. "
             note += "measured here: the documents of this report, with 95 % Wilson intervals."
-            found.append(
+            built.append(
                 Table(
                     f"Table {table.number}. {table.title}, eps {table.eps}; accuracy in percent",
                     (*heads, *(Column(column.label) for column in table.columns), Column("images")),
@@ -134,12 +134,12 @@ def beside_the_paper(entries: Sequence[Entry]) -> list[Table]:
                     sortable=False,
                 )
             )
-    return found
+    return built
 
 
-def comparisons(entries: Sequence[Entry]) -> Table | None:
-    """Every two models measured on the same images in the same way, under everything that both went through."""
-    pairs: dict[tuple[object, ...], tuple[Entry, Entry, str]] = {}
+def comparisons(entries: Sequence[LabelledResult]) -> Table | None:
+    """Compare every two models measured on the same images in the same way, under each attack that both have."""
+    pairs: dict[tuple[object, ...], tuple[LabelledResult, LabelledResult, str]] = {}
     usable = [entry for entry in entries if entry.whole and entry.white_box]
     for members in groups(usable, _same_images).values():
         for first, second in combinations(members, 2):
@@ -159,22 +159,22 @@ def comparisons(entries: Sequence[Entry]) -> Table | None:
         return None
     rows = []
     for first, second, name in pairs.values():
-        one, two = first.measurements[name], second.measurements[name]
-        found = compare(one.correct, two.correct)
-        difference = 100 * (sum(one.correct) - sum(two.correct)) / len(one.correct)
-        better = "first" if found.first > found.second else "second"
-        clear = found.p < SIGNIFICANCE / len(pairs)
+        ours, theirs = first.measurements[name].correct, second.measurements[name].correct
+        test = compare(ours, theirs)
+        difference = 100 * (sum(ours) - sum(theirs)) / len(ours)
+        better = "first" if test.first > test.second else "second"
+        clear = test.p < SIGNIFICANCE / len(pairs)
         rows.append(
-            Row(
+            TableRow(
                 (
-                    Cell(first.model, first.model),
-                    Cell(second.model, second.model),
-                    Cell(name, name, _circumstances(first, name)),
-                    Cell(str(found.first), found.first),
-                    Cell(str(found.second), found.second),
-                    Cell(signed(difference), difference),
-                    Cell("< 0.0001" if found.p < 1e-4 else f"{found.p:.4f}", found.p),
-                    Cell(f"{better} is better" if clear else "not told apart"),
+                    TableCell(first.model, first.model),
+                    TableCell(second.model, second.model),
+                    TableCell(name, name, _circumstances(first, name)),
+                    TableCell(str(test.first), test.first),
+                    TableCell(str(test.second), test.second),
+                    TableCell(signed(difference), difference),
+                    TableCell("< 0.0001" if test.p < 1e-4 else f"{test.p:.4f}", test.p),
+                    TableCell(f"{better} is better" if clear else "not told apart"),
                 )
             )
         )
@@ -186,8 +186,8 @@ def comparisons(entries: Sequence[Entry]) -> Table | None:
     return Table("McNemar's exact test, two-sided, on the outcomes image by image", heads, tuple(rows), f"{tests}.")
 
 
-def parts(entries: Sequence[Entry]) -> Table | None:
-    """For attacks that are made of several, how many images each of them was the first to fool."""
+def parts(entries: Sequence[LabelledResult]) -> Table | None:
+    """Return how many images each part of a composed attack was the first to fool, if there are such attacks."""
     rows = []
     for entry in entries:
         for name, measurement in entry.measurements.items():
@@ -196,8 +196,14 @@ def parts(entries: Sequence[Entry]) -> Table | None:
                 share = percent(count / len(measurement.correct), len(measurement.correct))
                 by = "nothing: wrong as it is" if part == CLEAN else part
                 rows.append(
-                    Row(
-                        (Cell(entry.model), Cell(name, None, entry.conditions), Cell(by), Cell(str(count)), Cell(share))
+                    TableRow(
+                        (
+                            TableCell(entry.model),
+                            TableCell(name, None, entry.conditions),
+                            TableCell(by),
+                            TableCell(str(count)),
+                            TableCell(share),
+                        )
                     )
                 )
     heads = (Column("model", numeric=False), Column("attack", numeric=False), Column("fooled first by", numeric=False))
@@ -206,22 +212,22 @@ def parts(entries: Sequence[Entry]) -> Table | None:
     return Table(title, columns_of, tuple(rows), sortable=False) if rows else None
 
 
-def cost(entries: Sequence[Entry]) -> Table:
-    """What each attack cost, an image."""
+def cost(entries: Sequence[LabelledResult]) -> Table:
+    """Return what each attack cost an image."""
     rows = tuple(
-        Row(
+        TableRow(
             (
-                Cell(entry.model, entry.model, f"attacked through {entry.source}" if entry.source else ""),
-                Cell(name, name, f"eps {entry.result.protocol.eps}" if name != CLEAN else ""),
+                TableCell(entry.model, entry.model, f"attacked through {entry.source}" if entry.source else ""),
+                TableCell(name, name, f"eps {entry.result.protocol.eps}" if name != CLEAN else ""),
                 mean(measurement.forwards),
                 mean(measurement.backwards),
                 mean(measurement.judged),
-                Cell(f"{measurement.seconds:,.1f}", measurement.seconds),
-                Cell(
+                TableCell(f"{measurement.seconds:,.1f}", measurement.seconds),
+                TableCell(
                     f"{1000 * measurement.seconds / len(measurement.correct):,.1f}",
                     measurement.seconds / len(measurement.correct),
                 ),
-                Cell(entry.result.device, entry.result.device, f"{proposing(entry.result.protocol)} proposes"),
+                TableCell(entry.result.device, entry.result.device, f"{proposing(entry.result.protocol)} proposes"),
             )
         )
         for entry in entries
@@ -234,97 +240,96 @@ def cost(entries: Sequence[Entry]) -> Table:
         "Passes an image through the form that proposes, and through the original that judges",
         (*heads, Column("device", numeric=False)),
         rows,
-        "Seconds compare between rows of one device alone.",
+        "Seconds of different devices cannot be compared.",
     )
 
 
-def accuracy(measurement: Measurement | None) -> Cell:
-    """`52.6` over `49.5 – 55.7`."""
+def accuracy(measurement: Measurement | None) -> TableCell:
+    """Return `52.6` over its interval, `49.5 – 55.7`."""
     if measurement is None:
         return EMPTY
     n = len(measurement.correct)
-    interval = f"{measurement.interval:.{digits(n)}%}"
-    return Cell(percent(measurement.accuracy, n), measurement.accuracy, interval)
+    return estimate_cell(measurement.accuracy, measurement.interval, f".{digits(n)}%")
 
 
-def size(model: ModelIdentity) -> Cell:
-    """The number of parameters, exactly."""
-    return EMPTY if model.parameters is None else Cell(f"{model.parameters:,}", model.parameters)
+def size(model: ModelIdentity) -> TableCell:
+    """Return the exact number of parameters."""
+    return EMPTY if model.parameters is None else TableCell(f"{model.parameters:,}", model.parameters)
 
 
-def images(entry: Entry) -> Cell:
-    """How many images, and of how many if not of all."""
-    return Cell(f"{entry.n:,}", entry.n, "" if entry.whole else f"of {entry.result.data.n:,}")
+def images(entry: LabelledResult) -> TableCell:
+    """Return the number of images, and of how many if they are not all."""
+    return TableCell(f"{entry.n:,}", entry.n, "" if entry.whole else f"of {entry.result.data.n:,}")
 
 
-def eps(entry: Entry) -> Cell:
-    """The radius as the protocol spells it."""
-    return Cell(entry.result.protocol.eps, entry.result.protocol.eps_value)
+def eps(entry: LabelledResult) -> TableCell:
+    """Return the radius as the protocol spells it."""
+    return TableCell(entry.result.protocol.eps, entry.result.protocol.eps_value)
 
 
-def mean(counts: Numbers) -> Cell:
-    """A count an image; unknown where the document has none."""
+def mean(counts: Numbers) -> TableCell:
+    """Return the mean count an image; unknown where the document has none."""
     if not counts:
         return EMPTY
     value = sum(counts) / len(counts)
-    return Cell(f"{value:,.1f}", value)
+    return TableCell(f"{value:,.1f}", value)
 
 
 def signed(points: float) -> str:
-    """`+1.5`, `−1.5`, `0.0`."""
+    """Write a difference with its sign: `+1.5`, `−1.5`, `0.0`."""
     return f"{points:+.1f}".replace("-", "−") if round(points, 1) else "0.0"
 
 
-def independent(entry: Entry) -> bool:
-    """Of a transfer: whether source and target are different trainings or networks."""
+def independent(entry: LabelledResult) -> bool:
+    """Whether the source and the target of a transfer are different trainings or networks."""
     source = entry.result.source
     return source is not None and source.weights != entry.result.model.weights
 
 
-def _beside(table: PublishedTable, entries: Sequence[Entry]) -> tuple[Row, ...]:
-    """The published rows with ours below each; ours of other architectures last. None if we have no figure.
+def _beside(table: PaperTable, entries: Sequence[LabelledResult]) -> tuple[TableRow, ...]:
+    """Return the printed rows with ours below each, and ours of other architectures last.
 
-    Nor if a table that repeats rows of table 1 would say nothing beyond that.
+    There are none where nothing was measured, or where a table that repeats rows of table 1 would add nothing to it.
     """
     ours = [(table.row_of(members[0].result.model), members) for members in _lines(table, entries)]
-    measured = [(place, row) for place, members in ours if (row := _our_row(table, members)) is not None]
+    measured = [(printed, row) for printed, members in ours if (row := _our_row(table, members)) is not None]
     repeated = {row.model for row in published().table(1).rows} if table.number in REPEATING else set()
-    if not measured or (repeated and all(place is None or place.model in repeated for place, _ in measured)):
+    if not measured or (repeated and all(printed is None or printed.model in repeated for printed, _ in measured)):
         return ()
     rows = []
     for printed in table.rows:
         rows.append(_paper_row(printed))
-        rows += [row for place, row in measured if place == printed]
-    return (*rows, *(row for place, row in measured if place is None))
+        rows += [row for other, row in measured if other == printed]
+    return (*rows, *(row for printed, row in measured if printed is None))
 
 
-def _lines(table: PublishedTable, entries: Sequence[Entry]) -> list[list[Entry]]:
-    """The documents that make one row: a white box's one, a target's transfers from all sources together."""
+def _lines(table: PaperTable, entries: Sequence[LabelledResult]) -> list[list[LabelledResult]]:
+    """Return the documents of each row: one of a white box, or all transfers to a target together."""
     if table.threat == "white_box":
         return [[entry] for entry in entries]
     useful = [entry for entry in entries if independent(entry)]
     return list(groups(useful, lambda entry: (entry.model, entry.data)).values())
 
 
-def _paper_row(printed: PublishedRow) -> Row:
-    parameters = EMPTY if printed.parameters is None else Cell(f"{printed.parameters:.2f} M")
-    figures = (Cell(f"{value:.2f}", value / 100) for value in printed.values)
-    return Row((Cell(printed.model), Cell("paper"), parameters, *figures, EMPTY), "paper")
+def _paper_row(printed: PaperRow) -> TableRow:
+    parameters = EMPTY if printed.parameters is None else TableCell(f"{printed.parameters:.2f} M")
+    figures = (TableCell(f"{value:.2f}", value / 100) for value in printed.values)
+    return TableRow((TableCell(printed.model), TableCell("paper"), parameters, *figures, EMPTY), "paper")
 
 
-def _our_row(table: PublishedTable, entries: Sequence[Entry]) -> Row | None:
+def _our_row(table: PaperTable, entries: Sequence[LabelledResult]) -> TableRow | None:
     cells = [accuracy(_measured(table, column, entries)) for column in table.columns]
     if all(cell == EMPTY for cell, column in zip(cells, table.columns, strict=True) if column.attack is not None):
         return None
     first = entries[0]
     parameters = first.result.model.parameters
-    shown = EMPTY if parameters is None else Cell(f"{parameters / 1e6:.2f} M", None, f"{parameters:,}")
-    head = (Cell(first.model, None, first.data), Cell("measured here"), shown)
-    return Row((*head, *cells, Cell(f"{first.n:,}")), "measured here")
+    shown = EMPTY if parameters is None else TableCell(f"{parameters / 1e6:.2f} M", None, f"{parameters:,}")
+    head = (TableCell(first.model, None, first.data), TableCell("measured here"), shown)
+    return TableRow((*head, *cells, TableCell(f"{first.n:,}")), "measured here")
 
 
-def _measured(table: PublishedTable, column: PublishedColumn, entries: Sequence[Entry]) -> Measurement | None:
-    """Our figure for a published column, if a document holds one."""
+def _measured(table: PaperTable, column: PaperColumn, entries: Sequence[LabelledResult]) -> Measurement | None:
+    """Return our figure for a printed column, if a document holds one."""
     for entry in entries:
         if not _from_source(table, column, entry):
             continue
@@ -336,7 +341,7 @@ def _measured(table: PublishedTable, column: PublishedColumn, entries: Sequence[
     return None
 
 
-def _from_source(table: PublishedTable, column: PublishedColumn, entry: Entry) -> bool:
+def _from_source(table: PaperTable, column: PaperColumn, entry: LabelledResult) -> bool:
     source = entry.result.source
     if column.source is None:
         return True
@@ -348,10 +353,10 @@ def _from_source(table: PublishedTable, column: PublishedColumn, entry: Entry) -
     return row is not None and row.model == column.source
 
 
-def _circumstances(entry: Entry, name: str) -> str:
+def _circumstances(entry: LabelledResult, name: str) -> str:
     return entry.data if name == CLEAN else entry.conditions
 
 
-def _same_images(entry: Entry) -> tuple[object, ...]:
-    """What must be equal where outcomes are compared image by image."""
+def _same_images(entry: LabelledResult) -> tuple[object, ...]:
+    """Return what must be equal where outcomes are compared image by image."""
     return (entry.result.data, entry.result.protocol.eps_value)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robnet_zoo.data.images import VALIDATION_SHARE
-from robnet_zoo.reports.search.blocks import Block, Notes, Section, Table
-from robnet_zoo.reports.search.scale import drawn, kind
+from robnet_zoo.reports.elements import Element, Remarks, Section
+from robnet_zoo.reports.search.cells import search_table
+from robnet_zoo.reports.search.searched import drawn, kind
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.training.recipe import Recipe
 
-FINDINGS = {  # what it says of each of its findings
+FINDINGS = {  # what the paper says of each of its findings
     1: "A strong correlation (figure 5; no coefficient is printed), and a linear classifier of the 300 most and 300 "
     "least robust of 1,000 architectures with 98.7 % accuracy on those same 600, almost all of whose weights are "
     "positive.",
@@ -32,49 +33,49 @@ _PICKED = {
 }
 
 CAVEATS = (
-    "Accuracies are on held-out training images, on which candidates are also compared: the best one's accuracy is "
-    "flattered by the choice. The test part of the data is not used here.",
+    "Accuracies are on held-out training images, on which candidates are also compared, so the accuracy of the best is "
+    "too high on average. The test part of the data is not used here.",
     "There is one supernet from one seed. Intervals say what other candidates of it would give, not what another "
     "supernet would.",
     "Candidates inherit weights and are finetuned for a few epochs; their order need not be that of networks trained "
     "from scratch.",
     "All candidates see the same held-out images under one attack with few steps; a robust accuracy is an upper bound.",
     "Correlations are of observations: dense architectures have more convolutions, parameters and multiply-adds too. "
-    "What is told at equal numbers of those holds for the ranks.",
-    "Each interval stands for itself, at 95 %; of many, some miss. Verdicts rest on the deciding numbers alone.",
+    "Correlations at equal numbers of those are correlations of ranks.",
+    "Each interval is a 95 % interval by itself; of many, some miss. Verdicts rest on the deciding numbers alone.",
 )
 
 
 def differences(results: Sequence[StudyResult]) -> Section:
-    """Table of the paper's choices and this search's."""
+    """Return the table of the paper's choices beside this search's."""
     rows = []
     for result in results:
         network, evaluation, branch = result.space.network, result.config.evaluation, result.branch
-        of = kind(result)
+        words = kind(result)
         rows += [
-            (f"network, {of}", "20 cells, 36 channels (RobNet-large and RobNet-free)", _network(result)),
+            (f"network, {words}", "20 cells, 36 channels (RobNet-large and RobNet-free)", _network(result)),
             (
-                f"supernet, {of}",
+                f"supernet, {words}",
                 "PGD-7 at 8/255, steps of 2/255; original code: 300 epochs, 32 GPUs",
                 _training(result),
             ),
             (
-                f"finetuning, {of}",
+                f"finetuning, {words}",
                 "3 epochs of PGD-7 at 8/255",
                 f"{evaluation.finetune.epochs} epochs on {result.training:,} images, {_attack(evaluation.finetune)}",
             ),
             (
-                f"candidates, {of}",
+                f"candidates, {words}",
                 "1,000, and 100 a budget" if result.kind == "cell_based" else "300, of which 68 were finetuned",
                 ", ".join(f"{group.name} {len(result.group(group.name)):,}" for group in branch.groups),
             ),
             (
-                f"measured, {of}",
+                f"measured, {words}",
                 "white-box PGD on validation samples, number not printed",
                 f"PGD-{evaluation.steps} at {evaluation.eps} on {result.validation:,} held-out images of "
                 f"{network.input_size[1]} pixels",
             ),
-            (f"picked, {of}", _PICKED[result.kind], "; ".join(_picks(result))),
+            (f"picked, {words}", _PICKED[result.kind], "; ".join(_picks(result))),
         ]
     rows += [
         ("density", "ones of α over the 14 edges, so up to 2", "over the 28 pairs of edge and operation: up to 1"),
@@ -93,7 +94,7 @@ def differences(results: Sequence[StudyResult]) -> Section:
         ("correlations", "shown, without coefficients", "rank correlations with intervals, verdicts by a fixed rule"),
     ]
     columns = ("topic", "the paper", "here")
-    table = Table("Where this search differs from the paper", columns, tuple(rows), scale="", texts=(0, 1, 2))
+    table = search_table("Where this search differs from the paper", columns, rows, scale="", texts=(0, 1, 2))
     return Section("differences", "Beside the paper", "", (table,))
 
 
@@ -114,7 +115,7 @@ def _attack(recipe: Recipe) -> str:
 
 
 def _picks(result: StudyResult) -> list[str]:
-    """Each pick and the group that it is the most robust of."""
+    """Return each pick and the group of which it is the most robust."""
     groups = {group.name: group for group in result.branch.groups}
     return [
         f"{pick.name}: of {len(result.group(pick.group)):,}, {drawn(groups[pick.group])}"
@@ -123,6 +124,6 @@ def _picks(result: StudyResult) -> list[str]:
 
 
 def caveats() -> Section:
-    """What the numbers do not say."""
-    blocks: tuple[Block, ...] = (Notes(CAVEATS),)
-    return Section("caveats", "Caveats", "", blocks)
+    """Return what the numbers do not say."""
+    elements: tuple[Element, ...] = (Remarks(CAVEATS),)
+    return Section("caveats", "Caveats", "", elements)

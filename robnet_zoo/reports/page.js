@@ -1,6 +1,6 @@
-// Sorting of tables by their head's buttons. Cells without a value stay last.
+// The buttons in a table's head sort its rows. Cells without a value stay last.
 document.documentElement.classList.add("js");
-const said = document.getElementById("said");
+const announcement = document.getElementById("announcement");
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const body = table.tBodies[0];
   for (const button of table.tHead.querySelectorAll("button")) {
@@ -23,7 +23,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
         other.removeAttribute("aria-sort");
       }
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      said.textContent = `Sorted by ${button.textContent.trim()}, ${down ? "descending" : "ascending"}.`;
+      announcement.textContent = `Sorted by ${button.textContent.trim()}, ${down ? "descending" : "ascending"}.`;
     });
   }
 }

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.reports.search.blocks import Block, Missing, Section, Table, percent
-from robnet_zoo.reports.search.scale import HASH, kind, scale, scales
+from robnet_zoo.reports.elements import Element, Missing, Section, Table, percent
+from robnet_zoo.reports.search.cells import search_table
+from robnet_zoo.reports.search.searched import HASH, kind, scale, scales
 from robnet_zoo.search.analysis.observations import Observation, Observed, finetuned
 from robnet_zoo.search.result import Candidate, StudyResult
 
@@ -16,19 +17,19 @@ Pick = tuple[Genotype, Candidate]
 
 
 def best(searches: Sequence[Observed]) -> Section:
-    """The ten most robust candidates of each group."""
-    blocks: list[Block] = []
+    """Return the ten most robust candidates of each group."""
+    elements: list[Element] = []
     for search in searches:
         result = search.result
         for group in result.branch.groups:
             title = f"{kind(result)}, group {group.name}"
             done = sorted(finetuned(search.in_groups(group.name)), key=lambda one: -one.robust)
             if done:
-                blocks.append(_table(result, title, done))
+                elements.append(_table(result, title, done))
             else:
-                blocks.append(Missing(title, "no candidate was finetuned"))
-    text = f"The {TOP} of each group with the highest robust accuracy after finetuning, by held-out images."
-    return Section("best", "The best candidates", text, tuple(blocks))
+                elements.append(Missing(title, "no candidate was finetuned"))
+    text = f"The {TOP} of each group with the highest robust accuracy after finetuning, on held-out images."
+    return Section("best", "The best candidates", text, tuple(elements))
 
 
 def _table(result: StudyResult, title: str, done: Sequence[Observation]) -> Table:
@@ -55,14 +56,15 @@ def _table(result: StudyResult, title: str, done: Sequence[Observation]) -> Tabl
         "multiply-adds, millions",
         "spec",
     )
-    return Table(f"{title}: {min(TOP, len(done))} of {len(done):,} finetuned", columns, rows, scale(result))
+    title = f"{title}: {min(TOP, len(done))} of {len(done):,} finetuned"
+    return search_table(title, columns, rows, scale=scale(result))
 
 
 def picked(results: Sequence[StudyResult], picks: Sequence[Pick]) -> Section:
-    """The specs that come out, as they are, at full width, with what the search measured of them at its own."""
+    """Return the picked specs at full width, with what the search measured of them at its own."""
     if not picks:
-        blocks: tuple[Block, ...] = (Missing("Picked architectures", "none were given"),)
-        return Section("picked", "Picked architectures", "", blocks)
+        elements: tuple[Element, ...] = (Missing("Picked architectures", "none were given"),)
+        return Section("picked", "Picked architectures", "", elements)
     rows = []
     for spec, candidate in picks:
         depth, after = len(spec.layout), candidate.after
@@ -93,7 +95,6 @@ def picked(results: Sequence[StudyResult], picks: Sequence[Pick]) -> Section:
         "hash",
     )
     note = "Parameters and multiply-adds are of the spec at full width; accuracies are of the search's smaller network."
-    table = Table(
-        "Picked architectures", columns, tuple(rows), scales(results, "cell_based", "cell_free"), note, texts=(0, 1)
-    )
+    lines = scales(results, "cell_based", "cell_free")
+    table = search_table("Picked architectures", columns, rows, scale=lines, note=note, texts=(0, 1, 6, 9))
     return Section("picked", "Picked architectures", "", (table,))

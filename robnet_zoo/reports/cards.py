@@ -1,4 +1,4 @@
-"""The model card of bundled weights: how they were trained, and what was measured, beside the paper's figures."""
+"""The model card of bundled weights: how they were trained and what was measured, beside the paper's figures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.statistics import with_interval
-from robnet_zoo.reports.robustness.entries import read
-from robnet_zoo.reports.robustness.plain import table_lines
+from robnet_zoo.reports.markdown import table_lines
+from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.tables import beside_the_paper, summary
 from robnet_zoo.training.result import TrainingResult, facts
 from robnet_zoo.training.validation import ATTACK
@@ -19,13 +19,15 @@ MILESTONES = " They were measured after every run, so the later runs began with 
 
 
 def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], results: Sequence[Result]) -> str:
-    """The card in Markdown.
+    """Return the card in Markdown.
 
-    runs: what trained these weights, by the file's name, one run after the other, each from the weights of the one
-    before. results: what was measured of them.
+    Args:
+        runs: the training runs that led to these weights, by their files' names; each began with the weights of the
+            run before it.
+        results: what was measured of the weights.
     """
     spec, last, name = load_spec(entry.model), list(runs.values())[-1], f"{entry.model}.{entry.tag}"
-    entries = read(results)
+    entries = labelled(results)
     published = beside_the_paper(entries)
     hours = sum(run.epochs[-1].hours for run in runs.values())
     lines = [
@@ -79,7 +81,7 @@ def _hashes(entry: weights.WeightsEntry) -> Iterator[str]:
 
 
 def epochs(run: TrainingResult) -> list[str]:
-    """A line an epoch, as a table: what it saw, and what the network did on held-out images then."""
+    """Return a table of epochs: what each saw, and the accuracy on held-out images after it."""
     lines = [f"| epoch | pixels a side | loss | clean | {ATTACK} | hours so far |", "|---:|---:|---:|---:|---:|---:|"]
     for row in run.epochs:
         known = (None if share is None else with_interval(share, run.held_out) for share in (row.clean, row.robust))

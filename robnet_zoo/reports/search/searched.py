@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robnet_zoo.reports.search.blocks import Record, Section, Table, percent
+from robnet_zoo.reports.elements import Particular, Record, Section, Table, percent
+from robnet_zoo.reports.search.cells import search_table
 from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.config import CandidateGroup
 from robnet_zoo.search.result import StudyResult
@@ -14,12 +15,12 @@ HASH = 12  # digits of a hash that stand under a table
 
 
 def kind(result: StudyResult) -> str:
-    """`cell-based` or `cell-free`."""
+    """Return the kind in words: `cell-based` or `cell-free`."""
     return result.kind.replace("_", "-")
 
 
 def scale(result: StudyResult) -> str:
-    """The line that stands under every table."""
+    """Return the line that stands below every table: at which scale its numbers were measured."""
     network, evaluation = result.space.network, result.config.evaluation
     height, width = network.input_size[1:]
     return (
@@ -31,15 +32,15 @@ def scale(result: StudyResult) -> str:
 
 
 def scales(results: Sequence[StudyResult], *kinds: str) -> str:
-    """The lines of the results of some kinds."""
+    """Return the lines of the results of some kinds."""
     return " ".join(scale(result) for result in results if result.kind in kinds)
 
 
 def searched(searches: Sequence[Observed]) -> Section:
-    """The section that says it."""
-    blocks = [block for search in searches for block in (_groups(search), _record(search.result))]
+    """Return the section that says what was searched."""
+    elements = [each for search in searches for each in (_groups(search), _record(search.result))]
     text = " ".join(dict.fromkeys(filter(None, (search.result.config.description for search in searches))))
-    return Section("searched", "What was searched", text, tuple(blocks))
+    return Section("searched", "What was searched", text, tuple(elements))
 
 
 def _groups(search: Observed) -> Table:
@@ -51,7 +52,8 @@ def _groups(search: Observed) -> Table:
         counts = (f"{group.count:,}", f"{len(candidates):,}", f"{len(done):,}", f"{hours:.1f}")
         rows.append((group.name, drawn(group), _figures(search, group.name), *counts))
     columns = ("group", "drawn", "figures", "asked for", "candidates", "finetuned", "hours of work")
-    return Table(f"Groups of {kind(result)} candidates", columns, tuple(rows), scale(result), texts=(0, 1, 2))
+    title = f"Groups of {kind(result)} candidates"
+    return search_table(title, columns, rows, scale=scale(result), texts=(0, 1, 2))
 
 
 def _figures(search: Observed, group: str) -> str:
@@ -62,7 +64,7 @@ def _figures(search: Observed, group: str) -> str:
 
 
 def drawn(group: CandidateGroup) -> str:
-    """How a group's candidates are drawn, in words."""
+    """Say how a group's candidates are drawn."""
     sampling = group.sampling
     names = {
         "tpe": "Optuna's TPE for robust accuracy",
@@ -111,7 +113,8 @@ def _record(result: StudyResult) -> Record:
     if accuracy:
         whole = f"{percent(accuracy.clean)} % clean, {percent(accuracy.robust)} % robust, held-out images"
         fields.insert(7, ("supernet with all of α", whole))
-    return Record(f"Particulars of the {kind(result)} search", tuple(fields))
+    title = f"Particulars of the {kind(result)} search"
+    return Record(title, tuple(Particular(what, value) for what, value in fields), unfolded=True)
 
 
 def _recipe(recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""The example images of documents, and what an attack changed in them."""
+"""The example images of documents."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from robnet_zoo.errors import ReportError
-from robnet_zoo.reports.robustness.blocks import Bytes, Gallery, Picture
-from robnet_zoo.reports.robustness.entries import Entry
+from robnet_zoo.reports.elements import Bytes, Gallery, Picture
+from robnet_zoo.reports.robustness.labelled import LabelledResult
 
 OF_EACH, OF_ALL = 3, 12  # examples shown
-CONTRAST = 96  # of 255: how far the enlarged difference goes from grey
 
 
-def gallery(entries: Sequence[Entry]) -> Gallery | None:
-    """The first examples of each document. Raises ReportError for one that is no picture."""
+def gallery(entries: Sequence[LabelledResult]) -> Gallery | None:
+    """Return the first examples of each document. Raises ReportError for one that is not a picture."""
     pictures = []
     for entry in entries:
         for example in entry.result.examples[:OF_EACH]:
@@ -38,25 +37,9 @@ def gallery(entries: Sequence[Entry]) -> Gallery | None:
 
 
 def _pixels(text: str, title: str) -> Bytes:
-    """A PNG in base64 as (H, W, 3) uint8."""
+    """Decode a PNG in base64 to (H, W, 3) uint8."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as picture:
             return np.asarray(picture.convert("RGB"))
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ReportError(f"{title}: expected a PNG in base64, got one that cannot be read") from error
-
-
-def difference(picture: Picture) -> Bytes:
-    """What the attack changed, times `factor`, around grey: (H, W, 3) uint8."""
-    change = picture.adversarial.astype(np.int16) - picture.clean.astype(np.int16)
-    return (128 + factor(picture) * change).clip(0, 255).astype(np.uint8)
-
-
-def farthest(picture: Picture) -> int:
-    """The largest change of a value, of 255."""
-    return int(np.abs(picture.adversarial.astype(np.int16) - picture.clean.astype(np.int16)).max())
-
-
-def factor(picture: Picture) -> int:
-    """The largest whole number by which the difference can be multiplied and stay within CONTRAST."""
-    return max(CONTRAST // max(farthest(picture), 1), 1)

@@ -1,4 +1,4 @@
-"""Results documents, with names under which their parts can stand side by side without being mixed up."""
+"""Results documents with labels that tell their models, data and attacks apart."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ Group = TypeVar("Group", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One document. model, source, data: what the report calls them.
+class LabelledResult:
+    """One document and what the report calls its parts.
 
-    measurements: by column, `clean` first and `worst case` last. attacks: the parameters behind a column, where the
-    protocol has them.
+    Args:
+        model, source, data: their labels.
+        measurements: by column, `clean` first and `worst case` last.
+        attacks: the parameters behind a column, where the protocol has them.
     """
 
     result: Result
@@ -33,48 +35,52 @@ class Entry:
 
     @property
     def n(self) -> int:
-        """How many images every measurement holds."""
+        """Return how many images every measurement holds."""
         return min(len(measurement.correct) for measurement in self.measurements.values())
 
     @property
     def whole(self) -> bool:
-        """Whether all images of the data are in it."""
+        """Whether the document holds all images of the data."""
         return self.result.complete and self.result.shard is None and self.n == self.result.data.n
 
     @property
     def white_box(self) -> bool:
+        """Whether the attacks saw the model that they were to fool."""
         return self.result.protocol.threat == "white_box"
 
     @property
     def conditions(self) -> str:
-        """`eps 8/255, CIFAR-10 test images`."""
+        """Return eps and data: `eps 8/255, CIFAR-10 test images`."""
         return f"eps {self.result.protocol.eps}, {self.data}"
 
 
-def read(results: Sequence[Result]) -> tuple[Entry, ...]:
-    """The documents in their order, each once, without measurements of no image. Raises ReportError if none is left."""
+def labelled(results: Sequence[Result]) -> tuple[LabelledResult, ...]:
+    """Label documents, in their order and each once; measurements of no image are left out.
+
+    Raises: ReportError if no document is left.
+    """
     different = [result for index, result in enumerate(results) if result not in results[:index]]
     identities = [result.model for result in different] + [result.source for result in different if result.source]
     models = _labels((model.name, model.weights) for model in identities)
     data = _labels((result.data.name, result.data.sha256) for result in different)
     columns = _columns([attack for result in different for attack in result.protocol.attacks])
     entries = [_entry(result, models, data, columns) for result in different]
-    found = tuple(entry for entry in entries if entry.measurements)
-    if not found:
+    measured = tuple(entry for entry in entries if entry.measurements)
+    if not measured:
         raise ReportError(f"expected at least one result with an image measured, got {len(results)} without")
-    return found
+    return measured
 
 
 def groups(items: Iterable[Item], key: Callable[[Item], Group]) -> dict[Group, list[Item]]:
-    """Items of one key together, in the order of first appearance."""
-    found: dict[Group, list[Item]] = {}
+    """Return the items of each key, in the order of first appearance."""
+    by_key: dict[Group, list[Item]] = {}
     for item in items:
-        found.setdefault(key(item), []).append(item)
-    return found
+        by_key.setdefault(key(item), []).append(item)
+    return by_key
 
 
-def columns(entries: Iterable[Entry]) -> list[str]:
-    """All columns of some documents: clean, the attacks in the order of the fullest document, the worst case."""
+def columns(entries: Iterable[LabelledResult]) -> list[str]:
+    """Return all columns of some documents: clean, the attacks as the fullest document orders them, the worst case."""
     fullest_first = sorted(entries, key=lambda entry: -len(entry.measurements))
     names = list(dict.fromkeys(name for entry in fullest_first for name in entry.measurements))
     first, last = [name for name in (CLEAN,) if name in names], [name for name in (WORST,) if name in names]
@@ -82,12 +88,12 @@ def columns(entries: Iterable[Entry]) -> list[str]:
 
 
 def proposing(protocol: Protocol) -> str:
-    """The arithmetic that proposes; whether the device has it, stands with the device (`robnet_zoo.core.precision`)."""
+    """Return the precision in which images are proposed; the device says whether it has it (`core.precision`)."""
     return protocol.dtype if protocol.dtype == "float32" else f"{protocol.dtype} where the device has it"
 
 
 def parameters_of(attack: AnyAttack) -> dict[str, str]:
-    """An attack's parameters but for its name, as texts, its kind first."""
+    """Return an attack's parameters except its name as texts, its kind first."""
     others = attack.model_dump(exclude={"name", "kind"})
     return {"kind": attack.kind} | {key: str(value) for key, value in others.items()}
 
@@ -97,7 +103,7 @@ def _entry(
     models: Mapping[tuple[str, str], str],
     data: Mapping[tuple[str, str], str],
     columns: Mapping[tuple[str, str], str],
-) -> Entry:
+) -> LabelledResult:
     attacks = {attack.title: attack for attack in result.protocol.attacks}
 
     def column(name: str) -> str:
@@ -112,7 +118,7 @@ def _entry(
     ordered |= measured
     if result.worst_case is not None and result.worst_case.correct:
         ordered[WORST] = result.worst_case
-    return Entry(
+    return LabelledResult(
         result,
         label(result.model),
         label(result.source) if result.source else "",
@@ -123,17 +129,17 @@ def _entry(
 
 
 def _labels(items: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """(name, sha256) -> the name, with the hash's beginning where one name stands for several things."""
+    """Map (name, sha256) to the name, with the beginning of the hash where a name stands for several things."""
     hashes = {name: {sha for _, sha in pairs} for name, pairs in groups(items, lambda pair: pair[0]).items()}
     return {
-        (name, sha): name if len(found) == 1 else f"{name} ({sha[:8]})"
-        for name, found in hashes.items()
-        for sha in found
+        (name, sha): name if len(namesakes) == 1 else f"{name} ({sha[:8]})"
+        for name, namesakes in hashes.items()
+        for sha in namesakes
     }
 
 
 def _columns(attacks: Sequence[AnyAttack]) -> dict[tuple[str, str], str]:
-    """(title, parameters) -> the title, with what differs where one title stands for several attacks."""
+    """Map (title, parameters) to the title, with what differs where a title stands for several attacks."""
     labels: dict[tuple[str, str], str] = {}
     for title, namesakes in groups(attacks, lambda attack: attack.title).items():
         variants = [parameters_of(attack) for attack in namesakes]

@@ -1,0 +1,31 @@
+"""A report as a file: one HTML page, Markdown or CSV, as the file's ending says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from robnet_zoo.core.files import write_atomically
+from robnet_zoo.errors import ReportError
+from robnet_zoo.reports.csv import csv
+from robnet_zoo.reports.elements import Report
+from robnet_zoo.reports.markdown import markdown
+from robnet_zoo.reports.page import html
+
+FORMATS: Mapping[str, Callable[[Report], str]] = MappingProxyType({".html": html, ".md": markdown, ".csv": csv})
+
+
+def save(report: Report, output: str | os.PathLike[str]) -> None:
+    """Write a report; the same report gives the same bytes.
+
+    Args:
+        output: a file that ends in .html (one page with everything), .md (its tables) or .csv (its figures).
+
+    Raises: ReportError for another ending; OSError.
+    """
+    path = Path(output)
+    if path.suffix not in FORMATS:
+        raise ReportError(f"{path}: expected a file that ends in {', '.join(FORMATS)}, got {path.suffix!r}")
+    write_atomically(path, FORMATS[path.suffix](report).encode())
