@@ -49,7 +49,7 @@ def test_a_step_is_that_of_the_network(spec: Genotype, training: bool) -> None:
 @pytest.mark.parametrize("name", spec_names())
 def test_bundled_specs_take_the_same_step(name: str) -> None:
     spec = load_spec(name)
-    narrow = spec.network.model_copy(update={"channels": 2, "input_size": (3, 32, 32)})
+    narrow = spec.network.model_copy(update={"channels": 4, "input_size": (3, 32, 32)})
     assert_same_step(network_of(spec.model_copy(update={"network": narrow})), training=True)
 
 
