@@ -40,7 +40,7 @@ ATTACKS: dict[str, IterativeAttack] = {
 LONGER: dict[str, IterativeAttack] = {  # what it takes to come to the end of the way on a linear model
     "apgd_dlr_t": Apgd(steps=20, loss="dlr", target_classes=1),
     "cw": CarliniWagner(searches=6, steps=60, learning_rate=0.02, initial_c=0.1),
-    "square": Square(queries=1600),
+    "square": Square(queries=1200),
 }
 RANDOM = {name for name in ATTACKS if name.startswith(("pgd", "apgd", "mi_di", "square"))}
 GRADIENT = [name for name, attack in ATTACKS.items() if not attack.gradient_free]

@@ -103,8 +103,8 @@ def test_apgd_takes_the_steps_of_its_authors_code(variant, autopgd):
 def test_apgd_ce_decides_as_its_authors_code_does(trained, autopgd):
     model, images, labels = (part if index == 0 else part[:24] for index, part in enumerate(trained))
     outcomes = run(Apgd(), model, images, labels, eps=EPS, slots=24)
-    found = autopgd.APGDAttack(model, n_iter=100, eps=EPS, loss="ce", seed=0).perturb(images, labels)
-    robust = model(found).argmax(1) == labels
+    adversarial = autopgd.APGDAttack(model, n_iter=100, eps=EPS, loss="ce", seed=0).perturb(images, labels)
+    robust = model(adversarial).argmax(1) == labels
     assert int((robust != survivors(outcomes)).sum()) <= 1
     assert 0 < int(robust.sum()) < 24
 
@@ -150,8 +150,8 @@ def test_steps_from_the_image_itself_are_those_of_foolbox(norm, steps, foolbox):
         )
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     expected = theirs(wrapped, images, labels, epsilons=eps)[1]
-    found = run(ours, model, images, labels, eps=eps, slots=8, early=False)
-    torch.testing.assert_close(torch.stack([outcome.image for outcome in found]), expected, rtol=0, atol=1e-9)
+    outcomes = run(ours, model, images, labels, eps=eps, slots=8, early=False)
+    torch.testing.assert_close(torch.stack([outcome.image for outcome in outcomes]), expected, rtol=0, atol=1e-9)
     assert float(length(expected - images, norm).min()) > 0.9 * eps
 
 
@@ -168,8 +168,8 @@ def test_pgd_leaves_as_many_images_as_another_librarys(library, trained):
     else:
         attacks = peer("adv_lib.attacks")
         torch.manual_seed(0)  # 11 steps, as the last of theirs is not looked at
-        found = attacks.pgd_linf(model, images, labels, EPS, steps=11, absolute_step_size=2 / 255)
-        robust = model(found).argmax(1) == labels
+        adversarial = attacks.pgd_linf(model, images, labels, EPS, steps=11, absolute_step_size=2 / 255)
+        robust = model(adversarial).argmax(1) == labels
     ours = survivors(run(Pgd(steps=10), model, images, labels, eps=EPS, slots=40))
     assert int((ours != robust).sum()) <= 2
     assert 0 < int(robust.sum()) < 40
@@ -180,8 +180,8 @@ def test_deepfool_finds_distances_like_foolboxs(norm, trained, foolbox):
     model, images, labels = (part if index == 0 else part[:12] for index, part in enumerate(trained))
     attack = {"linf": foolbox.attacks.LinfDeepFoolAttack, "l2": foolbox.attacks.L2DeepFoolAttack}[norm]
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    found = attack(steps=5, candidates=5)(wrapped, images, labels, epsilons=None)[0]
-    theirs = length(found - images, norm)
+    adversarial = attack(steps=5, candidates=5)(wrapped, images, labels, epsilons=None)[0]
+    theirs = length(adversarial - images, norm)
     outcomes = run(
         DeepFool(norm=norm, steps=5, candidates=4, mode="minimal"), model, images, labels, eps=10.0, slots=10
     )
@@ -198,8 +198,8 @@ def test_carlini_wagner_finds_distances_like_foolboxs(trained, foolbox):
         binary_search_steps=3, steps=40, stepsize=0.01, initial_const=1.0, abort_early=False
     )
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    found = attack(wrapped, images, labels, epsilons=None)[0]
-    theirs = length(found - images, "l2")
+    adversarial = attack(wrapped, images, labels, epsilons=None)[0]
+    theirs = length(adversarial - images, "l2")
     attack = CarliniWagner(searches=3, steps=40, learning_rate=0.01, initial_c=1.0)
     outcomes = run(attack, model, images, labels, eps=10.0, slots=10)
     ours = torch.tensor([outcome.distance for outcome in outcomes])

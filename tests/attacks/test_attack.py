@@ -35,10 +35,10 @@ def test_images_stay_in_the_ball_and_in_the_box(attack, targeted, network):
     targets = (labels + 1) % 5 if targeted else None
     eps = EPS[attack.ball]
     outcomes = run(attack, network, corners, labels, eps=eps, targets=targets, slots=12)
-    found = images_of(outcomes)
-    assert found.min() >= 0
-    assert found.max() <= 1
-    distances = length(found.double() - corners.double(), attack.ball)
+    adversarial = images_of(outcomes)
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    distances = length(adversarial.double() - corners.double(), attack.ball)
     inside = torch.tensor([outcome.fooled or not attack.minimal for outcome in outcomes])
     assert (distances[inside] <= eps + 1e-6).all()
     assert torch.allclose(torch.tensor([outcome.distance for outcome in outcomes]), distances.float(), atol=1e-6)
@@ -89,9 +89,9 @@ def test_the_worst_image_of_a_linear_model_is_found(name):
     distances = model.distances(images, attack.ball)
     far = distances.argsort()[-8:]
     images, eps = images[far], 0.5 * distances[far]  # not enough, so that every attack runs to its end
-    found = images_of(run(attack, model, images, model.labels(images), eps=eps, slots=8))
+    adversarial = images_of(run(attack, model, images, model.labels(images), eps=eps, slots=8))
     clean, best = model.score(images), model.score(model.worst(images, eps, attack.ball))
-    reached = (clean - model.score(found)) / (clean - best)  # 1 at the optimum
+    reached = (clean - model.score(adversarial)) / (clean - best)  # 1 at the optimum
     assert reached.min() > 0.99
     assert reached.max() < 1 + 1e-4
 

@@ -14,8 +14,8 @@ KEYS = [Key(0, sample, 0) for sample in range(8)]
 def test_a_distance_is_within_up_to_the_rounding_of_float32_at_its_size():
     distances, eps = torch.tensor([0.5, 0.5, 100.0, 100.0, torch.nan]), torch.tensor([0.5, 0.49, 100.0, 99.99, 1.0])
     off_by_one = torch.nextafter(distances, torch.full_like(distances, torch.inf))
-    for found in (distances, off_by_one):
-        assert within(found, eps).tolist() == [True, False, True, False, False]
+    for values in (distances, off_by_one):
+        assert within(values, eps).tolist() == [True, False, True, False, False]
     assert bool(within(torch.tensor(0.1), 0.1))
 
 
@@ -41,11 +41,11 @@ def test_the_l2_projection_is_the_nearest_point_of_the_ball():
 @pytest.mark.parametrize("eps", [1e-3, 8 / 255, 3.0])
 def test_large_images_come_no_further_than_rounding_out_of_the_ball(norm, eps):
     images = torch.rand(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    found = random_start(images, eps, norm, KEYS)
-    found = project(found + eps * steepest(torch.randn_like(images), norm), images, eps, norm)
-    assert length(found.double() - images.double(), norm).max() <= eps + 1e-6
-    assert found.min() >= 0
-    assert found.max() <= 1
+    adversarial = random_start(images, eps, norm, KEYS)
+    adversarial = project(adversarial + eps * steepest(torch.randn_like(images), norm), images, eps, norm)
+    assert length(adversarial.double() - images.double(), norm).max() <= eps + 1e-6
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
 
 
 def test_steepest_has_length_1_or_0():

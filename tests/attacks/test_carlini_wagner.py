@@ -50,8 +50,8 @@ def test_confidence_is_the_margin_that_is_reached():
     images = far(model, 6)
     attack = THOROUGH.model_copy(update={"confidence": 0.5})
     outcomes = run(attack, model, images, model.labels(images), eps=10.0, slots=6)
-    found = torch.stack([outcome.image for outcome in outcomes])
-    margins = 2 * model.score(found).abs()
+    adversarial = torch.stack([outcome.image for outcome in outcomes])
+    margins = 2 * model.score(adversarial).abs()
     assert bool((margins > 0.5 - 1e-4).all())
     assert margins.median() < 0.6
 

@@ -42,10 +42,10 @@ def ledger(outcome: Outcome) -> tuple[object, ...]:
     return tuple(value for key, value in vars(outcome).items() if key != "image")
 
 
-def assert_equal(one: Sequence[Outcome], other: Sequence[Outcome]) -> None:
+def assert_equal(first: Sequence[Outcome], other: Sequence[Outcome]) -> None:
     """Bit for bit."""
-    assert [ledger(outcome) for outcome in one] == [ledger(outcome) for outcome in other]
-    assert all(torch.equal(a.image, b.image) for a, b in zip(one, other, strict=True))
+    assert [ledger(outcome) for outcome in first] == [ledger(outcome) for outcome in other]
+    assert all(torch.equal(a.image, b.image) for a, b in zip(first, other, strict=True))
 
 
 class Liar(nn.Module):
@@ -165,7 +165,7 @@ def test_a_proposer_in_bfloat16_finds_what_the_original_confirms(images):
     answers = model(torch.stack([outcome.image for outcome in outcomes])).argmax(1)
     assert [outcome.fooled for outcome in outcomes] == (answers != labels).tolist()
     exact = run(Pgd(steps=8, step="1/255"), model, images, labels, eps=EPS, slots=6)
-    assert sum(outcome.fooled for outcome in outcomes) == pytest.approx(sum(one.fooled for one in exact), abs=1)
+    assert sum(outcome.fooled for outcome in outcomes) == pytest.approx(sum(outcome.fooled for outcome in exact), abs=1)
 
 
 @pytest.mark.parametrize("attack", [Pgd(steps=1000, step="1/2550"), Apgd(steps=1000)], ids=["pgd", "apgd"])
@@ -318,12 +318,12 @@ def test_a_step_is_one_call_of_the_model_and_idle_slots_are_all_that_is_not_acco
 
 @mixed
 def test_a_batch_that_is_cut_down_at_the_end_gives_the_same_bits(attack, network, images, labels, monkeypatch):
-    found = run(attack, network, images, labels, eps=eps_of(attack), slots=16)
+    shrunk = run(attack, network, images, labels, eps=eps_of(attack), slots=16)
     monkeypatch.setattr(Batcher, "_shrink", lambda *_: None)
     expected = run(attack, network, images, labels, eps=eps_of(attack), slots=16)
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one.image, other.image)
-        assert replace(one, image=other.image) == other
+    for first, other in zip(shrunk, expected, strict=True):
+        assert torch.equal(first.image, other.image)
+        assert replace(first, image=other.image) == other
 
 
 def test_a_batch_is_cut_down_to_what_is_still_at_work(network, images):
@@ -440,9 +440,9 @@ def test_memory_that_runs_out_within_a_step_takes_no_half_step(network, images, 
     roomy = run(Bim(steps=6), network, images, labels, eps=EPS, slots=8)
     assert calls[2] == 8
     assert calls[3] == 4
-    for one, other in zip(halved, roomy, strict=True):
-        assert (one.fooled, one.step, one.forwards) == (other.fooled, other.step, other.forwards)
-        torch.testing.assert_close(one.image, other.image, rtol=0, atol=1e-6)
+    for first, other in zip(halved, roomy, strict=True):
+        assert (first.fooled, first.step, first.forwards) == (other.fooled, other.step, other.forwards)
+        torch.testing.assert_close(first.image, other.image, rtol=0, atol=1e-6)
 
 
 def test_a_single_image_that_does_not_fit_is_an_error(network, images, labels):

@@ -38,12 +38,12 @@ def test_the_distance_to_the_nearest_of_many_boundaries_is_found_in_one_step(lin
     labels = model(images).argmax(1)
     attack = DeepFool(mode="minimal", norm=norm, overshoot=OVERSHOOT)
     outcomes = run(attack, model, images, labels, eps=10.0, slots=8)
-    found = torch.tensor([outcome.distance for outcome in outcomes])
+    measured = torch.tensor([outcome.distance for outcome in outcomes])
     least = nearest(linear, images, labels, norm)
     assert len(labels.unique()) > 1
     assert all(outcome.fooled and outcome.step == 2 for outcome in outcomes)  # one to go there, one to see it
-    assert bool((found >= least).all())
-    torch.testing.assert_close(found, (1 + OVERSHOOT) * least, rtol=1e-2, atol=3e-4)
+    assert bool((measured >= least).all())
+    torch.testing.assert_close(measured, (1 + OVERSHOOT) * least, rtol=1e-2, atol=3e-4)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -54,8 +54,8 @@ def test_with_a_target_the_distance_to_its_boundary_is_found(linear, norm):
     images, labels = images[labels != 2], labels[labels != 2]
     attack = DeepFool(mode="minimal", norm=norm, overshoot=OVERSHOOT)
     outcomes = run(attack, model, images, labels, eps=10.0, targets=torch.full_like(labels, 2), slots=8)
-    found = torch.tensor([outcome.distance for outcome in outcomes])
-    assert bool((found >= nearest(linear, images, labels, norm, target=2) - 1e-6).all())
+    measured = torch.tensor([outcome.distance for outcome in outcomes])
+    assert bool((measured >= nearest(linear, images, labels, norm, target=2) - 1e-6).all())
     answers = model(torch.stack([outcome.image for outcome in outcomes])).argmax(1)
     assert bool((answers == 2).all())
 

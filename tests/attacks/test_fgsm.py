@@ -18,13 +18,13 @@ def test_fgsm_reaches_the_optimum_of_a_linear_model(linear, images):
 def test_n_fgsm_steps_from_noise_of_twice_eps_and_stays_in_the_box_alone(linear):
     images = torch.full((64, 3, 4, 4), 0.5)
     labels = torch.arange(64) % 2
-    found = n_fgsm(linear, images, labels, eps=EPS, step=EPS, generator=torch.Generator().manual_seed(0))
-    noise = found - worst(linear, images, labels)  # the gradient's sign is the same everywhere
+    adversarial = n_fgsm(linear, images, labels, eps=EPS, step=EPS, generator=torch.Generator().manual_seed(0))
+    noise = adversarial - worst(linear, images, labels)  # the gradient's sign is the same everywhere
     assert noise.abs().max() <= 2 * EPS + 1e-6
     assert noise.abs().max() > 1.9 * EPS
     white = torch.ones(2, 3, 4, 4)
-    found = n_fgsm(linear, white, labels[:2], eps=EPS, step=EPS, generator=torch.Generator().manual_seed(0))
-    assert found.max() <= 1
+    adversarial = n_fgsm(linear, white, labels[:2], eps=EPS, step=EPS, generator=torch.Generator().manual_seed(0))
+    assert adversarial.max() <= 1
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])

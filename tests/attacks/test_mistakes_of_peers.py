@@ -97,9 +97,9 @@ def test_an_image_that_is_never_fooled_prolongs_no_other(name):
     hopeless = run(attack, model, images, labels, eps=eps, slots=6)
     assert not hopeless[0].fooled
     assert usual[0].fooled
-    for one, other in zip(usual[1:], hopeless[1:], strict=True):
-        assert (one.fooled, one.step, one.forwards) == (other.fooled, other.step, other.forwards)
-        assert torch.equal(one.image, other.image)
+    for first, other in zip(usual[1:], hopeless[1:], strict=True):
+        assert (first.fooled, first.step, first.forwards) == (other.fooled, other.step, other.forwards)
+        assert torch.equal(first.image, other.image)
 
 
 # Restarts: the last one wins

@@ -16,18 +16,20 @@ from tests.attacks.classifiers import EPS, Opposites, greys, small, worst
 def test_pgd_reaches_the_optimum_of_a_linear_model(linear, images, steps, seed):
     labels = torch.arange(16) % 2
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    found = pgd(linear, images, labels, eps=EPS, step=2 * EPS, steps=steps, generator=generator)
-    torch.testing.assert_close(found, worst(linear, images, labels), rtol=0, atol=1e-6)
+    adversarial = pgd(linear, images, labels, eps=EPS, step=2 * EPS, steps=steps, generator=generator)
+    torch.testing.assert_close(adversarial, worst(linear, images, labels), rtol=0, atol=1e-6)
 
 
 def test_pgd_stays_in_the_ball_and_in_the_box():
     images = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)).round()  # at the box's corners
     generator = torch.Generator().manual_seed(0)
-    found = pgd(small(), images, torch.zeros(8, dtype=torch.long), eps=EPS, step=EPS, steps=3, generator=generator)
-    assert (found - images).abs().max() <= EPS + 1e-6
-    assert found.min() >= 0
-    assert found.max() <= 1
-    assert not torch.equal(found, images)
+    adversarial = pgd(
+        small(), images, torch.zeros(8, dtype=torch.long), eps=EPS, step=EPS, steps=3, generator=generator
+    )
+    assert (adversarial - images).abs().max() <= EPS + 1e-6
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    assert not torch.equal(adversarial, images)
 
 
 def test_the_same_seed_gives_the_same_images_and_another_seed_others(linear, images):
@@ -86,12 +88,12 @@ def test_pgd_starts_anywhere_in_the_ball(norm):
 def test_every_restart_starts_elsewhere():
     model, images = Opposites(), greys(1)
     labels = model.labels(images)
-    found = [
+    starts = [
         run(Pgd(steps=1, step="0", restarts=tries), model, images, labels, eps=1e-3, slots=1)[0].image
         for tries in (1, 2, 3)
     ]
-    assert not torch.equal(found[0], found[1])
-    assert not torch.equal(found[1], found[2])
+    assert not torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[1], starts[2])
 
 
 @pytest.mark.parametrize("field", [{"steps": 0}, {"restarts": 0}, {"step": "-1/255"}, {"norm": "l1"}, {"name": "A b"}])

@@ -98,5 +98,5 @@ def test_the_image_that_comes_out_is_the_best_and_not_the_last_proposal():
     outcomes = run(Square(queries=80), watched, images, model.labels(images), eps=1e-3, slots=6, judge=model)
     assert not any(outcome.fooled for outcome in outcomes)
     best = torch.stack(proposals).amin(0).sort().values  # the score falls towards the boundary
-    found = model.score(torch.stack([outcome.image for outcome in outcomes])).abs()
-    torch.testing.assert_close(found.sort().values, best)
+    scores = model.score(torch.stack([outcome.image for outcome in outcomes])).abs()
+    torch.testing.assert_close(scores.sort().values, best)
