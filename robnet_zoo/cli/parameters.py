@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Parameters and messages that the commands share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")
 
 
 def is_first() -> bool:
-    """Whether this process is the one that tells, under torchrun or alone."""
+    """Return whether this is the process that prints, under torchrun or alone."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -30,7 +30,7 @@ def fail(message: str) -> NoReturn:
 
 
 def partial(model: type[BaseModel]) -> type[BaseModel]:
-    """A document's model with every field optional: what a user may override from the command line."""
+    """Return the model of a document with every field optional: what flags may override."""
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         kind: Any = field.annotation
@@ -44,12 +44,12 @@ def partial(model: type[BaseModel]) -> type[BaseModel]:
 
 
 def _whole(given: Any) -> Any:
-    """What a flag gives for a list: its items, one each time, or all of them as one JSON array."""
+    """Return the items of a list that a flag gives one at a time, or all of them as a JSON array."""
     return given[0] if isinstance(given, list | tuple) and len(given) == 1 and isinstance(given[0], list) else given
 
 
 def merged(document: Document, overrides: BaseModel | None) -> Any:
-    """The document with the given fields replaced, validated anew."""
+    """Return a document with the given fields replaced, validated anew."""
     given = {} if overrides is None else overrides.model_dump(exclude_none=True)
 
     def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

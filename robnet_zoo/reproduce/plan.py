@@ -1,4 +1,4 @@
-"""What a table or figure of the paper takes: which architectures, trained how, measured how. One document each."""
+"""Plans: which architectures a table or figure of the paper needs, and how they are trained and measured."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class PlanRow(Document):
-    """One architecture.
+    """An architecture of a plan.
 
-    label: what the paper calls it. architecture: a spec or a model of timm, as `load_architecture` takes it. denoise:
-    the form of denoising blocks behind its stages. paper: the figure that the paper prints for `Plan.order_by`.
+    label: the paper's name for it. architecture: a spec or a model of timm, as `load_architecture` takes it. denoise:
+    the form of the denoising blocks after its stages. paper: the figure that the paper prints for `Plan.order_by`.
     """
 
     label: str
@@ -31,14 +31,17 @@ class PlanRow(Document):
 
     @property
     def published(self) -> Architecture:
-        """Its architecture at full size. Raises DocumentError."""
-        found = load_architecture(self.architecture)
-        return found if self.denoise is None else found.denoised(self.denoise)
+        """The architecture at full size. Raises DocumentError."""
+        plain = load_architecture(self.architecture)
+        return plain if self.denoise is None else plain.denoised(self.denoise)
 
 
 class PlanPart(Document):
-    """The rows of one data set. data: its name. recipe, protocol: bundled ones. sources: of a transfer, what is
-    attacked: another training of the target itself, or of every row."""
+    """The rows of a data set.
+
+    data: its name. recipe, protocol: bundled names or paths. sources: what is attacked in a transfer: `copy`, another
+    training of the target itself, or `all`, another training of every row.
+    """
 
     data: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
     recipe: str
@@ -48,7 +51,7 @@ class PlanPart(Document):
 
 
 class Plan(Document):
-    """A table or figure. order_by: the attack by whose accuracy the paper's order is asked for."""
+    """A table or figure. order_by: the attack whose accuracies are compared with the paper's order."""
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
@@ -68,13 +71,13 @@ class Plan(Document):
         return self
 
     def with_rows(self, labels: list[str]) -> Plan:
-        """The same with these rows alone. Raises DocumentError for a label that no part has."""
-        known = list(dict.fromkeys(row.label for part in self.parts for row in part.rows))
-        keys = {_key(label): label for label in known}
+        """Return the plan with only these rows. Raises DocumentError for a label that no part has."""
+        every = list(dict.fromkeys(row.label for part in self.parts for row in part.rows))
+        keys = {_key(label): label for label in every}
         chosen = {keys.get(_key(label)) for label in labels}
         if None in chosen:
             strange = next(label for label in labels if _key(label) not in keys)
-            raise DocumentError([f"expected rows among {', '.join(known)}, got {strange}"], source=self.name)
+            raise DocumentError([f"expected rows among {', '.join(every)}, got {strange}"], source=self.name)
         parts = [
             part.model_copy(update={"rows": tuple(row for row in part.rows if row.label in chosen)})
             for part in self.parts

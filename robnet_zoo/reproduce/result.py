@@ -1,4 +1,4 @@
-"""What came out of a plan: a document with every image's outcome, from which its tables and verdicts are made."""
+"""The result of a plan: a document with the outcome of every image, from which tables and verdicts are made."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from robnet_zoo.training.recipe import Recipe
 
 
 class Outcomes(Document):
-    """Of one attack, or `clean`: a character an image, 1 if it is still classified rightly."""
+    """The outcomes of an attack, or of `clean`. correct: a character an image, 1 if it is still classified rightly."""
 
     attack: str
     correct: Annotated[str, Field(pattern=r"^[01]+\z")]
 
     @property
     def bits(self) -> list[int]:
-        """0 or 1 an image."""
+        """The outcomes as numbers, 0 or 1 an image."""
         return [int(bit) for bit in self.correct]
 
 
 class ModelResult(Document):
-    """A model as it was trained and measured.
+    """A model that was trained and measured.
 
-    label, seed: the row, and the seed of its training; none of a model from elsewhere. source: of a transfer, the label
-    of what was attacked. hash: of the architecture. state_sha256, file_sha256: of its
-    weights, as a results document has them. hours: of training.
+    label: its row. seed: of its training, unless the model is from elsewhere. source: in a transfer, the row of the
+    network that was attacked. hash: of the architecture. state_sha256, file_sha256: of the weights, as in a results
+    document. hours: of training.
     """
 
     label: str
@@ -57,7 +57,10 @@ class ModelResult(Document):
 
 
 class PartResult(Document):
-    """What was measured on one data set. training, data: the images; recipe, protocol: as they were at this scale."""
+    """What was measured on a data set.
+
+    training, data: the images to train on and to measure. recipe, protocol: as they were at this scale.
+    """
 
     part: str
     training: DataIdentity
@@ -78,7 +81,7 @@ class PartResult(Document):
 
 
 class ReproductionResult(Document):
-    """A plan, carried out. complete: whether every row was trained with every seed and measured."""
+    """The result of a plan. complete: whether every row was trained with every seed and measured."""
 
     schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
     plan: Plan

@@ -1,4 +1,4 @@
-"""The same plan at a fraction: a document that says of what, and every table that comes of it says so too."""
+"""Scales: the same plan at a fraction of its size. Every table that comes of it says which."""
 
 from __future__ import annotations
 
@@ -41,22 +41,23 @@ class Scale(Document):
 
     @property
     def fractions(self) -> dict[str, str]:
-        """What is less, and by how much."""
-        kept = {key: getattr(self, key) for key in ("width", "depth", "size", "epochs", "images", "test_images")}
-        found = {key: f"{value:.3g}" for key, value in kept.items() if value != 1}
-        return found if Fraction(self.eps) == 1 else found | {"eps": self.eps}
+        """The fractions below 1, by name, as texts."""
+        shares = {key: getattr(self, key) for key in ("width", "depth", "size", "epochs", "images", "test_images")}
+        smaller = {key: f"{value:.3g}" for key, value in shares.items() if value != 1}
+        return smaller if Fraction(self.eps) == 1 else smaller | {"eps": self.eps}
 
     def __str__(self) -> str:
         if self.whole:
             return "At full scale."
-        return f"At a fraction of the paper's scale: {', '.join(f'{key} {of}' for key, of in self.fractions.items())}."
+        fractions = ", ".join(f"{key} {fraction}" for key, fraction in self.fractions.items())
+        return f"At a fraction of the paper's scale: {fractions}."
 
     def architecture(self, published: Architecture) -> Architecture:
-        """At this width, depth and size of images. Raises DocumentError."""
+        """Return an architecture at this width, depth and size of images. Raises DocumentError."""
         return published.scaled(width=self.width, depth=self.depth, size=self.size)
 
     def recipe(self, recipe: Recipe, *, seed: int) -> Recipe:
-        """With this share of epochs and eps."""
+        """Return a recipe with this share of its epochs and eps, and with a seed."""
         schedule = recipe.schedule
         changes = {
             "seed": seed,
@@ -68,7 +69,7 @@ class Scale(Document):
         return Recipe.parse(recipe.model_dump() | changes, source=f"{recipe.name} at the scale {self.name}")
 
     def _stages(self, recipe: Recipe) -> Iterator[dict[str, int]]:
-        """Those that at least one epoch is left of; each ends at this share of the run's epochs."""
+        """Yield the stages of which at least an epoch is left. Each ends at this share of the run's epochs."""
         over = done = 0
         for stage in recipe.stages:
             over += stage.epochs
@@ -78,14 +79,14 @@ class Scale(Document):
             done += epochs
 
     def protocol(self, protocol: Protocol, *, n: int) -> Protocol:
-        """Of n images, with this share of eps and steps."""
+        """Return a protocol for n images, with this share of eps and steps."""
         changed = self._smaller(protocol.model_dump())
         changed["attacks"] = [self._smaller(attack) for attack in changed["attacks"]]
         return Protocol.parse(changed | {"n": n}, source=f"{protocol.name} at the scale {self.name}")
 
     def _smaller(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        of = {key: parameters[key] for key in ("eps", "step") if isinstance(parameters.get(key), str)}
-        return parameters | {key: str(Fraction(value) * Fraction(self.eps)) for key, value in of.items()}
+        lengths = {key: parameters[key] for key in ("eps", "step") if isinstance(parameters.get(key), str)}
+        return parameters | {key: str(Fraction(value) * Fraction(self.eps)) for key, value in lengths.items()}
 
 
 SCALES = Bundled(Scale, Path(__file__).parent / "scales", "scale")

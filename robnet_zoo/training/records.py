@@ -55,7 +55,13 @@ class Records:
             self.events.close()
 
     def step(self, state: State, loss: float, *, done: float) -> None:
-        """Record a step. loss: of the step. done: the share of the run's work that is now done."""
+        """Record a step.
+
+        Args:
+            state: of the run after it.
+            loss: of the step.
+            done: the share of the run's work that is now done.
+        """
         self.bar.update(self.recipe.batch)
         left = (time.monotonic() - self.started) * (1 - done) / (done - self.begun)
         self.bar.set_postfix_str(self._line(state, left), refresh=False)
@@ -100,7 +106,13 @@ def write_csv(path: Path, history: list[HistoryRow]) -> None:
 
 
 def draw_curves(history: list[HistoryRow], path: Path, *, title: str) -> None:
-    """Draw loss and accuracies on validation images by epoch, as a PNG."""
+    """Draw loss and accuracies on validation images by epoch.
+
+    Args:
+        history: a row an epoch.
+        path: the PNG to write.
+        title: of the picture.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")

@@ -131,7 +131,13 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
-    """Return the state of a run that begins with a network as it is."""
+    """Return the state of a run that begins with a network as it is.
+
+    Args:
+        network: on the device of the run.
+        recipe: its optimizer, averaging and batch norms.
+        world: the processes of the run.
+    """
     if recipe.sync_bn and world.size > 1:
         network = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]  # timm's knows norms that hold an activation
     average = None

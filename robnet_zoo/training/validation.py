@@ -85,5 +85,11 @@ def under_pgd(
 
 @torch.no_grad()
 def right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
-    """Return how many images, (N, C, H, W), the network classifies as their labels, (N,)."""
+    """Return how many images the network classifies as their labels.
+
+    Args:
+        network: in eval mode.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+    """
     return int((network(images).argmax(1) == labels).sum())

@@ -121,7 +121,8 @@ def in_two_processes(work, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # which imports torch once for all
+    context.set_forkserver_preload(["robnet_zoo.training", "robnet_zoo.data"])
     processes = [context.Process(target=work, args=(rank, folder, port)) for rank in range(2)]
     for process in processes:
         process.start()

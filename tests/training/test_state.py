@@ -1,0 +1,67 @@
+"""The state that a run begins with."""
+
+import pytest
+import safetensors.torch
+import torch
+
+from robnet_zoo import training
+from robnet_zoo.core.files import file_sha256
+from robnet_zoo.errors import TrainingError, WeightsError
+from robnet_zoo.nn.compiler import compile
+from robnet_zoo.training.distributed import World
+from robnet_zoo.training.state import initial_state
+from robnet_zoo.zoo.registry import load_spec
+from tests.training.runs import changed, last_state
+
+
+def test_weight_decay_spares_biases_and_norms(tiny, recipe):
+    affine = tiny.model_copy(update={"network": tiny.network.model_copy(update={"affine": True})})
+    state = initial_state(affine, recipe, World())
+    decays = {id(p): group["weight_decay"] for group in state.optimizer.param_groups for p in group["params"]}
+    norms = {f"{name}.weight" for name, module in state.network.named_modules() if "BatchNorm" in type(module).__name__}
+    assert norms
+    for name, parameter in state.network.named_parameters():
+        spared = name.endswith("bias") or name in norms
+        assert decays[id(parameter)] == (0 if spared else recipe.weight_decay), name
+
+
+def test_weights_of_other_cells_are_refused_even_if_their_names_and_shapes_are_the_same(tiny, images, recipe, tmp_path):
+    safetensors.torch.save_file(compile(tiny).state_dict(), tmp_path / "model.safetensors")
+    load_spec("robnet_micro").save(tmp_path / "spec.json")
+    with pytest.raises(WeightsError, match=r"expected weights of tiny, got those of other cells \(robnet_micro\)"):
+        training.train(tiny, images, recipe, tmp_path / "run", weights=tmp_path / "model.safetensors", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("bnbadam", "expected one that runs here, got bnbadam: "), ("adahessian", "unknown optimizer 'adahessian'")],
+)
+def test_an_optimizer_that_cannot_run_is_refused_before_the_folder_is_claimed(
+    tiny, images, recipe, tmp_path, name, expected
+):
+    with pytest.raises((TrainingError, ValueError), match=expected):
+        training.train(tiny, images, changed(recipe, optimizer=name), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_averaged_weights_are_what_a_run_with_averaging_gives(tiny, images, recipe, tmp_path):
+    plain = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
+    averaged = training.train(tiny, images, changed(recipe, ema=0.9), tmp_path / "b", progress=False)
+    assert not torch.equal(plain.classifier.weight, averaged.classifier.weight)
+    state = last_state(tmp_path / "b")
+    assert torch.equal(state["network"]["classifier.weight"], plain.classifier.weight)
+    assert torch.equal(state["average"]["classifier.weight"], averaged.classifier.weight)
+
+
+def test_a_run_begins_with_the_weights_that_it_is_given_and_says_so(tiny, images, recipe, tmp_path):
+    first = training.train(tiny, images, recipe, tmp_path / "first", progress=False)
+    file, still = tmp_path / "first/model.safetensors", changed(recipe, lr=1e-12, weight_decay=0.0, select="last")
+    second = training.train(tiny, images, still, tmp_path / "second", weights=file, progress=False)
+    for name, parameter in first.named_parameters():
+        torch.testing.assert_close(dict(second.named_parameters())[name], parameter, rtol=1e-5, atol=1e-6)
+    assert (
+        f"begun with model.safetensors (sha256 `{file_sha256(file)[:12]}`)"
+        in (tmp_path / "second/README.md").read_text()
+    )
+    with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
+        training.train(tiny, images, still, tmp_path / "second", progress=False)
