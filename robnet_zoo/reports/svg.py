@@ -150,7 +150,7 @@ def chart(title: str, layers: Sequence[Layer], x: Axis, y: Axis, *, bare: bool =
     parts = [] if bare else [_frame(plane), _axis_labels(x, y)]
     template = '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="chart">{}</svg>'
     drawn = Markup("").join((*parts, *_layers(layers, plane)))
-    return Markup(template).format(f"{FULL.width:g}", f"{FULL.height:g}", title, drawn)
+    return Markup(template).format(f"{FULL.width:g}", f"{_height(x):g}", title, drawn)
 
 
 def panels(title: str, plots: Sequence[tuple[str, Sequence[Layer]]], x: Axis, y: Axis) -> Markup:
@@ -248,7 +248,12 @@ def _frame(plane: _Plane) -> Markup:
 
 def _axis_labels(x: Axis, y: Axis) -> Markup:
     template = '<text class="title" x="2" y="12">{}</text><text class="title" x="{}" y="{}" text-anchor="end">{}</text>'
-    return Markup(template).format(y.label, f"{FULL.right:g}", f"{FULL.height - 8:g}", x.label)
+    return Markup(template).format(y.label, f"{FULL.right:g}", f"{_height(x) - 8:g}", x.label)
+
+
+def _height(x: Axis) -> float:
+    """Return the height of a chart: turned tick labels take more room."""
+    return FULL.height + 18 if x.upright else FULL.height
 
 
 def _layers(layers: Sequence[Layer], plane: _Plane) -> Iterator[Markup]:

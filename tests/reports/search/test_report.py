@@ -10,8 +10,10 @@ import pytest
 
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
+from robnet_zoo.reports.elements import Report
 from robnet_zoo.reports.page import html as page_html
 from robnet_zoo.reports.search import search_report, write
+from robnet_zoo.reports.search.best import picked
 from robnet_zoo.search.config import CandidateGroup, Filter
 from robnet_zoo.search.result import Accuracy, StudyResult
 from robnet_zoo.search.sampling import Sampling
@@ -67,8 +69,8 @@ def searched() -> list[StudyResult]:
     ]
 
 
-def html(results, **picks) -> str:
-    return page_html(search_report(results, **picks))
+def html(results) -> str:
+    return page_html(search_report(results))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +170,8 @@ def test_picks_are_shown_at_full_width_with_what_was_measured(results):
     candidate = result.group("small")[3]
     full = FULL.model_copy(update={"depth": SMALL.depth, "reductions": SMALL.reductions})
     spec = result.space.genotype(candidate.codes, name="picked_small", network=full)
-    (table,) = [table for table in Page(html(results, picks=[(spec, candidate)])).tables if table[0][0] == "spec"]
+    report = Report("picks", "", (picked([result], [(spec, candidate)]),), ())
+    (table,) = Page(page_html(report)).tables
     row = dict(zip(table[0], table[1], strict=True))
     assert row["spec"] == "picked_small"
     assert row["candidate"] == "small 3"

@@ -1,0 +1,29 @@
+"""Labels that tell models, data and attacks apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from robnet_zoo.attacks import Pgd
+from robnet_zoo.errors import ReportError
+from robnet_zoo.reports import robustness as report
+from tests.reports.documents import identity, result, sha
+from tests.reports.pages import html
+
+
+def test_attacks_of_one_name_and_other_parameters_are_two_columns(tmp_path):
+    first, second = result("a", attacks=(Pgd(),)), result("b", attacks=(Pgd(step="1/255"),))
+    heads = html([first, second], tmp_path).row("model", "parameters")
+    assert heads[4:] == ["clean", "pgd20 (step 2/255)", "pgd20 (step 1/255)", "worst case"]
+
+
+def test_models_of_one_name_and_other_weights_are_told_apart(tmp_path):
+    other = identity("a").model_copy(update={"state_sha256": "0" * 64})
+    tree = html([result("a"), result(other)], tmp_path)
+    assert tree.row("a (00000000)")
+    assert tree.row(f"a ({sha('a')[:8]})")
+
+
+def test_nothing_to_report_is_an_error(tmp_path):
+    with pytest.raises(ReportError, match="expected at least one result with an image measured, got 0"):
+        report.write([], tmp_path / "report.html")

@@ -1,0 +1,153 @@
+"""The tables: every figure is a document's, and the paper's stand apart."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from robnet_zoo.attacks import Bim, Fgsm, Pgd
+from robnet_zoo.core.statistics import compare, wilson
+from robnet_zoo.reports.robustness.labelled import labelled
+from robnet_zoo.reports.robustness.tables import beside_the_paper
+from robnet_zoo.zoo.registry import load_spec
+from tests.reports.documents import CIFAR, identity, result, sha
+from tests.reports.pages import Tree, html, ids
+
+
+def test_figures_of_the_summary_are_the_documents(everything, page):
+    rows = Tree(page.read_text()).rows
+    for document in (one for one in everything if one.source is None):
+        n = len(document.measurements[0].correct)
+        expected = []
+        for one in (*document.measurements, document.worst_case):
+            low, high = wilson(sum(one.correct), n)
+            expected.append(f"{100 * sum(one.correct) / n:.1f}\n{100 * low:.1f} – {100 * high:.1f}")
+        name = f"{document.model.name}\n{CIFAR}"
+        eps = document.protocol.eps
+        assert any(row[0] == name and row[3] == eps and set(expected) <= set(row) for row in rows)
+
+
+def test_the_second_digit_is_shown_where_there_are_images_for_it(tmp_path):
+    tree = html([result("many", 0.8, 0.5, attacks=(Fgsm(),), n=10_000)], tmp_path)
+    figure = tree.row("many", "–", "10,000")[4].split("\n")[0]
+    assert re.fullmatch(r"\d\d\.\d\d", figure)
+
+
+def test_ours_stand_below_the_printed_row_of_their_architecture(page):
+    rows = Tree(page.read_text()).rows
+    ours = next(i for i, row in enumerate(rows) if row[:2] == [f"robnet_free.cifar10\n{CIFAR}", "measured here"])
+    assert rows[ours - 1][:8] == ["RobNet-free", "paper", "5.49 M", "82.79", "58.38", "52.74", "52.57", "57.24"]
+    assert rows[ours][2] == "5.44 M\n5,439,790"
+    other = next(i for i, row in enumerate(rows) if row[:2] == [f"robnet_micro.cifar10\n{CIFAR}", "measured here"])
+    assert other > ours, "what the paper does not have comes last"
+
+
+@pytest.mark.parametrize(
+    ("change", "stands"),
+    [
+        ({}, True),
+        ({"eps": "4/255"}, False),
+        ({"data": "cifar100_test.npz"}, False),
+        ({"data": "CIFAR-10 training images"}, False),
+        ({"data": "CIFAR-10 test images"}, True),
+        ({"attacks": (Pgd(step="1/255"),)}, False),
+        ({"attacks": (Pgd(steps=40),)}, False),
+        ({"attacks": (Pgd(restarts=5),)}, False),
+        ({"attacks": (Pgd(norm="l2"),)}, False),
+        ({"attacks": (Bim(name="pgd20"),)}, False),
+        ({"attacks": (Pgd(name="anything", step="02/255"),)}, True),
+    ],
+)
+def test_only_what_was_measured_as_the_paper_did_stands_beside_it(tmp_path, change, stands):
+    tree = html([result("resnet18", **({"attacks": (Pgd(),)} | change))], tmp_path)
+    assert ("paper" in ids(tree)) == stands
+
+
+def test_a_name_alone_does_not_make_a_robnet(tmp_path):
+    impostor = identity("robnet_free", spec_hash=load_spec("robnet_micro").hash)
+    rows = html([result(impostor)], tmp_path).rows
+    printed = next(i for i, row in enumerate(rows) if row[:2] == ["RobNet-free", "paper"])
+    assert rows[printed + 1][1] == "measured here"
+    assert printed == max(i for i, row in enumerate(rows) if len(row) > 1 and row[1] == "paper"), (
+        "after all printed ones"
+    )
+    resnets = [row[1] for row in html([result("ResNet-18")], tmp_path).rows if row[0].startswith("ResNet-18")]
+    assert resnets[-2:] != ["paper", "paper"]
+
+
+@pytest.mark.parametrize(
+    ("data", "fit"),
+    [
+        ("SVHN test images", {}),
+        ("CIFAR-100 test images", {"num_classes": 100}),
+        ("Tiny-ImageNet validation images", {"num_classes": 200, "input_size": (3, 64, 64)}),
+    ],
+)
+def test_a_spec_that_was_fitted_to_other_data_stands_in_table_3(tmp_path, data, fit):
+    spec_hash = load_spec("robnet_large").fitted(**fit).hash
+    found = html([result(identity("run", spec_hash=spec_hash), attacks=(Pgd(steps=100),), data=data)], tmp_path).rows
+    printed = next(i for i, row in enumerate(found) if row[:2] == ["RobNet-large", "paper"])
+    assert found[printed + 1][:2] == [f"run\n{data}", "measured here"]
+
+
+@pytest.mark.parametrize(
+    ("model", "tables"),
+    [
+        (identity("resnet18_cifar"), [1]),
+        (identity("resnet18_cifar_mean"), [1, 4]),
+        (identity("vgg16_cifar"), [1, 7]),
+        (identity("x", spec_hash=load_spec("robnet_large").denoised("dot_product").hash), [1, 4]),
+        (identity("x", spec_hash=load_spec("robnet_large").hash), [1]),
+    ],
+    ids=lambda value: str(value) if isinstance(value, list) else value.name,
+)
+def test_tables_that_repeat_rows_of_table_1_stand_where_they_say_more(model, tables):
+    (entry,) = labelled([result(model, attacks=(Pgd(steps=100),))])
+    titles = [table.title for table in beside_the_paper([entry])]
+    assert [int(title.split()[1].rstrip(".")) for title in titles] == tables
+
+
+def test_transfers_fill_the_column_of_their_source(page):
+    text = page.read_text()
+    table = text[text.index("Table 8.") :]
+    rows = Tree("<table>" + table[table.index("<thead>") : table.index("</table>")] + "</table>").rows
+    heads = rows[0]
+    ours = next(row for row in rows if row[0].startswith("robnet_free") and row[1] == "measured here")
+    filled = [head for head, cell in zip(heads, ours, strict=True) if head.startswith("from ") and cell != "–"]
+    assert filled == ["from ResNet-18", "from RobNet-large", "from RobNet-free"]
+
+
+def test_a_copy_with_the_same_weights_is_no_copy(tmp_path):
+    model = identity("resnet18")
+    other = identity("resnet18").model_copy(update={"state_sha256": sha("other")})
+    attacks = (Fgsm(), Pgd(steps=100))
+    assert "paper" not in ids(html([result(model, source=model, attacks=attacks)], tmp_path))
+    assert "paper" in ids(html([result(model, source=other, attacks=attacks)], tmp_path))
+
+
+def test_the_matrix_has_the_number_of_every_pair(everything, page):
+    text = page.read_text()
+    matrix = text[text.index('class="heat"') :]
+    rows = Tree("<table>" + matrix[matrix.index("<thead>") : matrix.index("</table>")] + "</table>").rows
+    found = {float(cell.split("\n")[0]) for row in rows[1:] for cell in row[1:]}
+    expected = {round(100 * one.accuracy("fgsm"), 1) for one in everything if one.source is not None}
+    assert found == expected
+    assert len(rows) == 5
+    assert all(len(row) == 5 for row in rows)
+
+
+def test_pairs_are_compared_by_mcnemar(tmp_path):
+    first, second = result("a", 0.9, 0.7, attacks=(Fgsm(),)), result("b", 0.6, 0.3, attacks=(Fgsm(),))
+    row = next(
+        row for row in html([first, second], tmp_path).rows if row[:3] == ["a", "b", f"fgsm\neps 8/255, {CIFAR}"]
+    )
+    expected = compare(first.measurement("fgsm").correct, second.measurement("fgsm").correct)
+    assert row[3:5] == [str(expected.first), str(expected.second)]
+    assert float(row[6].removeprefix("< ")) == pytest.approx(expected.p, abs=1e-4)
+    assert row[7] == "first is better"
+
+
+@pytest.mark.parametrize("change", [{"data": "other"}, {"n": 100}])
+def test_models_on_other_images_are_not_compared(tmp_path, change):
+    assert "comparisons" not in ids(html([result("a"), result("b", **change)], tmp_path))
