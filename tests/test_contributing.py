@@ -152,24 +152,24 @@ def test_an_operation_is_an_entry_in_a_table(tmp_path: Path) -> None:
 def test_an_attack_is_a_file_and_an_entry(tmp_path: Path) -> None:
     code = """
         import torch
-        from robnet_zoo.attacks import Noise, craft
+        from robnet_zoo.attacks import Cosine, craft
         from robnet_zoo.cli import main
         from tests.attacks.classifiers import ATTACKS, Opposites
 
         model, images = Opposites(), torch.rand(3, 3, 4, 4)
-        outcomes = craft(Noise(), model, images, model.labels(images), eps=8 / 255)
+        outcomes = craft(Cosine(), model, images, model.labels(images), eps=8 / 255)
         moved = torch.stack([outcome.image for outcome in outcomes])
         assert 0 < (moved - images).abs().max() <= 8 / 255 + 1e-6
-        assert ATTACKS["noise"].cost(10).forwards == 3
+        assert ATTACKS["cosine"].cost(10).forwards == 12
         main(["benchmark", "robnet_micro.digits", "--data", "digits", "--protocol", "mine.json", "-o", "result.json"])
         main(["report", "result.json", "-o", "report.html"])
     """
     protocol = json.loads((ROOT / "robnet_zoo/benchmarks/protocols/quick.json").read_bytes())
-    protocol |= {"name": "mine", "n": 8, "attacks": [{"kind": "noise", "restarts": 2}]}
+    protocol |= {"name": "mine", "n": 8, "attacks": [{"kind": "cosine", "steps": 4}]}
     use(tmp_path, "Add an attack", code, mine=json.dumps(protocol))
     result = json.loads((tmp_path / "work" / "result.json").read_bytes())
-    assert [measured["attack"] for measured in result["measurements"]] == ["clean", "noise"]
-    assert "noise" in (tmp_path / "work" / "report.html").read_text(encoding="utf-8")
+    assert [measured["attack"] for measured in result["measurements"]] == ["clean", "cosine4"]
+    assert "cosine4" in (tmp_path / "work" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_recipe_is_a_document(tmp_path: Path) -> None:
