@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from html import unescape
 from pathlib import Path
@@ -65,3 +66,11 @@ def test_accuracies_are_joined_over_steps_where_attacks_differ_in_nothing_else(s
     charts = against_steps(part.model_copy(update={"models": tuple(models), "protocol": protocol}), scale="a scale")
     assert sum(chart.drawing.count('class="line ') for chart in charts) == lines
     assert [row.cells[2].text for chart in charts for row in chart.table.rows][::2] == ["100.0"] * lines
+
+
+def test_csv_has_a_row_a_model_and_attack(tmp_path: Path) -> None:
+    result = made_result()
+    write(result, tmp_path / "report.csv")
+    rows = list(csv.DictReader((tmp_path / "report.csv").open()))
+    expected = [sum(each.bits) for part in result.parts for model in part.models for each in model.outcomes]
+    assert [int(row["right"]) for row in rows] == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -212,3 +213,17 @@ def test_results_of_one_kind_twice_and_none_are_refused(results, tmp_path):
     with pytest.raises(SearchError, match="got cell_based, cell_based"):
         write([results[0], results[0]], tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".md", ".csv"])
+def test_the_report_is_written_in_other_forms(tmp_path, suffix):
+    results = [study(made(by_density(1)), n=5)]
+    write(results, tmp_path / f"report{suffix}")
+    text = (tmp_path / f"report{suffix}").read_text()
+    if suffix == ".csv":
+        rows = list(csv.DictReader(text.splitlines()))
+        robust = [float(row["robust"]) for row in rows]
+        assert robust == [candidate.after.robust for candidate in results[0].candidates]
+    else:
+        assert "## The paper's three findings" in text
+        assert "Not shown: expected" in text
