@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +72,11 @@ def test_a_click_sorts_a_column_and_a_second_one_turns_it_around(browser, label)
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1280])
 def test_the_page_never_scrolls_sideways(browser, width):
+    assert_fits(browser, width)
+
+
+def assert_fits(browser: Any, width: int) -> None:
+    """Ask that nothing of the open page lies beyond a width in pixels."""
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 700}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
@@ -139,3 +145,14 @@ def test_the_browser_loads_nothing_and_has_nothing_to_complain_of(browser):
     loaded = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
     assert all(address.startswith("data:") for address in browser.execute_script(loaded))
     assert browser.get_log("browser") == []
+
+
+def test_the_page_of_a_search_fits_a_phone_and_can_be_read(browser, page):
+    browser.get((Path(__file__).parents[2] / "docs" / "search_small.html").as_uri())
+    try:
+        assert_fits(browser, 375)
+        for scheme in ("light", "dark"):
+            _, least, text = contrasts(browser, scheme)
+            assert least >= 4.5, text
+    finally:
+        browser.get(page.as_uri())

@@ -103,7 +103,7 @@ def _unconfirmed(entries: Sequence[LabelledResult]) -> list[NoticeGroup]:
     """Return the note that counts successes that the original did not confirm, if there are any."""
     notices, successes, images, measured = [], 0, 0, 0
     for entry in entries:
-        counts = {name: one.unconfirmed for name, one in entry.measurements.items() if any(one.unconfirmed)}
+        counts = {name: each.unconfirmed for name, each in entry.measurements.items() if any(each.unconfirmed)}
         if counts:
             by_attack = [
                 f"{name} {sum(each)} on {sum(map(bool, each))} of {len(each):,}" for name, each in counts.items()

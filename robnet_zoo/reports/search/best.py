@@ -23,7 +23,7 @@ def best(searches: Sequence[Observed]) -> Section:
         result = search.result
         for group in result.branch.groups:
             title = f"{kind(result)}, group {group.name}"
-            done = sorted(finetuned(search.in_groups(group.name)), key=lambda one: -one.robust)
+            done = sorted(finetuned(search.in_groups(group.name)), key=lambda each: -each.robust)
             if done:
                 elements.append(_table(result, title, done))
             else:
@@ -35,16 +35,16 @@ def best(searches: Sequence[Observed]) -> Section:
 def _table(result: StudyResult, title: str, done: Sequence[Observation]) -> Table:
     rows = tuple(
         (
-            f"{one.candidate.group} {one.candidate.index}",
-            percent(one.robust),
-            percent(one.after.clean),
-            percent(one.candidate.before.robust) if one.candidate.before else "–",
-            f"{one.density:.2f}",
-            f"{one.direct:.3g} + {one.skip:.3g}",
-            f"{one.multiply_adds / 1e6:,.2f}",
-            one.candidate.hash[:HASH],
+            f"{each.candidate.group} {each.candidate.index}",
+            percent(each.robust),
+            percent(each.after.clean),
+            percent(each.candidate.before.robust) if each.candidate.before else "–",
+            f"{each.density:.2f}",
+            f"{each.direct:.3g} + {each.skip:.3g}",
+            f"{each.multiply_adds / 1e6:,.2f}",
+            each.candidate.hash[:HASH],
         )
-        for one in done[:TOP]
+        for each in done[:TOP]
     )
     columns = (
         "candidate",

@@ -47,8 +47,8 @@ def _groups(search: Observed) -> Table:
     result, rows = search.result, []
     for group in result.branch.groups:
         candidates = result.group(group.name)
-        done = [one for one in candidates if one.after is not None]
-        hours = sum(one.seconds for one in candidates) / 3600
+        done = [each for each in candidates if each.after is not None]
+        hours = sum(each.seconds for each in candidates) / 3600
         counts = (f"{group.count:,}", f"{len(candidates):,}", f"{len(done):,}", f"{hours:.1f}")
         rows.append((group.name, drawn(group), _figures(search, group.name), *counts))
     columns = ("group", "drawn", "figures", "asked for", "candidates", "finetuned", "hours of work")
