@@ -231,12 +231,12 @@ def shown(value: object) -> str:
 
 
 def problems_error(problems: Iterable[Problem]) -> ValidationError:
-    """Return the error with which a model's validator reports several problems, each at a place below the model."""
+    """Return the error with which a model's validator reports several problems, each at a location below the model."""
     return ValidationError.from_exception_data(
         "document",
         [
-            InitErrorDetails(type=PydanticCustomError("problem", "{text}", {"text": text}), loc=place, input=None)
-            for place, text in _first(problems)
+            InitErrorDetails(type=PydanticCustomError("problem", "{text}", {"text": text}), loc=location, input=None)
+            for location, text in _first(problems)
         ],
     )
 
@@ -251,21 +251,21 @@ def _problems(error: ValidationError) -> list[Problem]:
 
 
 def sentences(error: ValidationError) -> list[str]:
-    """Return pydantic's problems, a line each, with the place and what was expected there."""
+    """Return pydantic's problems, a line each, with the location and what was expected there."""
     return [_sentence(problem) for problem in _problems(error)]
 
 
 def _sentence(problem: Problem) -> str:
     """`cells.normal_3.alpha[4][1]: expected 0 or 1, got 2`."""
-    place, text = "", problem[1]
+    location, text = "", problem[1]
     for step in problem[0]:
         if isinstance(step, int):
-            place += f"[{step}]"
+            location += f"[{step}]"
         elif step.isidentifier():
-            place += f".{step}" if place else step
+            location += f".{step}" if location else step
         elif step != "[key]":  # pydantic's mark for the key itself, which the step before names
-            place += f"[{shown(step)}]"
-    return f"{place}: {text}" if place else text
+            location += f"[{shown(step)}]"
+    return f"{location}: {text}" if location else text
 
 
 def _expectation(detail: ErrorDetails) -> str:

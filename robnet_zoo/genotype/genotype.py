@@ -252,12 +252,12 @@ class Genotype(Document):
         if network.denoise is not None:
             yield from self._depth_problems(network.denoise.after, ("network", "denoise", "after"))
 
-    def _depth_problems(self, depths: tuple[int, ...], place: Place) -> Iterator[Problem]:
+    def _depth_problems(self, depths: tuple[int, ...], location: Place) -> Iterator[Problem]:
         if any(a >= b for a, b in pairwise(depths)):
-            yield place, f"expected depths in ascending order, got {shown(depths)}"
+            yield location, f"expected depths in ascending order, got {shown(depths)}"
         for index, depth in enumerate(depths):
             if depth >= self.network.depth:
-                yield (*place, index), f"expected a depth from 0 to {self.network.depth - 1}, got {shown(depth)}"
+                yield (*location, index), f"expected a depth from 0 to {self.network.depth - 1}, got {shown(depth)}"
 
     def _size_problems(self) -> Iterator[Problem]:
         """Yield sizes that a factorized reduction or the stem cannot halve. Reduced channels are even: doubled."""
@@ -277,8 +277,8 @@ class Genotype(Document):
             if 1 in reads[depth + 1] or (depth + 2 < len(reads) and 0 in reads[depth + 2]):
                 continue
             readers = " or ".join(f"layout[{later}]" for later in (depth + 1, depth + 2) if later < len(reads))
-            place: Place = ("network", "stem") if depth < 0 else ("layout", depth)
-            yield place, f"expected {readers} to read this output, got a network that skips it"
+            location: Place = ("network", "stem") if depth < 0 else ("layout", depth)
+            yield location, f"expected {readers} to read this output, got a network that skips it"
 
     @cached_property
     def hash(self) -> str:

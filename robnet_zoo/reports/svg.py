@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
+from robnet_zoo.errors import ReportError
+
 COLOURS = 6  # series-0 ... of the style sheet
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 LETTER = 6.1  # width of a letter of a label, about
@@ -197,7 +199,7 @@ def _swatch(layer: Series | Bars, index: int) -> Markup:
 def _plane(title: str, layers: Sequence[Layer], x: Axis, y: Axis, area: Area) -> _Plane:
     x_values, y_values = list(_x_values(layers)), _y_values(layers)
     if not x_values:
-        raise ValueError(f"{title}: expected at least one point, got none")
+        raise ReportError(f"{title}: expected at least one point, got none")
     bars = any(isinstance(layer, Bars) for layer in layers)
     x_scale, x_ticks = _across(x_values, x, area, margin=0.015 if bars else 0.06)
     y_scale, y_ticks = _upward(y_values, y, area)

@@ -78,11 +78,11 @@ def weights(analysis: LinearClassifier) -> Drawing:
     names = list(dict.fromkeys(weight.operation for weight in analysis.weights))
     edges = list(dict.fromkeys(weight.edge for weight in analysis.weights))
     width, layers = 0.8 / len(names), []
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         bars = []
         for index, edge in enumerate(edges):
             same = [w.value for w in analysis.weights if (w.edge, w.operation) == (edge, name)]
-            left, value = index - 0.4 + place * width, float(np.mean(same))
+            left, value = index - 0.4 + position * width, float(np.mean(same))
             bars.append(Bar(left, left + width, value, f"{name} on {_arrow(edge)}: {value:+.2f}"))
         layers.append(Bars(name.replace("_", " "), tuple(bars)))
     share = 100 * analysis.positive.value
