@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +101,16 @@ def test_a_link_at_the_top_points_into_the_package(folder: str) -> None:
 def test_no_module_is_imported_through_a_link() -> None:
     files = [*modules(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
     assert not [f"{path}: {name}" for path in files for name in imports(path) if name.split(".")[0] in LINKS]
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name)
+def test_a_page_refers_to_real_files(page: Path) -> None:
+    """A forge shows no folder through a link."""
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    for target in targets:
+        path = Path(os.path.normpath(page.parent / target))
+        assert path.exists(), target
+        assert path.relative_to(ROOT).parts[0] not in LINKS, target
 
 
 def test_the_package_holds_no_links() -> None:
