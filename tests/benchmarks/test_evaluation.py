@@ -75,11 +75,11 @@ def test_an_image_that_a_source_leads_out_of_the_ball_fools_no_target(attack, gr
     protocol = Protocol(name="t", threat="transfer", eps="8/255", attacks=(attack,))
     bright, dark = of_module(Brightness(), name="bright"), of_module(Brightness(), name="dark")
     (result,) = evaluate_transfer([bright], dark, grey, protocol, progress=False)
-    found, clean = result.measurement(attack.title), result.measurement("clean")
-    inside = [distance <= 8 / 255 for distance in found.distances]
-    assert any(distance > 0.05 for distance in found.distances)
-    assert any(clean.correct[i] and not found.correct[i] for i in range(len(grey))) == any(inside[1:])
-    assert all(found.correct[i] for i in range(len(grey)) if clean.correct[i] and not inside[i])
+    attacked, clean = result.measurement(attack.title), result.measurement("clean")
+    inside = [distance <= 8 / 255 for distance in attacked.distances]
+    assert any(distance > 0.05 for distance in attacked.distances)
+    assert any(clean.correct[i] and not attacked.correct[i] for i in range(len(grey))) == any(inside[1:])
+    assert all(attacked.correct[i] for i in range(len(grey)) if clean.correct[i] and not inside[i])
 
 
 def test_labels_without_a_logit_are_refused(grey):
@@ -153,9 +153,9 @@ def test_an_interrupted_transfer_goes_on_and_makes_no_image_twice(tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         evaluate_transfer([target], source, images, through, outputs=[output], progress=False)
     assert [len(measurement.correct) for measurement in Result.load(output).measurements] == [24, 24, 8]
-    (found,) = evaluate_transfer([target], source, images, through, outputs=[output], progress=False)
+    (resumed,) = evaluate_transfer([target], source, images, through, outputs=[output], progress=False)
     assert batches[5:] == [list(range(8, 16)), list(range(16, 24))]
-    assert without_times(found) == without_times(undisturbed)
+    assert without_times(resumed) == without_times(undisturbed)
 
 
 def measure(output: Path, protocol: Path) -> None:
@@ -197,13 +197,13 @@ def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_docume
     with pytest.raises(KeyboardInterrupt):
         evaluate(target, images, protocol, output=output, progress=False)
     assert sizes == [16, 8, 4, 4, 4, 4, 4]
-    found = evaluate(target, images, protocol, output=output, progress=False).measurement("autoattack")
+    halved = evaluate(target, images, protocol, output=output, progress=False).measurement("autoattack")
     assert sizes[7:] == [8, 8, 4, 4]  # of the last batch, which has 8 images
     monkeypatch.setattr(AutoAttack, "run_batch", real)
     small = evaluate(target, images, protocol.model_copy(update={"batch": 4}), progress=False).measurement("autoattack")
-    assert found.flags == ("out of memory: attacked in batches of 4 instead of 16",)
-    assert (found.correct, found.distances, found.margins) == (small.correct, small.distances, small.margins)
-    assert 0 < sum(found.correct) < 24
+    assert halved.flags == ("out of memory: attacked in batches of 4 instead of 16",)
+    assert (halved.correct, halved.distances, halved.margins) == (small.correct, small.distances, small.margins)
+    assert 0 < sum(halved.correct) < 24
 
 
 @pytest.mark.slow  # two dozen processes are started and killed

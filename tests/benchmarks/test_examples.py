@@ -21,14 +21,14 @@ def test_examples_are_pictures_that_the_attack_fooled_the_model_on():
     measured = result.measurement("pgd20")
     assert result.examples
     for example in result.examples:
-        clean, found = (
+        clean, adversarial = (
             np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in (example.clean, example.adversarial)
         )
         assert (clean == images.pixels[example.sample].permute(1, 2, 0).numpy()).all()
-        assert 0 < np.abs(found.astype(int) - clean).max() <= 16
+        assert 0 < np.abs(adversarial.astype(int) - clean).max() <= 16
         assert example.label == example.before == int(images.labels[example.sample])
         assert not measured.correct[example.sample]
-        pixels = torch.from_numpy(found.copy()).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.from_numpy(adversarial.copy()).permute(2, 0, 1)[None].float() / 255
         assert example.after == int(target.judge(pixels).argmax())
 
 

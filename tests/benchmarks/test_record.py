@@ -72,12 +72,12 @@ def test_the_document_of_another_run_is_not_overwritten(grey, tmp_path):
     assert output.read_bytes() == before
 
 
-@pytest.mark.parametrize("place", ["", "file/result.json"])
-def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(grey, tmp_path, place):
+@pytest.mark.parametrize("name", ["", "file/result.json"])
+def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(grey, tmp_path, name):
     (tmp_path / "file").write_text("here")
     target = replace(of_module(Brightness(), name="b"), judge=None)  # which is never asked
     with pytest.raises(DataError, match="expected the path of a file to write, got one that cannot be"):
-        evaluate(target, grey, WHITE_BOX, output=tmp_path / place, progress=False)
+        evaluate(target, grey, WHITE_BOX, output=tmp_path / name, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -92,8 +92,8 @@ def test_memory_that_runs_out_while_judging_halves_the_batch(grey):
     target = of_module(model, name="b")
     tight = replace(target, judge=small, proposer=small)
     protocol = WHITE_BOX.model_copy(update={"batch": 32})
-    found = evaluate(tight, grey, protocol, progress=False)
+    result = evaluate(tight, grey, protocol, progress=False)
     assert (
-        without_times(found)["measurements"]
+        without_times(result)["measurements"]
         == without_times(evaluate(target, grey, protocol, progress=False))["measurements"]
     )

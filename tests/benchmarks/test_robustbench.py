@@ -156,9 +156,9 @@ def asked_for(model: str, *, dataset: str, threat: str) -> str:
 def test_its_loader_finds_our_model_with_its_trained_weights(model: str, bundled: str) -> None:
     name = asked_for(model, dataset="cifar10", threat="Linf")
     assert timm.is_model(name)
-    found = timm.create_model(name, num_classes=10, pretrained=True, checkpoint_path="").eval()
+    loaded = timm.create_model(name, num_classes=10, pretrained=True, checkpoint_path="").eval()
     images = torch.rand(2, 3, 32, 32)
-    assert torch.equal(found(images), load_model(bundled)(images))
+    assert torch.equal(loaded(images), load_model(bundled)(images))
 
 
 def test_all_weights_trained_on_its_data_sets_are_found() -> None:

@@ -94,7 +94,7 @@ def test_transfer_and_square_reach_an_exported_file(capsys, tmp_path):
     protocol["attacks"][0]["queries"] = 30
     (tmp_path / "square.json").write_text(json.dumps(protocol))
     square = json.loads(run(capsys, "benchmark", path, "--protocol", str(tmp_path / "square.json"), *common))
-    assert [one["attack"] for one in square["measurements"]] == ["clean", "square"]
+    assert [measurement["attack"] for measurement in square["measurements"]] == ["clean", "square"]
     source = ["--protocol", "table2", "--source", "robnet_micro.digits"]
     transfer = json.loads(run(capsys, "benchmark", path, *source, *common))
     assert transfer["source"]["kind"] == "torch"

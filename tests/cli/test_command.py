@@ -54,8 +54,8 @@ def test_a_mistake_is_one_line_that_says_what_was_expected(capsys, arguments, me
 
 
 def test_the_installed_command_runs_and_tells_its_version():
-    found = subprocess.run([sys.executable, "-m", "robnet_zoo.cli", "--version"], capture_output=True, text=True)
-    assert found.returncode == 0
+    completed = subprocess.run([sys.executable, "-m", "robnet_zoo.cli", "--version"], capture_output=True, text=True)
+    assert completed.returncode == 0
     from robnet_zoo import __version__
 
-    assert __version__ in found.stdout
+    assert __version__ in completed.stdout

@@ -34,10 +34,10 @@ def test_estimate_prints_and_writes_how_long_training_takes(capsys, spec_file, t
     out = tmp_path / "estimate.json"
     common = ["--data", "digits", "--recipe", "micro_digits", "--batch", "400", "--attack.steps", "1"]
     table = run(capsys, "estimate", str(spec_file), *common, "--updates", "1", "-o", str(out))
-    found = TrainingEstimate.load(out)
-    assert (found.recipe.batch, found.recipe.attack.steps) == (400, 1)
-    assert table.splitlines()[-1] == f"| together | {found.recipe.epochs} | | {found.hours:.1f} |"
+    estimate = TrainingEstimate.load(out)
+    assert (estimate.recipe.batch, estimate.recipe.attack.steps) == (400, 1)
+    assert table.splitlines()[-1] == f"| together | {estimate.recipe.epochs} | | {estimate.hours:.1f} |"
     again = TrainingEstimate.parse(
         json.loads(run(capsys, "estimate", str(spec_file), *common, "--updates", "1", "--json"))
     )
-    assert again.recipe == found.recipe
+    assert again.recipe == estimate.recipe

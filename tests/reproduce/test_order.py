@@ -16,16 +16,18 @@ def test_a_difference_has_welchs_interval_where_images_add_nothing() -> None:
     second = np.array([[1] * 3 + [0] * 7, [1] * 4 + [0] * 6, [1] * 4 + [0] * 6], dtype=float)
     means = [0.6, 0.7, 0.5], [0.3, 0.4, 0.4]
     expected = stats.ttest_ind(*means, equal_var=False).confidence_interval(0.95)
-    found = order.estimated(float(np.mean(means[0]) - np.mean(means[1])), [first.mean(1), second.mean(1)], np.zeros(10))
-    assert found.interval == pytest.approx((expected.low, expected.high))
+    estimate = order.estimated(
+        float(np.mean(means[0]) - np.mean(means[1])), [first.mean(1), second.mean(1)], np.zeros(10)
+    )
+    assert estimate.interval == pytest.approx((expected.low, expected.high))
     with_images = order.difference(first, second)  # the variance between images makes it wider
-    assert with_images.interval.low < found.interval.low
+    assert with_images.interval.low < estimate.interval.low
 
 
 def test_one_training_alone_has_the_interval_of_its_images() -> None:
-    found = order.accuracy(np.array([[1, 1, 1, 0, 0, 0, 0, 0, 0, 0]], dtype=float))
+    estimate = order.accuracy(np.array([[1, 1, 1, 0, 0, 0, 0, 0, 0, 0]], dtype=float))
     low, high = stats.binomtest(3, 10).proportion_ci(method="wilson")
-    assert found.interval == pytest.approx((low, high))
+    assert estimate.interval == pytest.approx((low, high))
 
 
 def test_intervals_cover_what_they_say() -> None:

@@ -40,10 +40,10 @@ def test_every_row_is_trained_with_every_seed_and_measured(finished: tuple[Path,
     documents = [Result.load(path) for path in (folder / "results").glob("*.pgd100.*.json")]
     assert len(documents) == 4
     for model in part.models:
-        (found,) = [each for each in documents if each.model.state_sha256 == model.state_sha256]
-        assert found.model.name == f"{model.label}, seed {model.seed}"
+        (document,) = [each for each in documents if each.model.state_sha256 == model.state_sha256]
+        assert document.model.name == f"{model.label}, seed {model.seed}"
         for each in model.outcomes:
-            assert each.bits == list(found.measurement(each.attack).correct)
+            assert each.bits == list(document.measurement(each.attack).correct)
 
 
 def test_the_same_again_trains_and_measures_nothing(
@@ -68,10 +68,10 @@ def test_another_plan_takes_over_what_is_trained(finished: tuple[Path, Reproduct
         ("ResNet-18", "ResNet-18", 0), ("RobNet-free", "RobNet-free", 0),
     ]  # fmt: skip
     for measuring in reproduction.measurements:
-        ((run, found),) = measuring.finished
-        assert found.source is not None
-        assert found.source.name == f"{run.row.label}, seed {1 - run.seed}"
-        assert found.source.state_sha256 != found.model.state_sha256
+        ((run, result),) = measuring.finished
+        assert result.source is not None
+        assert result.source.name == f"{run.row.label}, seed {1 - run.seed}"
+        assert result.source.state_sha256 != result.model.state_sha256
 
 
 def test_one_seed_alone_trains_a_copy_of_the_next_for_a_transfer(tmp_path: Path) -> None:

@@ -125,6 +125,6 @@ def test_half_precision_is_of_kernels_alone_and_loads_into_float32(tiny, tmp_pat
     tiny.save(tmp_path / "tiny.json")
     loaded = load_model(str(tmp_path / "tiny.json"), weights=tmp_path / "half.safetensors")
     for key, value in network.state_dict().items():
-        found = loaded.state_dict()[key]
-        assert found.dtype == value.dtype
-        torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-6)
+        bundled = loaded.state_dict()[key]
+        assert bundled.dtype == value.dtype
+        torch.testing.assert_close(bundled, value, rtol=1e-3, atol=1e-6)

@@ -41,8 +41,8 @@ def test_the_model_cards_of_bundled_weights_are_current():
 
 def test_the_committed_search_has_the_candidates_that_it_asked_for():
     based, free = docs.searches()
-    assert len([one for one in based.candidates if one.after]) >= 300
-    assert len([one for one in free.candidates if one.before]) >= 100
+    assert len([candidate for candidate in based.candidates if candidate.after]) >= 300
+    assert len([candidate for candidate in free.candidates if candidate.before]) >= 100
     for result in (based, free):
         assert result.config == load_config("small")
         assert len(result.candidates) == sum(group.count for group in result.branch.groups)
@@ -57,8 +57,8 @@ def test_the_specs_of_the_search_are_those_that_it_picked():
 
 
 def test_the_report_of_the_search_is_current_but_for_its_pictures():
-    found = docs.searches()
-    page = html(search_report(found, picks=[picked for result in found for picked in picks(result)]))
+    results = docs.searches()
+    page = html(search_report(results, picks=[picked for result in results for picked in picks(result)]))
     old, new = (
         re.sub(r"<svg.*?</svg>", "<svg>", text, flags=re.DOTALL) for text in (docs.SEARCH_REPORT.read_text(), page)
     )

@@ -27,8 +27,8 @@ def test_the_inner_attack_leaves_the_network_as_it_was(tiny, attack, statistics,
     attack = attack.model_copy(update={"statistics": statistics})
     network = compile(tiny).train(mode)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    found = attacked(network, torch.rand(4, 3, 32, 32), torch.zeros(4, dtype=torch.long), attack, seeded())
-    assert not found.requires_grad
+    adversarial = attacked(network, torch.rand(4, 3, 32, 32), torch.zeros(4, dtype=torch.long), attack, seeded())
+    assert not adversarial.requires_grad
     assert all(module.training == mode for module in network.modules())
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
@@ -42,22 +42,22 @@ def test_an_attack_by_the_statistics_of_the_batch_sees_the_network_in_train_mode
         network.train()(torch.rand(64, 3, 32, 32, generator=seeded()))
     images, labels = torch.rand(8, 3, 32, 32, generator=seeded()), torch.arange(8)
     attack = TrainingAttack(kind="n_fgsm", steps=1, step="8/255", dtype="float32", statistics=statistics)
-    found = attacked(network, images, labels, attack, seeded())
+    adversarial = attacked(network, images, labels, attack, seeded())
     noisy = images + torch.empty_like(images).uniform_(-16 / 255, 16 / 255, generator=seeded())
     twin = copy.deepcopy(network).train(training)
     (gradient,) = torch.autograd.grad(F.cross_entropy(twin(noisy.requires_grad_()), labels), noisy)
     expected = (noisy.detach() + 8 / 255 * gradient.sign()).clamp(0, 1)
-    assert (found - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of gradients that round to nothing
+    assert (adversarial - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of gradients that round to nothing
 
 
 @pytest.mark.parametrize("attack", [TrainingAttack(steps=3), TrainingAttack(steps=3, loss="kl")])
 @pytest.mark.parametrize("strength", [0.25, 1.0])
 def test_images_stay_in_the_ball_and_in_the_box(tiny, attack, strength):
     images = torch.rand(6, 3, 32, 32, generator=seeded()).round()  # black and white, at the edges of the box
-    found = attacked(compile(tiny), images, torch.arange(6), attack, seeded(), strength=strength)
-    assert (found - images).abs().max() <= strength * 8 / 255 + 1e-6
-    assert found.min() >= 0
-    assert found.max() <= 1
+    adversarial = attacked(compile(tiny), images, torch.arange(6), attack, seeded(), strength=strength)
+    assert (adversarial - images).abs().max() <= strength * 8 / 255 + 1e-6
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
 
 
 def test_the_divergence_is_climbed(tiny):
@@ -80,25 +80,25 @@ def test_the_trades_loss_is_its_equation(tiny):
     network = compile(tiny).eval().double()
     clean, adversarial = torch.rand(2, 5, 3, 32, 32, dtype=torch.float64, generator=seeded())
     labels = torch.arange(5)
-    found = loss_of(network, clean, adversarial, labels, Objective(kind="trades", beta=6.0))
+    loss = loss_of(network, clean, adversarial, labels, Objective(kind="trades", beta=6.0))
     p, q = network(clean).softmax(1), network(adversarial).softmax(1)
     expected = -p[torch.arange(5), labels].log().mean() + 6 * (p * (p / q).log()).sum(1).mean()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_the_adversarial_loss_sees_the_adversarial_images_alone(tiny):
     network = compile(tiny).eval().double()
     adversarial, labels = torch.rand(5, 3, 32, 32, dtype=torch.float64, generator=seeded()), torch.arange(5)
-    found = loss_of(network, torch.full_like(adversarial, torch.nan), adversarial, labels, Objective())
-    torch.testing.assert_close(found, -network(adversarial).log_softmax(1)[torch.arange(5), labels].mean())
+    loss = loss_of(network, torch.full_like(adversarial, torch.nan), adversarial, labels, Objective())
+    torch.testing.assert_close(loss, -network(adversarial).log_softmax(1)[torch.arange(5), labels].mean())
 
 
 @pytest.mark.parametrize("kind", ["adversarial", "trades"])
 def test_smoothed_labels_give_a_share_of_the_weight_to_all_classes(kind):
     logits, labels = torch.randn(6, 10, dtype=torch.float64, generator=seeded()), torch.arange(6)
-    found = loss_of(lambda _: logits, logits, logits, labels, Objective(kind=kind, label_smoothing=0.2))
+    loss = loss_of(lambda _: logits, logits, logits, labels, Objective(kind=kind, label_smoothing=0.2))
     logs = logits.log_softmax(1)
-    torch.testing.assert_close(found, -(0.8 * logs[torch.arange(6), labels] + 0.2 * logs.mean(1)).mean())
+    torch.testing.assert_close(loss, -(0.8 * logs[torch.arange(6), labels] + 0.2 * logs.mean(1)).mean())
 
 
 def test_synchronised_norms_learn_nothing_from_an_attack_either():

@@ -29,9 +29,9 @@ def test_without_changes_images_stay():
 
 
 def test_cutout_blanks_one_square_that_edges_may_cut_off():
-    found = augment(torch.ones(400, 3, 6, 6), Augmentation(crop=0, flip=False, cutout=2), seeded())
+    cut = augment(torch.ones(400, 3, 6, 6), Augmentation(crop=0, flip=False, cutout=2), seeded())
     shapes = set()
-    for image in found:
+    for image in cut:
         assert torch.equal(image[0], image[1])
         assert torch.equal(image[0], image[2])
         rows, columns = torch.where(image[0] == 0)

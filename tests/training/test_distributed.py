@@ -165,11 +165,11 @@ def halves_in_turn(spec, images) -> Network:
 def test_two_processes_give_the_weights_of_one_that_takes_the_halves_in_turn(tiny, images, tmp_path):
     tiny.save(tmp_path / "tiny.json")
     in_two_processes(train_as, tmp_path)
-    found, expected = load_file(tmp_path / "run" / "model.safetensors"), halves_in_turn(tiny, images).state_dict()
+    state, expected = load_file(tmp_path / "run" / "model.safetensors"), halves_in_turn(tiny, images).state_dict()
     newest = max((tmp_path / "run" / "checkpoints").glob("*.pt"))
     assert torch.load(newest, weights_only=True)["updates"] == 20
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5, msg=key)
+        torch.testing.assert_close(state[key], value, rtol=0, atol=1e-5, msg=key)
 
 
 @pytest.mark.slow  # three times two processes import torch
@@ -188,16 +188,16 @@ def test_two_processes_that_died_go_on_to_the_same_weights(tiny, tmp_path):
 @pytest.mark.slow  # two processes import torch
 def test_what_processes_tell_each_other_is_the_same_in_both(tmp_path):
     in_two_processes(gather_as, tmp_path)
-    said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    assert said[0] == said[1] == [[[[0.0] * 3] * 2, [[1.0] * 3] * 2], True, [3.0]]
+    answers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert answers[0] == answers[1] == [[[[0.0] * 3] * 2, [[1.0] * 3] * 2], True, [3.0]]
 
 
 @pytest.mark.slow  # two processes import torch
 def test_processes_that_drift_apart_are_noticed(tmp_path):
     in_two_processes(drift_as, tmp_path)
     for rank in range(2):
-        said = (tmp_path / f"{rank}.txt").read_text()
-        assert said == "expected the same weights in all processes, got others in [1] than in 0"
+        message = (tmp_path / f"{rank}.txt").read_text()
+        assert message == "expected the same weights in all processes, got others in [1] than in 0"
 
 
 @pytest.mark.slow  # two processes import torch
@@ -205,8 +205,8 @@ def test_processes_that_drift_apart_while_they_train_are_noticed_before_a_checkp
     tiny.save(tmp_path / "tiny.json")
     in_two_processes(train_and_drift_as, tmp_path)
     for rank in range(2):
-        said = (tmp_path / f"{rank}.txt").read_text()
-        assert said == "expected the same weights in all processes, got others in [1] than in 0"
+        message = (tmp_path / f"{rank}.txt").read_text()
+        assert message == "expected the same weights in all processes, got others in [1] than in 0"
     assert not list((tmp_path / "run" / "checkpoints").glob("*.pt"))
 
 
@@ -217,10 +217,10 @@ def test_a_process_that_cannot_go_on_says_why_and_the_other_that_it_is_gone(tiny
     if rank == 0:
         (tmp_path / "full").touch()
     in_two_processes(train_and_fail_as, tmp_path)
-    said = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
-    assert "No space left on device" in said[0] if rank == 0 else said[1] == "digits: vanished"
+    messages = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert "No space left on device" in messages[0] if rank == 0 else messages[1] == "digits: vanished"
     other = 1 - rank
-    assert said[other] == f"process {other} of 2: expected all processes, but another one has left; it says why"
+    assert messages[other] == f"process {other} of 2: expected all processes, but another one has left; it says why"
 
 
 @pytest.mark.slow  # two processes import torch
@@ -232,8 +232,8 @@ def test_torchrun_trains_as_the_processes_do_and_tells_once_where_the_weights_ar
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "robnet_zoo.cli"]
     arguments = ["train", "tiny.json", "--data", "digits", "--recipe", "recipe.json", "--output", "run"]
     options = {"cwd": tmp_path, "timeout": 300, "capture_output": True, "text": True}
-    said = subprocess.run([*launch, *arguments], check=True, **options)
-    assert said.stdout == "run/model.safetensors\n"
+    completed = subprocess.run([*launch, *arguments], check=True, **options)
+    assert completed.stdout == "run/model.safetensors\n"
     result = TrainingResult.load(tmp_path / "run" / "training.json")
     assert result.devices[0].endswith("2 processes")
 

@@ -44,14 +44,14 @@ def staged() -> Recipe:
 
 
 def test_hours_are_those_of_all_updates_and_of_all_measurements(clock, tiny, images, staged):
-    found = training.estimate(tiny, images, staged, updates=2, progress=False)
-    for stage, size, epochs in zip(found.stages, (SMALL, WHOLE), (2, 3), strict=True):
+    estimate = training.estimate(tiny, images, staged, updates=2, progress=False)
+    for stage, size, epochs in zip(estimate.stages, (SMALL, WHOLE), (2, 3), strict=True):
         updates, validation, guard = 3 * size, 0.1 * size * 8 * (2 + 3 * 10), 0.1 * size * 4 * (2 + 3 * 20)
         assert (stage.size, stage.epochs) == (size, epochs)
         assert stage.images_per_second == pytest.approx(32 / size, rel=1e-3)
         assert stage.hours == pytest.approx(epochs * (updates + validation + guard * 3 / 6) / 3600, abs=1e-4)
-    assert found.hours == sum(stage.hours for stage in found.stages) > 0
-    assert (found.images, found.recipe) == (108, staged)
+    assert estimate.hours == sum(stage.hours for stage in estimate.stages) > 0
+    assert (estimate.images, estimate.recipe) == (108, staged)
 
 
 def test_a_run_that_measures_nothing_is_its_updates(clock, tiny, images, recipe):
@@ -62,21 +62,21 @@ def test_a_run_that_measures_nothing_is_its_updates(clock, tiny, images, recipe)
 
 def test_a_size_that_comes_back_is_one_line(clock, tiny, images, staged):
     there_and_back = (Stage(size=SMALL, epochs=1), Stage(size=WHOLE, epochs=2), Stage(size=SMALL, epochs=1))
-    found = training.estimate(tiny, images, staged.model_copy(update={"stages": there_and_back}), progress=False)
-    assert [(stage.size, stage.epochs) for stage in found.stages] == [(SMALL, 2), (WHOLE, 3)]
-    assert [stage.images_per_second for stage in found.stages] == [32 / SMALL, 32 / WHOLE]
+    estimate = training.estimate(tiny, images, staged.model_copy(update={"stages": there_and_back}), progress=False)
+    assert [(stage.size, stage.epochs) for stage in estimate.stages] == [(SMALL, 2), (WHOLE, 3)]
+    assert [stage.images_per_second for stage in estimate.stages] == [32 / SMALL, 32 / WHOLE]
 
 
 def test_nothing_is_written_and_the_document_is_read_back(tiny, images, staged, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = training.estimate(tiny, images, staged, updates=1, progress=False)
+    estimate = training.estimate(tiny, images, staged, updates=1, progress=False)
     assert not list(tmp_path.iterdir())
-    assert all(stage.images_per_second > 0 for stage in found.stages)
-    found.save(tmp_path / "estimate.json")
-    assert TrainingEstimate.load(tmp_path / "estimate.json") == found
-    text = duration.table(found)
-    assert f"| {SMALL} | 2 | {found.stages[0].images_per_second:.1f} |" in text
-    assert f"| together | 5 | | {found.hours:.1f} |" in text
+    assert all(stage.images_per_second > 0 for stage in estimate.stages)
+    estimate.save(tmp_path / "estimate.json")
+    assert TrainingEstimate.load(tmp_path / "estimate.json") == estimate
+    text = duration.table(estimate)
+    assert f"| {SMALL} | 2 | {estimate.stages[0].images_per_second:.1f} |" in text
+    assert f"| together | 5 | | {estimate.hours:.1f} |" in text
 
 
 def test_what_cannot_be_trained_cannot_be_estimated(tiny, images, recipe):

@@ -113,7 +113,7 @@ def test_a_run_that_is_over_gives_its_weights_again_where_they_were_moved_away(t
 
 
 def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, monkeypatch):
-    said, seen = iter([0.5, 0.1, 0.45]), []
+    accuracies, seen = iter([0.5, 0.1, 0.45]), []
     real = training.updates.attacked
     guard = Guard(updates=1, images=8, steps=3, share=0.5)
     recipe = changed(
@@ -121,7 +121,7 @@ def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, mo
     )
 
     def validate(network, images, recipe, world, *, size, steps=10, generator):
-        return {"clean": 0.5, "robust": next(said) if steps == 3 else 0.5}
+        return {"clean": 0.5, "robust": next(accuracies) if steps == 3 else 0.5}
 
     def attacked(network, images, labels, attack, *arguments, **strength):
         seen.append((attack.kind, attack.steps, attack.eps, attack.step))
@@ -136,7 +136,7 @@ def test_pgd_takes_over_while_the_guard_fails(tiny, images, recipe, tmp_path, mo
 
 
 def test_the_guard_watches_from_the_first_check_at_a_new_image_size(tiny, images, recipe, tmp_path, monkeypatch):
-    said, seen = iter([0.5, 0.4, 0.5, 0.1, 0.4, 0.4]), []
+    accuracies, seen = iter([0.5, 0.4, 0.5, 0.1, 0.4, 0.4]), []
     real = training.updates.attacked
     recipe = changed(
         recipe,
@@ -147,7 +147,7 @@ def test_the_guard_watches_from_the_first_check_at_a_new_image_size(tiny, images
     )
 
     def validate(network, images, recipe, world, *, size, steps=10, generator):
-        return {"clean": 0.5, "robust": next(said) if steps == 3 else 0.5}
+        return {"clean": 0.5, "robust": next(accuracies) if steps == 3 else 0.5}
 
     def attacked(network, images, labels, attack, *arguments, **strength):
         seen.append((images.shape[-1], attack.kind))
@@ -316,6 +316,6 @@ def test_twenty_kills_at_random_moments_change_no_bit_of_the_weights(tiny, image
     last.join()
     assert last.exitcode == 0
     undisturbed = training.train(tiny, images, recipe, tmp_path / "whole", progress=False)
-    found = load_file(tmp_path / "run" / "model.safetensors")
-    assert all(torch.equal(value, found[key]) for key, value in undisturbed.state_dict().items())
+    state = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(value, state[key]) for key, value in undisturbed.state_dict().items())
     assert not list((tmp_path / "run").rglob("*.part"))

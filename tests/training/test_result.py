@@ -55,11 +55,11 @@ def test_an_epoch_that_is_done_again_is_told_of_anew(tiny, images, recipe, tmp_p
 
 
 def test_the_best_epochs_weights_are_given_where_the_recipe_wants_them(tiny, images, recipe, tmp_path, monkeypatch):
-    said, weights = iter([0.2, 0.5, 0.4]), []
+    accuracies, weights = iter([0.2, 0.5, 0.4]), []
 
     def validate(network, *_, **__):
         weights.append(network.classifier.weight.detach().clone())
-        return {"clean": 0.5, "robust": next(said)}
+        return {"clean": 0.5, "robust": next(accuracies)}
 
     monkeypatch.setattr(loop, "validate", validate)
     best = training.train(tiny, images, changed(recipe, select="best"), tmp_path, progress=False)
@@ -68,11 +68,11 @@ def test_the_best_epochs_weights_are_given_where_the_recipe_wants_them(tiny, ima
 
 
 def test_the_best_epoch_is_the_best_since_the_images_had_another_size(tiny, images, recipe, tmp_path, monkeypatch):
-    said, weights = iter([0.5, 0.2, 0.3, 0.9, 0.25, 0.2]), []
+    accuracies, weights = iter([0.5, 0.2, 0.3, 0.9, 0.25, 0.2]), []
 
     def validate(network, *_, **__):
         weights.append(network.classifier.weight.detach().clone())
-        return {"clean": 0.5, "robust": next(said)}
+        return {"clean": 0.5, "robust": next(accuracies)}
 
     monkeypatch.setattr(loop, "validate", validate)
     stages = (Stage(size=16, epochs=1), Stage(size=32, epochs=2), Stage(size=16, epochs=1))
@@ -85,11 +85,11 @@ def test_the_best_epoch_is_the_best_since_the_images_had_another_size(tiny, imag
 def test_a_best_epoch_that_turns_out_worse_when_it_is_done_again_is_not_given(
     tiny, images, recipe, tmp_path, monkeypatch
 ):
-    said, weights = iter([0.4, 0.5, 0.3, 0.2]), []
+    accuracies, weights = iter([0.4, 0.5, 0.3, 0.2]), []
 
     def validate(network, *_, **__):
         weights.append(network.classifier.weight.detach().clone())
-        return {"clean": 0.5, "robust": next(said)}
+        return {"clean": 0.5, "robust": next(accuracies)}
 
     real = training.checkpoints.Checkpoints.save
 

@@ -41,12 +41,12 @@ def test_the_inner_attack_climbs_the_loss_of_the_model_in_eval_mode():
         model(torch.rand(64, 3, 32, 32, generator=seeded()))
     images, labels = torch.rand(8, 3, 32, 32, generator=seeded()), torch.arange(8)
     attack = TrainingAttack(kind="n_fgsm", steps=1, step="8/255", dtype="float32")
-    found = attacked(model, images, labels, attack, seeded())
+    adversarial = attacked(model, images, labels, attack, seeded())
     noisy = images + torch.empty_like(images).uniform_(-16 / 255, 16 / 255, generator=seeded())
     twin = copy.deepcopy(model).eval()
     (gradient,) = torch.autograd.grad(F.cross_entropy(twin(noisy.requires_grad_()), labels), noisy)
     expected = (noisy.detach() + 8 / 255 * gradient.sign()).clamp(0, 1)
-    assert (found - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of gradients that round to nothing
+    assert (adversarial - expected).abs().gt(1e-6).float().mean() < 0.001  # signs of gradients that round to nothing
 
 
 def test_a_run_leaves_weights_document_and_card(images, recipe, tmp_path):

@@ -41,8 +41,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
     real = training.updates.attacked
 
     def poison(*arguments, **strength):
-        found = real(*arguments, **strength)
-        return found * float("nan") if list((tmp_path / "checkpoints").glob("*.pt")) else found
+        adversarial = real(*arguments, **strength)
+        return adversarial * float("nan") if list((tmp_path / "checkpoints").glob("*.pt")) else adversarial
 
     monkeypatch.setattr(training.updates, "attacked", poison)
     with pytest.raises(TrainingError, match="epoch 2, step 0: expected a finite loss, got nan"):

@@ -80,8 +80,8 @@ def target_of(module: nn.Module, *, handed_over: bool = False) -> Target:
 
 def probed(module: nn.Module, images: data.Images | None = None, **changes) -> dict[str, str]:
     """The alarms of the queries, by name."""
-    found = from_target(target_of(module, **changes), greys() if images is None else images, seed=0)
-    return {alarm.name: alarm.text for alarm in found}
+    alarms = from_target(target_of(module, **changes), greys() if images is None else images, seed=0)
+    return {alarm.name: alarm.text for alarm in alarms}
 
 
 RAISED_BY_QUERIES = {

@@ -135,10 +135,10 @@ def test_a_folder_says_what_its_weights_were_trained_on(tmp_path, prefix):
 
 
 def test_square_that_beats_gradients_is_seen_with_paired_counts():
-    found = measured(Stairs(), Fgsm(), MARGIN, Square(queries=50))
+    alarm_texts = measured(Stairs(), Fgsm(), MARGIN, Square(queries=50))
     # The random start of PGD moves the mean by less than a grey; Square finds 8 greys on either side.
-    assert "of 56 images it alone fools" in found["square_beats_gradient"]
-    assert found["square_beats_gradient"].endswith("they alone 0")
+    assert "of 56 images it alone fools" in alarm_texts["square_beats_gradient"]
+    assert alarm_texts["square_beats_gradient"].endswith("they alone 0")
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_square_that_beats_the_other_parts_of_autoattack_is_seen(alone, raised):
 
 
 def test_fgsm_that_beats_pgd_is_seen():
-    found = measured(HoldsOutsideTheGrid(), Fgsm(), PGD20)
-    assert found["fgsm_beats_pgd"].startswith("fgsm leaves")
+    alarm_texts = measured(HoldsOutsideTheGrid(), Fgsm(), PGD20)
+    assert alarm_texts["fgsm_beats_pgd"].startswith("fgsm leaves")
 
 
 def test_fgsm_may_beat_steps_that_do_not_reach_the_border():
@@ -172,9 +172,9 @@ def test_fgsm_may_beat_steps_that_do_not_reach_the_border():
 def test_more_steps_that_find_less_are_seen(monkeypatch):
     monkeypatch.setattr(alarms, "from_target", lambda *_, **__: [])  # whose queries would tire the model
     # Eight images a forward: one for the clean ones, five for the four steps, and from then on the model says 1.
-    found = measured(Tiring(6), Pgd(steps=4), Pgd(steps=8), images=greys(128, 136))
+    alarm_texts = measured(Tiring(6), Pgd(steps=4), Pgd(steps=8), images=greys(128, 136))
     text = r"pgd4 leaves \d+\.0% right, pgd8 100.0%: of 8 images it alone fools [1-8], they alone 0"
-    assert re.fullmatch(text, found["more_steps_less_success"])
+    assert re.fullmatch(text, alarm_texts["more_steps_less_success"])
 
 
 def test_steps_are_compared_only_where_nothing_else_differs():

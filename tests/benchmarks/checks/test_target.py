@@ -149,8 +149,8 @@ def test_labels_that_the_model_has_no_class_for_are_counted():
     images = greys()
     labels = images.labels.clone()
     labels[:3] = torch.tensor([2, -1, 5])
-    found = probed(Brightness(), replace(images, labels=labels))
-    assert found["labels_out_of_range"] == "3 of 56 labels are not from 0 to 1; they go from -1 to 5"
+    alarms = probed(Brightness(), replace(images, labels=labels))
+    assert alarms["labels_out_of_range"] == "3 of 56 labels are not from 0 to 1; they go from -1 to 5"
 
 
 @pytest.mark.parametrize(("n", "raised"), [(20, True), (19, False)])  # of all-zero labels of 2 classes: 2 ** -n

@@ -282,7 +282,7 @@ def test_an_installed_library_reaches_the_closed_form_in_its_steps(name, module,
     pytest.importorskip(module, reason=f"{name} is no dependency: see robnet_zoo/benchmarks/attack_speed.py")
     setup = setup_of(images, attack=Pgd(steps=STEPS, step="8/255"))
     method = Method(name, other(name, library, Brightness().requires_grad_(False), setup).attack)
-    found = method.attack(*images.batch(slice(None)), lambda gradients: None)
-    assert isinstance(found, Attacked)
-    assert (found.forwards, found.backwards) == (forwards * N, STEPS * N)
-    assert tuple((Brightness()(found.images).argmax(1) == images.labels).int().tolist()) == REACHED
+    attacked = method.attack(*images.batch(slice(None)), lambda gradients: None)
+    assert isinstance(attacked, Attacked)
+    assert (attacked.forwards, attacked.backwards) == (forwards * N, STEPS * N)
+    assert tuple((Brightness()(attacked.images).argmax(1) == images.labels).int().tolist()) == REACHED

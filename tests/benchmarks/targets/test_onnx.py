@@ -53,13 +53,13 @@ def test_white_box_pgd_decides_alike_on_a_model_and_on_its_exported_file(tmp_pat
         pytest.skip("ROBNET_ZOO_DATA does not name the folder with cifar10_test1k.npz")
     images, labels = data.load(Path(folder) / "cifar10_test1k.npz", n=20).batch(slice(None))
     converter.export(load_model(NAME), tmp_path / "m.onnx")
-    found = []
+    runs = []
     for name in (NAME, str(tmp_path / "m.onnx")):
         target = load_target(name, dtype="float32", device="cpu")
         outcomes = run(Pgd(steps=3), target.proposer, images, labels, eps=8 / 255, slots=20, judge=target.judge)
-        found.append([(outcome.fooled, outcome.step) for outcome in outcomes])
-    assert found[0] == found[1]
-    assert 0 < sum(fooled for fooled, _ in found[0]) < 20
+        runs.append([(outcome.fooled, outcome.step) for outcome in outcomes])
+    assert runs[0] == runs[1]
+    assert 0 < sum(fooled for fooled, _ in runs[0]) < 20
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -84,8 +84,8 @@ def test_success_on_an_int8_file_is_the_files_and_not_its_twins(tmp_path, digits
     outcomes = run(Pgd(steps=10), target.proposer, *digits, eps=32 / 255, slots=20, judge=target.judge)
     fooled = [outcome for outcome in outcomes if outcome.fooled]
     assert 0 < len(fooled) < 20
-    found = target.judge(torch.stack([outcome.image for outcome in fooled])).argmax(1)
-    assert (found != digits[1][[outcome.sample for outcome in fooled]]).all()
+    classes = target.judge(torch.stack([outcome.image for outcome in fooled])).argmax(1)
+    assert (classes != digits[1][[outcome.sample for outcome in fooled]]).all()
 
 
 def test_file_that_only_says_that_it_is_ours_is_attacked_through_its_own_graph(digits_file, tmp_path):
