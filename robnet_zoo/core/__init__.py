@@ -1,1 +1,1 @@
-"""What knows nothing of networks: strict documents, statistics, precision, environment, progress."""
+"""The parts that know nothing of networks: strict documents, statistics, precision, environment, progress."""

@@ -1,7 +1,7 @@
 """Strict JSON documents: specs, recipes, manifests and results are read and written through this module.
 
 Reading never trusts the file: its size, encoding, nesting, duplicate keys and non-finite numbers are checked
-before pydantic sees it, and whatever is wrong becomes one `DocumentError` of one line that names the place.
+before pydantic sees it, and every problem is reported by a `DocumentError` of one line that names the place.
 Writing is atomic: a reader sees the old file or the new one, never a part.
 """
 
@@ -130,7 +130,13 @@ def version(current: int, *, oldest: int) -> BeforeValidator:
 
 
 def renamed(data: Mapping[Any, Any], old: str, new: str) -> Mapping[Any, Any]:
-    """Return `data` with a key renamed, in its place, unless the new key is there too."""
+    """Return a document of an older version with a key renamed; a document that has the new key is returned as it is.
+
+    Args:
+        data: the document's keys and values; their order is kept.
+        old: the key's former name.
+        new: its present name.
+    """
     if old not in data or new in data:
         return data
     return {new if key == old else key: value for key, value in data.items()}
@@ -256,7 +262,7 @@ def sentences(error: ValidationError) -> list[str]:
 
 
 def _sentence(problem: Problem) -> str:
-    """`cells.normal_3.alpha[4][1]: expected 0 or 1, got 2`."""
+    """Return a problem as a line: `cells.normal_3.alpha[4][1]: expected 0 or 1, got 2`."""
     location, text = "", problem[1]
     for step in problem[0]:
         if isinstance(step, int):
@@ -269,7 +275,7 @@ def _sentence(problem: Problem) -> str:
 
 
 def _expectation(detail: ErrorDetails) -> str:
-    """`expected ..., got ...` for one of pydantic's errors."""
+    """Return `expected ..., got ...` for one of pydantic's errors."""
     context, got = detail.get("ctx", {}), shown(detail["input"])
     match detail["type"]:
         case "problem":

@@ -1,4 +1,4 @@
-"""Which devices compute in bfloat16. Others emulate it: convolutions take 10 times as long and more."""
+"""The devices that compute in bfloat16. Others emulate it: convolutions take 10 times as long and more."""
 
 from __future__ import annotations
 

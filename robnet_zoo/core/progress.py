@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 
-class _Log(tqdm):  # type: ignore[misc]  # tqdm has no types
+class _Log(tqdm):  # type: ignore[misc]  # tqdm is not typed
     """A line each time, where a terminal would show the same line again."""
 
     @staticmethod
@@ -24,7 +24,12 @@ class _Log(tqdm):  # type: ignore[misc]  # tqdm has no types
 def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, own_eta: bool = False) -> tqdm[Any]:
     """Return a tqdm bar on stderr; a log file gets a line every half minute.
 
-    own_eta: the caller says in the postfix what time is left, as units of work differ in cost.
+    Args:
+        total: units of work.
+        done: units that are already done.
+        unit: the name of a unit.
+        shown: whether the bar is shown at all.
+        own_eta: whether the caller puts the remaining time into the postfix, because units of work differ in cost.
     """
     terminal = os.isatty(2)
     kind = tqdm if terminal else _Log

@@ -48,7 +48,7 @@ class Interval(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the claim that the estimated number is above 0 holds.
+        """Return whether the claim that the estimated number is above 0 holds.
 
         `holds` if the whole interval is above 0, `does not hold` if it is below 0, `undecided` if it contains 0.
         """

@@ -54,14 +54,17 @@ class Blueprint:
 
     @property
     def features(self) -> Feature:
-        """The last cell's output, which is averaged over its pixels and classified."""
+        """Return the last cell's output, which is averaged over its pixels and classified."""
         return self.cells[-1].output
 
 
 def blueprint(spec: Genotype, *, in_chans: int | None = None, num_classes: int | None = None) -> Blueprint:
     """Return the blueprint of a spec exactly as it stands, dead edges included; passes are the compiler's task.
 
-    in_chans, num_classes: instead of the spec's own; num_classes = 0 leaves the head out.
+    Args:
+        spec: the architecture.
+        in_chans: the images' channels, by default those of the spec.
+        num_classes: the number of logits, by default that of the spec; 0 leaves the head out.
     """
     network = spec.network
     in_chans = network.input_size[0] if in_chans is None else in_chans

@@ -111,7 +111,7 @@ class Cell(Document):
 
     @property
     def nodes(self) -> int:
-        """How many intermediate nodes the cell has."""
+        """Return how many intermediate nodes the cell has."""
         nodes = 0
         while nodes * (nodes + 3) // 2 < len(self.alpha):
             nodes += 1
@@ -119,12 +119,12 @@ class Cell(Document):
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """All E edges, in α's order."""
+        """Return all E edges, in α's order."""
         return edges(self.nodes)
 
     @cached_property
     def live_nodes(self) -> frozenset[int]:
-        """The nodes, inputs included, that the output depends on."""
+        """Return the nodes, inputs included, that the output depends on."""
         live = set(self.concat)
         for edge, row in reversed(list(zip(self.edges, self.alpha, strict=True))):
             if edge[1] in live and any(row):
@@ -197,7 +197,7 @@ class Genotype(Document):
     name: Name
     operations: Annotated[
         Tuple[str],
-        Field(max_length=MAX_OPERATIONS, description="the vocabulary that α's last axis indexes"),
+        Field(max_length=MAX_OPERATIONS, description="the operations that α's last axis indexes"),
     ]
     cells: Annotated[dict[Name, Cell], Field(max_length=MAX_DEPTH), AfterValidator(FrozenDict)]
     layout: Annotated[Tuple[str], Field(max_length=MAX_DEPTH, description="the cell at each depth")]
@@ -216,13 +216,13 @@ class Genotype(Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problems = [*self._vocabulary_problems(), *self._layout_problems(), *self._size_problems()]
+        problems = [*self._operation_problems(), *self._layout_problems(), *self._size_problems()]
         problems = problems or list(self._unread_problems())
         if problems:
             raise problems_error(problems)
         return self
 
-    def _vocabulary_problems(self) -> Iterator[Problem]:
+    def _operation_problems(self) -> Iterator[Problem]:
         if not self.operations:
             yield ("operations",), "expected one or more, got none"
             return
@@ -282,7 +282,7 @@ class Genotype(Document):
 
     @cached_property
     def hash(self) -> str:
-        """sha256 of the function that the spec compiles to, as 64 hex digits.
+        """Return the sha256 of the function that the spec compiles to, as 64 hex digits.
 
         Formatting, key order, names, provenance, unused cells and operations, and dead edges do not change it; any
         change of the computed function does. The order of nodes is part of the function: it orders the channels.
@@ -302,10 +302,10 @@ class Genotype(Document):
 
     @cached_property
     def density(self) -> float:
-        """Share of the (edge, operation) pairs that are on, mean over the layout (paper, equation 2).
+        """Return the share of the (edge, operation) pairs that are on, mean over the layout (paper, equation 2).
 
-        The paper divides by the number of edges, which would allow values up to 2; here 1 is the maximum. A share of
-        the search space: dead edges do not count as on, and operations that no edge carries count as off.
+        The paper divides by the number of edges, which would allow values up to 2; here 1 is the maximum. It is a
+        share of the search space: dead edges do not count as on, and operations that no edge carries count as off.
         """
         shares = [
             sum(1 for _ in self.cells[name].active(self.operations))
@@ -316,7 +316,7 @@ class Genotype(Document):
 
     @property
     def signature(self) -> tuple[tuple[int, int, int], int]:
-        """What the network maps to what: (channels, height, width) of its images, and its number of classes."""
+        """Return (channels, height, width) of the images that the network takes, and its number of classes."""
         return self.network.input_size, self.network.num_classes
 
     def fitted(self, *, num_classes: int | None = None, input_size: tuple[int, int, int] | None = None) -> Genotype:
@@ -387,17 +387,17 @@ class Genotype(Document):
 
     @property
     def direct_convs(self) -> int:
-        """Convolutions on direct edges, over the whole layout."""
+        """Return the number of convolutions on direct edges, over the whole layout."""
         return sum(self.convs(name)[0] for name in self.layout)
 
     @property
     def skip_convs(self) -> int:
-        """Convolutions on skip edges, over the whole layout."""
+        """Return the number of convolutions on skip edges, over the whole layout."""
         return sum(self.convs(name)[1] for name in self.layout)
 
     @property
     def budget(self) -> Budget:
-        """The computational budget by convolutions a cell, mean over the layout (paper, section 3.4).
+        """Return the computational budget by convolutions a cell, mean over the layout (paper, section 3.4).
 
         small: at most 7; medium: above 7, at most 10; large: more.
         """

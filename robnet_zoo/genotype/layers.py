@@ -77,7 +77,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class FactorizedConv:
-    """Halves the size: two 1x1 stride-2 convolutions of half the channels, concatenated.
+    """A convolution that halves the size: two 1x1 stride-2 convolutions of half the channels, concatenated.
 
     The second one sees the input shifted by one pixel down and right: `x[:, :, 1:, 1:]`.
     `out_channels` and both sides of the input must be even.
@@ -128,7 +128,7 @@ class NonLocal:
 
     @property
     def embedding(self) -> int:
-        """d, 0 where pixels are compared as they are."""
+        """Return d, or 0 where pixels are compared as they are."""
         return max(1, self.channels // 2) if self.kind == "embedded_gaussian" else 0
 
     def output_size(self, size: Size) -> Size:
@@ -181,12 +181,24 @@ def parameters(block: Block) -> int:
 
 
 def pointwise(in_channels: int, out_channels: int, *, affine: bool) -> Block:
-    """Return ReLU, 1x1 convolution, batch norm: the block behind each input of a cell."""
+    """Return ReLU, 1x1 convolution, batch norm: the block behind each input of a cell.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        affine: whether the norm learns a scale and a shift.
+    """
     return (Relu(), Conv(in_channels, out_channels), Norm(out_channels, affine))
 
 
 def factorized_reduction(in_channels: int, out_channels: int, *, affine: bool) -> Block:
-    """Return ReLU, factorized convolution, batch norm: a block that halves the size."""
+    """Return ReLU, factorized convolution, batch norm: a block that halves the size.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output, an even number.
+        affine: whether the norm learns a scale and a shift.
+    """
     return (Relu(), FactorizedConv(in_channels, out_channels), Norm(out_channels, affine))
 
 

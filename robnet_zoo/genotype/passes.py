@@ -16,7 +16,7 @@ Pass = Callable[[Genotype], Genotype]
 def drop_dead_edges(spec: Genotype) -> Genotype:
     """Switch off every operation on an edge into a node that the output does not depend on.
 
-    Keeps the shape of α and all weight keys that remain.
+    The shape of α stays, and so do the weight keys of what remains.
     """
 
     def rewrite(cell: Cell) -> Cell:
@@ -28,9 +28,9 @@ def drop_dead_edges(spec: Genotype) -> Genotype:
 
 
 def drop_dead_nodes(spec: Genotype) -> Genotype:
-    """Remove intermediate nodes that the output does not depend on, and number the others anew, in order.
+    """Remove intermediate nodes that the output does not depend on, and renumber the others in order.
 
-    The only pass that renames weight keys, so the compiler does without it: it never builds a dead node.
+    This is the only pass that renames weight keys, so the compiler does without it: it never builds a dead node.
     """
 
     def rewrite(cell: Cell) -> Cell:
@@ -61,7 +61,7 @@ def drop_unused_cells(spec: Genotype) -> Genotype:
 def merge_equal_cells(spec: Genotype) -> Genotype:
     """Give cells that are equal one name, `cell_0`, `cell_1`, ... in the order in which the layout first names them.
 
-    Cells that the layout does not name have no such name and go. Weights are not merged: weight keys name the depth,
+    Cells that the layout does not name are dropped. Weights are not merged: weight keys name the depth,
     not the cell.
     """
     names: dict[Cell, str] = {}

@@ -25,7 +25,7 @@ def test_a_document_bears_the_name_of_its_file_and_says_what_it_is(kind, name):
 
 @every_document
 def test_a_document_leaves_nothing_to_defaults(kind, name):
-    """Otherwise a change of a default would change what it means. `robnet-zoo recipes FILE` prints a recipe in full."""
+    """Check that a change of a default cannot change a document. `robnet-zoo recipes FILE` prints one in full."""
     assert json.loads(kind.path(name).read_text(encoding="utf-8")) == json.loads(kind.load(name).dumps())
 
 

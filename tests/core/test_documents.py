@@ -156,7 +156,7 @@ def test_validation_by_pydantic_itself_names_the_same_places() -> None:
 
 
 def complaint(read: Callable[[], object]) -> str | None:
-    """The message of the DocumentError that reading raises, None if it raises nothing."""
+    """Return the message of the DocumentError that reading raises, None if it raises nothing."""
     try:
         read()
     except DocumentError as error:

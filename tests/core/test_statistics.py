@@ -82,10 +82,10 @@ def test_an_interval_is_a_list_in_a_document():
 
 
 @pytest.mark.parametrize(
-    ("share", "place"), [([-0.1, 0.5], r"share\[0\]"), ([0.5, 1.1], r"share\[1\]"), ([0.5], r"share\[1\]")]
+    ("share", "path"), [([-0.1, 0.5], r"share\[0\]"), ([0.5, 1.1], r"share\[1\]"), ([0.5], r"share\[1\]")]
 )
-def test_an_interval_of_a_share_lies_within_0_and_1(share, place):
-    with pytest.raises(DocumentError, match=place):
+def test_an_interval_of_a_share_lies_within_0_and_1(share, path):
+    with pytest.raises(DocumentError, match=path):
         Spans.loads(json.dumps({"share": share, "other": [0.0, 1.0]}))
 
 
@@ -113,9 +113,9 @@ def test_several_claims_hold_if_all_do_and_fail_if_any_does():
 
 def test_models_are_compared_on_the_images_that_they_differ_on():
     first, second = (1, 1, 1, 1, 1, 1, 0, 1), (0, 0, 0, 0, 0, 1, 1, 1)
-    found = compare(first, second)
-    assert (found.first, found.second) == (5, 1)
-    assert found.p == pytest.approx(2 * (1 + 6) / 2**6)  # two-sided binomial tail of 1 in 6
+    comparison = compare(first, second)
+    assert (comparison.first, comparison.second) == (5, 1)
+    assert comparison.p == pytest.approx(2 * (1 + 6) / 2**6)  # two-sided binomial tail of 1 in 6
 
 
 def test_models_that_never_differ_are_not_told_apart():

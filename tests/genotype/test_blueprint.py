@@ -20,7 +20,7 @@ from tests.strategies import specs
 
 
 def measured(spec: Genotype) -> tuple[int, int]:
-    """(parameters, floating-point operations of one image) of the network, built without memory."""
+    """Return (parameters, floating-point operations of one image) of the network, built without memory."""
     with torch.device("meta"):
         model, image = compile(spec).eval(), torch.empty(1, *spec.network.input_size)
     with FlopCounterMode(display=False) as counter:

@@ -30,7 +30,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def valid() -> dict[str, Any]:
-    """Two cells of two nodes, [identity, sep_conv_3x3], three deep, one reduction."""
+    """Return a spec of two cells of two nodes, [identity, sep_conv_3x3], three deep, one reduction."""
     return {
         "schema_version": 1,
         "name": "small",
@@ -54,30 +54,30 @@ def valid() -> dict[str, Any]:
 
 
 def put(*path: Any) -> Change:
-    """A change that puts the last argument at the place that the others name."""
-    *place, value = path
+    """Return a change that puts the last argument at the place that the others name."""
+    *steps, value = path
 
     def change(data: dict[str, Any]) -> None:
         target: Any = data
-        for step in place[:-1]:
+        for step in steps[:-1]:
             target = target[step]
-        target[place[-1]] = value
+        target[steps[-1]] = value
 
     return change
 
 
-def drop(*place: Any) -> Change:
+def drop(*path: Any) -> Change:
     def change(data: dict[str, Any]) -> None:
         target: Any = data
-        for step in place[:-1]:
+        for step in path[:-1]:
             target = target[step]
-        del target[place[-1]]
+        del target[path[-1]]
 
     return change
 
 
 def problems(*changes: Change) -> tuple[str, ...]:
-    """What is wrong with the valid spec after these changes, given as JSON."""
+    """Return what is wrong with the valid spec after these changes, given as JSON."""
     data = valid()
     for change in changes:
         change(data)
@@ -208,8 +208,8 @@ def test_the_spec_that_the_mistakes_start_from_is_valid() -> None:
 
 
 def test_mistakes_at_one_level_are_reported_together() -> None:
-    found = problems(put("nmae", 1), drop("layout"), put(*ALPHA, 0, 1, 2), put("network", "stm", 1))
-    assert found == (
+    reported = problems(put("nmae", 1), drop("layout"), put(*ALPHA, 0, 1, 2), put("network", "stm", 1))
+    assert reported == (
         "unknown key \"nmae\", did you mean 'name'?",
         "cells.normal_3.alpha[0][1]: expected 0 or 1, got 2",
         "layout: missing",
@@ -218,13 +218,13 @@ def test_mistakes_at_one_level_are_reported_together() -> None:
 
 
 def test_mistakes_across_a_well_formed_spec_are_reported_together() -> None:
-    found = problems(
+    reported = problems(
         put("operations", 0, "skip"),
         put("layout", ["normal_3", "nrmal_3"]),
         put("network", "reductions", [1, 9]),
         put("network", "input_size", [3, 9, 8]),
     )
-    assert [problem.split(":")[0] for problem in found] == [
+    assert [problem.split(":")[0] for problem in reported] == [
         "operations[0]",
         "layout",
         "layout[1]",
@@ -392,9 +392,9 @@ def test_copy_is_equal_and_as_frozen(duplicate: Callable[[Genotype], Genotype]) 
 def test_equal_specs_have_equal_python_hashes_whatever_the_order_of_cells() -> None:
     data = valid()
     data["cells"] = dict(reversed(data["cells"].items()))
-    one, other = Genotype.parse(valid()), Genotype.parse(data)
-    assert one == other
-    assert len({one, other}) == 1
+    first, second = Genotype.parse(valid()), Genotype.parse(data)
+    assert first == second
+    assert len({first, second}) == 1
 
 
 def test_changed_copy_has_its_own_hash_and_is_validated() -> None:
@@ -468,7 +468,7 @@ def shapes(model: Network) -> list[tuple[int, ...]]:
 
 
 def logits(spec: Genotype, seed: int) -> torch.Tensor:
-    """Of a network whose weights depend on their order and shapes alone."""
+    """Return the logits of a network whose weights depend on their order and shapes alone."""
     model = compile(spec).double().eval()
     fill(model, seed)
     with torch.no_grad():

@@ -44,7 +44,7 @@ def spec_of(cells: dict[str, object], layout: list[str], operations: list[str]) 
 
 
 def response(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, and the gradient of their weighted sum with respect to the images."""
+    """Return logits, and the gradient of their weighted sum with respect to the images."""
     inputs = inputs.clone().requires_grad_()
     logits = network(inputs)
     weights = torch.arange(1, logits.numel() + 1, dtype=logits.dtype).view_as(logits)
@@ -53,7 +53,7 @@ def response(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def literal(spec: Genotype) -> Network:
-    """The network of a spec as it stands, dead edges included."""
+    """Return the network of a spec as it stands, dead edges included."""
     network = Network(spec).double().eval()
     fill(network, seed=1)
     return network
@@ -100,8 +100,8 @@ def test_pass_is_pure_and_returns_the_same_object_when_nothing_changes(rewrite: 
 @pytest.mark.parametrize("rewrite", PASSES)
 def test_pass_has_work_on_the_specs_that_the_tests_are_made_of(rewrite: Pass) -> None:
     unshrunk = settings(deadline=None, database=None, phases=[Phase.generate])
-    found = find(specs(), lambda spec: rewrite(spec) != spec, settings=unshrunk)
-    assert rewrite(found) != found
+    example = find(specs(), lambda spec: rewrite(spec) != spec, settings=unshrunk)
+    assert rewrite(example) != example
 
 
 def test_dead_node_is_removed_and_logits_stay() -> None:
@@ -161,9 +161,9 @@ def nameless(spec: Genotype) -> Genotype:
 @given(data=st.data())
 @settings(deadline=None, max_examples=60)
 def test_canonical_forms_are_equal_if_and_only_if_hashes_are(data: st.DataObject) -> None:
-    one = data.draw(specs())
-    other = data.draw(disguised(one) | changed(one) | specs())
-    assert (nameless(one) == nameless(other)) == (one.hash == other.hash)
+    first = data.draw(specs())
+    second = data.draw(disguised(first) | changed(first) | specs())
+    assert (nameless(first) == nameless(second)) == (first.hash == second.hash)
 
 
 @given(data=st.data())
