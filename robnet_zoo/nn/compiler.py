@@ -23,9 +23,15 @@ def compile(
 ) -> Network:
     """Return the network of a spec, without dead edges, dead nodes or unread inputs, randomly initialised.
 
-    num_classes, in_chans: instead of the spec's. Weight keys name depth, edge and operation
-    (`cells.3.edges.0->2.sep_conv_3x3.1.weight`), whatever else the edge or the cell carries: a sub-network's keys are
-    a subset of its supernet's.
+    Weight keys name depth, edge and operation (`cells.3.edges.0->2.sep_conv_3x3.1.weight`) and do not depend on what
+    else the edge or the cell carries: a sub-network's keys are a subset of its supernet's.
+
+    Args:
+        spec: the architecture.
+        num_classes: the number of logits, by default that of the spec; 0 leaves the head out.
+        in_chans: the images' channels, by default those of the spec.
+        global_pool: timm's name of the pooling before the head, such as 'avg' or 'max'; '' for none.
+        drop_rate: the share of pooled features that dropout sets to 0 in training.
     """
     spec = apply(spec, COMPILER_PASSES)
     return Network(spec, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool, drop_rate=drop_rate)
@@ -35,7 +41,7 @@ def subnetwork(network: Network, spec: Genotype) -> Network:
     """Return the network of a spec as a mask over a larger network, such as a supernet, whose modules it shares.
 
     Nothing is copied or built: training one trains the other. Weight keys are those of `compile(spec)`, and a
-    compiled network that loads the mask's state dict gives the same logits. Takes milliseconds.
+    compiled network that loads the mask's state dict gives the same logits. This takes milliseconds.
     Raises ModelError if the network does not carry what the spec asks for.
     """
     spec = apply(spec, COMPILER_PASSES)
@@ -55,8 +61,14 @@ def for_inference(
 ) -> InferenceNetwork:
     """Return a copy of a model in its inference form: norms folded, input gradients intact, no parameter gradients.
 
-    dtype: of the cells' arithmetic; torch.bfloat16 is the fastest where the processor has it. channels_last: the
-    layout of the activations. In float64, logits and input gradients equal the model's in eval mode to 1e-9.
+    In float64, logits and input gradients equal the model's in eval mode to 1e-9.
+
+    Args:
+        model: a compiled network.
+        dtype: of the cells' arithmetic; torch.bfloat16 is the fastest where the processor has it.
+        channels_last: whether activations are in channels-last layout.
+
+    Raises: ModelError for a model that was not compiled from a spec.
     """
     if not isinstance(model, Network):
         raise ModelError(f"expected a robnet_zoo Network, got {type(model).__name__}")
@@ -68,6 +80,7 @@ def for_training(network: Network, *, dtype: torch.dtype = torch.float32) -> Tra
     """Return a network in its training form: its own parameters and batch norms, arranged for speed.
 
     dtype: of the cells' arithmetic. Logits, gradients and running statistics are the network's own, in float64 to 1e-9.
+    Raises ModelError for a network that was not compiled from a spec.
     """
     if not isinstance(network, Network):
         raise ModelError(f"expected a robnet_zoo Network, got {type(network).__name__}")

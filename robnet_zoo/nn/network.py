@@ -40,7 +40,7 @@ class CellModule(nn.Module):
     """
 
     def __init__(self, plan: CellBlueprint, *, shared_with: "CellModule | None" = None) -> None:
-        """shared_with: a cell whose modules this cell shares; by default it makes its own."""
+        """Make the cell's modules, or take over those of a cell to share them, `shared_with`."""
         super().__init__()
         targets = dict.fromkeys(edge[1] for edge in plan.edges)
         position = {node: index for index, node in enumerate([*sorted(plan.preprocess), *targets])}
@@ -136,7 +136,7 @@ class Network(nn.Module):
         return view
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) -> the last cell's output, (N, num_features, H', W')."""
+        """Return the last cell's output for x, (N, in_chans, H, W): (N, num_features, H', W')."""
         outputs: list[Tensor] = [x]
         for stage in self.stem:
             outputs.append(stage(outputs[-1]))
@@ -150,7 +150,7 @@ class Network(nn.Module):
         return last
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """(N, num_features, H', W') -> (N, num_classes), or the pooled features if `pre_logits`."""
+        """Return logits, (N, num_classes), from (N, num_features, H', W'), or the pooled features if `pre_logits`."""
         x = self.global_pool(x)
         x = F.dropout(x, self.drop_rate, self.training)
         if not pre_logits:
@@ -205,8 +205,8 @@ def modes_kept(module: nn.Module) -> Iterator[None]:
 def statistics_kept(module: nn.Module) -> Iterator[None]:
     """Keep a module in train mode from learning running statistics, of a repeated batch or an attack's images.
 
-    A momentum of 0 leaves them as they are, and the graph the same, on which checkpointing insists; what is counted is
-    a copy, as synchronised norms insist on a counter.
+    A momentum of 0 leaves them as they are, and the graph the same, as checkpointing requires. The batches are counted
+    on a copy, because synchronised norms require a counter.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]

@@ -32,7 +32,7 @@ def supernet() -> Network:
 
 
 def inheriting(supernet: Network, spec: Genotype) -> Network:
-    """A compiled network with the supernet's weights, by key."""
+    """Return a compiled network with the supernet's weights, by key."""
     network = compile(spec).double()
     state = supernet.state_dict()
     network.load_state_dict({key: state[key] for key in network.state_dict()})
@@ -41,30 +41,30 @@ def inheriting(supernet: Network, spec: Genotype) -> Network:
 
 @pytest.mark.parametrize("spec", PARTS.values(), ids=PARTS)
 def test_mask_has_the_logits_and_gradients_of_a_compiled_network_that_inherits(supernet, spec) -> None:
-    found, expected = subnetwork(supernet, spec), inheriting(supernet, spec)
-    assert found.state_dict().keys() == expected.state_dict().keys()
+    masked, expected = subnetwork(supernet, spec), inheriting(supernet, spec)
+    assert masked.state_dict().keys() == expected.state_dict().keys()
     gradients = []
-    for network in (found, expected):
+    for network in (masked, expected):
         x = IMAGES.clone().requires_grad_()
         logits = network(x)
         gradients.append((logits, *torch.autograd.grad(logits.square().sum(), x)))
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("form", [for_inference, for_training])
 @pytest.mark.parametrize("spec", PARTS.values(), ids=PARTS)
 def test_forms_of_a_mask_are_those_of_a_compiled_network(supernet, spec, form) -> None:
-    found, expected = (
+    masked, expected = (
         form(network, dtype=torch.float64) for network in (subnetwork(supernet, spec), inheriting(supernet, spec))
     )
-    torch.testing.assert_close(found(IMAGES), expected(IMAGES), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(masked(IMAGES), expected(IMAGES), rtol=1e-9, atol=1e-9)
 
 
 def test_mask_shares_every_parameter_and_buffer(supernet) -> None:
     whole = dict([*supernet.named_parameters(), *supernet.named_buffers()])
-    found = subnetwork(supernet, PARTS["cells of their own"])
-    for name, value in [*found.named_parameters(), *found.named_buffers()]:
+    masked = subnetwork(supernet, PARTS["cells of their own"])
+    for name, value in [*masked.named_parameters(), *masked.named_buffers()]:
         assert value is whole[name]
 
 
@@ -85,7 +85,7 @@ def test_hook_on_a_mask_is_not_one_on_the_supernet(supernet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         (genotype({"a": {"1->2": ["max_pool_3x3"]}}, "aaaa", reductions=[1, 2]), "expected cell 0 .* 1->2 max_pool"),
         (genotype({"a": {"1->2": SOME}}, "aaaa", reductions=[1, 2]), r"expected cell 0 .* concat \[2\]"),
@@ -93,8 +93,8 @@ def test_hook_on_a_mask_is_not_one_on_the_supernet(supernet) -> None:
         (genotype({"a": dict.fromkeys(EDGES, SOME)}, "aaa", reductions=[1, 2]), "expected a spec of the network's own"),
     ],
 )
-def test_spec_that_is_no_part_of_the_network_is_refused(supernet, spec, said) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_spec_that_is_not_a_part_of_the_network_is_refused(supernet, spec, message) -> None:
+    with pytest.raises(ValueError, match=message):
         subnetwork(supernet, spec)
 
 

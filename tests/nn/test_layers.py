@@ -30,18 +30,18 @@ def filtered(form: DenoiseForm, x: Tensor) -> tuple[torch.nn.Module, Tensor]:
 @pytest.mark.parametrize("size", [(6, 2, 2), (2, 3, 4)], ids=["fewer pixels than channels", "more"])
 def test_dot_product_weighs_every_pixel_by_its_product_with_this_one(size: tuple[int, int, int]) -> None:
     x = maps(*size)
-    found = filtered("dot_product", x)[1]
+    actual = filtered("dot_product", x)[1]
     pixels = list(itertools.product(range(size[1]), range(size[2])))
     for at in pixels:
         weights = [(x[:, :, at[0], at[1]] * x[:, :, row, column]).sum(1) for row, column in pixels]
         terms = [weight[:, None] * x[:, :, row, column] for weight, (row, column) in zip(weights, pixels, strict=True)]
         expected = torch.stack(terms).sum(0) / len(pixels)
-        torch.testing.assert_close(found[:, :, at[0], at[1]], expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(actual[:, :, at[0], at[1]], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_embedded_gaussian_weighs_pixels_by_the_softmax_of_their_embeddings_product() -> None:
     x = maps(5, 3, 4)
-    layer, found = filtered("embedded_gaussian", x)
+    layer, actual = filtered("embedded_gaussian", x)
     assert isinstance(layer, EmbeddedGaussian2d)
     theta, phi = (F.conv2d(x, conv.weight) for conv in (layer.theta, layer.phi))
     assert theta.shape[1] == 2  # half of 5, rounded down
@@ -49,14 +49,14 @@ def test_embedded_gaussian_weighs_pixels_by_the_softmax_of_their_embeddings_prod
     weights = likeness.flatten(3).softmax(3).view_as(likeness)
     assert weights.amax() > 2 * weights.amin()
     expected = torch.einsum("nhwij,ncij->nchw", weights, x)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_mean_is_over_the_pixels_that_are_there() -> None:
     x = maps(2, 3, 4)
-    found = filtered("mean", x)[1]
-    torch.testing.assert_close(found[:, :, 1, 1], x[:, :, 0:3, 0:3].mean((2, 3)))
-    torch.testing.assert_close(found[:, :, 0, 0], x[:, :, 0:2, 0:2].mean((2, 3)))
+    actual = filtered("mean", x)[1]
+    torch.testing.assert_close(actual[:, :, 1, 1], x[:, :, 0:3, 0:3].mean((2, 3)))
+    torch.testing.assert_close(actual[:, :, 0, 0], x[:, :, 0:2, 0:2].mean((2, 3)))
 
 
 @pytest.mark.parametrize("size", [(2, 5, 4), (1, 1, 3), (1, 1, 1)])
@@ -86,7 +86,7 @@ def normed(x: Tensor) -> Tensor:
 
 
 def plain(name: str, x: Tensor, w: list[Tensor], stride: int) -> Tensor:
-    """An operation written out in torch's functions. w: its convolutions' weights, in order."""
+    """Return an operation written out in torch's functions. w: its convolutions' weights, in order."""
     if name.startswith("sep_conv"):
         pad, groups = w[0].shape[2] // 2, x.shape[1]
         x = F.conv2d(F.conv2d(x.relu(), w[0], stride=stride, padding=pad, groups=groups), w[1])

@@ -32,7 +32,7 @@ Carried = dict[str, list[str]]  # operations by edge
 
 
 def genotype(carried: Carried, *, middle: Carried | None = None, concat: list[int], **network: object) -> Genotype:
-    """Three cells of two nodes on 8x8 images; the second one is a reduction and may differ from the others."""
+    """Return three cells of two nodes on 8x8 images; the second one is a reduction and may differ from the others."""
     cells = {"outer": carried, "middle": carried if middle is None else middle}
     names = sorted({name for cell in cells.values() for operations in cell.values() for name in operations})
 
@@ -53,13 +53,13 @@ def genotype(carried: Carried, *, middle: Carried | None = None, concat: list[in
 
 
 def every_operation(**network: object) -> Genotype:
-    """All of the vocabulary on one edge, at stride 1 and, in the middle cell, 2; and nodes that are used twice."""
+    """Return all operations on one edge, at stride 1 and, in the middle cell, 2; and nodes that are used twice."""
     carried = {"0->2": ["identity"], "1->2": list(OPERATIONS), "1->3": ["identity"], "2->3": ["sep_conv_3x3"]}
     return genotype(carried, concat=[2, 3], **network)
 
 
 def narrow(name: str, **network: object) -> Genotype:
-    """A bundled spec with few channels: the same structure, quick to run."""
+    """Return a bundled spec with few channels: the same structure, quick to run."""
     spec = load_spec(name)
     return spec.model_copy(update={"network": spec.network.model_copy(update={"channels": 4, **network})})
 
@@ -72,7 +72,7 @@ def supernet(spec: Genotype) -> Genotype:
 
 
 def shuffle_norms(model: nn.Module, *, seed: int = 0) -> None:
-    """Random running statistics, scales and shifts, as if trained."""
+    """Draw running statistics, scales and shifts, as if trained."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -92,7 +92,7 @@ def images(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Te
 
 @pytest.fixture
 def small() -> Network:
-    """A network with all operations, in eval mode, float64, as if trained."""
+    """Return a network with all operations, in eval mode, float64, as if trained."""
     torch.manual_seed(0)
     network = compile(every_operation()).double().eval()
     shuffle_norms(network)
@@ -185,9 +185,9 @@ def test_network_computes_the_sums_and_concatenations_of_the_paper() -> None:
     before = last = normed(F.conv2d(x, network.stem[0][0].weight, padding=1))
     for depth, stride in enumerate((1, 2, 1)):
         ops = network.cells[depth].edges
-        zero, one = bring(0, depth, before), bring(1, depth, last)
-        skip = ops["0->2"]["identity"](zero), ops["1->3"]["identity"](one)
-        two = skip[0] + F.max_pool2d(zero, 3, stride, 1)
+        node_0, node_1 = bring(0, depth, before), bring(1, depth, last)
+        skip = ops["0->2"]["identity"](node_0), ops["1->3"]["identity"](node_1)
+        two = skip[0] + F.max_pool2d(node_0, 3, stride, 1)
         three = skip[1] + F.max_pool2d(two, 3, 1, 1)
         before, last = last, torch.cat([two, three], dim=1)
     logits = F.linear(last.mean((2, 3)), network.classifier.weight, network.classifier.bias)

@@ -52,14 +52,14 @@ def training_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
 
 
 def attack_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
-    """Return the module that attacks run on: the function of a network in eval mode, which it must be in meanwhile.
+    """Return the module that attacks run on: the function of a network in eval mode, in which it must stay meanwhile.
 
-    It has the network's present weights until the next call for the same network, which refreshes it.
+    The module has the network's present weights; the next call for the same network refreshes and returns it again.
     """
     if not isinstance(network, Network):
         return Cast(network, dtype=dtype)
     device = next(network.parameters()).device
-    made_of = (dtype, device, tuple(map(id, network.modules())))  # with other layers, it has to be made anew
+    made_of = (dtype, device, tuple(map(id, network.modules())))  # with other layers, the form has to be rebuilt
     cached = _FORMS.get(network)
     if cached is not None and cached[0] == made_of:
         cached[1].refresh()

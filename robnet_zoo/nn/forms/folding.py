@@ -44,7 +44,7 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Halves:
-    """A factorized convolution: its two, whose channels the norm has one after the other."""
+    """A factorized convolution: its two convolutions, whose channels the norm has one after the other."""
 
     even: Fold
     odd: Fold
@@ -65,7 +65,7 @@ class Derived(nn.Module):
             )
 
     def refresh(self) -> None:
-        """Make their values anew, in place, in the dtype and layout that they have."""
+        """Recompute the parameters' values in place, in their present dtype and layout."""
         for name, value in self.tensors().items():
             if value is not None:
                 getattr(self, name).copy_(value)
@@ -79,7 +79,7 @@ class Affine(Derived):
 
     def __init__(self, origin: nn.Module) -> None:
         super().__init__()
-        self.origin = (origin,)  # a tuple, so that it is no part of this one
+        self.origin = (origin,)  # a tuple, so that it is not registered as a submodule
         self.make()
 
     def tensors(self) -> dict[str, Tensor | None]:
@@ -95,7 +95,7 @@ Step = Fold | Halves | nn.Module
 def fold(block: Block, module: nn.Module) -> list[Step]:
     """Return a block's steps: convolutions with the norms behind them, other norms as `Affine`, other modules as is.
 
-    Uses the running statistics, whatever mode the module is in.
+    The running statistics are used in either mode of the module.
     """
     children = [child for _, child in zip(block, module.children(), strict=True)]
     steps: list[Step] = []
@@ -114,7 +114,7 @@ def fold(block: Block, module: nn.Module) -> list[Step]:
 def folded(block: Block) -> Iterator[tuple[int, int | None]]:
     """Yield for each step that `fold` makes the index of its layer and of the norm folded into it, or None.
 
-    A norm is folded into the convolution before it; elsewhere it is a step of its own, and both indices are its.
+    A norm is folded into the convolution before it. A norm elsewhere is a separate step; both indices are its own.
     """
     norms = {index for index, layer in enumerate(block) if isinstance(layer, Norm)}
     inside = {index + 1 for index, layer in enumerate(block) if isinstance(layer, Conv | FactorizedConv)} & norms

@@ -6,10 +6,10 @@ What changes, and why it is faster (figures: `benchmarks/speed/forms.py`):
 - every node is rectified once, not once an edge, and kept apart instead of concatenated, so that the cells that
   read it share the rectified node and no gradient has to be cut out of a concatenation;
 - in channels-last layout a 1x1 convolution is a matrix product over the pixels that adds into its node's sum;
-- a depthwise convolution of stride 2 is one of stride 1 of which every second pixel is kept: the gradient of the
-  one is fast on CPUs, that of the other takes the slow path.
+- a depthwise convolution of stride 2 is run at stride 1, and every second pixel is kept: the gradient at stride 1
+  is fast on CPUs, that at stride 2 takes the slow path.
 
-Gradients with respect to the input are those of the original; parameters ask for none.
+Gradients with respect to the input are those of the original; parameters get none.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class Pointwise(Derived):
         return torch.stack(biases).sum(0) if biases else None
 
     def add(self, x: Tensor, sums: Tensor | None = None) -> Tensor:
-        """(N, in, H, W) and a running sum -> the sum, in the given one's place if there is one; see `image`.
+        """Return a running sum plus the convolution of x, (N, in, H, W), or the latter alone if there is no sum yet.
 
-        In channels-last layout a sum is (N * H * W, out): written to as an image, it would be a view to autograd, which
-        copies the gradient of every view that is written to.
+        In channels-last layout a sum is (N * H * W, out), which `image` turns into an image: written to as an image, it
+        would be a view to autograd, which copies the gradient of every view that is written to.
         """
         if not self.channels_last:
             y = F.conv2d(x, self.weight[:, :, None, None], self.bias)
@@ -160,7 +160,7 @@ class Halving(nn.Module):
 
 
 class Factorized(nn.Module):
-    """The same of one value that is not rectified before."""
+    """The factorized convolution of one value that is not rectified before."""
 
     def __init__(self, origin: Halves) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class NodeSum(nn.Module):
 
     def __init__(self, operations: Sequence[tuple[int, EdgeOperation]]) -> None:
         super().__init__()
-        # The ones that add in place come first, when the running sum is still their own.
+        # Operations that add in place come first, while the running sum is still theirs.
         ordered = sorted(operations, key=lambda operation: operation[1].adder is None)
         self.sources = [source for source, _ in ordered]
         self.operations = nn.ModuleList(operation for _, operation in ordered)
@@ -334,13 +334,13 @@ class InferenceNetwork(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over what the network's parameters and running statistics have become, as if made anew."""
+        """Take over the network's present parameters and running statistics, as if the form were newly made."""
         for module in self.modules():
             if isinstance(module, Derived):
                 module.refresh()
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the last cell's output, (N, num_features, H', W'), in `dtype`."""
+        """Return the last cell's output for x, (N, C, H, W): (N, num_features, H', W'), in `dtype`."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         x = x.to(self.dtype).contiguous(memory_format=layout)
         stages: list[Activation] = []
@@ -359,7 +359,7 @@ class InferenceNetwork(nn.Module):
 
 
 def _made(step: Step) -> nn.Module:
-    """A step as it is, as a module of a form."""
+    """Return a step, unchanged, as a module of a form."""
     if isinstance(step, Fold):
         return Convolution(step)
     if isinstance(step, Halves):
@@ -368,7 +368,7 @@ def _made(step: Step) -> nn.Module:
 
 
 def _lower(steps: Sequence[Step], *, channels_last: bool) -> list[nn.Module]:
-    """The steps as the fast modules where there are such, the same elsewhere."""
+    """Return the steps as fast modules where those exist, and as they are elsewhere."""
     lowered: list[nn.Module] = []
     for step in steps:
         before = lowered[-1] if lowered else None

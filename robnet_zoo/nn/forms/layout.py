@@ -23,14 +23,14 @@ class Activation:
 
     @property
     def relu(self) -> Tensor:
-        """max(x, 0), (N, C, H, W)."""
+        """Return max(x, 0), (N, C, H, W)."""
         if self._relu is None:
             self._relu = F.relu(self.x)
         return self._relu
 
     @property
     def halves(self) -> tuple[Tensor, Tensor]:
-        """The rectified pixels with even, and those with odd, coordinates: two of (N, C, H/2, W/2)."""
+        """Return the rectified pixels with even, and those with odd, coordinates: two of (N, C, H/2, W/2)."""
         if self._halves is None:
             self._halves = (every_second(self.relu), every_second(self.relu, start=1))
         return self._halves

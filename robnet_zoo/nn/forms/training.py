@@ -51,7 +51,7 @@ class TrainingForm(nn.Module):
 
 
 def _cell(cell: CellModule, before: Sequence[Activation], last: Sequence[Activation]) -> list[Activation]:
-    """Two lists of nodes in, the nodes of `concat` out, or their denoised concatenation."""
+    """Return the nodes of `concat`, or their denoised concatenation, from the nodes of the two cells before."""
     inputs = {"0": before, "1": last}
     values = [Activation(_mixed(block, inputs[source])) for source, block in cell.preprocess.items()]
     operations: dict[int, list[tuple[int, nn.Module]]] = {}  # of each target: (source, operation)
@@ -59,7 +59,7 @@ def _cell(cell: CellModule, before: Sequence[Activation], last: Sequence[Activat
         assert isinstance(edge, nn.ModuleDict)
         operations.setdefault(target, []).extend((source, operation) for operation in edge.values())
     for target in sorted(operations):
-        # What makes a tensor of its own comes first: the others are then added to it in place.
+        # Operations that make a new tensor come first: the others are then added to it in place.
         ordered = sorted(operations[target], key=lambda operation: not len(operation[1]))  # type: ignore[arg-type]
         total: Tensor | None = None
         for source, operation in ordered:
@@ -79,7 +79,7 @@ def _denoised(block: Denoising, values: Sequence[Activation]) -> Activation:
 
 
 def _operation(block: nn.Module, value: Activation, total: Tensor | None) -> Tensor:
-    """A node's running sum and one more operation; the sum is made in the place of one of them."""
+    """Return a node's running sum with one more operation added, in place of one of the two."""
     assert isinstance(block, nn.Sequential)
     layers = list(block)
     if not layers:
@@ -97,7 +97,7 @@ def _operation(block: nn.Module, value: Activation, total: Tensor | None) -> Ten
 
 
 def _mixed(block: nn.Module, values: Sequence[Activation]) -> Tensor:
-    """A preprocess block, ReLU, 1x1 convolution and norm, of the concatenation of several nodes, (N, C, H, W)."""
+    """Return a preprocess block (ReLU, 1x1 convolution, norm) of the concatenation of several nodes, (N, C, H, W)."""
     assert isinstance(block, nn.Sequential)
     _, conv, *rest = block
     if isinstance(conv, FactorizedConv2d):
@@ -111,14 +111,14 @@ def _mixed(block: nn.Module, values: Sequence[Activation]) -> Tensor:
 
 
 def _halved(conv: FactorizedConv2d, values: Sequence[Activation]) -> Tensor:
-    """A factorized convolution of the concatenation of rectified nodes: (N, C, H/2, W/2)."""
+    """Return a factorized convolution of the concatenation of rectified nodes: (N, C, H/2, W/2)."""
     even = _products(conv.conv_1, [value.halves[0] for value in values])
     odd = _products(conv.conv_2, [value.halves[1] for value in values])
     return torch.cat([even, odd], dim=1)
 
 
 def _products(conv: nn.Conv2d, parts: Sequence[Tensor]) -> Tensor:
-    """A 1x1 convolution of the concatenation of several tensors, without concatenating them."""
+    """Return a 1x1 convolution of the concatenation of several tensors, without concatenating them."""
     weights = conv.weight.to(parts[0].dtype).flatten(1).chunk(len(parts), dim=1)  # of (out, in / parts)
     total = F.linear(pixels(parts[0]), weights[0])  # (N * H * W, out)
     for part, weight in zip(parts[1:], weights[1:], strict=True):
@@ -127,7 +127,7 @@ def _products(conv: nn.Conv2d, parts: Sequence[Tensor]) -> Tensor:
 
 
 def _layer(layer: nn.Module, x: Tensor) -> Tensor:
-    """One layer, in the dtype of x, where that has a fast way."""
+    """Return the output of one layer, in the dtype of x, by a fast way if there is one."""
     if isinstance(layer, _BatchNorm):
         return layer(x)
     if not isinstance(layer, nn.Conv2d):

@@ -35,11 +35,11 @@ def output_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tenso
 def assert_same_function(network: Network, *, channels_last: bool = True, n: int = 3) -> None:
     images = images_of(network, n=n)
     expected = output_and_gradient(network, images)
-    found = output_and_gradient(for_inference(network, dtype=torch.float64, channels_last=channels_last), images)
+    actual = output_and_gradient(for_inference(network, dtype=torch.float64, channels_last=channels_last), images)
     largest = float(expected[1].abs().max())
     assert largest > 1e-8  # a gradient of zeros would prove nothing
     small = min(1.0, largest)  # one that is small is compared at its own scale
-    (logits, gradient), (expected_logits, expected_gradient) = found, expected
+    (logits, gradient), (expected_logits, expected_gradient) = actual, expected
     torch.testing.assert_close(logits, expected_logits, rtol=TOLERANCE, atol=TOLERANCE)
     torch.testing.assert_close(gradient / small, expected_gradient / small, rtol=TOLERANCE, atol=TOLERANCE)
 
@@ -67,7 +67,7 @@ def test_every_batch_size_gives_the_same_function(n: int, channels_last: bool) -
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_one_channel_and_one_pixel_keep_the_function(channels_last: bool) -> None:
-    """Tensors whose memory layout is ambiguous."""
+    """Check tensors whose memory layout is ambiguous."""
     spec = genotype({"a": SEPARABLE}, "aaa", channels=1, reductions=[], input_size=[1, 1, 1])
     assert_same_function(network_of(spec), channels_last=channels_last)
 
@@ -94,8 +94,8 @@ def test_no_pooling_gives_the_features() -> None:
 def test_features_are_those_of_the_network() -> None:
     network = network_of(SPECS["every operation"])
     images = images_of(network)
-    found = for_inference(network, dtype=torch.float64).forward_features(images)
-    torch.testing.assert_close(found, network.forward_features(images), rtol=TOLERANCE, atol=TOLERANCE)
+    actual = for_inference(network, dtype=torch.float64).forward_features(images)
+    torch.testing.assert_close(actual, network.forward_features(images), rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_images_in_either_layout_give_the_same_logits() -> None:
@@ -144,10 +144,10 @@ def test_a_refreshed_form_is_the_one_that_would_be_made_anew(
     form.refresh()
     anew = for_inference(network, dtype=dtype, channels_last=channels_last)
     assert [parameter.data_ptr() for parameter in form.parameters()] == held
-    for (name, found), (other, expected) in zip(form.named_parameters(), anew.named_parameters(), strict=True):
+    for (name, refreshed), (other, expected) in zip(form.named_parameters(), anew.named_parameters(), strict=True):
         assert name == other
-        assert torch.equal(found, expected), name
-        assert found.stride() == expected.stride(), name
+        assert torch.equal(refreshed, expected), name
+        assert refreshed.stride() == expected.stride(), name
     images = images_of(network)
     assert torch.equal(form(images), anew(images))
 
@@ -168,8 +168,8 @@ def test_network_in_training_mode_gives_the_eval_modes_function() -> None:
     network = network_of(SPECS["every operation"], drop_rate=0.5)
     images = images_of(network)
     expected = network(images)
-    found = for_inference(network.train(), dtype=torch.float64)(images)
-    torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    actual = for_inference(network.train(), dtype=torch.float64)(images)
+    torch.testing.assert_close(actual, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_synchronised_norms_fold_as_well() -> None:
@@ -243,7 +243,7 @@ def test_torch_compile_finds_no_graph_break() -> None:
     )
 
 
-# Blocks that the vocabulary does not have yet
+# Blocks that no operation has yet
 
 
 UNUSUAL: dict[str, Block] = {
@@ -260,7 +260,7 @@ UNUSUAL: dict[str, Block] = {
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("block", UNUSUAL.values(), ids=UNUSUAL)
 def test_unusual_blocks_keep_their_sum(block: Block, channels_last: bool) -> None:
-    """Each twice into one node, so that a sum made in place meets itself, and with a block that adds in place."""
+    """Put each twice into one node, so that a sum made in place meets itself, and beside a block that adds in place."""
     torch.manual_seed(0)
     modules = nn.ModuleList([build(block), build(block)]).double().eval()
     for norm in modules.modules():
@@ -285,5 +285,5 @@ def test_half_precision_of_a_denoised_network_is_near(form: DenoiseForm, dtype: 
     network = network_of(DENOISED[f"denoised, {form}"]).float()
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        expected, found = network(images), for_inference(network, dtype=dtype)(images)
-    assert (found - expected).norm() < 0.1 * expected.norm()
+        expected, actual = network(images), for_inference(network, dtype=dtype)(images)
+    assert (actual - expected).norm() < 0.1 * expected.norm()

@@ -17,27 +17,27 @@ TOLERANCE = 1e-9  # in float64
 
 
 def after_a_step(network: Network, model: nn.Module) -> dict[str, Tensor]:
-    """Logits, gradients of images and parameters, and the buffers that one pass of two images leaves."""
+    """Return logits, gradients of images and parameters, and the buffers that one pass of two images leaves."""
     height, width = network.spec.network.input_size[1:]
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(2, network.in_chans, height, width, dtype=torch.float64, generator=generator).requires_grad_()
     logits = model(images)
     weights = torch.randn(logits.shape, dtype=torch.float64, generator=generator)
     (logits * weights).sum().backward()
-    found = {"logits": logits.detach(), "images": images.grad}
-    found |= {f"gradient of {name}": parameter.grad for name, parameter in network.named_parameters()}
-    return found | dict(network.named_buffers())
+    tensors = {"logits": logits.detach(), "images": images.grad}
+    tensors |= {f"gradient of {name}": parameter.grad for name, parameter in network.named_parameters()}
+    return tensors | dict(network.named_buffers())
 
 
 def assert_same_step(network: Network, *, training: bool) -> None:
     twin = copy.deepcopy(network).train(training)
     network.train(training)
     expected = after_a_step(network, network)
-    found = after_a_step(twin, for_training(twin, dtype=torch.float64))
+    actual = after_a_step(twin, for_training(twin, dtype=torch.float64))
     assert expected["images"].abs().max() > 1e-6  # a gradient of zeros would prove nothing
     for name, value in expected.items():
         largest = max(1.0, float(value.abs().max()))
-        torch.testing.assert_close(found[name] / largest, value / largest, rtol=0, atol=TOLERANCE, msg=name)
+        torch.testing.assert_close(actual[name] / largest, value / largest, rtol=0, atol=TOLERANCE, msg=name)
 
 
 @pytest.mark.parametrize("training", [False, True])
