@@ -98,7 +98,7 @@ def _denoise(denoise: Denoise) -> str:
 
 
 def _runs(names: tuple[str, ...]) -> str:
-    """`a a a b` as `3 a, b`."""
+    """Return names with repetitions counted: `a a a b` as `3 a, b`."""
     runs: list[tuple[str, int]] = []
     for name in names:
         if runs and runs[-1][0] == name:

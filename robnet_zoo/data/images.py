@@ -20,7 +20,7 @@ from robnet_zoo.data.pictures import PictureFiles
 from robnet_zoo.errors import DataError
 
 VALIDATION_SHARE = 10  # one in so many
-MISSING = 1e-6  # a chance below which classes do not lack images by chance
+MISSING = 1e-6  # a probability below which missing classes are not put down to chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +43,12 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of each."""
+        """Return (C, H, W) of each image."""
         _, channels, height, width = self.pixels.shape
         return channels, height, width
 
     def count_classes(self, *, at_least: int = 1) -> int:
-        """Return the number of classes: of names, or without names one more than the highest label, or `at_least`."""
+        """Return the number of class names; without names, the highest label plus 1, or `at_least` if that is more."""
         return len(self.classes) or max(at_least, int(self.labels.max()) + 1)
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,10 @@ class Images:
 
     @cached_property
     def sha256(self) -> str:
-        """sha256 of shape, pixels (NCHW) and labels, whatever file they were read from; of files, of their listing."""
+        """Return the sha256 of shape, pixels (NCHW) and labels, for picture files that of their listing and labels.
+
+        It does not depend on the file that the images were read from.
+        """
         digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
         if isinstance(self.pixels, PictureFiles):
             digest.update(self.pixels.digest().encode())
@@ -102,7 +105,7 @@ def check_labels(images: Images) -> None:
 
 
 def _chance_of_missing(missing: int, *, classes: int, images: int) -> float:
-    """Return an upper bound of the chance that so many classes have no images, if labels are drawn evenly.
+    """Return an upper bound of the probability that so many classes have no images, if labels are drawn evenly.
 
     Chernoff's bound, which holds for the empty ones of several bins (Dubhashi and Ranjan, Balls and bins, 1998).
     """
@@ -126,7 +129,13 @@ def resized(images: Images, size: int) -> Images:
 
 
 def check_fits(images: Images, *, input_size: tuple[int, int, int], num_classes: int) -> None:
-    """Raise DataError unless a model of this input size and number of classes can be run on the images."""
+    """Raise DataError unless a model of this input size and number of classes can be run on the images.
+
+    Args:
+        images: of any size.
+        input_size: (channels, height, width) of the images that the model takes.
+        num_classes: the number of the model's logits.
+    """
     if images.shape != tuple(input_size):
         raise DataError(
             f"{images.name}: expected images of (channels, height, width) {tuple(input_size)}, got {images.shape}"

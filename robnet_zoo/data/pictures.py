@@ -92,7 +92,10 @@ def _centre(size: tuple[int, int]) -> Box:
 
 
 def _random_part(size: tuple[int, int], draw: Sequence[float]) -> Box:
-    """A part of 8 to 100 % of the area with sides like 3:4 to 4:3, cut down to what fits; draw: four of [0, 1)."""
+    """Return a part of 8 to 100 % of the area with sides like 3:4 to 4:3, cut down to what fits.
+
+    draw: four numbers in [0, 1).
+    """
     width, height = size
     area = width * height * (AREA[0] + (AREA[1] - AREA[0]) * draw[0])
     ratio = math.exp(math.log(RATIO[0]) + math.log(RATIO[1] / RATIO[0]) * draw[1])

@@ -30,12 +30,17 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
 def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = False) -> Images:
     """Load labelled images, the first n of them if n is given.
 
-    source: an .npz with `images` (N, H, W, C) uint8 and `labels` (N,) integers; a folder with a subfolder of pictures
-    for each class, which is read in a fixed random order; `pictures-SIDE:FOLDER`, such a folder with pictures of any
-    sizes, decoded at SIDE pixels a side when they are used (`PictureFiles`); a known data set and its folder, such as
-    `cifar10-test:FOLDER` (`data_sets()` lists them; torchvision downloads CIFAR and SVHN if they are not there yet);
-    `digits`, whose training scans `train` asks for instead of the test ones. With `train`, the test part of a known
-    data set is refused. Raises DataError.
+    Args:
+        source: an .npz with `images` (N, H, W, C) uint8 and `labels` (N,) integers; a folder with a subfolder of
+            pictures for each class, which is read in a fixed random order; `pictures-SIDE:FOLDER`, such a folder with
+            pictures of any sizes, decoded at SIDE pixels a side when they are used (`PictureFiles`); a known data set
+            and its folder, such as `cifar10-test:FOLDER` (`data_sets()` lists them; torchvision downloads CIFAR and
+            SVHN if they are not there yet); or `digits`.
+        n: how many images, by default all.
+        train: whether the images are for training: of `digits`, the training scans are then loaded instead of the test
+            scans, and the test part of a known data set is refused.
+
+    Raises: DataError if there are no such images, or fewer than n.
     """
     name = os.fspath(source)
     kind, _, folder = name.partition(":")
@@ -120,15 +125,15 @@ def _any_sizes(path: Path, side: int) -> Images:
 
 
 def _when_wanted(path: Path, side: int, name: str) -> Images:
-    """Pictures in class folders, decoded when they are wanted."""
+    """Return pictures in class folders, decoded when they are used."""
     files, labels, classes = _listed(path)
     return Images(PictureFiles(path, tuple(files), side), torch.from_numpy(labels).long(), name, classes)
 
 
 def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tuple[str, ...]]:
-    """(files below `path`, their labels, the classes): a class a folder, the pictures in its subfolder `inside`.
+    """Return (files below `path`, their labels, the classes), from one folder a class, with pictures in `inside` of it.
 
-    A folder lists class after class; in a fixed random order, the first n and the last tenth hold every class.
+    The files are in a fixed random order, so that the first n and the last tenth hold every class.
     """
     classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir()) if path.is_dir() else []
     listed: list[tuple[str, int]] = []
@@ -146,7 +151,7 @@ def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tup
 
 
 def _in_memory(pixels: np.ndarray, labels: Any, name: str, classes: tuple[str, ...] = ()) -> Images:
-    """Pixels (N, C, H, W) and labels (N,)."""
+    """Return images from pixels (N, C, H, W) and labels (N,)."""
     whole = torch.from_numpy(np.ascontiguousarray(pixels))
     return Images(whole, torch.from_numpy(np.asarray(labels).astype(np.int64)), name, classes)
 
@@ -180,7 +185,7 @@ def _fetched(fetch: Callable[[], Any], folder: Path, title: str) -> Any:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """While no other process fetches into a folder, as all of torchrun would; one that is read-only has it all."""
+    """Keep other processes, such as those of torchrun, from fetching into a folder, unless it is read-only."""
     with ExitStack() as held:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +194,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _tiny_imagenet(folder: Path, *, train: bool) -> Images:
-    """The layout of tiny-imagenet-200: train/CLASS/images/*.JPEG; val/images/*.JPEG and val/val_annotations.txt."""
+    """Load tiny-imagenet-200: train/CLASS/images/*.JPEG, or val/images/*.JPEG and val/val_annotations.txt."""
     name = f"Tiny-ImageNet {'training' if train else 'validation'} images"
     classes = tuple(sorted(_text(folder / "wnids.txt").split()))
     if train:
@@ -209,7 +214,7 @@ def _tiny_imagenet(folder: Path, *, train: bool) -> Images:
 
 
 def _text(path: Path) -> str:
-    """A file of a data set's own, such as a list of its classes."""
+    """Return the text of a file that belongs to a data set, such as the list of its classes."""
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -217,7 +222,7 @@ def _text(path: Path) -> str:
 
 
 def _stacked(root: Path, files: list[str], labels: np.ndarray, name: str, classes: tuple[str, ...]) -> Images:
-    """Pictures of 64x64 in memory: 100,000 of them are 1.2 GB."""
+    """Load pictures of 64x64 pixels into memory: 100,000 of them are 1.2 GB."""
     pictures = []
     for file in files:
         picture = np.asarray(decode(root / file))
@@ -228,7 +233,7 @@ def _stacked(root: Path, files: list[str], labels: np.ndarray, name: str, classe
 
 
 def _imagenet(folder: Path, *, train: bool) -> Images:
-    """Folders of ImageNet as torchvision and timm want them: train/CLASS/*.JPEG and val/CLASS/*.JPEG."""
+    """Load ImageNet from folders as torchvision and timm want them: train/CLASS/*.JPEG and val/CLASS/*.JPEG."""
     part = folder / ("train" if train else "val")
     return _when_wanted(part, IMAGENET_SIDE, f"ImageNet {'training' if train else 'validation'} images")
 

@@ -7,7 +7,7 @@
     build(architecture)                                  # its network
 
 Both kinds of architecture have the same properties and methods: `name`, `hash`, `signature`, `fitted`, `scaled`,
-`denoised`, `save_into`. Only `build` and `costs` are functions of this module, since a genotype knows nothing of torch.
+`denoised`, `save_into`. Only `build` and `costs` are functions of this module, since genotypes do not import torch.
 """
 
 from __future__ import annotations
@@ -67,18 +67,18 @@ class TimmArchitecture(Document):
 
     @property
     def name(self) -> str:
-        """The name under which results list it."""
+        """Return the name under which results list it."""
         return self.model if self.denoise is None else f"{self.model}_{self.denoise}"
 
     @property
     def hash(self) -> str:
-        """sha256 of the document, as 64 hex digits."""
+        """Return the sha256 of the document, as 64 hex digits."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def signature(self) -> tuple[tuple[int, int, int], int]:
-        """What the network maps to what: (channels, height, width) of its images, and its number of classes."""
+        """Return (channels, height, width) of the images that the network takes, and its number of classes."""
         return self.input_size, self.num_classes
 
     def build(self, *, device: str | None = None) -> nn.Module:

@@ -94,7 +94,7 @@ class Projected(nn.Module):
 
 
 def _resnet(scaling: Scaling, *, block: Any, layers: tuple[int, ...], **kwargs: Any) -> nn.Module:
-    """He et al., 2016: four stages at 32, 16, 8 and 4 pixels."""
+    """Return a ResNet (He et al., 2016): four stages at 32, 16, 8 and 4 pixels."""
     channels = scaling.channels(64, 128, 256, 512)
     model: Any = _with_stem(scaling, block, scaling.blocks(*layers), channels=channels, **kwargs)
     _divide_reductions(model, stages=4)
@@ -102,7 +102,7 @@ def _resnet(scaling: Scaling, *, block: Any, layers: tuple[int, ...], **kwargs: 
 
 
 def _resnext(scaling: Scaling, **kwargs: Any) -> nn.Module:
-    """Xie et al., 2017, 29 layers: three stages at 32, 16 and 8 pixels, of two groups that are 64 channels wide."""
+    """Return a ResNeXt of 29 layers (Xie et al., 2017): three stages at 32, 16 and 8 pixels, two groups of width 64."""
     channels = scaling.channels(64, 128, 256)
     groups = {"cardinality": 2, "base_width": 64}
     model: Any = _with_stem(
@@ -114,7 +114,7 @@ def _resnext(scaling: Scaling, **kwargs: Any) -> nn.Module:
 
 
 def _with_stem(scaling: Scaling, block: Any, layers: tuple[int, ...], *, kernel: int = 3, **kwargs: Any) -> nn.Module:
-    """A ResNet of timm's whose stem is one convolution of stride 1, and nothing else."""
+    """Return a ResNet of timm's whose stem is one convolution of stride 1, and nothing else."""
     (width,) = scaling.channels(32)
     model: Any = ResNet(block, layers, stem_type="deep", stem_width=width, **kwargs)  # only deep ones have a width
     first = model.conv1[0]
@@ -124,7 +124,10 @@ def _with_stem(scaling: Scaling, block: Any, layers: tuple[int, ...], *, kernel:
 
 
 def _wide_resnet(scaling: Scaling, **kwargs: Any) -> nn.Module:
-    """Zagoruyko and Komodakis, 2016: 28 layers, ten times as wide, norms first; three stages at 32, 16 and 8 pixels."""
+    """Return a wide ResNet (Zagoruyko and Komodakis, 2016): 28 layers, ten times as wide, norms first.
+
+    Its three stages are at 32, 16 and 8 pixels.
+    """
     stem, *channels = scaling.channels(16, 160, 320, 640)
     model: Any = ResNetV2(
         layers=list(scaling.blocks(4, 4, 4)),
@@ -142,7 +145,10 @@ def _wide_resnet(scaling: Scaling, **kwargs: Any) -> nn.Module:
 
 
 def _densenet(scaling: Scaling, **kwargs: Any) -> nn.Module:
-    """Huang et al., 2017, DenseNet-BC: four blocks at 32, 16, 8 and 4 pixels; the first norms the stem's output."""
+    """Return a DenseNet-BC (Huang et al., 2017): four blocks at 32, 16, 8 and 4 pixels.
+
+    The first block normalises the stem's output.
+    """
     (growth,) = scaling.channels(32)
     model: Any = DenseNet(growth_rate=growth, block_config=scaling.blocks(6, 12, 24, 16), **kwargs)
     model.features.conv0 = _same_size(model.features.conv0)
@@ -154,7 +160,7 @@ def _densenet(scaling: Scaling, **kwargs: Any) -> nn.Module:
 def _vgg(
     scaling: Scaling, *, num_classes: int = 10, global_pool: str = "avg", drop_rate: float = 0.0, **kwargs: Any
 ) -> nn.Module:
-    """Simonyan and Zisserman, 2015, with batch norms; one linear layer behind the pooling instead of three."""
+    """Return a VGG (Simonyan and Zisserman, 2015) with batch norms and a single linear layer behind the pooling."""
     mlp_ratio = 1 / 4096  # of layers that are replaced at once, and would take 400 MB
     stages = zip(scaling.channels(64, 128, 256, 512, 512), scaling.blocks(2, 2, 3, 3, 3), strict=True)
     layers = [each for width, count in stages for each in (*([width] * count), "M")]
@@ -175,7 +181,7 @@ def _vgg(
 
 
 def _mobilenet(scaling: Scaling, **kwargs: Any) -> nn.Module:
-    """Sandler et al., 2018: seven groups of inverted residuals at 32, 16, 8 and 4 pixels."""
+    """Return a MobileNetV2 (Sandler et al., 2018): seven groups of inverted residuals at 32, 16, 8 and 4 pixels."""
     groups = ((1, 1, 1, 16), (2, 1, 6, 24), (3, 2, 6, 32), (4, 2, 6, 64), (3, 1, 6, 96), (3, 2, 6, 160), (1, 1, 6, 320))
     blocks = [
         [f"ir_r{scaling.blocks(count)[0]}_k3_s{stride}_e{expansion}_c{scaling.channels(width)[0]}"]
@@ -200,12 +206,12 @@ def _mobilenet(scaling: Scaling, **kwargs: Any) -> nn.Module:
 
 
 def _same_size(conv: nn.Conv2d) -> nn.Conv2d:
-    """A stem's convolution as a 3x3 one of stride 1, newly initialised."""
+    """Return a stem's convolution as a 3x3 one of stride 1, newly initialised."""
     return _initialised(conv.in_channels, conv.out_channels, 3, like=conv.weight)
 
 
 def _projection(first: nn.Conv2d, last: nn.Conv2d) -> nn.Sequential:
-    """1x1 convolution and norm from what `first` takes to what `last` gives."""
+    """Return a 1x1 convolution and norm from the input channels of `first` to the output channels of `last`."""
     like = last.weight
     conv = _initialised(first.in_channels, last.out_channels, 1, like=like)
     return nn.Sequential(conv, nn.BatchNorm2d(last.out_channels, device=like.device, dtype=like.dtype))
@@ -220,7 +226,7 @@ def _initialised(in_channels: int, out_channels: int, kernel: int, *, like: Tens
 
 
 def _divide_reductions(model: Any, *, stages: int) -> None:
-    """Correct what timm noted of the features' sizes: the stem halves no longer, and the stages begin at full size."""
+    """Correct timm's record of the features' sizes: the stem no longer halves, and the stages begin at full size."""
     for feature in model.feature_info:
         feature["reduction"] //= min(feature["reduction"], stages)
 
@@ -248,7 +254,7 @@ def _denoise(model: Any, stages: Iterable[str], form: DenoiseForm) -> None:
 
 
 def _last(model: nn.Module, path: str) -> str:
-    """The path of a module, or, where that is a sequence, of the last one in it."""
+    """Return the path of a module, or, where that is a sequence, of the last one in it."""
     module = model.get_submodule(path)
     return f"{path}.{len(module) - 1}" if isinstance(module, nn.Sequential) else path
 
@@ -272,7 +278,7 @@ def _widths(model: nn.Module, paths: Iterable[str]) -> dict[str, int]:
 
 
 def _before_pools(model: Any) -> list[str]:
-    """What stands before each pooling of a VGG, by path."""
+    """Return the path of the layer before each pooling of a VGG."""
     return [f"features.{i - 1}" for i, layer in enumerate(model.features) if isinstance(layer, nn.MaxPool2d)]
 
 

@@ -54,15 +54,15 @@ def load_spec(spec: SpecLike) -> Genotype:
 def aliases() -> dict[str, weights.WeightsEntry]:
     """Return the bundled weights that RobustBench's loader can load, by the name that it asks timm for.
 
-    Its name of a model, the data set and the threat, in lower case: `robnet_free_cifar10_linf`. All bundled weights
-    were trained and measured against l-infinity attacks.
+    These names join the model, the data set and the threat in lower case: `robnet_free_cifar10_linf`. All bundled
+    weights were trained and measured against l-infinity attacks.
     """
     sets = {entry: entry.tag.rpartition("_")[2] for entry in weights.manifest().entries}  # fast_cifar10 is of cifar10
     return {f"{entry.model}_{name}_linf": entry for entry, name in sets.items() if name in ROBUSTBENCH}
 
 
 def _default_cfg(network: Mapping[str, Any]) -> dict[str, Any]:
-    """timm's pretrained configuration for the `network` part of a spec."""
+    """Return timm's pretrained configuration for the `network` part of a spec."""
     stride = STEM_STRIDES[network["stem"]] * 2 ** len(network["reductions"])
     return {
         "num_classes": network["num_classes"],
@@ -79,7 +79,10 @@ def _default_cfg(network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _all_default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
-    """Configurations by `model` or, where weights are bundled, `model.tag`. Specs are read as plain JSON, for speed."""
+    """Return configurations by `model` or, where weights are bundled, `model.tag`.
+
+    Specs are read as plain JSON, for speed.
+    """
     bundled, known = weights.manifest().entries, aliases()
     cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {}
     for name in spec_names():
@@ -133,7 +136,7 @@ def _create(name: str, spec: Genotype, pretrained: bool, kwargs: dict[str, Any])
 
 
 def _in_float32(state: Mapping[str, torch.Tensor], _: nn.Module) -> dict[str, torch.Tensor]:
-    """A state dict in which timm, which sums the first kernels for gray images, does not sum in half precision."""
+    """Return a state dict in float32, in which timm then sums the first kernels for gray images."""
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
@@ -166,8 +169,8 @@ def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) ->
     """Load a trained network, in eval mode.
 
     target: a timm name, `name.tag` or `local-dir:FOLDER`, whose own weights are loaded; with `weights`, a safetensors
-    file, also a spec's name or path. Raises DocumentError, or WeightsError, also for what timm does not know and for
-    models that were not compiled from a spec: whether those want normalised images, their names do not say.
+    file, also a spec's name or path. Raises DocumentError, or WeightsError, also for names that timm does not know and
+    for models that were not compiled from a spec: their names do not say whether they expect normalised images.
     """
     if weights is None:
         return _pretrained(target)
@@ -187,9 +190,13 @@ def read_weights(file: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 def load_weights(
     model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str | os.PathLike[str], name: str
 ) -> None:
-    """Put a state dict into a model, if names and shapes are the same. Raises WeightsError.
+    """Put a state dict into a model, if names and shapes are the same. Raises WeightsError if they are not.
 
-    source, name: what messages call the file and the model.
+    Args:
+        model: any module.
+        state: its tensors by name.
+        source: what messages call the file.
+        name: what messages call the model.
     """
     if misfit := _misfit(model.state_dict(), state):
         raise WeightsError(f"{source}: expected weights of {name}, got {misfit}")

@@ -39,16 +39,16 @@ def test_the_hash_depends_on_pixels_and_labels_not_on_the_file(npz, tmp_path, pi
 
 
 def test_resized_images_are_those_of_pillow():
-    """Pillow's bilinear resampling is antialiased too; both round to bytes."""
+    """Compare with Pillow, whose bilinear resampling is antialiased too; both round to bytes."""
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = data.Images(pixels, torch.tensor([0, 1, 2]), "noise")
-    found = data.resized(images, 16)
-    for small, large in zip(found.pixels, pixels, strict=True):
+    small_images = data.resized(images, 16)
+    for small, large in zip(small_images.pixels, pixels, strict=True):
         picture = Image.fromarray(large.permute(1, 2, 0).numpy()).resize((16, 16), Image.Resampling.BILINEAR)
         expected = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
         assert (small.int() - expected.int()).abs().max() <= 1
-    assert (found.shape, found.name) == ((3, 16, 16), "noise at 16 pixels")
-    assert torch.equal(found.labels, images.labels)
+    assert (small_images.shape, small_images.name) == ((3, 16, 16), "noise at 16 pixels")
+    assert torch.equal(small_images.labels, images.labels)
     assert data.resized(images, 32) is images
 
 

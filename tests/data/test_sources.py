@@ -41,14 +41,14 @@ def test_a_folder_of_pictures_gives_the_npz_it_was_made_from(tmp_path, npz, pixe
         folder = tmp_path / "pictures" / f"class_{index % 3}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"{index:02}.png")
-    found, expected = data.load(tmp_path / "pictures"), data.load(npz)
+    loaded, expected = data.load(tmp_path / "pictures"), data.load(npz)
 
     def pairs(images: data.Images) -> list[tuple[int, bytes]]:
         return sorted((int(y), x.numpy().tobytes()) for x, y in zip(images.pixels, images.labels, strict=True))
 
-    assert pairs(found) == pairs(expected)
-    assert data.load(tmp_path / "pictures").sha256 == found.sha256
-    assert found.classes == ("class_0", "class_1", "class_2")
+    assert pairs(loaded) == pairs(expected)
+    assert data.load(tmp_path / "pictures").sha256 == loaded.sha256
+    assert loaded.classes == ("class_0", "class_1", "class_2")
 
 
 def test_a_folder_is_not_split_class_by_class(tmp_path):
@@ -141,7 +141,7 @@ def pickled(path: Path, content: dict) -> str:
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """CIFAR-10 and CIFAR-100 of 20 + 10 images, with the checksums that torchvision wants to see."""
+    """Write CIFAR-10 and CIFAR-100 of 20 + 10 images, with the checksums that torchvision wants to see."""
     dice = np.random.default_rng(0)
     made = {}
     for kind, key, files, meta in (
@@ -235,7 +235,7 @@ def test_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path):
 
 @pytest.fixture
 def tiny_imagenet(tmp_path):
-    """Two classes in the layout of tiny-imagenet-200; the red of a picture tells its class."""
+    """Write two classes in the layout of tiny-imagenet-200; the red of a picture tells its class."""
     (tmp_path / "wnids.txt").write_text("n02\nn01\n")
     lines = []
     for label, name in enumerate(("n01", "n02")):

@@ -42,7 +42,7 @@ PRINTED = {  # millions, in tables 1 and 7 of the paper
 
 
 def conv(inputs: int, outputs: int, kernel: int, *, groups: int = 1) -> int:
-    """A convolution without bias and the norm behind it."""
+    """Return the parameters of a convolution without bias and the norm behind it."""
     return inputs // groups * outputs * kernel * kernel + 2 * outputs
 
 
@@ -60,7 +60,10 @@ def resnet18() -> int:
 
 
 def bottlenecks(blocks: dict[int, int], expansion: int, groups: int = 1, *, stem: int) -> int:
-    """blocks: of each width, how many. Each is 1x1, 3x3, 1x1; the first of a width projects its input."""
+    """Return the parameters of a network of bottlenecks. blocks: how many of each width.
+
+    Each is 1x1, 3x3, 1x1; the first of a width projects its input.
+    """
     total, channels = conv(3, 64, stem), 64
     for width, count in blocks.items():
         outputs = width * expansion

@@ -27,14 +27,14 @@ WITHOUT_WEIGHTS = [name for name in SPECS if not any(tagged.startswith(f"{name}.
 
 @pytest.fixture
 def custom(tiny: Genotype) -> dict[str, Any]:
-    """A spec as a mapping, of other sizes than the generic model's default."""
+    """Return a spec as a mapping, of other sizes than the generic model's default."""
     data = tiny.model_dump(mode="json")
     return data | {"network": data["network"] | {"num_classes": 4, "input_size": [1, 16, 20]}}
 
 
 def same_weights(a: nn.Module, b: nn.Module) -> bool:
-    one, other = a.state_dict(), b.state_dict()
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    first, second = a.state_dict(), b.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 # Registration

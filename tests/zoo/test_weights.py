@@ -36,7 +36,7 @@ FILE = "robnet_micro.test.safetensors"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Weights of robnet_micro, and a manifest."""
+    """Return a folder with weights of robnet_micro and a manifest."""
     save_file(timm.create_model("robnet_micro").state_dict(), tmp_path / FILE)
     write_manifest(tmp_path, spec_hash=load_spec("robnet_micro").hash)
     return tmp_path
@@ -56,14 +56,14 @@ def write_manifest(folder: Path, *, spec_hash: str) -> None:
 
 
 def load(folder: Path, name: str = "robnet_micro", **options: Any) -> nn.Module:
-    """As a bundled model is loaded, but from another folder."""
+    """Load a model as a bundled one is loaded, but from another folder."""
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(folder / FILE)}, **options)
 
 
 def test_weights_that_are_what_the_manifest_says_load(folder: Path) -> None:
-    one, other = load(folder), load(folder)
+    first, second = load(folder), load(folder)
     x = torch.rand(1, 3, 32, 32)
-    assert torch.equal(one.eval()(x), other.eval()(x))
+    assert torch.equal(first.eval()(x), second.eval()(x))
 
 
 def test_weights_load_into_another_head_and_as_features(folder: Path) -> None:
@@ -148,8 +148,8 @@ def entry(**changes: object) -> dict[str, Any]:
         ({"more": 1}, r"entries\[0\]: unknown key"),
     ],
 )
-def test_wrong_entry_is_an_error_that_names_the_place(changes: dict[str, object], place: str) -> None:
-    with pytest.raises(DocumentError, match=f"^{place}"):
+def test_wrong_entry_is_an_error_that_names_the_place(changes: dict[str, object], path: str) -> None:
+    with pytest.raises(DocumentError, match=f"^{path}"):
         Manifest.parse({"entries": [entry(**changes)]})
 
 
@@ -227,8 +227,8 @@ def test_bundled_weights_have_their_results_document(entry):
 def test_the_figures_of_the_digits_weights_are_reproduced():
     stated = Result.load(committed.ROBUSTNESS / "robnet_micro.digits.json")
     images = data.digits()[1][:100]
-    found = evaluate(load_target("robnet_micro.digits"), images, stated.protocol, progress=False)
-    for before, now in zip(stated.measurements, found.measurements, strict=True):
+    measured = evaluate(load_target("robnet_micro.digits"), images, stated.protocol, progress=False)
+    for before, now in zip(stated.measurements, measured.measurements, strict=True):
         differing = sum(a != b for a, b in zip(before.correct, now.correct, strict=False))
         assert differing <= 1, now.attack  # another processor may round one image over the boundary
 
@@ -245,8 +245,8 @@ def test_the_clean_figure_of_the_cifar_weights_is_reproduced(cifar_images):
     stated = Result.load(committed.ROBUSTNESS / "robnet_micro.cifar10.json")
     assert cifar_images.sha256 == stated.data.sha256
     protocol = Protocol(name="clean", attacks=())
-    found = evaluate(load_target("robnet_micro.cifar10"), cifar_images, protocol, progress=False)
-    assert abs(found.accuracy("clean") - stated.accuracy("clean")) <= 0.001
+    measured = evaluate(load_target("robnet_micro.cifar10"), cifar_images, protocol, progress=False)
+    assert abs(measured.accuracy("clean") - stated.accuracy("clean")) <= 0.001
 
 
 def test_what_the_weights_of_robnet_free_say_of_fifty_images_is_reproduced(cifar_images):

@@ -107,7 +107,7 @@ def state_sha256(state: Mapping[str, Any]) -> str:
     """
     digest = hashlib.sha256()
     for key, value in sorted(state.items()):
-        # Training steps, and what modules keep besides tensors, are no part of the function.
+        # Counts of training steps, and what modules keep besides tensors, are not part of the function.
         if isinstance(value, Tensor) and not key.endswith("num_batches_tracked"):
             digest.update(f"{key} {tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
@@ -115,7 +115,13 @@ def state_sha256(state: Mapping[str, Any]) -> str:
 
 
 def check(entry: WeightsEntry, spec: Genotype, *, folder: Path = FOLDER) -> None:
-    """Raise WeightsError unless the file is there, undamaged, and holds weights of this very architecture."""
+    """Raise WeightsError unless the file is there, undamaged, and holds weights of this very architecture.
+
+    Args:
+        entry: the file's entry in the manifest.
+        spec: the architecture.
+        folder: the folder of the file, by default that of the bundled weights.
+    """
     path = folder / entry.file
     if entry.spec_hash != spec.hash:
         raise WeightsError(
