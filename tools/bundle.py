@@ -44,28 +44,18 @@ def bundle(
     folder: Path = weights.FOLDER,
     results: Path = RESULTS,
 ) -> None:
-    """Measure the weights that a training run left, or has come to, and bundle them as `model.tag`.
+    """Measure the weights that a training run gives, or would give now, and bundle them as `model.tag`.
 
-    Parameters
-    ----------
-    model
-        The name of a bundled spec.
-    tag
-        What timm calls these weights, behind the dot.
-    run
-        The training run's folder.
-    images
-        Test images, as `robnet-zoo benchmark --data` takes them; never those of the training.
-    protocol
-        What they are measured by; FGSM and PGD-20 have to be in it.
-    eps
-        The attacks' radius.
-    half
-        Store kernels in float16, and measure them so; statistics and biases stay in float32.
-    folder
-        Of the weights and their manifest.
-    results
-        The folder of the documents, with a folder a kind below it.
+    Args:
+        model: The name of a bundled spec.
+        tag: What timm calls these weights, behind the dot.
+        run: The training run's folder.
+        images: Test images, as `robnet-zoo benchmark --data` takes them; never those of the training.
+        protocol: How they are measured; FGSM and PGD-20 have to be in it.
+        eps: The attacks' radius.
+        half: Store kernels in float16, and measure them so; statistics and biases stay in float32.
+        folder: Of the weights and their manifest.
+        results: The folder of the documents, with a folder a kind below it.
     """
     run_result, measured_by = TrainingResult.load(run / RESULT), load_protocol(protocol).model_copy(update={"eps": eps})
     missing = STATED - {attack.title for attack in measured_by.attacks}
@@ -114,7 +104,10 @@ def bundle(
 
 
 def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
-    """The weights that a run gives, or would give now. Raises BundleError if its document is of others."""
+    """Return the weights that a run gives, or would give now.
+
+    Raises: BundleError if the run's document is of other weights.
+    """
     path = run / CHOSEN if (run / CHOSEN).exists() else run / MODEL
     if file_sha256(path) != result.file_sha256:
         raise BundleError(
@@ -141,7 +134,13 @@ def _keep(run: TrainingResult, model: str, tag: str, before: weights.WeightsEntr
 
 
 def training_runs(model: str, tag: str, *, results: Path = RESULTS) -> list[Path]:
-    """Return the documents of the runs that trained bundled weights, in order; older weights have none."""
+    """Return the documents of the runs that trained bundled weights, in order; older weights have none.
+
+    Args:
+        model: the name of a bundled spec.
+        tag: of the weights.
+        results: the folder of the documents.
+    """
     paths = (_training_document(model, tag, number, results=results) for number in itertools.count(1))
     return list(itertools.takewhile(Path.is_file, paths))
 

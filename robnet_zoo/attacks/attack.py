@@ -148,7 +148,15 @@ class BatchAttack(Attack):
     def run_batch(
         self, model: Classifier, images: Tensor, labels: Tensor, *, eps: float, seed: int = 0
     ) -> BatchOutcome:
-        """Attack one batch: images (N, C, H, W) in [0, 1], labels (N,), eps in image units."""
+        """Attack one batch.
+
+        Args:
+            model: the classifier, in eval mode.
+            images: (N, C, H, W) in [0, 1].
+            labels: (N,).
+            eps: the radius of the ball, in image units.
+            seed: of all random numbers.
+        """
         raise NotImplementedError
 
 
@@ -168,11 +176,11 @@ class IterativeAttack(Attack):
 
     @property
     def early(self) -> bool:
-        """Return whether an image is done as soon as it fools the model, as it is unless the nearest is looked for."""
+        """Return whether an image is done as soon as it fools the model: not where the nearest one is sought."""
         return True
 
     def tries(self, num_classes: int) -> int:
-        """Return how often an image that withstands is attacked anew, in all."""
+        """Return how many tries an image that withstands gets in all."""
         return self.restarts
 
     def backwards_per_step(self, num_classes: int) -> int:

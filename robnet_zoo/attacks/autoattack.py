@@ -111,7 +111,13 @@ class AutoAttack(BatchAttack):
     def stock(self, model: Classifier, *, eps: float, seed: int, device: torch.device) -> Any:
         """Return the library's own object, with the parameters of the standard version.
 
-        Raises AutoAttackError if the package pyautoattack is missing.
+        Args:
+            model: the classifier, in eval mode and float32.
+            eps: the radius of the ball, in image units.
+            seed: of torch's global generators.
+            device: the device of the images.
+
+        Raises: AutoAttackError if the package pyautoattack is missing.
         """
         try:
             library = importlib.import_module("pyautoattack")

@@ -115,7 +115,20 @@ def craft(
 ) -> list[Outcome]:
     """Return adversarial images for others to judge: each runs the full length of one try and counts as not fooled.
 
-    Images that the model gets wrong as they are are attacked like all others. Arguments and errors are those of `run`.
+    Images that the model gets wrong without attack are attacked like all others.
+
+    Args:
+        attack: what moves the images.
+        model: the classifier that the attack looks at.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+        eps: the radius of the balls in image units, a number or (N,).
+        targets: (N,), the classes to reach; without them any wrong class is a success.
+        seed: of all random numbers.
+        samples: N numbers that key the random numbers of the images, by default 0 to N - 1.
+        slots: how many images are attacked at once.
+
+    Raises: AttackError as `run` does.
     """
     batcher = Batcher(attack, model, images, labels, eps=eps, targets=targets, seed=seed, samples=samples, slots=slots)
     return batcher.run()
@@ -416,7 +429,13 @@ class Batcher:
 
 @torch.no_grad()
 def in_full_batch(model: Classifier, images: Tensor, size: int) -> Tensor:
-    """Return the logits, (N, K), of N <= size images in a batch of `size`, so that its shape is always the same."""
+    """Return the logits, (N, K), of images in a batch that always has the same shape.
+
+    Args:
+        model: the classifier.
+        images: (N, C, H, W); N is at most `size`.
+        size: of the batch, which the first image fills up.
+    """
     count = len(images)
     if count < size:
         images = torch.cat([images, images[:1].expand(size - count, -1, -1, -1)])

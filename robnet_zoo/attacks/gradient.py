@@ -104,5 +104,11 @@ def loss_gradient(model: Classifier, x: Tensor, loss: Loss, labels: Tensor, targ
 
 
 def input_gradient(model: Classifier, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the summed cross-entropy by the images, and the logits: (N, C, H, W), (N, K)."""
+    """Return the gradient of the summed cross-entropy by the images, (N, C, H, W), and the logits, (N, K).
+
+    Args:
+        model: the classifier.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+    """
     return loss_gradient(model, images, LOSSES["cross_entropy"], labels, torch.full_like(labels, -1))

@@ -15,7 +15,13 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits (N, K), labels (N,),
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Return -log p of the label, (N,); with a target, log p of the target."""
+    """Return -log p of the label, (N,); with a target, log p of the target.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        targets: (N,), -1 for none.
+    """
     aimed = targets >= 0
     entropy = F.cross_entropy(logits, torch.where(aimed, targets, labels), reduction="none")
     return torch.where(aimed, -entropy, entropy)
@@ -25,6 +31,11 @@ def margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Return the largest other logit minus the label's, (N,), positive where the classifier is wrong.
 
     With a target, it is the target's logit minus the largest other one (Carlini and Wagner, 2017).
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        targets: (N,), -1 for none.
     """
     chosen = torch.where(targets >= 0, targets, labels)
     difference = largest_other(logits, chosen) - logits.gather(1, chosen[:, None])[:, 0]
@@ -34,8 +45,12 @@ def margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Return the difference of logits ratio, (N,) (Croce and Hein, 2020, equation 6; with a target, equation 7).
 
-    It is the margin divided by another difference of logits, so that scaling them does not change it. It needs three
-    classes, with a target four.
+    It is the margin divided by another difference of logits, so that scaling them does not change it.
+
+    Args:
+        logits: (N, K), of at least three classes, with a target of four.
+        labels: (N,).
+        targets: (N,), -1 for none.
     """
     ordered = logits.sort(dim=1, descending=True).values
     label = logits.gather(1, labels[:, None])[:, 0]

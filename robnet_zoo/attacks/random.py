@@ -28,12 +28,24 @@ class Key(NamedTuple):
 
 
 def uniform(keys: Sequence[Key], like: Tensor, purpose: str) -> Tensor:
-    """Return uniform numbers in [-1, 1], a row a key, with the shape, dtype and device of `like`: (N, ...)."""
+    """Return uniform numbers in [-1, 1], (N, ...).
+
+    Args:
+        keys: one a row.
+        like: (N, ...), which gives the shape, the dtype and the device.
+        purpose: what the numbers are for; each purpose has numbers of its own.
+    """
     rows = [key.generator(purpose).uniform(-1, 1, like.shape[1:]) for key in keys]
     return torch.from_numpy(np.stack(rows)).to(like)
 
 
 def normal(keys: Sequence[Key], like: Tensor, purpose: str) -> Tensor:
-    """Return standard normal numbers, a row a key, with the shape, dtype and device of `like`: (N, ...)."""
+    """Return standard normal numbers, (N, ...).
+
+    Args:
+        keys: one a row.
+        like: (N, ...), which gives the shape, the dtype and the device.
+        purpose: what the numbers are for; each purpose has numbers of its own.
+    """
     rows = [key.generator(purpose).standard_normal(like.shape[1:]) for key in keys]
     return torch.from_numpy(np.stack(rows)).to(like)

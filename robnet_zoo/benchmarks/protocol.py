@@ -66,7 +66,7 @@ class Protocol(Document):
 
     @property
     def eps_value(self) -> float:
-        """eps in image units."""
+        """Return eps in image units."""
         return in_image_units(self.eps)
 
 

@@ -173,7 +173,14 @@ class Result(Document):
 
 
 def measured(attack: str, correct: Sequence[Bit], *, seconds: float, **lists: Any) -> Measurement:
-    """Return a measurement with its accuracy and interval from outcomes; lists: the other fields."""
+    """Return a measurement with its accuracy and interval from outcomes.
+
+    Args:
+        attack: its title.
+        correct: 1 for each image that is still classified rightly, else 0.
+        seconds: of the wall clock.
+        lists: the other fields of `Measurement`.
+    """
     right, n = sum(correct), len(correct)
     return Measurement(
         attack=attack,

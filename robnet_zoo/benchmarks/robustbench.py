@@ -42,13 +42,23 @@ def model_info(
     additional_data: bool = False,
     reported: float | None = None,
 ) -> dict[str, str | bool | int]:
-    """RobustBench's entry for a result, ready for `json.dumps(..., indent=2)`.
+    """Return RobustBench's entry for a result, ready for `json.dumps(..., indent=2)`.
 
-    link, name, authors, venue: of the paper, whose title `name` is; authors separated by commas. architecture: by
-    default from the model's name, RobNet-free for robnet_free. additional_data: whether more than the data set's
-    training images were used. reported: the robust accuracy that the paper reports, as a share; by default this one.
     A footnote says which images it is of, where they are not the whole test set, and which flags AutoAttack raised.
-    Raises RobustBenchError unless the result is complete and has the standard AutoAttack in this threat's norm and eps.
+
+    Args:
+        result: a complete result with the standard AutoAttack in this threat's norm and eps.
+        link: of the paper.
+        name: the title of the paper.
+        authors: of the paper, separated by commas.
+        venue: of the paper.
+        dataset: the data set whose test images were measured.
+        threat: the norm of the attacks.
+        architecture: by default from the model's name, RobNet-free for robnet_free.
+        additional_data: whether more than the data set's training images were used.
+        reported: the robust accuracy that the paper reports, as a share; by default this one.
+
+    Raises: RobustBenchError if the result is anything else.
     """
     attacked = _standard(result, dataset=dataset, threat=threat)
     robust = _percent(attacked.accuracy)
@@ -75,7 +85,7 @@ def model_info(
 
 
 def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measurement:
-    """The measurement that counts."""
+    """Return the measurement that counts: the standard AutoAttack's."""
     protocol, model = result.protocol, result.model.name
     budget = BUDGETS.get((dataset, threat))
     if budget is None:
@@ -104,6 +114,6 @@ def _percent(share: float) -> str:
 
 
 def _architecture(model: str) -> str:
-    """`robnet_free.cifar10` is RobNet-free in the paper; other names stay."""
+    """Return the paper's name of a model: RobNet-free for `robnet_free.cifar10`. Other names stay."""
     stem = model.partition(".")[0]
     return "RobNet" + stem.removeprefix("robnet").replace("_", "-") if stem.startswith("robnet") else model

@@ -59,7 +59,7 @@ class PublishedGenotype:
 
     @property
     def provenance(self) -> Provenance:
-        """The same as the spec's provenance."""
+        """Return the provenance of the spec."""
         return Provenance(source=self.source, paper=self.paper)
 
 

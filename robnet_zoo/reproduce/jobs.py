@@ -39,32 +39,32 @@ class TrainingJob:
 
     @property
     def done(self) -> bool:
-        """Whether the training is over."""
+        """Return whether the training is over."""
         return (self.folder / CARD).is_file()
 
     @property
     def name(self) -> str:
-        """The name of the trained model in agendas and results."""
+        """Return the name of the trained model in agendas and results."""
         return f"{self.row.label}, seed {self.seed}"
 
     @property
     def workload(self) -> str:
-        """What the time of the training depends on: everything but its seed."""
+        """Return what the time of the training depends on: everything but its seed."""
         return self.architecture.hash + self.recipe.model_copy(update={"seed": 0}).dumps() + self.images.sha256
 
     @property
     def hours(self) -> float:
-        """The hours that the training took, if it is over."""
+        """Return the hours that the training took, if it is over."""
         return TrainingResult.load(self.folder / RESULT).epochs[-1].hours
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The paths that only one process at a time may write."""
+        """Return the paths that only one process at a time may write."""
         return (self.folder,)
 
     @property
     def trainings(self) -> tuple[TrainingJob, ...]:
-        """The trainings without which this job cannot be finished: itself."""
+        """Return the trainings without which this job cannot be finished: itself."""
         return (self,)
 
     def do(self, *, progress: bool) -> None:
@@ -105,26 +105,26 @@ class MeasuringJob:
 
     @property
     def done(self) -> bool:
-        """Whether all results are there."""
+        """Return whether all results are there."""
         return len(self.finished) == len(self.models)
 
     @property
     def finished(self) -> list[tuple[TrainingJob, Result]]:
-        """The models whose results are complete, with these."""
+        """Return the models whose results are complete, with these."""
         pairs = zip(self.models, self.files, strict=True)
         results = [(model, Result.load(path)) for model, path in pairs if path.is_file()]
         return [(model, result) for model, result in results if result.complete]
 
     @property
     def name(self) -> str:
-        """The name of the job in agendas."""
+        """Return the name of the job in agendas."""
         targets = self.models[0].name if len(self.models) == 1 else f"{len(self.models)} networks"
         through = "" if self.source is None else f" through {self.source.name}"
         return f"{targets}{through}: {self.protocol.name}"
 
     @property
     def trainings(self) -> tuple[TrainingJob, ...]:
-        """The trainings that have to be over first: those of the models and of the source."""
+        """Return the trainings that have to be over first: those of the models and of the source."""
         return self.models if self.source is None else (*self.models, self.source)
 
     def do(self, *, progress: bool) -> None:

@@ -32,7 +32,7 @@ class Pair:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the paper's order of the two rows holds: `Interval.verdict` of their difference.
+        """Return whether the paper's order of the two rows holds: `Interval.verdict` of their difference.
 
         It is undecided where a row was trained only once, since the interval then covers the choice of images alone.
         """

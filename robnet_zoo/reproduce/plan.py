@@ -31,7 +31,7 @@ class PlanRow(Document):
 
     @property
     def published(self) -> Architecture:
-        """The architecture at full size. Raises DocumentError."""
+        """Return the architecture at full size. Raises DocumentError."""
         plain = load_architecture(self.architecture)
         return plain if self.denoise is None else plain.denoised(self.denoise)
 

@@ -93,12 +93,12 @@ class Reproduction:
 
     @cached_property
     def _whole(self) -> list[tuple[Images, Images]]:
-        """The images of each part as they are, to train on and to measure on."""
+        """Return all images of each part, to train on and to measure on."""
         return [(load(source.train, train=True), load(source.test)) for source in self.sources]
 
     @cached_property
     def images(self) -> list[tuple[Images, Images]]:
-        """The images of each part at this scale, to train on and to measure on."""
+        """Return the images of each part at this scale, to train on and to measure on."""
         return [self._scaled(source, *whole) for source, whole in zip(self.sources, self._whole, strict=True)]
 
     def _scaled(self, source: Source, train: Images, test: Images) -> tuple[Images, Images]:
@@ -118,7 +118,7 @@ class Reproduction:
 
     @cached_property
     def trainings(self) -> list[TrainingJob]:
-        """Every training, seed by seed, so that a first model of each row is there early."""
+        """Return every training, seed by seed, so that a first model of each row is there early."""
         jobs = []
         for seed in dict.fromkeys((*self.seeds, *map(self._copy_of, self.seeds))):
             for index, part in enumerate(self.plan.parts):
@@ -151,7 +151,7 @@ class Reproduction:
 
     @cached_property
     def measurements(self) -> list[MeasuringJob]:
-        """Every measurement."""
+        """Return every measurement."""
         jobs = []
         for part, (_, test) in zip(self.plan.parts, self.images, strict=True):
             protocol = self.scale.protocol(load_protocol(part.protocol), n=len(test))
@@ -175,7 +175,7 @@ class Reproduction:
 
     @cached_property
     def jobs(self) -> list[Job]:
-        """All work in the order in which it is done: each model is measured as soon as it can be."""
+        """Return all work in the order in which it is done: each model is measured as soon as it can be."""
         jobs: list[Job] = []
         trained: set[Path] = set()
         waiting = list(self.measurements)
@@ -207,7 +207,7 @@ class Reproduction:
 
     @property
     def document(self) -> Path:
-        """The file of the result, named after the plan and, unless that is the whole, after the scale."""
+        """Return the file of the result, named after the plan and, unless that is the whole, after the scale."""
         name = self.plan.name if self.scale.whole else f"{self.plan.name}.{self.scale.name}"
         return self.folder / f"{name}.json"
 

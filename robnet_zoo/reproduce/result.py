@@ -23,7 +23,7 @@ class Outcomes(Document):
 
     @property
     def bits(self) -> list[int]:
-        """The outcomes as numbers, 0 or 1 an image."""
+        """Return the outcomes as numbers, 0 or 1 an image."""
         return [int(bit) for bit in self.correct]
 
 

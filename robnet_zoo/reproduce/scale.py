@@ -36,12 +36,12 @@ class Scale(Document):
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is less than the plan asks for."""
+        """Return whether the scale leaves the plan as it is."""
         return not self.fractions
 
     @property
     def fractions(self) -> dict[str, str]:
-        """The fractions below 1, by name, as texts."""
+        """Return the fractions below 1, by name, as texts."""
         shares = {key: getattr(self, key) for key in ("width", "depth", "size", "epochs", "images", "test_images")}
         smaller = {key: f"{value:.3g}" for key, value in shares.items() if value != 1}
         return smaller if Fraction(self.eps) == 1 else smaller | {"eps": self.eps}

@@ -28,12 +28,12 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and shows progress."""
+        """Return whether this is the process that writes files and shows progress."""
         return self.rank == 0
 
     @property
     def name(self) -> str:
-        """The device and the number of processes, as documents have it."""
+        """Return the device and the number of processes, as documents have it."""
         return f"{environment.device(self.device)}, {self.size} process{'es' if self.size > 1 else ''}"
 
     def share(self, batch: int) -> slice:

@@ -67,7 +67,7 @@ class TrainingEstimate(Document):
 
     @property
     def hours(self) -> float:
-        """The hours of the whole run."""
+        """Return the hours of the whole run."""
         return sum(stage.hours for stage in self.stages)
 
 

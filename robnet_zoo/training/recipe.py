@@ -53,22 +53,22 @@ class TrainingAttack(Document):
 
     @property
     def in_backward_pass(self) -> bool:
-        """Whether the attack is the backward pass of the weights, as in free training, and cannot be made apart."""
+        """Return whether one backward pass serves the attack and the weights, as in free training."""
         return self.kind == "free"
 
     @property
     def updates_a_batch(self) -> int:
-        """How often the weights are updated on each batch."""
+        """Return how often the weights are updated on each batch."""
         return self.steps if self.in_backward_pass else 1
 
     @property
     def eps_value(self) -> float:
-        """eps in image units."""
+        """Return eps in image units."""
         return in_image_units(self.eps)
 
     @property
     def step_value(self) -> float:
-        """The step size in image units."""
+        """Return the step size in image units."""
         return in_image_units(self.step)
 
 
@@ -194,7 +194,7 @@ class Recipe(Document):
 
     @property
     def updates_a_batch(self) -> int:
-        """How often the weights are updated on each batch."""
+        """Return how often the weights are updated on each batch."""
         return self.attack.updates_a_batch
 
     def size_at(self, epoch: int, native: int) -> int:

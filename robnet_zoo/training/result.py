@@ -79,17 +79,17 @@ class TrainingResult(Document):
 
     @property
     def is_bundled(self) -> bool:
-        """Whether its recipe is a bundled one, in every field."""
+        """Return whether its recipe is a bundled one, in every field."""
         return self.recipe.name in recipe_names() and load_recipe(self.recipe.name) == self.recipe
 
     @property
     def over(self) -> bool:
-        """Whether no epoch is left."""
+        """Return whether the run is complete."""
         return len(self.epochs) == self.recipe.epochs
 
     @property
     def chosen(self) -> Epoch:
-        """The epoch whose weights the run gives."""
+        """Return the epoch whose weights the run gives."""
         return selected(self.epochs, self.recipe)
 
 

@@ -47,7 +47,7 @@ class State:
 
     @property
     def given(self) -> nn.Module:
-        """The network that the run gives: the averaged one if there is one."""
+        """Return the network that the run gives: the averaged one if there is one."""
         if self.average is None:
             return self.network
         averaged: nn.Module = self.average.module
@@ -55,7 +55,7 @@ class State:
 
     @property
     def selected(self) -> dict[str, Tensor]:
-        """The weights that the run would give now."""
+        """Return the weights that the run would give now."""
         return self.given.state_dict() if self.best is None else self.best
 
     def next_epoch(self) -> None:

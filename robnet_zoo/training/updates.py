@@ -32,7 +32,7 @@ class Paths(Protocol):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What distinguishes these paths from others, as JSON."""
+        """Return what distinguishes these paths from others, as JSON."""
 
     def at(self, update: int) -> Genotype:
         """Return the sub-network of an update, the same in every process."""
@@ -92,17 +92,17 @@ class Updates:
 
     @property
     def size(self) -> int:
-        """The pixels a side of the images in this epoch."""
+        """Return the side of the images in this epoch, in pixels."""
         return self.recipe.size_at(self.state.epoch, self.native)
 
     @property
     def over(self) -> float:
-        """The number of epochs that are over."""
+        """Return how many epochs are complete."""
         return self.state.epoch - 1 + self.state.step / self.steps
 
     @property
     def done(self) -> float:
-        """The share of the run's work that is done."""
+        """Return the share of the run's work that is done."""
         return self.recipe.done(self.over, self.native)
 
     def _step(self, images: Tensor, labels: Tensor) -> float:

@@ -60,7 +60,7 @@ class Opposites(nn.Module):
         self.b = nn.Parameter(-0.5 * self.w.detach().sum())  # grey is on the boundary
 
     def score(self, x: Tensor) -> Tensor:
-        """s, (N,)."""
+        """Return s, (N,)."""
         return (x * self.w).flatten(1).sum(1) + self.b
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,34 +69,34 @@ class Opposites(nn.Module):
         return torch.stack([s, -s, far - 50, far - 60], dim=1)
 
     def labels(self, x: Tensor) -> Tensor:
-        """The classes that the model gives, (N,)."""
+        """Return the classes that the model gives, (N,)."""
         return (self.score(x) < 0).long()
 
     def distances(self, x: Tensor, norm: str) -> Tensor:
-        """To the boundary, (N,)."""
+        """Return the distances to the boundary, (N,)."""
         dual = self.w.abs().sum() if norm == "linf" else self.w.square().sum().sqrt()
         return (self.score(x).abs() / dual).detach()
 
     def worst(self, x: Tensor, eps: Tensor, norm: str) -> Tensor:
-        """The image of the ball that is most clearly in the other class, if the box is far: (N, C, H, W)."""
+        """Return the image of the ball that is most clearly in the other class, if the box is far: (N, C, H, W)."""
         direction = self.w.sign() if norm == "linf" else self.w / self.w.square().sum().sqrt()
         away = -self.score(x).sign()[:, None, None, None]
         return (x + eps[:, None, None, None] * away * direction).detach()
 
 
 def greys(count: int, shape: tuple[int, int, int] = (3, 4, 4), *, seed: int = 1) -> Tensor:
-    """Images around grey, far from black and white: (N, C, H, W) in [0.35, 0.65]."""
+    """Return images around grey, far from black and white: (N, C, H, W) in [0.35, 0.65]."""
     return 0.35 + 0.3 * torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
 def far(model: Opposites, count: int) -> Tensor:
-    """The greys that are furthest from the boundary, of four times as many."""
+    """Draw four times as many greys, and return those that are furthest from the boundary."""
     images = greys(4 * count)
     return images[model.distances(images, "l2").argsort()[-count:]]
 
 
 def small(classes: int = 5, *, seed: int = 0) -> nn.Module:
-    """A network of two convolutions for 8x8 images, in eval mode, with a batch norm and a dropout that modes change."""
+    """Return a network for 8x8 images in eval mode, with two convolutions, a batch norm and a dropout."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)]

@@ -14,13 +14,13 @@ from tests.attacks.classifiers import small
 
 @pytest.fixture(scope="session")
 def network() -> nn.Module:
-    """A small network, which no test may change."""
+    """Return a small network, which no test may change."""
     return small()
 
 
 @pytest.fixture(scope="session")
 def trained() -> tuple[nn.Module, Tensor, Tensor]:
-    """robnet_micro.cifar10 and 40 test images that it gets right: (model, (40, 3, 32, 32), (40,))."""
+    """Return robnet_micro.cifar10 and 40 test images that it gets right: (model, (40, 3, 32, 32), (40,))."""
     folder = os.environ.get("ROBNET_ZOO_DATA")
     if not folder:
         reason = "ROBNET_ZOO_DATA does not name a folder with cifar10_test1k.npz"
@@ -36,7 +36,7 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
 
 @pytest.fixture
 def linear() -> nn.Module:
-    """Two classes, logits linear in the image: the worst image of the ball is known in closed form."""
+    """Return a classifier of two classes with linear logits: the worst image of the ball is known in closed form."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
 

@@ -61,7 +61,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_apgd_takes_the_steps_of_its_authors_code(variant, autopgd):
-    """From one start, in float64: the last images agree, after 60 steps and what checkpoints there are."""
+    # Both begin at the same start, in float64; the last images agree after 60 steps and all their checkpoints.
     norm, loss, targeted = VARIANTS[variant]
     model = small(seed=2).double()
     images = torch.rand(8, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -135,7 +135,7 @@ def test_square_decides_as_its_authors_code_does(trained):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("steps", [1, 10])
 def test_steps_from_the_image_itself_are_those_of_foolbox(norm, steps, foolbox):
-    """In float64, also of images that are fooled on the way: FGSM and BIM give the same last images."""
+    # In float64, FGSM and BIM give the same last images, even of images that are fooled on the way.
     model = small(seed=3).double()
     images = torch.rand(8, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     labels = model(images).argmax(1)
@@ -157,7 +157,7 @@ def test_steps_from_the_image_itself_are_those_of_foolbox(norm, steps, foolbox):
 
 @pytest.mark.parametrize("library", ["foolbox", "adv_lib"])
 def test_pgd_leaves_as_many_images_as_another_librarys(library, trained):
-    """Starts differ, so that an image near the border of its ball may fall either way."""
+    # Starts differ, so that an image near the border of its ball may fall either way.
     model, images, labels = trained
     if library == "foolbox":
         foolbox = peer("foolbox")

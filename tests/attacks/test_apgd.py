@@ -47,7 +47,7 @@ def _empty() -> None:
 
 
 def test_checkpoints_of_100_steps_are_those_of_the_paper():
-    """p_0 = 0, p_1 = 0.22, p_(j+1) = p_j + max(p_j - p_(j-1) - 0.03, 0.06)."""
+    # p_0 = 0, p_1 = 0.22, p_(j+1) = p_j + max(p_j - p_(j-1) - 0.03, 0.06).
     assert list(checkpoint_windows(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert list(checkpoint_windows(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
 
@@ -70,10 +70,9 @@ def test_the_first_step_is_twice_eps_and_steps_only_ever_halve():
 
 
 def test_where_the_step_is_halved_the_way_goes_on_from_the_best_point():
-    """The first step of half the length starts at the best image so far, and so does the momentum of the next.
-
-    Each goes 0.75 of the way of a step of its length and 0.25 of the way that led to where it starts.
-    """
+    # The first step of half the length starts at the best image so far, and so does the momentum of the next.
+    #
+    # Each goes 0.75 of the way of a step of its length and 0.25 of the way that led to where it starts.
     model, images = small(), torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     run(Recorded(steps=40), model, images, model(images).argmax(1), eps=0.01, slots=8, early=False)
     checked = 0
@@ -136,7 +135,7 @@ def test_there_are_no_more_targets_than_wrong_classes():
 
 
 def test_any_wrong_class_is_a_success_of_a_targeted_try():
-    """The boundary to class 1 is near; the first target, the likeliest wrong class, is out of reach."""
+    # The boundary to class 1 is near; the first target, the likeliest wrong class, is out of reach.
 
     def model(x: Tensor) -> Tensor:
         s = x.flatten(1).sum(1)

@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_images_and_another_seed_others_where_chanc
 
 @pytest.mark.parametrize("name", sorted(set(BALL) - {"deepfool", "deepfool_l2", "mi_di_fgsm"}))
 def test_the_worst_image_of_a_linear_model_is_found(name):
-    """DeepFool goes to the boundary instead, and the gradient of a padded image is not that of the image."""
+    # DeepFool goes to the boundary instead, and the gradient of a padded image is not that of the image.
     attack, model, images = LONGER.get(name, ATTACKS[name]), Opposites(), greys(24)
     distances = model.distances(images, attack.ball)
     far = distances.argsort()[-8:]
@@ -168,7 +168,7 @@ STEPS = {name: attack for name, attack in ATTACKS.items() if attack.steps_family
 
 
 def test_attacks_of_equal_steps_are_the_families_of_steps():
-    """APGD's steps depend on how many they are, an image that diversity hides is judged at its end alone."""
+    # APGD's steps depend on their number, and an image that diversity hides is judged at its end alone.
     assert set(STEPS) == {name for name in ATTACKS if name.startswith(("bim", "pgd", "mi_fgsm"))}
 
 

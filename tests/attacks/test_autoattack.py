@@ -65,7 +65,7 @@ def batch(model: nn.Module) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library with so few iterations and queries that each component leaves some images to the next."""
+    """Give the library so few iterations and queries that each component leaves some images to the next."""
 
     class Short(pyautoattack.AutoAttack):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -76,7 +76,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plain(model: nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0, **options: Any) -> tuple[Tensor, Tensor]:
-    """(images, answers) of one call of the library by itself."""
+    """Return the images and the answers of a call of the library alone."""
     library = pyautoattack.AutoAttack(model, seed=seed, **options)
     return library.run_standard_evaluation(images, labels, batch_size=len(images))
 

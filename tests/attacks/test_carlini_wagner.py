@@ -66,7 +66,7 @@ def test_it_costs_steps_times_searches_and_counts_where_it_lies_in_the_ball():
 
 
 def test_black_and_white_images_can_be_moved_too():
-    """Where tanh is flat, w would stand still for ever."""
+    # Where tanh is flat, w would stand still for ever.
     model = Opposites()
     images = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)).round()
     attack = CarliniWagner(searches=4, steps=100, learning_rate=0.1, initial_c=1.0)

@@ -27,7 +27,7 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="module")
 def labels(network: nn.Module, images: Tensor) -> Tensor:
-    """What the network says, but for three images that it gets wrong."""
+    """Return the classes that the network gives, but for three images that it gets wrong."""
     labels = network(images).argmax(1)
     labels[[2, 9, 17]] = (labels[[2, 9, 17]] + 1) % 5
     return labels
@@ -38,12 +38,12 @@ def eps_of(attack: Attack) -> float:
 
 
 def ledger(outcome: Outcome) -> tuple[object, ...]:
-    """Everything in an outcome but its image."""
+    """Return everything in an outcome but its image."""
     return tuple(value for key, value in vars(outcome).items() if key != "image")
 
 
 def assert_equal(first: Sequence[Outcome], other: Sequence[Outcome]) -> None:
-    """Bit for bit."""
+    """Compare outcomes bit for bit."""
     assert [ledger(outcome) for outcome in first] == [ledger(outcome) for outcome in other]
     assert all(torch.equal(a.image, b.image) for a, b in zip(first, other, strict=True))
 
@@ -149,7 +149,7 @@ def test_a_proposer_that_lies_convinces_nobody_and_its_claims_are_counted(name, 
 
 
 def test_a_proposer_in_bfloat16_finds_what_the_original_confirms(images):
-    """What counts is what the original says of the images that come out."""
+    # The original decides on the images that come out.
     model = small(seed=1)
     rough = copy.deepcopy(model).bfloat16()
     labels = model(images).argmax(1)
@@ -189,7 +189,7 @@ def test_an_image_whose_success_is_not_confirmed_goes_on_to_its_last_step(networ
 
 
 def test_a_claim_that_comes_too_soon_does_not_hide_the_success_that_follows():
-    """The proposer says `fooled` at half the way to the boundary; the judge only behind it."""
+    # The proposer says `fooled` at half the way to the boundary; the judge only behind it.
     model, images = Opposites(), greys(1)
     distance = float(model.distances(images, "linf"))
     labels = model.labels(images)
@@ -426,7 +426,7 @@ def test_a_judge_that_is_out_of_memory_in_the_midst_of_it_loses_no_image(network
 
 
 def test_memory_that_runs_out_within_a_step_takes_no_half_step(network, images, labels):
-    """As if `advance` had changed some rows, and then asked for more than there is."""
+    # `advance` changes some rows, and then asks for more memory than there is.
 
     class Fails(Bim):
         def advance(self, rows, seen):

@@ -15,7 +15,7 @@ OVERSHOOT = 0.02
 
 @pytest.fixture
 def linear() -> nn.Linear:
-    """Six classes, of which each is the answer somewhere among the greys."""
+    """Return a linear layer of six classes, each of which is the answer for some of the greys."""
     torch.manual_seed(0)
     layer = nn.Linear(48, 6)
     layer.bias.data -= layer(greys(64).flatten(1)).detach().mean(0)
@@ -23,7 +23,7 @@ def linear() -> nn.Linear:
 
 
 def nearest(linear: nn.Linear, images: Tensor, labels: Tensor, norm: str, target: int | None = None) -> Tensor:
-    """The distance to the nearest boundary of a linear classifier, or to that of a target: (N,)."""
+    """Return the distances, (N,), to the nearest boundary of a linear classifier, or to that of a target."""
     logits = linear(images.flatten(1)).detach()
     gaps = logits.gather(1, labels[:, None]) - logits  # (N, K)
     slopes = linear.weight.detach() - linear.weight.detach()[labels][:, None]  # (N, K, D)

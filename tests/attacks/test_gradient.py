@@ -9,7 +9,7 @@ from robnet_zoo.attacks import Bim, Fgsm, MiFgsm, Pgd, run
 
 
 def test_an_l2_step_follows_a_gradient_whose_square_is_zero_in_float32():
-    """As where the cross-entropy is saturated: a gradient of 1e-30 is a direction like any other."""
+    # Where the cross-entropy is saturated, a gradient of 1e-30 is a direction like any other.
     images = torch.full((1, 1, 2, 2), 0.5)
 
     def flat(x: Tensor) -> Tensor:

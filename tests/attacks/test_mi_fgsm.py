@@ -23,7 +23,7 @@ def test_diversity_of_zero_is_mi_fgsm_itself_and_more_is_not():
 
 
 def test_a_diverse_query_shows_the_image_smaller_between_black_borders():
-    """What a model of white images sees: white within, black at the border, 90 to 100 % of the side."""
+    # A model of white images sees white within and black at the border; white takes 90 to 100 % of the side.
     seen = []
 
     def model(x: Tensor) -> Tensor:

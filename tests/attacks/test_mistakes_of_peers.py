@@ -23,7 +23,7 @@ from tests.attacks.classifiers import ATTACKS, GRADIENT, Counting, Opposites, gr
 
 
 def one_pixel_pair(f: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A classifier of images of two values, (N, 1, 1, 2), with the logits 0 and f of them."""
+    """Return a classifier of images of two values, (N, 1, 1, 2), whose logits are 0 and f of them."""
 
     def model(x: Tensor) -> Tensor:
         first, second = x.flatten(1).unbind(1)
@@ -51,7 +51,7 @@ def test_a_single_step_counts(attack):
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_the_last_iterate_is_evaluated(steps):
-    """Only the last of the steps leads over the boundary."""
+    # Only the last of the steps leads over the boundary.
     model = one_pixel_pair(lambda a, b: a - 0.5 - (steps - 0.5) / 255)
     (outcome,) = run(Bim(steps=steps, step="1/255"), model, GREY, LABEL, eps=0.1, slots=1)
     assert (outcome.fooled, outcome.step) == (True, steps)
@@ -61,7 +61,7 @@ def test_the_last_iterate_is_evaluated(steps):
 
 
 def test_the_attack_on_the_margin_works_where_all_other_logits_are_negative():
-    """A hinge at zero, or a mask of zeros in place of the label, has no gradient here."""
+    # A hinge at zero, or a mask of zeros in place of the label, has no gradient here.
 
     def model(x: Tensor) -> Tensor:
         s = x.flatten(1).sum(1)
@@ -77,7 +77,7 @@ def test_the_attack_on_the_margin_works_where_all_other_logits_are_negative():
 
 
 def test_each_image_stops_by_itself():
-    """Distances from one step to many: each image costs its own steps, and what stands beside it changes nothing."""
+    # Distances range from one step to many: each image costs its own steps, and its neighbours change nothing.
     model, images = Opposites(), greys(12)
     labels, attack = model.labels(images), Bim(steps=30, step="1/255")
     together = run(attack, model, images, labels, eps=0.2, slots=12)
@@ -133,11 +133,7 @@ def test_a_success_of_any_restart_is_kept():
 
 
 def test_the_momentum_of_mi_fgsm_is_the_sum_of_gradients_divided_by_their_l1_norm():
-    """Gradients (0.9, 0.1), then (0.1, -0.9) / 1000. Divided by their l1 norms they add to (1, -0.8).
-
-    Their signs would add to (2, 0), and they themselves to about (0.9, 0.1): in each case the second value would end
-    elsewhere.
-    """
+    # The gradients are (0.9, 0.1), then (0.1, -0.9) / 1000. Divided by their l1 norms they add to (1, -0.8).
     model = one_pixel_pair(lambda a, b: torch.where(a < 0.55, 0.9 * a + 0.1 * b, 1e-3 * (0.1 * a - 0.9 * b)) - 10)
     attack = MiFgsm(steps=2, step="25/255", loss="margin")
     (outcome,) = run(attack, model, GREY, LABEL, eps=0.4, slots=1)

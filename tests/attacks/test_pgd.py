@@ -70,7 +70,7 @@ def test_pgd_without_its_start_is_the_function_of_training():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_pgd_starts_anywhere_in_the_ball(norm):
-    """With steps of no length, the images that come out are the starts."""
+    # With steps of no length, the images that come out are the starts.
     model, images = Opposites(), torch.full((200, 3, 4, 4), 0.5)
     labels = model.labels(images)
     outcomes = run(Pgd(steps=1, step="0", norm=norm), model, images, labels, eps=0.1, slots=50, early=False)

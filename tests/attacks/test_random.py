@@ -25,7 +25,7 @@ def test_seed_sample_restart_and_purpose_each_give_a_stream_of_its_own():
 
 
 def test_numbers_are_those_of_philox_under_a_key_that_names_them_all():
-    """What a result says it was measured with can be drawn again by other means."""
+    # The random numbers behind a result can be drawn again by other means.
     import hashlib
 
     digest = hashlib.blake2b(b"3 14 1 start", digest_size=16).digest()

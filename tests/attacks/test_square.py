@@ -40,7 +40,7 @@ def test_the_first_query_is_stripes_of_eps():
 
 
 def test_every_query_changes_one_square_of_what_was_kept_and_squares_shrink():
-    """A model that is never impressed keeps the stripes."""
+    # A model whose margin never changes keeps the stripes.
     seen = []
 
     def model(x: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def test_every_query_changes_one_square_of_what_was_kept_and_squares_shrink():
 
 
 def test_the_share_of_the_first_square_and_its_halvings_are_the_papers():
-    """p is halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 of 10,000 queries."""
+    # p is halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000 and 8000 of 10,000 queries.
     attack = Square(queries=10_000)
     halved = {t: 2.0**-i for i, t in enumerate((0, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001))}
     for t, share in halved.items():

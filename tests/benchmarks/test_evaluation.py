@@ -71,7 +71,7 @@ def test_a_transfer_is_judged_by_each_target_and_attacks_the_source(grey):
 
 @pytest.mark.parametrize("attack", [DeepFool(mode="minimal"), CarliniWagner(steps=20, searches=4, initial_c=1.0)])
 def test_an_image_that_a_source_leads_out_of_the_ball_fools_no_target(attack, grey):
-    """Each found image lies just behind the boundary: as far away as the clean one is from 127.5."""
+    # Each adversarial image lies just behind the boundary: as far away as the clean one is from 127.5.
     protocol = Protocol(name="t", threat="transfer", eps="8/255", attacks=(attack,))
     bright, dark = of_module(Brightness(), name="bright"), of_module(Brightness(), name="dark")
     (result,) = evaluate_transfer([bright], dark, grey, protocol, progress=False)
@@ -159,7 +159,7 @@ def test_an_interrupted_transfer_goes_on_and_makes_no_image_twice(tmp_path, monk
 
 
 def measure(output: Path, protocol: Path) -> None:
-    """What a process of its own runs."""
+    """Run the command; a test gives this a process of its own."""
     torch.set_num_threads(1)  # as in the tests' own process: the number of threads is part of what a run is
     cli.main(["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
 
@@ -177,7 +177,7 @@ def test_answers_that_are_no_numbers_stay_wrong_under_every_attack(grey):
 
 
 def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_document_says_so(tmp_path, monkeypatch):
-    """The parts are those of a run with the smaller batch, also when it was interrupted between them."""
+    # The parts are those of a run with the smaller batch, also when it was interrupted between them.
     pytest.importorskip("pyautoattack", reason="it is part of the extra `autoattack`")
     images, target = data.load("digits", n=24), load_target(DIGITS, dtype="float32")
     attack = AutoAttack(version="custom", attacks=("apgd-ce",))

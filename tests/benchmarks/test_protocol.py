@@ -12,7 +12,7 @@ CIFAR = ("table1", "table2", "table8", "figure10")
 
 
 def of_kind(name, kind):
-    """The attacks of a kind in a bundled protocol."""
+    """Return the attacks of a kind in a bundled protocol."""
     return [attack for attack in load_protocol(name).attacks if isinstance(attack, kind)]
 
 

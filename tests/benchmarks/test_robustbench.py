@@ -41,7 +41,7 @@ def accuracy(attack: str, right: int, n: int = 10_000, **changes: Any) -> Measur
 
 
 def result(attack: AutoAttack | Pgd | None = None, *, eps: str = "8/255", **changes: Any) -> Result:
-    """8278 of 10,000 right, 4510 of them under attack."""
+    """Return a result of 10,000 images: 8278 are right, 4510 of them under attack."""
     attack = AutoAttack() if attack is None else attack
     parts = {
         "protocol": Protocol(name="test", eps=eps, attacks=(attack,), dtype="float32"),
@@ -141,7 +141,7 @@ def test_leaderboard_that_does_not_exist_is_one_line() -> None:
 
 
 def asked_for(model: str, *, dataset: str, threat: str) -> str:
-    """The name that `robustbench.utils.load_model` asks timm for."""
+    """Return the name that `robustbench.utils.load_model` asks timm for."""
     return f"{model.lower().replace('-', '_')}_{dataset}_{threat.lower()}"
 
 

@@ -126,7 +126,7 @@ def test_a_source_has_weights_of_its_own(capsys, transfer, tmp_path):
 
 
 def test_training_images_raise_an_alarm_wherever_they_are_measured(capsys, tiny, white_box, tmp_path):
-    """From the training run to the printed line, also if only the first images are measured."""
+    # The alarm goes from the training run to the printed line, even if only the first images are measured.
     spec, out, file = tmp_path / "tiny.json", tmp_path / "run", tmp_path / "digits.npz"
     tiny.save(spec)
     scans = data.digits()[0]

@@ -34,12 +34,12 @@ TEXT = (
 
 
 def convolution(kernel: int, c: int) -> int:
-    """Depthwise, 1x1 and a norm with scale and shift."""
+    """Return the number of parameters of a depthwise and a 1x1 convolution, and of a norm with scale and shift."""
     return kernel * kernel * c + c * c + 2 * c
 
 
 def darts_by_hand(normal: int, reduce: int) -> int:
-    """Parameters for C = 36 and 20 cells, given the 3x3 convolutions of each cell at C channels, as multiples.
+    """Return the number of parameters for C = 36 and 20 cells.
 
     `normal`, `reduce`: how many (depthwise, 1x1, norm) a cell has; a separable convolution is two, a dilated one one.
     """
@@ -118,7 +118,7 @@ def operation(name: str, x: Tensor, stride: int, weights: Mapping[str, Tensor], 
 
 
 def darts(genotype: Mapping[str, list], depth: int, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """The logits of the network that DARTS evaluates, in eval mode."""
+    """Return the logits of the network that DARTS evaluates, in eval mode."""
     before = last = norm(F.conv2d(images, weights["stem.0.0.weight"], padding=1), weights, "stem.0.1")
     reduced = False  # whether the last cell was a reduction
     for at in range(depth):

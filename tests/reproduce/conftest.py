@@ -14,7 +14,7 @@ from tests.small_plan import DIGITS, TINY, taking, tiny_plan
 
 
 def an_hour(*_: object, **__: object) -> TrainingEstimate:
-    """An estimate that takes no time. Real ones are tested with `training.duration` and with the command."""
+    """Return an estimate without timing anything. Tests of `training.duration` and of the command make real ones."""
     return taking(hours=1.0, gradient_seconds=0.001)
 
 
@@ -25,7 +25,7 @@ def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ReproductionResult]:
-    """The folder and the result of the tiny plan with two seeds."""
+    """Return the folder and the result of the tiny plan with two seeds."""
     folder = tmp_path_factory.mktemp("reproduced")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduction, "estimate", an_hour)

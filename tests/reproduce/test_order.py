@@ -31,7 +31,7 @@ def test_one_training_alone_has_the_interval_of_its_images() -> None:
 
 
 def test_intervals_cover_what_they_say() -> None:
-    """Trainings and images drawn anew 400 times: the interval of the difference, 0, misses it about one time in 20."""
+    # Trainings and images are drawn 400 times: the interval of the difference, 0, misses it about one time in 20.
     draw, missed = np.random.default_rng(0), 0
     for _ in range(400):
         hard = draw.normal(0, 1, 200)  # the same images for both
@@ -45,7 +45,7 @@ def test_intervals_cover_what_they_say() -> None:
     ("accuracies", "expected"), [((0.2, 0.6), "holds"), ((0.6, 0.2), "does not hold"), ((0.4, 0.401), "undecided")]
 )
 def test_the_order_is_judged_by_intervals(accuracies: tuple[float, float], expected: str) -> None:
-    """ResNet-18 below RobNet-free, as the paper has it."""
+    # In the paper, ResNet-18 is below RobNet-free.
     resnet, robnet = (round(1000 * share) for share in accuracies)
     part = made_result(resnet=resnet, robnet=robnet, n=1000).parts[0]
     (pair,) = order.pairs(part, {"ResNet-18": 45.1, "RobNet-free": 52.57}, "pgd100")

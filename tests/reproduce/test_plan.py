@@ -16,7 +16,7 @@ from robnet_zoo.zoo.architecture import costs
 
 @cache
 def parameters(architecture: str, denoise: DenoiseForm | None) -> int:
-    """The parameters of a row's architecture at full size, which many plans ask for."""
+    """Return the parameters of a row's architecture at full size, which many plans ask for."""
     return costs(PlanRow(label="any", architecture=architecture, denoise=denoise).published).parameters
 
 

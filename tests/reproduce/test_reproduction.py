@@ -172,7 +172,7 @@ def without_times(path: Path) -> dict[str, object]:
 
 
 def test_killed_and_shared_work_gives_the_undisturbed_document(tmp_path: Path) -> None:
-    """Two processes share one folder and one of them is killed; the document is that of a process alone."""
+    # Two processes share one folder and one of them is killed; the document is that of a process alone.
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     main([*COMMAND, "-o", str(tmp_path / "alone")])
     shared = [sys.executable, "-m", "robnet_zoo.cli", *COMMAND, "-o", tmp_path / "shared"]

@@ -21,7 +21,7 @@ from tools import bundle, docs
 
 @pytest.fixture
 def bundling(tmp_path):
-    """(train a run on digits, bundle it): bundling gives the model card that it leads to."""
+    """Return two functions: one trains a run on digits, the other bundles it and returns its model card."""
     (digits, tests), folder, results = data.digits(), tmp_path / "weights", tmp_path / "results"
     images = replace(digits[:200], name="digits instead of CIFAR-10")
     np.savez(

@@ -36,7 +36,7 @@ def test_the_inner_attack_leaves_the_network_as_it_was(tiny, attack, statistics,
 
 @pytest.mark.parametrize(("statistics", "training"), [("running", False), ("batch", True)])
 def test_an_attack_by_the_statistics_of_the_batch_sees_the_network_in_train_mode(tiny, statistics, training):
-    """As in the original code; written out with the plain network, one step without a random start's box."""
+    # The original code does so. The step is written out with the plain network, from a start that may leave the box.
     network = compile(tiny)
     with torch.no_grad():
         network.train()(torch.rand(64, 3, 32, 32, generator=seeded()))
@@ -102,7 +102,7 @@ def test_smoothed_labels_give_a_share_of_the_weight_to_all_classes(kind):
 
 
 def test_synchronised_norms_learn_nothing_from_an_attack_either():
-    """On a CPU, without other processes, they compute as any batch norm, but insist on their counter."""
+    # On a CPU, without other processes, they compute as any batch norm does, but insist on their counter.
     norm = nn.SyncBatchNorm(3)
     before = {key: value.clone() for key, value in norm.state_dict().items()}
     with batch_statistics(norm):
@@ -113,7 +113,7 @@ def test_synchronised_norms_learn_nothing_from_an_attack_either():
 
 
 def test_free_training_is_the_algorithm_of_its_paper(tiny):
-    """Shafahi et al., 2019, algorithm 1, written out on a copy of the network: two batches of three replays."""
+    # Shafahi et al., 2019, algorithm 1, written out on a copy of the network: two batches of three replays.
     recipe = Recipe(name="free", epochs=1, attack=TrainingAttack(kind="free", steps=3, eps="8/255", step="4/255"))
     state = initial_state(tiny, recipe, World())
     network = copy.deepcopy(state.network)

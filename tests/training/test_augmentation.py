@@ -52,7 +52,7 @@ def test_small_images_are_means_of_the_pixels_that_they_stand_for():
 
 @pytest.fixture
 def ramp(tmp_path):
-    """A picture of 60x40 whose red tells the column and whose green tells the row, as in a folder of ImageNet."""
+    """Save a picture of 60x40 in a folder like ImageNet's; its red gives the column and its green the row."""
     rows, columns = np.mgrid[0:40, 0:60]
     picture = np.stack([4 * columns, 6 * rows, 0 * rows], axis=-1).astype(np.uint8)
     folder = tmp_path / "train" / "only"

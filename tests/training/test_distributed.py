@@ -34,7 +34,7 @@ TOGETHER = Recipe(
 
 
 def train_as(rank: int, folder: Path, port: int) -> None:
-    """What one of two processes runs."""
+    """Train as one of two processes."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     images = data.digits()[0][:120]
@@ -42,7 +42,7 @@ def train_as(rank: int, folder: Path, port: int) -> None:
 
 
 def train_and_die_as(rank: int, folder: Path, port: int) -> None:
-    """The same, until the machine is gone in the middle of an epoch."""
+    """Train as one of two processes until the machine is gone in the middle of an epoch."""
     real, steps = training.updates.Updates._step, []
 
     def step(*arguments):
@@ -59,7 +59,7 @@ def train_and_die_as(rank: int, folder: Path, port: int) -> None:
 
 
 def train_and_drift_as(rank: int, folder: Path, port: int) -> None:
-    """The same, but that a weight of the second process changes at its third update."""
+    """Train as one of two processes; a weight of the second changes at its third update."""
     real, steps = training.updates.Updates._step, []
 
     def step(self, *arguments):
@@ -77,7 +77,7 @@ def train_and_drift_as(rank: int, folder: Path, port: int) -> None:
 
 
 def train_and_fail_as(rank: int, folder: Path, port: int) -> None:
-    """The same, but that the disk is full at the first checkpoint, or the second process loses its images."""
+    """Train as one of two processes; the disk is full at the first checkpoint, or the second loses its images."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -132,7 +132,7 @@ def in_two_processes(work, folder: Path) -> None:
 
 
 def halves_in_turn(spec, images) -> Network:
-    """One process that takes the two halves of each batch in turn, each with batch norms of its own."""
+    """Train in one process that takes the two halves of each batch in turn, each with batch norms of its own."""
     state, split = initial_state(spec, TOGETHER, World()), images.split()[0]
     steps = len(split) // TOGETHER.batch
     for epoch in range(1, TOGETHER.epochs + 1):
@@ -225,7 +225,7 @@ def test_a_process_that_cannot_go_on_says_why_and_the_other_that_it_is_gone(tiny
 
 @pytest.mark.slow  # two processes import torch
 def test_torchrun_trains_as_the_processes_do_and_tells_once_where_the_weights_are(tiny, tmp_path):
-    """The recipe is for the 1,297 scans that the command takes: 24 updates."""
+    # The recipe is for the 1,297 scans that the command takes: 24 updates.
     tiny.save(tmp_path / "tiny.json")
     recipe = TOGETHER.model_copy(update={"epochs": 1, "batch": 48})
     recipe.save(tmp_path / "recipe.json")

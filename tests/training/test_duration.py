@@ -12,7 +12,7 @@ SMALL, WHOLE = 16, 32  # pixels a side
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that an update moves on by a second a pixel a side, a measurement by its passes."""
+    """Return a clock: an update moves it on by a second a pixel a side, a measurement by its passes."""
     now = [0.0]
 
     def step(self: Updates, images, labels) -> float:
@@ -31,7 +31,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def staged() -> Recipe:
-    """Two epochs of small images and three of whole ones, three updates each, and a guard."""
+    """Return a recipe of two epochs of small images and three of whole ones, three updates each, and a guard."""
     return Recipe(
         name="staged",
         epochs=5,

@@ -64,7 +64,7 @@ def test_a_run_leaves_the_weights_that_it_returns_and_its_records(tiny, images, 
     ids=["plain", "everything", "free"],
 )
 def undisturbed(request, tiny, images, recipe, tmp_path_factory):
-    """A recipe, the network that it gives where nothing stops the run, and the folder of that run."""
+    """Return a recipe, the network that it gives where nothing stops the run, and the folder of that run."""
     varied, folder = changed(recipe, **request.param), tmp_path_factory.mktemp("undisturbed")
     return varied, training.train(tiny, images, varied, folder, progress=False), folder
 
@@ -286,7 +286,7 @@ def test_images_that_do_not_fit_are_refused_before_anything_is_written(tiny, ima
 
 
 def keep_training(folder: Path) -> None:
-    """What a process runs until it is killed."""
+    """Train until the process is killed."""
     torch.set_num_threads(1)
     spec, recipe = Genotype.load(folder / "tiny.json"), Recipe.load(folder / "recipe.json")
     training.train(spec, data.digits()[0][:120], recipe, folder / "run", keeping=Keeping(seconds=0), progress=False)

@@ -183,7 +183,7 @@ def _square(outcomes: Outcomes) -> Iterator[Alarm]:
 
 
 def _autoattack(outcomes: Outcomes) -> Iterator[Alarm]:
-    """AutoAttack's Square sees only what its other parts left: whatever it fools, it alone fools."""
+    """Yield an alarm where AutoAttack's Square, which sees only what its other parts left, fools an image."""
     for attack, measured in outcomes:
         if "square_gains" in measured.flags:
             alone = sum(part == "square" for part in measured.broken_by)

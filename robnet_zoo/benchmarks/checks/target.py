@@ -107,7 +107,7 @@ def _difference(first: Tensor, second: Tensor) -> float:
 
 
 def _logits(logits: Tensor) -> Iterator[Alarm]:
-    """logits: (N, K)."""
+    """Yield alarms about logits, (N, K), that are not finite, are probabilities or are saturated."""
     n = len(logits)
     broken = n - int(logits.isfinite().all(1).sum())
     if broken:

@@ -122,7 +122,17 @@ class AttackSpeedResult(Document):
 def compare(
     network: Network, images: Images, setup: Setup, libraries: Mapping[str, Library], *, output: Path
 ) -> AttackSpeedResult:
-    """Ours on the fast forms of a network in eval mode, the libraries on its naive form; the rest is `measure`'s."""
+    """Measure this package on the fast forms of a network, and the other libraries on its naive form.
+
+    Args:
+        network: in eval mode.
+        images: the images to attack.
+        setup: the attack, and what else decides the result.
+        libraries: the other libraries, by name.
+        output: where the document is saved.
+
+    Raises: DocumentError and SpeedError as `measure` does.
+    """
     slow = naive(copy.deepcopy(network), network.spec).requires_grad_(False)
     fast = for_inference(network, dtype=resolve_dtype("bfloat16"))
     for model, count in ((slow, setup.chunk), (fast, setup.slots)):  # the first call of a shape takes longer
@@ -141,10 +151,20 @@ def measure(
     output: Path,
     progress: bool = True,
 ) -> AttackSpeedResult:
-    """Let the methods take their turns, and save the document at `output`, beside which a journal lies until then.
+    """Let the methods take their turns, and return the document, which is saved.
 
-    The same call after an interruption, of whatever kind, goes on with the turn that was interrupted. Raises
-    DocumentError if the journal is of another setup, SpeedError if a method leaves its ball or the box.
+    After an interruption of any kind, the same call resumes with the turn that was interrupted.
+
+    Args:
+        setup: the attack, and what else decides the result.
+        images: the images to attack.
+        judge: the classifier that decides on success.
+        ours: this package's method.
+        others: the other libraries' methods.
+        output: where the document is saved; until then, a journal lies beside it.
+        progress: whether a bar is shown.
+
+    Raises: DocumentError if the journal is of another setup, SpeedError if a method leaves its ball or the box.
     """
     key = hashlib.sha256(setup.dumps().encode()).hexdigest()
     plan = list(enumerate(_plan(setup, ours, others)))
@@ -177,7 +197,7 @@ def measure(
 
 
 def _plan(setup: Setup, ours: Method, others: Sequence[Method]) -> Iterator[tuple[Method, range]]:
-    """Who attacks which images, in order."""
+    """Return which method attacks which images, in order."""
     n = setup.data.n
     yield ours, range(n)
     for start in range(0, n, setup.chunk):
@@ -261,7 +281,7 @@ def _summary(name: str, turns: Sequence[Turn]) -> MethodResult:
 
 
 def table(result: AttackSpeedResult) -> str:
-    """The result as a Markdown table.
+    """Return the result as a Markdown table.
 
     seconds: for all n images, in proportion where a method attacked fewer. speed: torchattacks' median seconds an image
     by the method's; in CPU time, which a busy machine changes less. forwards: with those that judge. difference: to
@@ -325,32 +345,19 @@ def main(
 ) -> None:
     """Attack a model with this package and with the others that are installed, and print the table.
 
-    Parameters
-    ----------
-    data
-        The images: an .npz file, or what else `robnet_zoo.data.load` takes.
-    output
-        Where the results document goes; until it is there, a journal lies beside it.
-    model
-        A model with weights of its own, such as robnet_micro.cifar10.
-    spec
-        Instead of a model: a bundled spec or the path of one, with --weights.
-    weights
-        The spec's, a safetensors file.
-    n
-        Attack the first n images; by default all.
-    threads
-        For torch.
-    steps
-        Of PGD, each of 2/255.
-    chunk
-        Images that the others get at once.
-    slots
-        Images that ours works on at once.
-    others
-        Let those but torchattacks attack only so many images: their cost an image is constant.
-    seed
-        Of all random starts.
+    Args:
+        data: The images: an .npz file, or anything else that `robnet_zoo.data.load` takes.
+        output: Where the results document is saved; until then, a journal lies beside it.
+        model: A model with weights of its own, such as robnet_micro.cifar10.
+        spec: Instead of a model: a bundled spec or the path of one, with --weights.
+        weights: The spec's, a safetensors file.
+        n: Attack the first n images; by default all.
+        threads: For torch.
+        steps: Of PGD, each of 2/255.
+        chunk: Images that each other library gets at once.
+        slots: Images that this package works on at once.
+        others: Let the libraries other than torchattacks attack only this many images: their cost an image is constant.
+        seed: Of all random starts.
     """
     named = model if model is not None else spec
     if named is None or (model is not None and spec is not None) or (spec is None) != (weights is None):

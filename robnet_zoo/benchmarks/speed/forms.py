@@ -62,7 +62,13 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
-    """Time the naive, compiled, inference and training forms of a spec on this machine's CPU."""
+    """Time the naive, compiled, inference and training forms of a spec on this machine's CPU.
+
+    Args:
+        spec: the architecture.
+        batch: images at once.
+        rounds: how often each form is timed.
+    """
     images, labels = random_batch(spec, batch, torch.Generator().manual_seed(0))
     cases = _cases(spec, images, labels)
     times = in_turns(cases, rounds=rounds)
@@ -99,7 +105,13 @@ def in_turns(work: Mapping[Name, Callable[[], object]], *, rounds: int) -> dict[
 
 
 def random_batch(spec: Genotype, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return noise of the size of a spec's images, (N, C, H, W), with labels, (N,)."""
+    """Return noise of the size of a spec's images, (N, C, H, W), with labels, (N,).
+
+    Args:
+        spec: the architecture.
+        batch: N.
+        generator: draws both.
+    """
     images = torch.rand(batch, *spec.network.input_size, generator=generator)
     return images, torch.randint(0, spec.network.num_classes, (batch,), generator=generator)
 
@@ -155,7 +167,7 @@ class _Autocast(nn.Module):
 
 @torch.no_grad()
 def forward(model: nn.Module, images: Tensor) -> Tensor:
-    """The logits, without gradients."""
+    """Return the logits, (N, K), without gradients."""
     return model(images)
 
 
@@ -169,7 +181,10 @@ def _training_step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 
 def table(result: SpeedResult) -> str:
-    """The result as a Markdown table: images a second, and in brackets the ratio to the naive form in float32."""
+    """Return the result as a Markdown table.
+
+    Cells are images a second, and in brackets the ratio to the naive form in float32.
+    """
     forms = list(dict.fromkeys(row.form for row in result.rows))
     cells = {(row.form, row.work): f"{row.images_per_second:.1f} ({row.ratio:.2f}x)" for row in result.rows}
     lines = [
@@ -183,7 +198,14 @@ def table(result: SpeedResult) -> str:
 
 
 def main(spec: str = "robnet_free", *, batch: int = 32, rounds: int = 5, output: Path | None = None) -> None:
-    """Time the forms of a spec and print the table; with --output, write the results document too."""
+    """Time the forms of a spec and print the table.
+
+    Args:
+        spec: A bundled spec or the path of one.
+        batch: Images at once.
+        rounds: How often each form is timed.
+        output: Where the results document is saved, if anywhere.
+    """
     result = measure(load_spec(spec), batch=batch, rounds=rounds)
     print(table(result))
     if output is not None:

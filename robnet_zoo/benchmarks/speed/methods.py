@@ -43,7 +43,7 @@ class Setup(Document):
 
     @property
     def eps_value(self) -> float:
-        """eps in image units."""
+        """Return eps in image units."""
         return in_image_units(self.eps)
 
 
@@ -92,7 +92,14 @@ Library = Callable[[nn.Module, Tensor, Tensor, Setup], Tensor]  # model, images,
 
 
 def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, setup: Setup) -> Tensor:
-    """`torchattacks.PGD`."""
+    """Attack with `torchattacks.PGD`, and return the adversarial images, (N, C, H, W).
+
+    Args:
+        model: in eval mode.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+        setup: the radius, the step and the number of steps.
+    """
     library = importlib.import_module("torchattacks")
     step = in_image_units(setup.attack.step)
     attack = library.PGD(model, eps=setup.eps_value, alpha=step, steps=setup.attack.steps, random_start=True)
@@ -101,7 +108,14 @@ def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, setup: Se
 
 
 def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor, setup: Setup) -> Tensor:
-    """`foolbox.attacks.LinfPGD`, called as its documentation does."""
+    """Attack with `foolbox.attacks.LinfPGD`, called as in its documentation, and return the images, (N, C, H, W).
+
+    Args:
+        model: in eval mode.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+        setup: the radius, the step and the number of steps.
+    """
     library = importlib.import_module("foolbox")
     step = in_image_units(setup.attack.step)
     attack = library.attacks.LinfPGD(abs_stepsize=step, steps=setup.attack.steps, random_start=True)
@@ -112,7 +126,14 @@ def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor, setup: Setup) 
 
 
 def adv_lib_pgd(model: nn.Module, images: Tensor, labels: Tensor, setup: Setup) -> Tensor:
-    """`adv_lib.attacks.pgd_linf`."""
+    """Attack with `adv_lib.attacks.pgd_linf`, and return the adversarial images, (N, C, H, W).
+
+    Args:
+        model: in eval mode.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,).
+        setup: the radius, the step and the number of steps.
+    """
     library = importlib.import_module("adv_lib.attacks")
     adversarial: Tensor = library.pgd_linf(
         model,
@@ -147,7 +168,15 @@ def installed() -> dict[str, Library]:
 
 
 def ours(proposer: Classifier, judge: Classifier, setup: Setup) -> Method:
-    """`robnet_zoo.attacks.run`, with its own ledger; the rows of slots that wait at the end are in its time alone."""
+    """Return `robnet_zoo.attacks.run` as a method, which counts its own passes.
+
+    Slots that wait at the end cost time alone: their rows are not counted.
+
+    Args:
+        proposer: the classifier that the attack looks at.
+        judge: the classifier that decides on success.
+        setup: the attack, its radius, its seed and the number of slots.
+    """
 
     def attack(images: Tensor, labels: Tensor, progress: Callable[[int], object]) -> Attacked:
         def on_outcome(outcome: attacks.Outcome) -> None:
@@ -175,7 +204,14 @@ def ours(proposer: Classifier, judge: Classifier, setup: Setup) -> Method:
 
 
 def other(name: str, library: Library, model: nn.Module, setup: Setup) -> Method:
-    """Another library on a model, counted from outside."""
+    """Return another library as a method, whose passes are counted from outside.
+
+    Args:
+        name: of the library.
+        library: its attack.
+        model: in eval mode.
+        setup: the radius, the step and the number of steps.
+    """
 
     def attack(images: Tensor, labels: Tensor, progress: Callable[[int], object]) -> Attacked:
         counted = Counted(model, progress).eval()

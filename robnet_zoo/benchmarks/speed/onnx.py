@@ -74,7 +74,13 @@ Form = Callable[[Tensor], object]
 
 
 def measure(spec: Genotype, *, batches: Sequence[int] = BATCHES, rounds: int = 9) -> OnnxSpeedResult:
-    """Export a spec in each precision, and time its forms on this machine's CPU."""
+    """Export a spec in each precision, and time its forms on this machine's CPU.
+
+    Args:
+        spec: the architecture.
+        batches: each a number of images at once.
+        rounds: how often each form is timed.
+    """
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(CALIBRATION, *spec.network.input_size, generator=generator)
     network = with_statistics(compile(spec), images)
@@ -109,7 +115,7 @@ def measure(spec: Genotype, *, batches: Sequence[int] = BATCHES, rounds: int = 9
 
 
 def _exported(network: Network, images: Tensor, folder: Path) -> tuple[list[Written], dict[str, Form]]:
-    """The files of a network, each as a classifier; fp32 with its proof, as an export is by default."""
+    """Return the files of a network, each as a classifier; fp32 with its proof, as an export is by default."""
     pixels = images.mul(255).round().byte()
     calibration = Images(pixels, torch.zeros(len(pixels), dtype=torch.int64), "random images")
     files: list[Written] = []
@@ -130,7 +136,10 @@ def _exported(network: Network, images: Tensor, folder: Path) -> tuple[list[Writ
 
 
 def table(result: OnnxSpeedResult) -> str:
-    """The result as a Markdown table: images a second, and in brackets the ratio to the naive form at that batch."""
+    """Return the result as a Markdown table.
+
+    Cells are images a second, and in brackets the ratio to the naive form at that batch.
+    """
     batches = list(dict.fromkeys(row.batch for row in result.rows))
     cells = {(row.form, row.batch): f"{row.images_per_second:.1f} ({row.to_naive:.2f}x)" for row in result.rows}
     lines = [
@@ -158,7 +167,14 @@ def main(
     rounds: int = 9,
     output: Path | None = None,
 ) -> None:
-    """Time the forms of a spec and print the table; with --output, write the results document too."""
+    """Time the forms of a spec and print the table.
+
+    Args:
+        spec: A bundled spec or the path of one.
+        batches: Images at once, one number or several.
+        rounds: How often each form is timed.
+        output: Where the results document is saved, if anywhere.
+    """
     result = measure(load_spec(spec), batches=batches, rounds=rounds)
     print(table(result))
     if output is not None:

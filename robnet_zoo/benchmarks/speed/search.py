@@ -60,7 +60,14 @@ class SearchSpeedResult(Document):
 
 
 def measure(spec: Genotype, *, images: int = 16, steps: int = 7, rounds: int = 5) -> SearchSpeedResult:
-    """Time both ways for random candidates in the network of a spec on this machine's CPU."""
+    """Time both ways for random candidates in the network of a spec on this machine's CPU.
+
+    Args:
+        spec: gives the network; the candidates are cell-free.
+        images: the number of random images.
+        steps: of PGD.
+        rounds: how often each way is timed.
+    """
     space = SearchSpace(kind="cell_free", network=spec.network)
     pixels, labels = random_batch(spec, images, torch.Generator().manual_seed(0))
     supernet = with_statistics(compile(space.supernet()), pixels).eval()
@@ -117,7 +124,7 @@ def _each(work: Callable[[Genotype], object], drawn: Sequence[Genotype]) -> Call
 
 
 def table(result: SearchSpeedResult) -> str:
-    """The result as a Markdown table."""
+    """Return the result as a Markdown table."""
     head = (
         f"cell-free candidates of {result.spec}'s size, PGD-{result.steps} on {result.images} images, {result.device}"
     )
@@ -132,7 +139,15 @@ def table(result: SearchSpeedResult) -> str:
 def main(
     spec: str = "robnet_free", *, images: int = 16, steps: int = 7, rounds: int = 5, output: Path | None = None
 ) -> None:
-    """Time both ways and print the table; with --output, write the results document too."""
+    """Time both ways and print the table.
+
+    Args:
+        spec: A bundled spec or the path of one.
+        images: The number of random images.
+        steps: Of PGD.
+        rounds: How often each way is timed.
+        output: Where the results document is saved, if anywhere.
+    """
     result = measure(load_spec(spec), images=images, steps=steps, rounds=rounds)
     print(table(result))
     if output is not None:

@@ -240,7 +240,14 @@ def table(result: ThreadsResult) -> str:
 
 
 def main(*, rounds: int = 3, seconds: float = 1.5, limit: float = 20.0, output: Path | None = None) -> None:
-    """Time the settings, print the table and the setting to take; with --output, write the results document too."""
+    """Time the settings, and print the table and the setting to take.
+
+    Args:
+        rounds: How often each setting is timed.
+        seconds: How long at least.
+        limit: A setting that makes no gradient in these seconds is not timed again beside that load.
+        output: Where the results document is saved, if anywhere.
+    """
     result = measure(rounds=rounds, seconds=seconds, limit=limit)
     print(table(result))
     print(f"\nto take: {chosen(result)}")

@@ -59,7 +59,14 @@ class TrainingSpeedResult(Document):
 
 
 def measure(spec: Genotype, *, steps: int = 7, batch: int = 64, rounds: int = 5) -> TrainingSpeedResult:
-    """Time both loops on this machine's CPU."""
+    """Time both loops on this machine's CPU.
+
+    Args:
+        spec: the architecture.
+        steps: of PGD.
+        batch: images in an update.
+        rounds: how often each loop is timed.
+    """
     generator = torch.Generator().manual_seed(0)
     noise, labels = random_batch(spec, batch, generator)
     pixels = noise.mul(255).round().byte()
@@ -126,7 +133,7 @@ def _plain_step(
 
 
 def table(result: TrainingSpeedResult) -> str:
-    """The result as a Markdown table."""
+    """Return the result as a Markdown table."""
     head = f"{result.spec}, PGD-{result.steps}, batch {result.batch}, {result.device}"
     lines = [f"{head}, median of {result.rounds} rounds", "", "| loop | images/s | ratio |", "|---|---|---|"]
     lines += [f"| {loop.loop} | {loop.images_per_second:.1f} | {loop.ratio:.2f}x |" for loop in result.loops]
@@ -136,7 +143,15 @@ def table(result: TrainingSpeedResult) -> str:
 def main(
     spec: str = "robnet_free", *, steps: int = 7, batch: int = 64, rounds: int = 5, output: Path | None = None
 ) -> None:
-    """Time both loops and print the table; with --output, write the results document too."""
+    """Time both loops and print the table.
+
+    Args:
+        spec: A bundled spec or the path of one.
+        steps: Of PGD.
+        batch: Images in an update.
+        rounds: How often each loop is timed.
+        output: Where the results document is saved, if anywhere.
+    """
     result = measure(load_spec(spec), steps=steps, batch=batch, rounds=rounds)
     print(table(result))
     if output is not None:

@@ -87,7 +87,12 @@ class Normalised(nn.Module):
 
 
 def normalisation_from(name: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation | None:
-    """Return the normalisation that a caller gave for the target `name`, or None if the caller gave none.
+    """Return the normalisation that a caller gave for a target, or None if the caller gave none.
+
+    Args:
+        name: of the target, for messages.
+        mean: one number a channel.
+        std: one number a channel.
 
     Raises: TargetError unless mean and std are finite numbers, as many of one as of the other, with std above 0.
     """
@@ -101,5 +106,11 @@ def normalisation_from(name: str, mean: Sequence[float] | None, std: Sequence[fl
 
 
 def inside(classifier: Classifier, normalisation: Normalisation | None, device: torch.device) -> Classifier:
-    """Return the classifier with the normalisation inside it, if there is one."""
+    """Return the classifier with the normalisation inside it, if there is one.
+
+    Args:
+        classifier: takes normalised images.
+        normalisation: None for a classifier that takes images in [0, 1].
+        device: of the images.
+    """
     return classifier if normalisation is None else Normalised(classifier, normalisation, device=device)

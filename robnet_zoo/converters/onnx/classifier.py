@@ -110,28 +110,28 @@ class OnnxClassifier:
 
     @property
     def proto(self) -> onnx.ModelProto:
-        """The graph and its weights."""
+        """Return the graph and its weights."""
         return self.opened.proto
 
     @property
     def device(self) -> torch.device:
-        """The device whose memory the session reads and writes."""
+        """Return the device whose memory the session reads and writes."""
         return torch.device("cuda" if self.provider in ON_CUDA else "cpu")
 
     @property
     def input_size(self) -> tuple[int, int, int] | None:
-        """(C, H, W), or None if the file leaves one of them open."""
+        """Return (C, H, W), or None if the file leaves one of them open."""
         channels, height, width = self.axes
         return None if channels is None or height is None or width is None else (channels, height, width)
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The texts in the file's metadata, by name."""
+        """Return the texts in the file's metadata, by name."""
         return self.opened.metadata
 
     @cached_property
     def spec(self) -> Genotype | None:
-        """The spec in a file that robnet_zoo has written, else None. Raises OnnxFileError if it is damaged."""
+        """Return the spec in a file that robnet_zoo has written, else None. Raises OnnxFileError if it is damaged."""
         if not self.opened.ours:
             return None
         try:
@@ -141,12 +141,12 @@ class OnnxClassifier:
 
     @property
     def precision(self) -> Precision | None:
-        """The precision that a file of ours names; None for files of others."""
+        """Return the precision that a file of ours names; None for files of others."""
         return self.opened.precision
 
     @property
     def parameters(self) -> int:
-        """The number of floating-point numbers in the graph's initialisers."""
+        """Return the number of floating-point numbers in the graph's initialisers."""
         kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
         return sum(prod(tensor.dims) for tensor in self.proto.graph.initializer if tensor.data_type in kinds)
 
@@ -171,7 +171,7 @@ class OnnxClassifier:
 
     @property
     def _threads(self) -> int:
-        """The number of threads that pieces are shared out to."""
+        """Return the number of threads that pieces are shared out to."""
         return self.threads or torch.get_num_threads()
 
     def _first(self, chosen: Provider | None) -> tuple[Provider, onnxruntime.InferenceSession]:
@@ -334,7 +334,13 @@ class _ImageModule(nn.Module):
 
 
 def in_pieces(classifier: Callable[[Tensor], Tensor], images: Tensor, size: int) -> Tensor:
-    """Return the logits of images that are classified exactly `size` at a time, the last one repeated to fill up."""
+    """Return the logits, (N, K), of images that are classified exactly `size` at a time.
+
+    Args:
+        classifier: takes `size` images, (size, C, H, W), and gives their logits.
+        images: (N, C, H, W).
+        size: of a piece; the last image is repeated to fill the last piece.
+    """
     return torch.cat([classifier(piece) for piece in filled(images, size).split(size)])[: len(images)]
 
 

@@ -60,12 +60,12 @@ class ExportReport(Document):
 
     @property
     def difference(self) -> float:
-        """The largest difference of a logit from torch's; NaN if nothing was compared."""
+        """Return the largest difference of a logit from torch's; NaN if nothing was compared."""
         return max((comparison.difference for comparison in self.comparisons), default=float("nan"))
 
     @property
     def agreement(self) -> float:
-        """The share of the real images that get torch's class; NaN if nothing was compared."""
+        """Return the share of the real images that get torch's class; NaN if nothing was compared."""
         last = [comparison.agreement for comparison in self.comparisons if comparison.images == "real"]
         return last[-1] if last else float("nan")
 

@@ -35,17 +35,17 @@ class OnnxFile:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The texts in the file's metadata, by name."""
+        """Return the texts in the file's metadata, by name."""
         return {entry.key: entry.value for entry in self.proto.metadata_props}
 
     @property
     def ours(self) -> bool:
-        """Whether the file says that robnet_zoo has written it."""
+        """Return whether the file says that robnet_zoo has written it."""
         return self.proto.producer_name == "robnet_zoo" and "spec" in self.metadata
 
     @property
     def precision(self) -> Precision | None:
-        """The precision that a file of ours names; None for files of others."""
+        """Return the precision that a file of ours names; None for files of others."""
         named = self.metadata.get("precision")
         return next((precision for precision in get_args(Precision) if self.ours and precision == named), None)
 

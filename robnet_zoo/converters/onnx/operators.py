@@ -38,7 +38,13 @@ class OnnxNode:
         return self.attributes.get(name, default)
 
     def numbers(self, name: str, inputs: Sequence[Tensor | None], position: int) -> list[int]:
-        """Return integers that are an attribute in early versions of the standard and an input in later ones, or []."""
+        """Return integers that are an attribute in early versions of the standard and an input in later ones, or [].
+
+        Args:
+            name: of the attribute.
+            inputs: of the node.
+            position: of the integers among the inputs.
+        """
         if name in self.attributes:
             return list(self.attributes[name])
         given = _optional(inputs, position)

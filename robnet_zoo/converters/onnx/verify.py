@@ -81,7 +81,13 @@ def verify(
 def compare(network: Network, serialized: bytes, real: Tensor, *, batch: int | None) -> tuple[Parity, ...]:
     """Compare a file with its model on random and real images, at batches 1, 7 and 64 or at the only one it takes.
 
-    All real images are compared at the last batch. The arguments are those of `verify`.
+    All real images are compared at the last batch.
+
+    Args:
+        network: the model in float32 and eval mode.
+        serialized: the file's bytes.
+        real: real images, (N, C, H, W) in [0, 1].
+        batch: the number of images that the file takes, or None if it is free.
 
     Raises:
         VerificationError: ONNX Runtime refuses the file, or a logit is not finite.
@@ -149,7 +155,13 @@ def open_session(serialized: bytes) -> onnxruntime.InferenceSession:
 
 
 def run_session(session: onnxruntime.InferenceSession, images: Tensor, *, batch: int) -> Tensor:
-    """Return the logits, (N, K), of images (N, C, H, W), `batch` at a time."""
+    """Return the logits, (N, K), of images.
+
+    Args:
+        session: of ONNX Runtime, with the input `images` and the output `logits`.
+        images: (N, C, H, W).
+        batch: the number of images at a time.
+    """
 
     def logits(piece: Tensor) -> Tensor:
         (output,) = session.run(["logits"], {"images": piece.numpy()})

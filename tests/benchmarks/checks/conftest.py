@@ -12,7 +12,7 @@ from robnet_zoo import data
 
 @pytest.fixture(scope="module")
 def cifar10() -> data.Images:
-    """The first 50 test images of CIFAR-10."""
+    """Return the first 50 test images of CIFAR-10."""
     folder = os.environ.get("ROBNET_ZOO_DATA")
     if not folder:
         pytest.skip("ROBNET_ZOO_DATA does not name a folder with cifar10_test1k.npz")

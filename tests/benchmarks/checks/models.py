@@ -67,7 +67,7 @@ class BatchNormalised(Brightness):
 
 
 def greys(low: int = 100, high: int = 156) -> data.Images:
-    """Even 4x4 images of each grey from `low` up to `high`, exclusive; labels are Brightness's answers."""
+    """Return even 4x4 images of each grey from `low` up to `high`, exclusive; labels are Brightness's answers."""
     values = torch.arange(low, high, dtype=torch.uint8)
     labels = (values > 127).long()
     return data.Images(values[:, None, None, None].expand(-1, 3, 4, 4).contiguous(), labels, "grey")
@@ -79,7 +79,7 @@ def target_of(module: nn.Module, *, handed_over: bool = False) -> Target:
 
 
 def probed(module: nn.Module, images: data.Images | None = None, **changes) -> dict[str, str]:
-    """The alarms of the queries, by name."""
+    """Return the alarms of the queries, by name."""
     alarms = from_target(target_of(module, **changes), greys() if images is None else images, seed=0)
     return {alarm.name: alarm.text for alarm in alarms}
 

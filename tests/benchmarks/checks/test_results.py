@@ -62,7 +62,7 @@ class Tiring(Brightness):
 
 
 def measured(module: nn.Module, *attacks, eps: str = "8/255", images: data.Images | None = None) -> dict[str, str]:
-    """The alarms of a document's outcomes, by name."""
+    """Return the alarms of a document's outcomes, by name."""
     return {alarm.name: alarm.text for alarm in from_result(document(module, *attacks, eps=eps, images=images))}
 
 
@@ -72,7 +72,7 @@ def document(module: nn.Module, *attacks, eps: str = "8/255", images: data.Image
 
 
 def written(*rows: tuple[object, list[int]], threat: str = "white_box", clean=None, **columns) -> Result:
-    """A document with these attacks and outcomes; before them, by default, all images are right."""
+    """Return a document with these attacks and outcomes; by default, all images are right without attack."""
     outcomes = [("clean", clean or [1] * len(rows[0][1])), *((attack.title, correct) for attack, correct in rows)]
     measurements = [
         Measurement(

@@ -22,7 +22,7 @@ N, STEPS, CHUNK = 7, 8, 3  # 8 steps of 2 lead from one end of the ball to the o
 
 @pytest.fixture
 def images() -> Images:
-    """Grey, from 110 on in steps of 5 of 255, where a half is 127.5; the first label is wrong."""
+    """Return greys from 110 on in steps of 5 of 255, where a half is 127.5; the first label is wrong."""
     values = torch.tensor([110, 115, 120, 125, 130, 135, 140], dtype=torch.uint8)
     labels = (values > 127).long()
     labels[0] = 1
@@ -46,7 +46,7 @@ def setup_of(images: Images, **changes) -> Setup:
 
 
 def signs(model, images, labels, setup):
-    """A library of two forwards and one backward a step, which draws from the global generator."""
+    """Return a library of two forwards and one backward a step, which draws from the global generator."""
     x = (images + torch.empty_like(images).uniform_(-setup.eps_value, setup.eps_value)).clamp(0, 1)
     for _ in range(setup.attack.steps):
         x = x.detach().requires_grad_()
@@ -58,7 +58,7 @@ def signs(model, images, labels, setup):
 
 
 def idle(model, images, labels, setup):
-    """A library that gives random images of the ball back, after one forward."""
+    """Return a library that gives back random images of the ball, after one forward."""
     with torch.no_grad():
         model(images)
     noise = torch.empty_like(images).uniform_(-setup.eps_value, setup.eps_value)

@@ -114,7 +114,7 @@ def test_int8_file_of_a_network_other_than_its_metadata_says_has_no_proposer(tmp
 
 
 def write(path, nodes, *, batch="n", kind=TensorProto.FLOAT, opset=17):
-    """A file whose nodes lead from `x`, (N, 3, 2, 2), to `y`."""
+    """Write a file whose nodes lead from `x`, (N, 3, 2, 2), to `y`."""
     given = helper.make_tensor_value_info("x", kind, [batch, 3, 2, 2])
     graph = helper.make_graph(nodes, "g", [given], [helper.make_tensor_value_info("y", kind, None)])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
@@ -145,7 +145,7 @@ def test_foreign_file_gets_images_as_they_are_unless_mean_and_std_are_given(tmp_
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_proposer_of_a_fixed_batch_takes_any_number_of_images(inside, tmp_path):
-    """A constant in the graph holds it to its batch, or nothing does."""
+    # A constant in the graph holds it to its batch, or nothing does.
     shape = NODE("Constant", [], ["shape"], value_ints=[2, 12])
     nodes = [shape, NODE("Reshape", ["x", "shape"], ["y"])] if inside else [FLATTEN]
     target = load_target(write(tmp_path / "m.onnx", nodes, batch=2), device="cpu")

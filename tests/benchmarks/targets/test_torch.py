@@ -86,7 +86,7 @@ def test_network_as_a_module_gets_its_fast_form():
 
 @pytest.fixture(scope="module")
 def resnet_weights(tmp_path_factory):
-    """A file of a small foreign network with a head for 5 classes, and the network."""
+    """Return a file of a small foreign network with a head for 5 classes, and the network."""
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", num_classes=5).eval()
     path = tmp_path_factory.mktemp("resnet") / "resnet.safetensors"

@@ -19,7 +19,7 @@ def narrow(spec: Genotype) -> Genotype:
 
 
 def short(spec: Genotype) -> Genotype:
-    """Of a deep network two cells of a size: the quantiser's time grows with the square of the nodes."""
+    """Return a deep network cut to two cells of a size: the quantiser's time grows with the square of the nodes."""
     if spec.network.depth < 10:
         return spec
     first, second = spec.network.reductions
@@ -29,7 +29,7 @@ def short(spec: Genotype) -> Genotype:
 
 
 def seen(spec: Genotype, **options):
-    """A network whose batch norms have seen images, in eval mode."""
+    """Return a network whose batch norms have seen images, in eval mode."""
     network = compile(spec, **options)
     with torch.no_grad():
         network.train()(torch.rand(4, network.in_chans, *spec.network.input_size[1:]))
@@ -37,7 +37,7 @@ def seen(spec: Genotype, **options):
 
 
 def pictures(spec: Genotype, n: int = 24) -> data.Images:
-    """Images of a spec's size; the digits where they fit, noise where they do not."""
+    """Return images of a spec's size: digits where they fit, noise where they do not."""
     if spec.network.input_size == (3, 32, 32):
         return data.digits()[0][:n]
     pixels = torch.randint(0, 256, (n, *spec.network.input_size), dtype=torch.uint8)
@@ -50,6 +50,6 @@ def metadata(path):
 
 @torch.no_grad()
 def away(first, second, images):
-    """The largest difference of logits, in the size of the largest logit or 1."""
+    """Return the largest difference of logits, as a multiple of the largest logit or 1."""
     expected = first(images)
     return float((second(images) - expected).abs().max() / max(1.0, float(expected.abs().max())))

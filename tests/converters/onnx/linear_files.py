@@ -9,7 +9,7 @@ WEIGHT = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)  #
 
 
 def linear(path, *, batch="batch", kind=TensorProto.FLOAT, nhwc=False, extra=(), outputs=("y",)):
-    """A file that multiplies the pixels of an image with WEIGHT, and does `extra` with the product, `y`."""
+    """Write a file that multiplies the pixels of an image by WEIGHT, and does `extra` with the product, `y`."""
     shape = [batch, 2, 2, 3] if nhwc else [batch, 3, 2, 2]
     nodes = [helper.make_node("Transpose", ["images"], ["nchw"], perm=[0, 3, 1, 2])] if nhwc else []
     flat = "nchw" if nhwc else "images"

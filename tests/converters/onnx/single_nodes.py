@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def single(kind, shape=(2, 3, 7, 6), *constants, opset=20, outputs=1, **attributes):
-    """A model of one node: its first input of this shape, the others constants, and `outputs` outputs."""
+    """Return a model of one node: its first input of this shape, the others constants, and `outputs` outputs."""
     names = ["" if value is None else f"c{i}" for i, value in enumerate(constants)]
     initializers = [numpy_helper.from_array(np.asarray(v), n) for v, n in zip(constants, names, strict=True) if n]
     node = helper.make_node(kind, ["x", *names], [f"y{i}" for i in range(outputs)], **attributes)

@@ -177,7 +177,7 @@ def test_file_that_is_no_classifier_of_images_is_refused_in_one_line(write, mess
 
 
 def test_graph_that_never_ends_is_ended(tmp_path, monkeypatch):
-    """A loop of 2**62 rounds around the logits."""
+    # A loop of 2**62 rounds around the logits.
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         [NODE("Identity", ["going"], ["go"]), NODE("Add", ["state", "state"], ["next"])],

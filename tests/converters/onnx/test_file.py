@@ -33,7 +33,7 @@ def test_weights_outside_its_folder_are_refused(tmp_path):
 
 
 def named(path, **sizes):
-    """A file whose weight says of itself what `sizes` says."""
+    """Write a file whose weight claims the `sizes`."""
     linear(path)
     model = onnx.load(path)
     for key, value in sizes.items():
@@ -50,7 +50,7 @@ def large(path):
 
 
 def beside(path, *, offset=0, length=192, size=192):
-    """A file whose weight lies, as it says, at a place in another."""
+    """Write a file whose weight claims to lie in another file."""
     linear(path)
     model = onnx.load(path)
     tensor = model.graph.initializer[0]
@@ -70,7 +70,7 @@ def pipe(path):
 
 
 def explosive(path):
-    """A few bytes that ask for 40 GB."""
+    """Write a few bytes that ask for 40 GB."""
     shape = numpy_helper.from_array(np.array([10**5, 10**5], np.int64), "shape")
     extra = [NODE("Constant", [], ["s"], value=shape), NODE("ConstantOfShape", ["s"], ["zeros"])]
     extra += [NODE("ReduceSum", ["zeros"], ["sum"], keepdims=0), NODE("Add", ["y", "sum"], ["z"])]
@@ -85,7 +85,7 @@ def huge_image(path):
 
 
 def outside_in_a_branch(path):
-    """Weights outside the folder, in a graph inside a node."""
+    """Write weights outside the folder, in a graph inside a node."""
     tensor = numpy_helper.from_array(WEIGHT, "inner")
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL

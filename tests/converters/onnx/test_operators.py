@@ -22,7 +22,7 @@ LEFT_OUT = (*TYPES, "training", "empty", "edge", "reflect", "wrap")
 
 
 def examples(kind):
-    """(model, inputs, expected output) of the standard's examples of one operation."""
+    """Return the standard's examples of an operation: (model, inputs, expected output)."""
     node = importlib.import_module("onnx.backend.test.case.node")
     importlib.import_module(f"onnx.backend.test.case.node.{MODULES.get(kind, kind.lower())}")
     for case in node._NodeTestCases:
@@ -101,7 +101,7 @@ def test_operator_computes_what_onnx_runtime_does(model):
 
 
 def _typed(model):
-    """The model with the output type that Cast gives."""
+    """Return the model with the output type that Cast gives."""
     for attribute in model.graph.node[0].attribute:
         if attribute.name == "to":
             model.graph.output[0].type.tensor_type.elem_type = attribute.i

@@ -10,7 +10,7 @@ from robnet_zoo.converters.original.unpickling import read_checkpoint
 
 @pytest.fixture(scope="session")
 def golden(official):
-    """name -> (spec, state dict) of one of the original's checkpoints; the dict is a copy."""
+    """Return a function: name -> (spec, state dict) of one of the original's checkpoints; the dict is a copy."""
 
     @cache
     def load(name):

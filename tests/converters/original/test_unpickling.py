@@ -108,7 +108,7 @@ def tensor_call(storage=None, hooks=None):
 
 
 def raw(text):
-    """A pickle written by hand; MARKER stands for the folder that it makes."""
+    """Return a pickle written by hand; MARKER stands for the folder that it makes."""
     return lambda marker: text.replace(b"MARKER", os.fsencode(marker))
 
 

@@ -180,7 +180,7 @@ def test_operations_that_the_original_does_not_know_are_one_error():
 
 @pytest.fixture
 def dead(golden):
-    """(spec, state dict): node 4 of the last cell feeds nothing, and no edge reads input 0 of that cell."""
+    """Return (spec, state dict): node 4 of the last cell feeds nothing, and no edge reads input 0 of that cell."""
     spec, state_dict = golden("free_c8")
     data = spec.model_dump(mode="json", exclude_none=True)
     last = data["cells"]["cell_19"]
