@@ -5,7 +5,7 @@ from torch import nn
 
 
 class Brightness(nn.Module):
-    """Class 1 if the image is brighter than a half."""
+    """A classifier that gives class 1 if the image is brighter than a half."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ def run(capsys, *arguments: str | Path) -> str:
 
 
 def fails(capsys, *arguments: str | Path) -> str:
-    """The one line on stderr of a command that must exit with 2."""
+    """Return the single line on stderr of a command that must exit with 2."""
     with pytest.raises(SystemExit) as exit:
         cli.main([*map(str, arguments)])
     captured = capsys.readouterr()

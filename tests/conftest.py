@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings that all tests share."""
 
 import os
 import subprocess
@@ -11,17 +11,17 @@ import torch
 from robnet_zoo.core.threads import bound_spin
 from robnet_zoo.genotype.genotype import Genotype
 
-# MKL rounds a product of matrices by its size and a row's place in it, with each of its instruction sets otherwise. It
-# reads this when it is first called.
+# How MKL rounds a product of matrices depends on its size, on a row's position in it and on the instruction set. It
+# reads this variable when it is first called.
 os.environ.setdefault("MKL_CBWR", "AVX2")
-ALIKE = {"MKL_CBWR": "COMPATIBLE"}  # wherever a row is
+ALIKE = {"MKL_CBWR": "COMPATIBLE"}  # the same wherever a row is
 
 bound_spin()  # for the processes that tests start; in this one networks compute on one thread
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test marked `same_bits` runs in a process whose MKL rounds alike wherever an image lies in its batch."""
+    """Run tests marked `same_bits` in a process whose MKL rounds alike wherever an image lies in its batch."""
     if pyfuncitem.get_closest_marker("same_bits") is None or ALIKE.items() <= os.environ.items():
         return None
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | ALIKE
@@ -35,13 +35,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Networks in tests are tiny: more threads wait for each other, above all where tests run side by side."""
+    """Use one thread: networks in tests are tiny, so that several threads would mostly wait for each other."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def official() -> Path:
-    """The folder of the original's codes, checkpoints and golden tensors, named by ROBNET_ZOO_OFFICIAL."""
+    """Return the folder of the original's codes, checkpoints and golden tensors, named by ROBNET_ZOO_OFFICIAL."""
     folder = os.environ.get("ROBNET_ZOO_OFFICIAL")
     if folder:
         return Path(folder)
@@ -53,7 +53,7 @@ def official() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny() -> Genotype:
-    """A spec of two cells that computes in no time, for 32x32 images of ten classes."""
+    """Return a spec of two cells that computes in no time, for 32x32 images of ten classes."""
     return Genotype.parse(
         {
             "schema_version": 1,

@@ -4,7 +4,7 @@ from robnet_zoo.training.updates import Updates
 
 
 def interrupt_at(monkeypatch, update: int) -> list[int]:
-    """From now on the update of this number is an interruption; gives those begun, which count anew if cleared."""
+    """Interrupt the update of this number; return those begun so far, a list that restarts the count if cleared."""
     real, begun = Updates._step, []
 
     def step(*arguments):

@@ -14,7 +14,7 @@ from robnet_zoo.nn.network import Network
 
 
 def genotype(cells: Mapping[str, Mapping[str, list[str]]], layout: str, **network: object) -> Genotype:
-    """Cells of two nodes by one-letter name, each its operations by edge; a layout `aba` names three of them."""
+    """Return a spec. cells: of two nodes, as operations by edge, by one-letter name; a layout `aba` has three cells."""
     edges, names = ["0->2", "1->2", "0->3", "1->3", "2->3"], list(OPERATIONS)
     config = {"stem": "cifar", "channels": 4, "depth": len(layout), "reductions": [1], "num_classes": 5}
     return Genotype.parse(
@@ -57,7 +57,7 @@ SPECS = {
 
 
 def network_of(spec: Genotype, *, seed: int = 0, **options: object) -> Network:
-    """Compiled in float64, its norms' statistics, scales and shifts random as if trained."""
+    """Return a compiled network in float64, its norms' statistics, scales and shifts random as if trained."""
     torch.manual_seed(seed)
     network = compile(spec, **options).double().eval()
     for module in network.modules():
@@ -65,9 +65,9 @@ def network_of(spec: Genotype, *, seed: int = 0, **options: object) -> Network:
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.2, 2.0)
             if module.affine:
-                nn.init.uniform_(module.weight, -1.5, 1.5)  # a negative scale turns the order of values around
+                nn.init.uniform_(module.weight, -1.5, 1.5)  # a negative scale reverses the order of values
                 nn.init.uniform_(module.bias, -0.5, 0.5)
-        if isinstance(module, EmbeddedGaussian2d):  # weights that tell the pixels apart
+        if isinstance(module, EmbeddedGaussian2d):  # weights that distinguish the pixels
             nn.init.normal_(module.theta.weight)
             nn.init.normal_(module.phi.weight)
     return network

@@ -1,4 +1,4 @@
-"""A plan of two rows at a scale that trains in seconds, and a result of it that nothing was trained for."""
+"""A plan of two rows at a scale that trains in seconds, and an invented result of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMAND = [
 
 
 def tiny_plan(**changes: object) -> Plan:
-    """ResNet-18 and RobNet-free under PGD-100 on digits. changes: of the fields of its part."""
+    """Return a plan: ResNet-18 and RobNet-free under PGD-100 on digits. changes: fields of its part."""
     rows = (
         PlanRow(label="ResNet-18", architecture="resnet18_cifar", paper=45.1),
         PlanRow(label="RobNet-free", architecture="robnet_free", paper=52.57),
@@ -30,7 +30,7 @@ def tiny_plan(**changes: object) -> Plan:
 
 
 def made_result(*, resnet: int = 10, robnet: int = 14, n: int = 50) -> ReproductionResult:
-    """Two seeds of both rows, with so many of n images right under PGD-100, and five more without attack."""
+    """Return two seeds of both rows, with so many of n images right under PGD-100, and five more without attack."""
     models = tuple(
         ModelResult(
             label=label,
@@ -63,7 +63,7 @@ def made_result(*, resnet: int = 10, robnet: int = 14, n: int = 50) -> Reproduct
 
 
 def taking(*, hours: float, gradient_seconds: float) -> TrainingEstimate:
-    """An estimate of a training on ten classes."""
+    """Return an estimate of a training on ten classes."""
     return TrainingEstimate(
         architecture="any",
         spec_hash="any",

@@ -1,5 +1,5 @@
-"""Hypothesis strategies: small valid specs over the whole vocabulary, and their neighbours with and without the same
-function. Besides, weights with which a network's every part matters to its logits."""
+"""Hypothesis strategies: small valid specs over all operations, and their neighbours with and without the same
+function; and weights with which every part of a network matters to its logits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("cell_0", "cell_1", "normal", "reduce")  # the first two are the names 
 
 @st.composite
 def cells(draw: st.DrawFn, operations: int, *, max_nodes: int = 3) -> dict[str, Any]:
-    """A cell as JSON, with dead edges and nodes, but no node in use that no input reaches."""
+    """Draw a cell as JSON, with dead edges and nodes, but no node in use that no input reaches."""
     nodes = draw(st.integers(1, max_nodes))
     kinds = ([0] * operations, *([int(k == on) for k in range(operations)] for on in range(operations)))
     row = st.sampled_from(kinds) | st.lists(st.integers(0, 1), min_size=operations, max_size=operations)
@@ -40,7 +40,7 @@ def cells(draw: st.DrawFn, operations: int, *, max_nodes: int = 3) -> dict[str, 
 
 @st.composite
 def specs(draw: st.DrawFn, *, channels: tuple[int, ...] = (2, 4)) -> Genotype:
-    """A valid spec of one to three cells."""
+    """Draw a valid spec of one to three cells."""
     operations = draw(st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=3, unique=True))
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
     depth = draw(st.integers(1, 3))
@@ -80,7 +80,7 @@ def specs(draw: st.DrawFn, *, channels: tuple[int, ...] = (2, 4)) -> Genotype:
 
 @st.composite
 def disguised(draw: st.DrawFn, spec: Genotype) -> Genotype:
-    """The same function in other words: names, order of operations and cells, and all that the output ignores."""
+    """Draw a spec of the same function with other names, other orders, and changes to what the output ignores."""
     data = spec.model_dump(mode="json")
     every = [{"alpha": cell["alpha"], "concat": cell["concat"]} for cell in data["cells"].values()]
     for cell in every:
@@ -93,7 +93,7 @@ def disguised(draw: st.DrawFn, spec: Genotype) -> Genotype:
     for cell in every:
         cell["alpha"] = [[([*row, 0])[k] for k in order] for row in cell["alpha"]]
     by_name = dict(zip(data["cells"], every, strict=True))
-    if draw(st.booleans()):  # a cell of its own at each depth
+    if draw(st.booleans()):  # a separate cell at each depth
         copies = draw(st.permutations(range(len(data["layout"]))))
         data["cells"] = {f"cell_{at}": copy.deepcopy(by_name[data["layout"][at]]) for at in copies}
         data["layout"] = [f"cell_{at}" for at in range(len(data["layout"]))]
@@ -104,7 +104,7 @@ def disguised(draw: st.DrawFn, spec: Genotype) -> Genotype:
 
 
 def _insert_dead_node(draw: st.DrawFn, cell: dict[str, Any], operations: int) -> None:
-    """A node at any place that reads anything that an input reaches, and that nothing reads."""
+    """Insert a node at any position that reads any nodes that an input reaches, and that nothing reads."""
     nodes = next(n for n in range(1, 100) if len(edges(n)) == len(cell["alpha"]))
     at = draw(st.integers(2, nodes + 2))
     old = dict(zip(edges(nodes), cell["alpha"], strict=True))
@@ -127,7 +127,7 @@ def _insert_dead_node(draw: st.DrawFn, cell: dict[str, Any], operations: int) ->
 
 @st.composite
 def changed(draw: st.DrawFn, spec: Genotype) -> Genotype:
-    """A spec that computes something else: one live bit of α flipped, or one other part of the function changed."""
+    """Draw a spec that computes something else: one live bit of α or another part of the function is changed."""
     data = spec.model_dump(mode="json")
     network, name = data["network"], draw(st.sampled_from(spec.layout))
     cell = spec.cells[name]
@@ -165,7 +165,7 @@ def changed(draw: st.DrawFn, spec: Genotype) -> Genotype:
 
 
 def fill(model: nn.Module, seed: int) -> None:
-    """Weights and norm statistics that keep activations at order 1, so that no part of the network fades away."""
+    """Fill in weights and norm statistics that keep activations at order 1, so that every part matters."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
@@ -180,6 +180,6 @@ def fill(model: nn.Module, seed: int) -> None:
 
 
 def images(spec: Genotype, *, seed: int = 0, count: int = 2) -> Tensor:
-    """(count, C, H, W) in [0, 1], float64."""
+    """Return images, (count, C, H, W) in [0, 1], float64."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, *spec.network.input_size, generator=generator, dtype=torch.float64)

@@ -75,7 +75,7 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
 
 
 def steps(recipe: str) -> list[Step]:
-    """The steps of a recipe, by its heading."""
+    """Return the steps of a recipe, by its heading."""
     (section,) = re.findall(rf"^### {recipe}\n(.*?)(?=^##|\Z)", TEXT, re.DOTALL | re.MULTILINE)
     numbered = len(re.findall(r"^\d+\. ", section, re.MULTILINE))
     matches = [match.groupdict() for match in STEP.finditer(section)]
@@ -84,7 +84,7 @@ def steps(recipe: str) -> list[Step]:
 
 
 def use(folder: Path, recipe: str, code: str, **files: str) -> str:
-    """The output of a program that uses a copy of the package in which a recipe was followed.
+    """Return the output of a program that uses a copy of the package in which a recipe was followed.
 
     files: texts that the program finds in its working directory, by names without `.json`.
     """
@@ -104,7 +104,7 @@ def use(folder: Path, recipe: str, code: str, **files: str) -> str:
 
 
 def spec(**changes: object) -> str:
-    """A spec of two small cells, as JSON."""
+    """Return a spec of two small cells, as JSON."""
     document = {
         "schema_version": 1,
         "name": "small",

@@ -30,7 +30,7 @@ print(json.dumps({"timm": between - start, "own": end - between, "modules": modu
 
 @pytest.fixture(scope="module")
 def imported() -> dict[str, Any]:
-    """Measured in a process of its own."""
+    """Measure the import in a separate process."""
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 

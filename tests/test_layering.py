@@ -40,7 +40,7 @@ LINKS = ("specs", "converters", "benchmarks")  # at the top, into the package
 
 
 def part_of(path: Path) -> str:
-    """The entry of ORDER to which a file belongs: the longest that its path begins with."""
+    """Return the entry of ORDER to which a file belongs: the longest that its path begins with."""
     name = path.relative_to(PACKAGE).with_suffix("").as_posix()
     names = [part for part in ORDER if part and (name == part or name.startswith(f"{part}/"))]
     return max(names, key=len) if names else ""
@@ -51,7 +51,7 @@ def modules() -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of the modules that a file imports, wherever in it; `from a import b` counts as a.b."""
+    """Return the full names of the modules that a file imports, wherever in it; `from a import b` counts as a.b."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -63,7 +63,7 @@ def imports(path: Path) -> set[str]:
 
 
 def parts_imported(path: Path) -> set[str]:
-    """The entries of ORDER that a file imports, its own left out."""
+    """Return the entries of ORDER that a file imports, its own left out."""
     inner = [name.split(".")[1:] for name in imports(path) if name.split(".")[0] == "robnet_zoo"]
     return {part_of(PACKAGE.joinpath(*name)) for name in inner} - {part_of(path)}
 

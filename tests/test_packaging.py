@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow  # builds a wheel, installs it and measures a netw
 
 
 def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """The output of a command that must succeed."""
+    """Return the output of a command that must succeed."""
     done = subprocess.run(
         [*map(str, command)], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -33,7 +33,7 @@ def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> s
 
 @pytest.fixture(scope="module")
 def tracked() -> list[PurePosixPath]:
-    """What git tracks or would track, but for the links."""
+    """Return what git tracks or would track, but for the links."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a checkout of git, so nothing says which files belong to the project")
     names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
@@ -43,7 +43,7 @@ def tracked() -> list[PurePosixPath]:
 
 @pytest.fixture(scope="module")
 def dist(tracked: list[PurePosixPath], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a wheel and an sdist, built by the setuptools at hand."""
+    """Return the folder of a wheel and an sdist, built by the setuptools at hand."""
     checkout = tmp_path_factory.mktemp("checkout")
     for name in tracked:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def wheel(dist: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scripts of a fresh environment with the wheel; its dependencies are those of the running environment."""
+    """Return the scripts of a fresh environment with the wheel and the running environment's dependencies."""
     folder = tmp_path_factory.mktemp("fresh")
     builder = venv.EnvBuilder(with_pip=False)
     builder.create(folder)
@@ -78,7 +78,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fresh() -> dict[str, str]:
-    """The variables of a process that sees nothing of the checkout."""
+    """Return the variables of a process that sees nothing of the checkout."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 

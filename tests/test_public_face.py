@@ -46,7 +46,7 @@ PYTHONS_OWN = {
 
 @cache
 def trees() -> dict[str, ast.Module]:
-    """Every source file, by its path."""
+    """Return the syntax tree of every source file, by its path."""
     files = [*(ROOT / "robnet_zoo").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
     return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(files)}
 

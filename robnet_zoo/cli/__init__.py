@@ -50,11 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
-        if isinstance(error.__cause__, ValidationError):  # flags that are no document
+        if isinstance(error.__cause__, ValidationError):  # flags that do not form a document
             fail(str(DocumentError(f"--{sentence}" for sentence in sentences(error.__cause__))))
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
-        print("robnet-zoo: interrupted; what was written down is kept, and the same command goes on", file=sys.stderr)
+        print("robnet-zoo: interrupted; what was written is kept, and the same command resumes", file=sys.stderr)
         sys.exit(130)
     except (RobnetZooError, OSError) as error:
         fail(" ".join(str(error).split()))

@@ -49,7 +49,7 @@ def _whole(given: Any) -> Any:
 
 
 def merged(document: Document, overrides: BaseModel | None) -> Any:
-    """Return a document with the given fields replaced, validated anew."""
+    """Return a document with the given fields replaced, validated again."""
     given = {} if overrides is None else overrides.model_dump(exclude_none=True)
 
     def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

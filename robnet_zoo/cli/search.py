@@ -42,7 +42,7 @@ def run(*, config: str, data: str, output: Output, storage: str | None = None, w
 
 @search.command
 def supernet(*, config: str, data: str, output: Output, kind: Kind) -> None:
-    """Train only the supernet of a branch, for instance under torchrun; `search run` then goes on from it.
+    """Train only the supernet of a branch, for instance under torchrun; `search run` then continues from it.
 
     Args:
         config: The config of the search.

@@ -19,7 +19,7 @@ from robnet_zoo.search.config import CandidateGroup, SearchConfig
 from robnet_zoo.search.sampling import sample
 from robnet_zoo.search.space import Kind, SearchSpace, bits
 
-GENERATIONS = 10  # how many NSGA-II gets at least; a group below 500 has fewer than Optuna's 50 candidates in each
+GENERATIONS = 10  # of NSGA-II, at least; in a group below 500 each has fewer than Optuna's 50 candidates
 BIT = CategoricalDistribution((0, 1))
 
 
@@ -31,7 +31,7 @@ class CandidateSet:
         config, kind, group: where the group is.
         candidates: the index and the codes of each; None if the group's sampler chooses.
         phase: the name of a phase, if work on the group takes several, such as `scores` and then `finetuned`. Each is a
-            study of its own.
+            separate study.
         inputs: what results depend on besides the config, such as the sha256 of weights and images, by name.
 
     Raises: SearchError if nothing could choose the candidates, and if an index occurs twice.
@@ -60,7 +60,17 @@ class CandidateSet:
         phase: str = "",
         inputs: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return the candidates of a whole group, the same ones for the same config. Raises SearchError as `sample`."""
+        """Return the candidates of a whole group, the same ones for the same config.
+
+        Args:
+            config: the search.
+            kind: the branch of the group.
+            group: which candidates are wanted.
+            phase: the name of a phase, if work on the group takes several.
+            inputs: what results depend on besides the config, by name.
+
+        Raises: SearchError as `sample`.
+        """
         drawn = None
         if group.sampler is None:
             seed = f"{config.seed}/{kind}/{group.name}"
@@ -74,27 +84,27 @@ class CandidateSet:
 
     @property
     def name(self) -> str:
-        """The name of the study: `config/kind/group`, then the phase."""
+        """Return the name of the study: `config/kind/group`, then the phase."""
         return "/".join(part for part in (self.config.name, self.kind, self.group.name, self.phase) if part)
 
     @property
     def total(self) -> int:
-        """How many candidates are wanted."""
+        """Return how many candidates are wanted."""
         return self.group.count if self.candidates is None else len(self.candidates)
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The space of the candidates."""
+        """Return the space of the candidates."""
         return self.config.space(self.kind)
 
     @property
     def directions(self) -> list[Literal["minimize", "maximize"]]:
-        """The directions of robust accuracy and, where NSGA-II weighs both, of multiply-adds."""
+        """Return the directions of robust accuracy and, where NSGA-II weighs both, of multiply-adds."""
         return ["maximize", "minimize"] if self.candidates is None and self.group.sampler == "nsga2" else ["maximize"]
 
     @cached_property
     def basis(self) -> dict[str, str]:
-        """The sha256, by name, of all that must not change while the study is worked on."""
+        """Return the sha256, by name, of all that must not change while the study is worked on."""
         config = self.config.model_dump(mode="json", include={"seed", "full", "images", "evaluation"})
         config["space"] = self.space.model_dump(mode="json")
         config["supernet"] = self.config.branch(self.kind).supernet.model_dump(mode="json")
@@ -103,7 +113,7 @@ class CandidateSet:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The names of all bits of an architecture, cell after cell."""
+        """Return the names of all bits of an architecture, cell after cell."""
         if self.kind == "cell_based":
             return self.space.columns
         return tuple(f"cell_{cell} {column}" for cell in range(self.space.cells) for column in self.space.columns)

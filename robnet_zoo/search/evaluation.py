@@ -64,6 +64,11 @@ class Evaluator:
         """Return the candidate with `before`, measured with inherited weights, and with `fsp` if there is a filter.
 
         The network is a mask over the supernet, so nothing is compiled.
+
+        Args:
+            candidate: before its evaluation.
+            spec: the candidate's architecture.
+            filter: which images FSP distances are measured on.
         """
         started = time.perf_counter()
         network = subnetwork(self.supernet, spec)
@@ -109,7 +114,7 @@ class Evaluator:
 
     @property
     def device(self) -> torch.device:
-        """The device of the supernet."""
+        """Return the device of the supernet."""
         return next(self.supernet.parameters()).device
 
     def measure(self, network: Network, filter: Filter | None = None) -> tuple[Accuracy, tuple[float, ...]]:

@@ -1,6 +1,6 @@
 """Heartbeats: how the workers of a search tell that another one has died.
 
-Optuna 5 has a heartbeat of its own (`heartbeat_interval` of `RDBStorage`) and a callback that retries stale trials
+Optuna 5 has its own heartbeat (`heartbeat_interval` of `RDBStorage`) and a callback that retries stale trials
 (`RetryHeartbeatStaleTrialCallback`). They are not used here:
 
 - That heartbeat only beats in `Study.optimize`. By Optuna's documentation it does not work with ask and tell, by which
@@ -31,7 +31,7 @@ class Pace:
 
     @property
     def poll(self) -> float:
-        """How often a worker that waits for others looks at their progress, in seconds."""
+        """Return how often a worker that waits for others looks at their progress, in seconds."""
         return min(5.0, self.interval)
 
 
@@ -91,7 +91,7 @@ class Heartbeat:
                 return
 
     def stop(self) -> None:
-        """Stop, and return when no further beat can come."""
+        """Stop; return once no further beat can come."""
         self._over.set()
         if self._thread is not threading.current_thread():
             self._thread.join()

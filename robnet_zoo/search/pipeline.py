@@ -81,7 +81,7 @@ class Search:
 
     @property
     def documents(self) -> dict[Kind, Path]:
-        """The results document of each branch."""
+        """Return the file of each branch."""
         return {branch.kind: self.folder / f"{branch.kind}.json" for branch in self.config.branches}
 
     def supernet(self, kind: Kind) -> Path:
@@ -122,7 +122,7 @@ class Search:
 
     @cached_property
     def images(self) -> Images:
-        """All images, of which the last tenth is held out."""
+        """Return all images, of which the last tenth is held out."""
         return load(self.source, train=True)
 
     @contextmanager
@@ -144,7 +144,15 @@ class Search:
 
 
 def run_worker(config: str, source: str, folder: str, storage: str | None, kind: Kind) -> None:
-    """Evaluate candidates in another process of `Search.run`. An error is printed in a line."""
+    """Evaluate candidates in another process of `Search.run`. An error is printed in a line.
+
+    Args:
+        config: the search, as JSON.
+        source: the images, as `data.load` takes them.
+        folder: the search's folder.
+        storage: of the studies, as `Search` takes it.
+        kind: the branch.
+    """
     try:
         Search(SearchConfig.loads(config), source, Path(folder), storage, shown=False).work(kind)
     except KeyboardInterrupt:
@@ -174,27 +182,27 @@ class BranchSearch:
 
     @property
     def kind(self) -> Kind:
-        """The branch's kind."""
+        """Return the branch's kind."""
         return self.branch.kind
 
     @property
     def folder(self) -> Path:
-        """The folder of its supernet."""
+        """Return the folder of its supernet."""
         return self.search.folder / self.kind
 
     @property
     def space(self) -> SearchSpace:
-        """The space of its candidates."""
+        """Return the space of its candidates."""
         return self.search.config.space(self.kind)
 
     @cached_property
     def images(self) -> Images:
-        """All images at the size of the branch's network."""
+        """Return all images at the size of the branch's network."""
         return resized(self.search.images, self.branch.network.input_size[1])
 
     @cached_property
     def split(self) -> tuple[Images, Images]:
-        """The (training, held-out) images."""
+        """Return the (training, held-out) images."""
         training, held_out = self.images.split()
         limit = self.search.config.images
         return training if limit is None else training[:limit], held_out
@@ -213,7 +221,7 @@ class BranchSearch:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """What measures and finetunes its candidates. Raises SearchError if the supernet is not trained."""
+        """Return the evaluator of its candidates. Raises SearchError if the supernet is not trained."""
         path, config = self.folder / "supernet" / MODEL, self.search.config
         if not path.exists():
             raise SearchError(f"{path.parent}: expected a trained supernet; `search run` trains it")
@@ -224,7 +232,7 @@ class BranchSearch:
 
     @property
     def _measured_on(self) -> tuple[Images, Images]:
-        """The images (that the supernet was trained on, that are held out)."""
+        """Return the images (that the supernet was trained on, that are held out)."""
         training, held_out = self.split
         return training if self.search.config.images is None else training.split()[0], held_out
 
@@ -296,7 +304,7 @@ class BranchSearch:
 
     @cached_property
     def _inputs(self) -> dict[str, str]:
-        """What candidates depend on besides the config, by name."""
+        """Return what candidates depend on besides the config, by name."""
         weights = state_sha256(self.evaluator.supernet.state_dict())
         return {"supernet": weights, "images": self.search.images.sha256}
 

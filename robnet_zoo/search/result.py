@@ -22,7 +22,7 @@ class Accuracy(Document):
 
     @property
     def gap(self) -> float:
-        """The difference clean - robust (paper, figures 7 and 8)."""
+        """Return the difference clean - robust (paper, figures 7 and 8)."""
         return self.clean - self.robust
 
 
@@ -81,12 +81,12 @@ class StudyResult(Document):
 
     @property
     def space(self) -> SearchSpace:
-        """The space of the candidates."""
+        """Return the space of the candidates."""
         return self.config.space(self.kind)
 
     @property
     def branch(self) -> Branch:
-        """The branch of the config."""
+        """Return the branch of the config."""
         return self.config.branch(self.kind)
 
     def spec(self, candidate: Candidate) -> Genotype:

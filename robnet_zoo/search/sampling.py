@@ -1,4 +1,4 @@
-"""Random architectures: uniform, by density or by budget. None comes twice, and each uses all its cells."""
+"""Random architectures: uniform, by density or by budget. All differ, and each uses all its cells."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Sampling(Document):
         """Draw the bits of a cell. Raises SearchError if no draw keeps the budget."""
         for _ in range(MAX_DRAWS):
             if self.kind == "density":
-                ones = round(generator.uniform(*self.densities) * space.bits)
-                on = set(generator.sample(range(space.bits), ones))
+                count = round(generator.uniform(*self.densities) * space.bits)
+                on = set(generator.sample(range(space.bits), count))
                 drawn = [int(bit in on) for bit in range(space.bits)]
             else:
                 drawn = [generator.getrandbits(1) for _ in range(space.bits)]
@@ -109,5 +109,15 @@ def draws(
 def sample(
     space: SearchSpace, sampling: Sampling, count: int, *, seed: str, full: NetworkConfig | None = None
 ) -> list[tuple[str, ...]]:
-    """Return the codes of the first `count` architectures of `draws`."""
+    """Return the codes of the first `count` architectures of `draws`.
+
+    Args:
+        space: of the architectures.
+        sampling: how they are drawn.
+        count: how many.
+        seed: of the random numbers.
+        full: as `draws` takes it.
+
+    Raises: SearchError as `draws`.
+    """
     return [space.codes(spec) for spec in islice(draws(space, sampling, seed=seed, full=full), count)]

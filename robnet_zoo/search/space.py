@@ -24,12 +24,12 @@ Kind = Literal["cell_based", "cell_free"]
 
 
 class SearchSpace(Document):
-    """All α over a vocabulary in a network.
+    """All α over some operations in a network.
 
     Args:
         kind: `cell_based` has the same cell at every depth, `cell_free` a different one at each.
         nodes: how many intermediate nodes a cell has; all of them are concatenated.
-        operations: the vocabulary.
+        operations: those that α's last axis indexes.
         network: what architectures are compiled in.
     """
 
@@ -40,22 +40,22 @@ class SearchSpace(Document):
 
     @property
     def cells(self) -> int:
-        """How many cells an architecture chooses."""
+        """Return how many cells an architecture chooses."""
         return 1 if self.kind == "cell_based" else self.network.depth
 
     @property
     def bits(self) -> int:
-        """How many bits a cell has, one for each pair of an edge and an operation."""
+        """Return how many bits a cell has, one for each pair of an edge and an operation."""
         return len(edges(self.nodes)) * len(self.operations)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What each bit of a cell stands for, in order: `0->2 identity`, ..."""
+        """Return what each bit of a cell stands for, in order: `0->2 identity`, ..."""
         return tuple(f"{edge} {name}" for edge in edges(self.nodes) for name in self.operations)
 
     @property
     def convs(self) -> tuple[bool, ...]:
-        """Whether each bit of a cell is a convolution."""
+        """Return whether each bit of a cell is a convolution."""
         return tuple(OPERATIONS[name].is_conv for _ in edges(self.nodes) for name in self.operations)
 
     def genotype(
@@ -117,7 +117,7 @@ class SearchSpace(Document):
         return " ".join(text[start : start + word] for start in range(0, len(text), word))
 
     def codes(self, spec: Genotype) -> tuple[str, ...]:
-        """Return the codes of a spec over this space's vocabulary, cell by cell; the inverse of `genotype`."""
+        """Return the codes of a spec over this space's operations, cell by cell; the inverse of `genotype`."""
         names = spec.layout[:: spec.network.depth // self.cells]
         return tuple(self._cell_code(spec.cells[name], spec.operations) for name in names)
 

@@ -65,7 +65,7 @@ def _sqlite(name: str) -> RDBStorage:
     storage = _created(url, name, {"connect_args": {"timeout": LOCKED}})
 
     def connect(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # the module begins no transactions of its own
+        connection.isolation_level = None  # the module does not begin transactions by itself
 
     def begin(connection: sqlalchemy.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")

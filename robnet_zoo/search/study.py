@@ -66,7 +66,7 @@ def _patient(method: Callable[Concatenate[Study, P], R]) -> Callable[Concatenate
 
 @dataclass(frozen=True)
 class Counts:
-    """How far a study is.
+    """The progress of a study.
 
     total, done: candidates. running: trials. failed: the candidates that were given up, and why.
     """
@@ -80,7 +80,7 @@ class Counts:
 class Claim:
     """A candidate that belongs to this worker alone until it is finished or given back.
 
-    index: of the candidate in its group; where a sampler chooses, the trial's number, since the index is only known
+    index: the candidate's in its group; where a sampler chooses, the trial's number, since the index is only known
     when the group is done.
     """
 
@@ -94,12 +94,12 @@ class Claim:
 
     @property
     def candidate(self) -> Candidate:
-        """The candidate before its evaluation."""
+        """Return the candidate before its evaluation."""
         return Candidate(group=self._study.wanted.group.name, index=self.index, codes=self.codes, hash=self.spec.hash)
 
     @property
     def lost(self) -> bool:
-        """Whether other workers thought this one dead, so that the rest of its work is in vain."""
+        """Return whether other workers considered this one dead, so that the rest of its work is useless."""
         return self._heartbeat.lost
 
     def finish(self, candidate: Candidate) -> bool:
@@ -229,7 +229,7 @@ class Study:
         return self._start(codes, index)
 
     def _draw(self, trials: Sequence[FrozenTrial], attempt: int) -> Claim | Literal[False] | None:
-        """Claim what a sampler chose and nobody evaluated, or what it chooses now; return False if that was in vain."""
+        """Claim what a sampler chose and nobody evaluated, or what it chooses now; return False if that is not free."""
         owners = _owners(trials)
         if len(owners) >= self.wanted.total:
             return None
@@ -342,7 +342,7 @@ class Study:
 
 
 def _key(trial: FrozenTrial) -> CandidateKey:
-    """Return the key of a trial's candidate; a trial in which the sampler has yet to choose has one of its own."""
+    """Return the key of a trial's candidate; a trial in which the sampler has yet to choose has its own key."""
     attributes = trial.user_attrs
     return attributes["index"] if "index" in attributes else attributes.get("hash", f"trial {trial.number}")
 

@@ -31,7 +31,7 @@ class PathDropout:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What distinguishes these paths from others, as JSON."""
+        """Return what distinguishes these paths from others, as JSON."""
         return {
             "space": self.space.model_dump(mode="json"),
             "sampling": self.sampling.model_dump(mode="json"),

@@ -50,7 +50,7 @@ class Server:
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
     def database(self) -> str:
-        """The URL of a new, empty database."""
+        """Return the URL of a new, empty database."""
         self.databases += 1
         name = f"search{self.databases}"
         self._run("createdb", "-h", str(self.folder), "-U", "postgres", name)
@@ -58,7 +58,7 @@ class Server:
 
 
 def programs() -> Path | None:
-    """The folder of initdb and its like: on the PATH, or where Debian keeps it."""
+    """Return the folder of initdb and related programs: on the PATH, or where Debian keeps it."""
     path = shutil.which("initdb")
     folders = [Path(path).resolve().parent] if path else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return next((folder for folder in reversed(folders) if (folder / "pg_ctl").exists()), None)
@@ -83,7 +83,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=["sqlite", "postgresql", "journal"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A storage of each kind in turn."""
+    """Return the location of a storage, of each kind in turn."""
     places: dict[str, Callable[[], str]] = {
         "sqlite": lambda: str(tmp_path / "study.db"),
         "journal": lambda: f"journal:{tmp_path}/study.journal",

@@ -47,18 +47,18 @@ def config(
 
 
 def candidate_set(count: int = 24, **changes: object) -> CandidateSet:
-    """Candidates that were drawn beforehand."""
+    """Return candidates that were drawn beforehand."""
     group = CandidateGroup(name="drawn", count=count)
     return CandidateSet.of_group(config(group, **changes), "cell_based", group)
 
 
 def accuracy(claim: Claim) -> Accuracy:
-    """The objective: architectures are the better, the denser they are."""
+    """Return the objective: the denser an architecture, the better."""
     return Accuracy(clean=1, robust=claim.spec.density)
 
 
 def judged(claim: Claim) -> Candidate:
-    """An evaluation that takes no time."""
+    """Return an evaluated candidate, without delay."""
     return claim.candidate.model_copy(update={"after": accuracy(claim)})
 
 
@@ -81,7 +81,7 @@ class Noted:
 
 
 def lines(log: Path, word: str, pid: int | None = None) -> list[int]:
-    """The candidates that have begun or ended, of all workers or of one."""
+    """Return the candidates that have begun or ended, of all workers or of one."""
     rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
     return [int(index) for kind, index, by in rows if kind == word and pid in (None, int(by))]
 
@@ -99,7 +99,7 @@ def _command(arguments: Sequence[str]) -> None:
 
 
 def start_command(*arguments: str) -> ForkServerProcess:
-    """Start `robnet-zoo` with arguments in a process of its own."""
+    """Start `robnet-zoo` with arguments in a separate process."""
     process = PROCESSES.Process(target=_command, args=(arguments,))
     process.start()
     return process
@@ -108,14 +108,14 @@ def start_command(*arguments: str) -> ForkServerProcess:
 def start(
     where: str, wanted: CandidateSet, evaluate: Noted, *, pace: Pace = FAST, gate: Barrier | None = None
 ) -> ForkServerProcess:
-    """A worker in a process of its own. gate: what it waits at, so that several begin at the same moment."""
+    """Start a worker in a separate process. gate: a barrier at which several wait, to begin at the same moment."""
     process = PROCESSES.Process(target=_work, args=(where, wanted, evaluate, pace, gate))
     process.start()
     return process
 
 
 def until(true: Callable[[], object], *, seconds: float = 60) -> None:
-    """Wait until a function says True."""
+    """Wait until a function returns true."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"waited {seconds} seconds in vain"

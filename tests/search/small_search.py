@@ -26,7 +26,7 @@ def space(kind: Kind, *, nodes: int = 2) -> SearchSpace:
 
 @cache
 def images(n: int = 180) -> data.Images:
-    """Scans of digits at 8 pixels, the size that they were made at; the last tenth is held out."""
+    """Return scans of digits at 8 pixels, the size that they were made at; the last tenth is held out."""
     return data.resized(data.digits()[0][:n], 8)
 
 

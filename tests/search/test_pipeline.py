@@ -1,4 +1,4 @@
-"""The whole line on digits: supernets, candidates, filter, selection, report; killed at any moment, it goes on."""
+"""The whole line on digits: supernets, candidates, filter, selection, report; killed at any moment, it resumes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def figures(folder: Path) -> list[tuple[object, ...]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed search."""
+    """Return the folder of an undisturbed search."""
     folder = tmp_path_factory.mktemp("search")
     run(config(), folder)
     return folder
 
 
 def run(config: SearchConfig, folder: Path) -> None:
-    """The whole line, by the command."""
+    """Run the whole pipeline by the command."""
     config.save(folder / "given.json")
     main(["search", "run", "--config", str(folder / "given.json"), "--data", "digits", "-o", str(folder)])
 

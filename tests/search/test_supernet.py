@@ -38,7 +38,7 @@ def test_cells_are_free_or_one() -> None:
 
 
 def algorithm_1(kind: str) -> dict[str, torch.Tensor]:
-    """The paper's algorithm 1 without masks: for each update a network is compiled anew and inherits by key.
+    """Run the paper's algorithm 1 without masks: each update compiles a new network that inherits by key.
 
     Steps of the attack are signs, which rounding can turn, so networks are called in the form that training calls.
     """
@@ -130,7 +130,7 @@ def test_free_training_is_refused(tmp_path) -> None:
 
 
 def train_as(rank: int, folder: Path, port: int) -> None:
-    """What one of two processes runs; it writes down its paths."""
+    """Run one of two processes, which records its paths."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     drawn, real = [], PathDropout.at

@@ -136,7 +136,7 @@ def entry(**changes: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "place"),
+    ("changes", "path"),
     [
         ({"file_sha256": "0" * 63}, r"entries\[0\].file_sha256"),
         ({"file": "../a.safetensors"}, r"entries\[0\].file"),

@@ -18,7 +18,7 @@ Values = Sequence[float] | Floats
 
 
 class Correlation(IntervalEstimate):
-    """A rank correlation. p: the probability of one as large, of either sign, if there is none."""
+    """A rank correlation. p: the probability of one as large, of either sign, if x and y are unrelated."""
 
     p: float
 
@@ -61,8 +61,15 @@ def kendall(x: Values, y: Values) -> Correlation:
 def partial_spearman(x: Values, y: Values, given: Values) -> Correlation:
     """Return the rank correlation of x and y at equal `given`: the partial correlation of ranks (Kendall, 1942).
 
-    The interval is that of `spearman` for one observation less. Raises SearchError for fewer than 5 observations, if
-    one of the three does not vary, and if x or y has the order of `given`.
+    The interval is that of `spearman` for one observation less.
+
+    Args:
+        x: (n,).
+        y: (n,).
+        given: (n,), what is held equal.
+
+    Raises: SearchError for fewer than 5 observations, if one of the three does not vary, and if x or y has the order of
+        `given`.
     """
     n = _pairs(x, y, least=5)
     xy, xz, yz = spearman(x, y).value, spearman(x, given).value, spearman(y, given).value
@@ -109,7 +116,13 @@ class Fit:
 
 
 def at_least(least: int, n: int, *, what: str = "candidates") -> None:
-    """Raise SearchError for fewer than `least`."""
+    """Raise SearchError for fewer than `least`.
+
+    Args:
+        least: the smallest number that suffices.
+        n: how many there are.
+        what: what the message calls them.
+    """
     if n < least:
         raise SearchError(f"expected {least} or more {what}, got {n}")
 

@@ -103,7 +103,13 @@ def linear_classifier(
 ) -> LinearClassifier:
     """Return figure 4b, by the paper's classifier (scikit-learn's SGDClassifier) with averaged weights.
 
-    share: of the finetuned candidates at either end. Raises what `ends` raises.
+    Args:
+        observations: candidates, of which those that were finetuned count.
+        space: the space of the candidates.
+        share: of the finetuned candidates at either end.
+        seed: of the classifier and of the folds.
+
+    Raises: SearchError as `ends`.
     """
     chosen, labels = ends(observations, share=share)
     alpha = _alpha(chosen)
@@ -136,7 +142,15 @@ def linear_classifier(
 
 
 def embedding(observations: Sequence[Observation], *, share: float = SHARE, seed: int = 0) -> Embedding:
-    """Return figure 4a. share: of the finetuned candidates at either end. Raises what `ends` raises."""
+    """Return figure 4a.
+
+    Args:
+        observations: candidates, of which those that were finetuned count.
+        share: of the finetuned candidates at either end.
+        seed: of t-SNE and of the random orders.
+
+    Raises: SearchError as `ends`.
+    """
     chosen, labels = ends(observations, share=share)
     alpha = _alpha(chosen)
     perplexity = min(PERPLEXITY, (len(labels) - 1) / 3)
@@ -161,8 +175,8 @@ def _alpha(observations: Sequence[Observation]) -> Floats:
 
 def _nearest(alpha: Floats) -> Floats:
     """Return (n, n): in each row, the nearest other rows share a 1."""
-    ones = alpha.sum(axis=1)
-    distance = ones[:, None] + ones[None, :] - 2 * alpha @ alpha.T
+    bits_on = alpha.sum(axis=1)
+    distance = bits_on[:, None] + bits_on[None, :] - 2 * alpha @ alpha.T
     np.fill_diagonal(distance, np.inf)
     nearest = (distance == distance.min(axis=1, keepdims=True)).astype(np.float64)
     return nearest / nearest.sum(axis=1, keepdims=True)

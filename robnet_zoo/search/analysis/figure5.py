@@ -38,7 +38,13 @@ def density(observations: Sequence[Observation]) -> Density:
 
 
 def given(x: Sequence[float], y: Sequence[float], at: Sequence[float]) -> Correlation | None:
-    """Return the partial rank correlation of x and y at equal `at`, or None if it cannot be estimated."""
+    """Return the partial rank correlation of x and y at equal `at`, or None if it cannot be estimated.
+
+    Args:
+        x: (n,).
+        y: (n,).
+        at: (n,), what is held equal.
+    """
     try:
         return partial_spearman(x, y, at)
     except SearchError:

@@ -41,7 +41,7 @@ class Fsp(Document):
 
     @property
     def positive(self) -> tuple[int, int]:
-        """How many of the deeper cells have an interval above 0, and how many of the others."""
+        """Return how many of the deeper cells have an interval above 0, and how many of the others."""
         above = [cell is not None and cell.interval.low > 0 for cell in self.cells]
         return sum(above[-self.last :]), sum(above[: -self.last])
 

@@ -25,7 +25,7 @@ class Evidence(Document):
         estimate: None if there are too few candidates for one.
         verdict: on this number alone.
         deciding: whether the finding's verdict depends on it; other numbers are only shown beside it.
-        missing: why there is no estimate.
+        missing: why the estimate is missing.
     """
 
     name: str

@@ -37,27 +37,27 @@ class Observation:
 
     @property
     def convs(self) -> float:
-        """Convolutions per cell."""
+        """Return the convolutions per cell."""
         return self.direct + self.skip
 
     @property
     def share(self) -> float | None:
-        """The share of the convolutions that are on direct edges (paper, section 3.4); None without a convolution."""
+        """Return the share of the convolutions on direct edges (paper, section 3.4), or None without a convolution."""
         return self.direct / self.convs if self.convs else None
 
     @property
     def before(self) -> Accuracy:
-        """The accuracy before finetuning. Raises SearchError if it was not measured."""
+        """Return the accuracy before finetuning. Raises SearchError if it was not measured."""
         return _measured(self.candidate, self.candidate.before, "before")
 
     @property
     def after(self) -> Accuracy:
-        """The accuracy after finetuning. Raises SearchError if the candidate was not finetuned."""
+        """Return the accuracy after finetuning. Raises SearchError if the candidate was not finetuned."""
         return _measured(self.candidate, self.candidate.after, "after")
 
     @property
     def robust(self) -> float:
-        """Robust accuracy after finetuning, by which an architecture is judged (paper, section 3.2)."""
+        """Return robust accuracy after finetuning, by which an architecture is judged (paper, section 3.2)."""
         return self.after.robust
 
 
@@ -118,12 +118,12 @@ class Observed:
 
     @property
     def uniform_groups(self) -> tuple[str, ...]:
-        """The groups that figures 3 to 5, 6a, 7 and 8 are about: those that are `is_uniform` without a budget."""
+        """Return the groups of figures 3 to 5, 6a, 7 and 8: those that are `is_uniform` without a budget."""
         return tuple(name for name in self.budget_groups if self._group(name).sampling.budget is None)
 
     @property
     def budget_groups(self) -> tuple[str, ...]:
-        """The groups that figure 6b is about: those that are `is_uniform`, with a budget or without.
+        """Return the groups of figure 6b: those that are `is_uniform`, with a budget or without.
 
         A budget draws among all uniform α within it, so the candidates of both kinds have the same distribution there.
         """
@@ -135,12 +135,12 @@ class Observed:
 
     @property
     def uniform(self) -> tuple[Observation, ...]:
-        """The observations of `uniform_groups`."""
+        """Return the observations of `uniform_groups`."""
         return self.in_groups(*self.uniform_groups)
 
     @property
     def budgeted(self) -> tuple[Observation, ...]:
-        """The observations of `budget_groups`."""
+        """Return the observations of `budget_groups`."""
         return self.in_groups(*self.budget_groups)
 
     def _group(self, name: str) -> CandidateGroup:

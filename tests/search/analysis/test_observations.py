@@ -38,7 +38,7 @@ def test_observation_is_what_the_spec_says():
     result = study(made(by_nothing), n=3)
     for observation, candidate in zip(observe(result), result.candidates, strict=True):
         spec = result.spec(candidate)
-        ones = sum(observation.bits) / 28  # no edge is dead in this space
-        assert observation.density == spec.density == pytest.approx(ones)
+        share = sum(observation.bits) / 28  # no edge is dead in this space
+        assert observation.density == spec.density == pytest.approx(share)
         assert (observation.direct, observation.skip) == spec.convs("cell")
         assert observation.share == observation.direct / observation.convs
