@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, followed to the letter in a copy of the package: nothing else has to be touched.
+"""The recipes of CONTRIBUTING.md, followed to the letter in a copy of the package: no other change is needed.
 
 A step names a file and what to do there: write a new file, copy one with other values, or add an import or an entry.
 What the steps add is then used through the API and the command.

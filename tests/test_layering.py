@@ -105,7 +105,7 @@ def test_no_module_is_imported_through_a_link() -> None:
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name)
 def test_a_page_refers_to_real_files(page: Path) -> None:
-    """A forge shows no folder through a link."""
+    """Require real paths, because a forge does not show a folder through a link."""
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
     for target in targets:
         path = Path(os.path.normpath(page.parent / target))

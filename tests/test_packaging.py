@@ -16,10 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINKS = ("specs", "converters", "benchmarks")
-RESULTS = PurePosixPath("robnet_zoo/benchmarks/results")  # tables and tests are made of them; nothing reads them else
+RESULTS = PurePosixPath("robnet_zoo/benchmarks/results")  # tables and tests read them; the package does not
 BUILD = "from setuptools import build_meta; build_meta.build_wheel('dist'); build_meta.build_sdist('dist')"
 
-pytestmark = pytest.mark.slow  # builds a wheel, installs it and measures a network in processes of their own
+pytestmark = pytest.mark.slow  # builds a wheel, installs it and measures a network in separate processes
 
 
 def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
@@ -35,7 +35,7 @@ def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> s
 def tracked() -> list[PurePosixPath]:
     """Return what git tracks or would track, but for the links."""
     if not (ROOT / ".git").exists():
-        pytest.skip("not a checkout of git, so nothing says which files belong to the project")
+        pytest.skip("not a checkout of git, so the files of the project are unknown")
     names = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
     present = {name for name in names if name not in LINKS and (ROOT / name).is_file()}
     return sorted(map(PurePosixPath, present))

@@ -1,4 +1,4 @@
-"""`robnet-zoo benchmark`, `report` and `robustbench`: measure, show, hand on."""
+"""`robnet-zoo benchmark`, `report` and `robustbench`: measure, show, convert."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`robnet-zoo demo`: the whole line in a few minutes, offline.
+"""`robnet-zoo demo`: the whole pipeline in a few minutes, offline.
 
 The images are scikit-learn's handwritten digits, real scans that the model was not trained on.
 """

@@ -58,7 +58,7 @@ def run(
 
     chosen = load_plan(plan) if rows is None else load_plan(plan).with_rows(rows)
     if len(data) != len(test):
-        fail(f"--data, --test: expected as many of the one as of the other, got {len(data)} and {len(test)}")
+        fail(f"--data, --test: expected equally many of both, got {len(data)} and {len(test)}")
     sources = [Source(*pair) for pair in zip(data, test, strict=True)]
     bundled = load_scale(scale)
     size = merged(bundled, overrides)

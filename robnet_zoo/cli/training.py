@@ -32,7 +32,7 @@ def train(
 ) -> None:
     """Train an architecture adversarially. After an interruption, the same command resumes the run.
 
-    The architecture gets as many classes as the data has and images of their size, whatever it was published with.
+    The architecture takes the data's number of classes and image size instead of those it was published with.
 
     Args:
         architecture: A spec, by bundled name or path, or a model of timm, such as resnet18_cifar.

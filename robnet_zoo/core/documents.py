@@ -190,7 +190,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in pairs:
         if key in result:
-            _refuse(f"key {shown(key)} stands twice in one object")
+            _refuse(f"key {shown(key)} appears twice in one object")
         result[key] = value
     return result
 

@@ -2,10 +2,10 @@
 
 torch computes on as many threads as there are cores. By default, a thread that is through with its part of an operation
 spins for milliseconds while it waits for the others. Beside other work this is disastrous: the thread that spins holds
-the core that the thread it waits for needs. A short spin costs next to nothing on an idle machine and avoids most of
+the core that the thread it waits for needs. A short spin costs almost nothing on an idle machine and avoids most of
 that; docs/robustness.md has the figures, `python -m robnet_zoo.benchmarks.speed.threads` measures them.
 
-The number of threads is left alone whatever the load, because sums depend on it, and with them the last bits of a
+The number of threads does not depend on the load, because sums depend on it, and with them the last bits of a
 result.
 """
 

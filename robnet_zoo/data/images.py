@@ -19,7 +19,7 @@ from torch import Tensor
 from robnet_zoo.data.pictures import PictureFiles
 from robnet_zoo.errors import DataError
 
-VALIDATION_SHARE = 10  # one in so many
+VALIDATION_SHARE = 10  # one image in 10
 MISSING = 1e-6  # a probability below which missing classes are not put down to chance
 
 

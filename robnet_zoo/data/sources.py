@@ -59,7 +59,7 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
     else:
         expected = "an .npz file, a folder of class folders, pictures-SIDE: and such a folder, or one of "
         expected += ", ".join((*SETS, "digits"))
-        raise DataError(f"{name}: expected {expected}, found nothing there")
+        raise DataError(f"{name}: expected {expected}, got nothing there")
     if n is not None and not 0 < n <= len(images):
         raise DataError(f"{name}: expected n from 1 to {len(images)}, got {n}")
     return images if n is None else images[:n]
@@ -113,7 +113,7 @@ def _folder(path: Path) -> Images:
         pictures.append(np.asarray(decode(path / file)))
         if pictures[-1].shape != pictures[0].shape:
             first, this = pictures[0].shape[:2], pictures[-1].shape[:2]
-            advice = f"to have all at one size, say pictures-SIDE:{path}"
+            advice = f"to load all at one size, use pictures-SIDE:{path}"
             raise DataError(f"{path / file}: expected {first} pixels as in the first picture, got {this}; {advice}")
     return _in_memory(np.stack(pictures).transpose(0, 3, 1, 2), labels, path.name, classes)
 

@@ -125,7 +125,7 @@ class Network(nn.Module):
         """
         plan = blueprint(spec, in_chans=self.in_chans, num_classes=self.num_classes)
         view = copy.copy(self)
-        nn.Module.__init__(view)  # the plain attributes stay, and what the two would share besides modules is new
+        nn.Module.__init__(view)  # plain attributes stay; hooks and the like are new, not shared
         view.spec, view.stem = spec, self.stem
         view.cells = nn.ModuleList(
             CellModule(cell, shared_with=own)  # type: ignore[arg-type]  # a ModuleList's are Modules

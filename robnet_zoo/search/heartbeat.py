@@ -1,4 +1,4 @@
-"""Heartbeats: how the workers of a search tell that another one has died.
+"""Heartbeats: how the workers of a search notice that another one has died.
 
 Optuna 5 has its own heartbeat (`heartbeat_interval` of `RDBStorage`) and a callback that retries stale trials
 (`RetryHeartbeatStaleTrialCallback`). They are not used here:
@@ -62,7 +62,7 @@ def _host() -> str | None:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # only Linux has these files; elsewhere heartbeats have to do
+    except OSError:  # only Linux has these files; elsewhere heartbeats must suffice
         return None
 
 

@@ -1,4 +1,4 @@
-"""The line from data to specs: supernets, candidates, selection. Every stage resumes where it stopped.
+"""The pipeline from data to specs: supernets, candidates, selection. Every stage resumes where it stopped.
 
 The report is not part of it: reports stand below the search in the order of folders, so the command writes it.
 """

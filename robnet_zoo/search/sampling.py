@@ -59,7 +59,7 @@ class Sampling(Document):
                 drawn = [generator.getrandbits(1) for _ in range(space.bits)]
             if self.budget is None or self._affords(space, drawn):
                 return drawn
-        raise SearchError(f"expected cells with the budget {self.budget}, found none in {MAX_DRAWS:,} draws")
+        raise SearchError(f"expected cells with the budget {self.budget}, got none in {MAX_DRAWS:,} draws")
 
     def _affords(self, space: SearchSpace, drawn: list[int]) -> bool:
         assert self.budget is not None
@@ -103,7 +103,7 @@ def draws(
         failures = 0
         yield spec
     bounds = sampling.model_dump_json(exclude_defaults=True)
-    raise SearchError(f"expected more than {len(taken)} architectures of {bounds}, found none in {MAX_DRAWS:,} draws")
+    raise SearchError(f"expected more than {len(taken)} architectures of {bounds}, got none in {MAX_DRAWS:,} draws")
 
 
 def sample(

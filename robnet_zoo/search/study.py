@@ -191,7 +191,7 @@ class Study:
             claim = choose(trials, attempt)
             if claim is not False:
                 return claim
-        raise SearchError(f"{self.wanted.name}: expected another architecture, found none in {DRAWS:,} draws")
+        raise SearchError(f"{self.wanted.name}: expected another architecture, got none in {DRAWS:,} draws")
 
     @_patient
     def counts(self) -> Counts:

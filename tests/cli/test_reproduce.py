@@ -27,7 +27,7 @@ def test_the_agenda_says_what_is_to_do_and_does_nothing(tmp_path: Path, capsys: 
         (["--scale", "smal"], "smal: neither a bundled scale nor the path of a JSON file, did you mean 'small'"),
         (["--epochs", "2"], "epochs: expected"),
         (["--size", "0.6"], "robnet_free: expected a size whose images are divisible by 4, got 19x19 pixels"),
-        (["--test", "digits"], "--data, --test: expected as many of the one as of the other, got 1 and 2"),
+        (["--test", "digits"], "--data, --test: expected equally many of both, got 1 and 2"),
         (["--images", "0.01"], "expected at least one batch of 128 training images, got 12"),
     ],
 )

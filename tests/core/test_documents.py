@@ -41,8 +41,8 @@ JSON = st.recursive(
 UNREADABLE = {
     "nothing": (b"", "expected a JSON document, got nothing"),
     "blanks": (b" \n\t", "expected a JSON document, got nothing"),
-    "duplicate key": (b'{"version": 1, "version": 1}', 'key "version" stands twice in one object'),
-    "inner duplicate key": (b'{"parts": [{"size": 1, "size": 2}]}', 'key "size" stands twice in one object'),
+    "duplicate key": (b'{"version": 1, "version": 1}', 'key "version" appears twice in one object'),
+    "inner duplicate key": (b'{"parts": [{"size": 1, "size": 2}]}', 'key "size" appears twice in one object'),
     "NaN": (b'{"ratio": NaN}', "expected a finite number, got NaN"),
     "infinity": (b'{"ratio": -Infinity}', "expected a finite number, got -Infinity"),
     "overflow": (b'{"ratio": 1e999}', 'expected a finite number, got "1e999"'),

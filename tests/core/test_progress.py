@@ -37,7 +37,7 @@ def test_a_log_file_gets_a_line_every_half_minute_and_no_more(capfd):
         assert len(capfd.readouterr().err.splitlines()) == 1
 
 
-def test_work_that_goes_on_begins_where_it_was(capfd):
+def test_work_that_resumes_begins_where_it_was(capfd):
     with bar(total=100, done=40):
         assert "40/100" in capfd.readouterr().err
 

@@ -118,7 +118,7 @@ def test_models_are_compared_on_the_images_that_they_differ_on():
     assert comparison.p == pytest.approx(2 * (1 + 6) / 2**6)  # two-sided binomial tail of 1 in 6
 
 
-def test_models_that_never_differ_are_not_told_apart():
+def test_models_that_never_differ_are_not_distinguished():
     assert compare((1, 0), (1, 0)).p == 1
 
 

@@ -62,14 +62,14 @@ def test_images_that_do_not_fit_a_model_are_refused(npz):
 
 
 @pytest.mark.parametrize(("n", "refused"), [(400, True), (40, False)])  # of 40 images a class may have none by chance
-def test_a_class_without_images_is_refused_where_chance_is_no_reason(n, refused):
+def test_a_class_without_images_is_refused_where_chance_is_not_a_reason(n, refused):
     pixels, labels = torch.zeros(n, 3, 2, 2, dtype=torch.uint8), torch.arange(n) % 9 + 1
     images = data.Images(pixels, labels, "shifted")
     with pytest.raises(DataError, match="got none of 0 among 400") if refused else nullcontext():
         data.check_labels(images)
 
 
-def test_a_stray_label_is_refused_where_chance_is_no_reason_for_all_the_classes_below_it():
+def test_a_stray_label_is_refused_where_chance_is_not_a_reason_for_all_the_classes_below_it():
     labels = torch.arange(50_000) % 10
     labels[123] = 10_000
     images = data.Images(torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(50_000, 3, 2, 2), labels, "stray")

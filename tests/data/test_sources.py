@@ -105,7 +105,7 @@ def test_a_folder_with_pictures_of_two_sizes_is_refused(tmp_path):
     for name, size in (("a", 4), ("b", 5)):
         (tmp_path / name).mkdir()
         Image.new("RGB", (size, 4)).save(tmp_path / name / "x.png")
-    with pytest.raises(DataError, match=r"x\.png: expected .* pixels as in the first.*say pictures-SIDE:"):
+    with pytest.raises(DataError, match=r"x\.png: expected .* pixels as in the first.*use pictures-SIDE:"):
         data.load(tmp_path)
 
 
@@ -228,14 +228,14 @@ def test_one_at_a_time_fetches_into_a_folder(tmp_path):
     assert seen == [1, 1, 1, 1]
 
 
-def test_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path):
+def test_folder_that_cannot_be_written_to_is_still_read(tmp_path):
     (tmp_path / "file").touch()  # stands for a read-only folder: nothing can be made in it
     assert sources._fetched(lambda: "images", tmp_path / "file" / "data", "images") == "images"
 
 
 @pytest.fixture
 def tiny_imagenet(tmp_path):
-    """Write two classes in the layout of tiny-imagenet-200; the red of a picture tells its class."""
+    """Write two classes in the layout of tiny-imagenet-200; the red of a picture encodes its class."""
     (tmp_path / "wnids.txt").write_text("n02\nn01\n")
     lines = []
     for label, name in enumerate(("n01", "n02")):

@@ -233,7 +233,7 @@ def test_mistakes_across_a_well_formed_spec_are_reported_together() -> None:
     ]  # fmt: skip
 
 
-def test_later_schema_is_told_so_and_nothing_else() -> None:
+def test_later_schema_is_refused_for_that_reason_alone() -> None:
     problem = "schema_version: expected 1, got 2; a newer robnet_zoo reads it"
     assert problems(put("schema_version", 2), put("new_key", 1), drop("layout")) == (problem,)
 
@@ -389,7 +389,7 @@ def test_copy_is_equal_and_as_frozen(duplicate: Callable[[Genotype], Genotype]) 
     assert isinstance(other.cells, FrozenDict)
 
 
-def test_equal_specs_have_equal_python_hashes_whatever_the_order_of_cells() -> None:
+def test_equal_specs_have_equal_python_hashes_in_any_order_of_cells() -> None:
     data = valid()
     data["cells"] = dict(reversed(data["cells"].items()))
     first, second = Genotype.parse(valid()), Genotype.parse(data)

@@ -1,4 +1,4 @@
-"""What a layer says of itself equals what its module does: size, parameters, multiply-adds."""
+"""The counts of a layer equal those of its module: size, parameters, multiply-adds."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_dead_node_is_removed_and_logits_stay() -> None:
     weights = [tensor for key, tensor in before.state_dict().items() if not key.startswith(dead)]
     after.load_state_dict(dict(zip(after.state_dict(), weights, strict=True)))
     assert_same_function(before, after)
-    assert response(before, images(spec))[1].abs().min() > 0  # every pixel has a say
+    assert response(before, images(spec))[1].abs().min() > 0  # every pixel matters
 
 
 def test_input_that_only_a_dead_edge_reads_is_not_read_after_dropping_it() -> None:

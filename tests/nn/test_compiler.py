@@ -1,4 +1,4 @@
-"""A sub-network as a mask over its supernet: the same modules, the same logits as a network of its own."""
+"""A sub-network as a mask over its supernet: the same modules, the same logits as a separate network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EDGES = ("0->2", "1->2", "0->3", "1->3", "2->3")
 SUPERNET = genotype({"a": dict.fromkeys(EDGES, ALL)}, "aaaa", reductions=[1, 2])
 PARTS = {
     "one operation an edge": genotype({"a": dict.fromkeys(EDGES, SOME)}, "aaaa", reductions=[1, 2]),
-    "cells of their own": genotype(
+    "separate cells": genotype(
         {"a": {"0->2": ALL, "2->3": SOME}, "b": {"1->2": ["identity"], "1->3": ALL, "0->3": SOME}},
         "abab",
         reductions=[1, 2],
@@ -63,7 +63,7 @@ def test_forms_of_a_mask_are_those_of_a_compiled_network(supernet, spec, form) -
 
 def test_mask_shares_every_parameter_and_buffer(supernet) -> None:
     whole = dict([*supernet.named_parameters(), *supernet.named_buffers()])
-    masked = subnetwork(supernet, PARTS["cells of their own"])
+    masked = subnetwork(supernet, PARTS["separate cells"])
     for name, value in [*masked.named_parameters(), *masked.named_buffers()]:
         assert value is whole[name]
 

@@ -259,7 +259,7 @@ def test_reset_classifier_leaves_the_rest_frozen_and_in_its_mode(small: Network)
     assert not small.cells[0].training
 
 
-def test_reset_classifier_keeps_the_pooling_unless_told(small: Network) -> None:
+def test_reset_classifier_keeps_the_pooling_by_default(small: Network) -> None:
     small.reset_classifier(7, "max")
     small.reset_classifier(3)
     features = images(2, small.num_features, 4, 4)

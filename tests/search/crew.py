@@ -118,7 +118,7 @@ def until(true: Callable[[], object], *, seconds: float = 60) -> None:
     """Wait until a function returns true."""
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, f"waited {seconds} seconds in vain"
+        assert time.monotonic() < end, f"waited {seconds} seconds for nothing"
         time.sleep(0.01)
 
 

@@ -59,7 +59,7 @@ def test_workers_that_choose_at_the_same_moment_fill_the_group_and_no_more(
 
 
 def test_tpe_finds_better_ones_than_chance(tmp_path: Path) -> None:
-    # Robust accuracy is taken to be the density, whose mean is one half where nothing is known of it.
+    # Robust accuracy is the density here, whose mean is one half among random architectures.
     learned = evaluated(f"journal:{tmp_path}/study", chosen("tpe", 40, nodes=4))
     drawn = evaluated(f"journal:{tmp_path}/study", candidate_set(40, nodes=4))
     assert robust(learned[20:]) > robust(drawn) + 0.1
@@ -113,7 +113,7 @@ def test_a_sampler_that_finds_nothing_new_says_so(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(study_module, "DRAWS", 50)  # of the 12 architectures that a cell of one node can have
     with (
         Study.open(f"journal:{tmp_path}/study", chosen("tpe", 13, nodes=1)) as study,
-        pytest.raises(SearchError, match=r"^trial/cell_based/chosen: expected another architecture, found none in 50"),
+        pytest.raises(SearchError, match=r"^trial/cell_based/chosen: expected another architecture, got none in 50"),
     ):
         work(study, judged)
 

@@ -54,7 +54,7 @@ def test_supernet_is_the_same_bits_after_candidates(evaluator) -> None:
         assert torch.equal(value, before[key]), key
 
 
-def test_candidate_has_the_same_figures_whatever_was_judged_before(evaluator) -> None:
+def test_candidate_has_the_same_figures_after_any_other_candidate(evaluator) -> None:
     def figures(index: int) -> tuple[object, ...]:
         measured = evaluator.finetune(evaluator.score(candidate(index), SPECS[index], Filter(images=32)), SPECS[index])
         return measured.before, measured.after, measured.fsp
@@ -102,7 +102,7 @@ def test_distances_are_means_over_their_images_however_many_are_judged(supernet)
     assert distances[0] == distances[1] == distances[2]
 
 
-def test_inherited_network_has_the_weights_of_the_supernet_and_statistics_of_its_own(evaluator) -> None:
+def test_inherited_network_has_the_weights_of_the_supernet_and_its_own_statistics(evaluator) -> None:
     network, state = evaluator.inherited(SPECS[0]), evaluator.supernet.state_dict()
     parameters = dict(network.named_parameters())
     assert all(torch.equal(value, state[key]) for key, value in parameters.items())
@@ -113,7 +113,7 @@ def test_inherited_network_has_the_weights_of_the_supernet_and_statistics_of_its
     assert all(torch.equal(value, state[key]) for key, value in kept.inherited(SPECS[0]).state_dict().items())
 
 
-def test_too_few_images_are_said(supernet) -> None:
+def test_too_few_images_are_an_error(supernet) -> None:
     with pytest.raises(SearchError, match="expected 64 held-out images, got 18"):
         Evaluator(supernet, EVALUATION, *images(180).split(), seed=0)
     with pytest.raises(SearchError, match="expected 64 training images to calibrate norms on, got 50"):

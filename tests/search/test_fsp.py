@@ -54,7 +54,7 @@ def test_images_that_no_attack_moved_have_no_distance() -> None:
     assert not any(cell._forward_hooks for cell in network.cells)
 
 
-def test_mask_has_the_distances_of_a_network_of_its_own() -> None:
+def test_mask_has_the_distances_of_a_separate_network() -> None:
     supernet = compile(space("cell_free").supernet()).double().eval()
     spec = space("cell_free").genotype(["11 01 10 00 11", "01 11 01 01 10", "10 10 01 11 11"], name="a")
     alone = compile(spec).double().eval()

@@ -32,7 +32,7 @@ def test_a_heart_beats_until_it_is_stopped() -> None:
     assert not heartbeat.lost
 
 
-def test_a_heart_that_is_told_to_stop_beating_has_lost_its_work() -> None:
+def test_a_heart_whose_beat_is_refused_has_lost_its_work() -> None:
     heartbeat = Heartbeat(lambda: False, interval=0.001)
     until(lambda: heartbeat.lost)
     heartbeat.stop()

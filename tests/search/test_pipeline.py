@@ -1,4 +1,4 @@
-"""The whole line on digits: supernets, candidates, filter, selection, report; killed at any moment, it resumes."""
+"""The whole pipeline on digits: supernets, candidates, filter, selection, report; killed at any moment, it resumes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_finished_search_is_not_done_again(folder: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow  # runs the command again and again
-def test_killed_search_goes_on_to_the_same_figures(folder: Path, tmp_path: Path) -> None:
+def test_killed_search_resumes_to_the_same_figures(folder: Path, tmp_path: Path) -> None:
     config().save(tmp_path / "tiny.json")
     command = ["search", "run", "--config", str(tmp_path / "tiny.json"), "--data", "digits"]
     command += ["--output", str(tmp_path / "search")]
@@ -141,7 +141,7 @@ def test_worker_in_another_process_does_what_is_left(folder: Path, tmp_path: Pat
         ({"evaluation": {"calibration": 9}}, "expected at least 288 images to train on and 40 held out, got 180"),
     ],
 )
-def test_too_few_images_are_said_before_any_work(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_too_few_images_are_an_error_before_any_work(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     whole = config()
     if "evaluation" in changes:
         changes = {"evaluation": whole.evaluation.model_copy(update=changes["evaluation"])}
@@ -171,7 +171,7 @@ def test_test_images_are_refused(tmp_path: Path) -> None:
         Search(config(), f"cifar10-test:{tmp_path}", tmp_path, shown=False).run()
 
 
-def test_worker_without_a_supernet_is_told_so(tmp_path: Path) -> None:
+def test_worker_without_a_supernet_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="expected a trained supernet; `search run` trains it"):
         Search(config(), "digits", tmp_path, shown=False).work("cell_free")
 
@@ -208,4 +208,4 @@ def test_candidates_that_optuna_chose_go_the_same_way_to_specs_and_report(tmp_pa
     assert Genotype.load(tmp_path / "specs" / "chosen.json").provenance.search.startswith("tiny/cell_based/nsga2/")
     page = (tmp_path / "report.html").read_text()
     assert "Optuna&#39;s TPE for robust accuracy" in page
-    assert "chosen by Optuna" in page  # the front tells them from those that were drawn
+    assert "chosen by Optuna" in page  # the front distinguishes them from those that were drawn

@@ -26,7 +26,7 @@ def test_same_seed_gives_the_same_architectures_and_fewer_are_the_first_of_more(
     assert sample(space(), Sampling(), 20, seed="a") != sample(space(), Sampling(), 20, seed="b")
 
 
-def test_each_architecture_comes_once_and_then_it_is_said_that_there_are_no_more(
+def test_each_architecture_comes_once_and_then_their_end_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A cell of one node has 2^4 α. No input reaches one of them; three more read input 0 alone, so that nothing reads
@@ -34,7 +34,7 @@ def test_each_architecture_comes_once_and_then_it_is_said_that_there_are_no_more
     monkeypatch.setattr(sampling, "MAX_DRAWS", 2000)
     tiny = SearchSpace(kind="cell_based", nodes=1, network=SMALL)
     assert len(set(sample(tiny, Sampling(), 12, seed="a"))) == 12
-    with pytest.raises(SearchError, match=r"expected more than 12 architectures of .*, found none in 2,000 draws"):
+    with pytest.raises(SearchError, match=r"expected more than 12 architectures of .*, got none in 2,000 draws"):
         sample(tiny, Sampling(), 13, seed="a")
 
 
@@ -84,5 +84,5 @@ def test_bounds_in_the_wrong_order_are_refused() -> None:
 
 def test_budget_that_no_density_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "MAX_DRAWS", 500)
-    with pytest.raises(SearchError, match="expected cells with the budget large, found none in 500 draws"):
+    with pytest.raises(SearchError, match="expected cells with the budget large, got none in 500 draws"):
         sample(space(), Sampling(kind="density", densities=(0.0, 0.2), budget="large"), 1, seed="a")

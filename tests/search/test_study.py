@@ -1,4 +1,4 @@
-"""Studies: any number of workers, and whatever happens to them, no candidate is lost and none is counted twice."""
+"""Studies: with any number of workers, and any accidents, no candidate is lost and none is counted twice."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_an_evaluation_that_raises_is_tried_three_times_and_then_named(file: str
         with pytest.raises(SearchError, match=wanted):
             work(study, fails)
         assert seen == [0] + [1] * TRIES
-        with pytest.raises(SearchError, match=wanted):  # the others are evaluated all the same
+        with pytest.raises(SearchError, match=wanted):  # the others are still evaluated
             work(study, fails)
         assert seen == [0] + [1] * TRIES + [2, 3]
     with Study.open(file, candidate_set(4)) as study:  # to start again is to try again
@@ -166,7 +166,7 @@ def test_an_interrupted_worker_gives_its_candidate_back_at_once(file: str) -> No
         raise KeyboardInterrupt
 
     with Study.open(file, candidate_set(1)) as study, Study.open(file, candidate_set(1)) as other:
-        for _ in range(TRIES + 1):  # which is no failure
+        for _ in range(TRIES + 1):  # which is not a failure
             with pytest.raises(KeyboardInterrupt):
                 work(study, interrupted)
         claim = other.claim()

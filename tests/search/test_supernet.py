@@ -23,7 +23,7 @@ from tests.interruption import interrupt_at
 from tests.search.small_search import RECIPE, images, space
 
 
-def test_update_has_one_path_in_whatever_order_it_is_asked_for() -> None:
+def test_update_has_one_path_in_any_order_of_requests() -> None:
     paths, others = (PathDropout(space("cell_based"), Sampling(), seed=seed) for seed in (3, 4))
     forward = [paths.at(update).hash for update in range(50)]
     assert [paths.at(update).hash for update in reversed(range(50))] == forward[::-1]
@@ -103,7 +103,7 @@ def test_update_changes_its_path_alone(tmp_path, monkeypatch) -> None:
     assert seen > 100
 
 
-def test_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch) -> None:
+def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch) -> None:
     undisturbed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "a", progress=False)
     interrupt_at(monkeypatch, 7)
     with pytest.raises(KeyboardInterrupt):

@@ -95,7 +95,7 @@ def test_a_shallower_spec_keeps_first_and_last_and_as_many_reductions() -> None:
 
 
 @pytest.mark.parametrize("depth", [0.15, 0.2, 0.3, 0.35, 0.5, 0.75])
-def test_the_cells_that_reduce_still_do_and_denoising_stands_behind_the_same_stages(depth: float) -> None:
+def test_the_cells_that_reduce_still_do_and_denoising_is_behind_the_same_stages(depth: float) -> None:
     spec = load_spec("robnet_free")
     small, denoised_first = spec.scaled(depth=depth), spec.denoised("mean").scaled(depth=depth)
     assert isinstance(small, Genotype)
@@ -118,7 +118,7 @@ def test_a_size_that_the_reductions_do_not_divide_is_refused() -> None:
         load_spec("robnet_free").scaled(size=0.55)
 
 
-def test_denoising_stands_behind_the_stages() -> None:
+def test_denoising_is_behind_the_stages() -> None:
     spec = load_spec("robnet_large").denoised("dot_product")
     assert isinstance(spec, Genotype)
     assert spec.network.denoise is not None

@@ -1,4 +1,4 @@
-"""The models in timm: whatever works for timm's own works for ours."""
+"""The models in timm: all that works for timm's own models works for ours."""
 
 import importlib
 import warnings

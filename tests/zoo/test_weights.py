@@ -155,7 +155,7 @@ def test_wrong_entry_is_an_error_that_names_the_place(changes: dict[str, object]
 
 @pytest.mark.parametrize("changes", [{"tag": "b"}, {"file": "b.safetensors"}])
 def test_two_entries_of_one_name_or_file_are_an_error(changes: dict[str, object]) -> None:
-    with pytest.raises(DocumentError, match="stands 2 times"):
+    with pytest.raises(DocumentError, match="appears 2 times"):
         Manifest.parse({"entries": [entry(), entry(**changes)]})
 
 

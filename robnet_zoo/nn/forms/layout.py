@@ -59,7 +59,7 @@ def every_second(x: Tensor, *, start: int = 0) -> Tensor:
 def keep_layout(x: Tensor) -> Tensor:
     """Return x, with a gradient that gets x's layout.
 
-    The gradient of the mean over pixels has no layout of its own, which would put every earlier layer on the slow path.
+    The gradient of the mean over pixels does not keep a layout, which would put every earlier layer on the slow path.
     """
     return _KeepLayout.apply(x)
 

@@ -76,7 +76,7 @@ class Manifest(Document):
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = Counter(name for entry in self.entries for name in (f"{entry.model}.{entry.tag}", entry.file))
-        repeated = [f"{name} stands {times} times" for name, times in names.items() if times > 1]
+        repeated = [f"{name} appears {times} times" for name, times in names.items() if times > 1]
         if repeated:
             raise problems_error([(("entries",), text) for text in repeated])
         return self

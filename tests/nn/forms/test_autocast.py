@@ -12,7 +12,7 @@ def test_channels_come_last_but_where_onednns_gradient_writes_past_its_memory():
     assert safe_layout(timm.create_model("resnet18_cifar", width=0.05)) == torch.contiguous_format  # 3 channels
 
 
-def test_the_attacks_form_follows_the_network_without_being_made_anew(tiny):
+def test_the_attacks_form_follows_the_network_without_being_rebuilt(tiny):
     network, images = compile(tiny).eval(), torch.rand(2, *tiny.network.input_size)
     form = attack_form(network, dtype=torch.float32)
     with torch.no_grad():
@@ -20,7 +20,7 @@ def test_the_attacks_form_follows_the_network_without_being_made_anew(tiny):
             parameter.add_(0.1)
     assert attack_form(network, dtype=torch.float32) is form
     torch.testing.assert_close(form(images), network(images), rtol=1e-4, atol=1e-4)
-    network.classifier = torch.nn.Linear(network.num_features, 3)  # another layer: nothing to follow
+    network.classifier = torch.nn.Linear(network.num_features, 3)  # another layer, which a refresh cannot follow
     assert attack_form(network, dtype=torch.float32)(images).shape == (2, 3)
     assert attack_form(network, dtype=torch.bfloat16).dtype == torch.bfloat16
     assert attack_form(compile(tiny), dtype=torch.float32) is not form

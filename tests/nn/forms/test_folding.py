@@ -52,7 +52,7 @@ def test_the_steps_of_a_block_compute_the_block(block: Block) -> None:
     torch.testing.assert_close(x, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_norm_behind_a_convolution_is_no_step_of_its_own() -> None:
+def test_a_norm_behind_a_convolution_is_not_a_separate_step() -> None:
     block = (Norm(4, True), Relu(), Conv(4, 4), Norm(4, False), Norm(4, True))
     assert list(folded(block)) == [(0, 0), (1, None), (2, 3), (4, 4)]
     kinds = [type(step) for step in fold(block, trained(block))]

@@ -130,9 +130,7 @@ def test_network_is_left_as_it_was(training: bool) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_a_refreshed_form_is_the_one_that_would_be_made_anew(
-    spec: Genotype, channels_last: bool, dtype: torch.dtype
-) -> None:
+def test_a_refreshed_form_equals_a_new_one(spec: Genotype, channels_last: bool, dtype: torch.dtype) -> None:
     network = network_of(spec)
     form = for_inference(network, dtype=dtype, channels_last=channels_last)
     held = [parameter.data_ptr() for parameter in form.parameters()]

@@ -57,7 +57,7 @@ def test_partial_correlation_is_that_of_the_residuals_of_ranks():
     estimate = partial_spearman(x, y, z)
     assert estimate.value == pytest.approx(stats.pearsonr(*left).statistic)
     assert spearman(x, y).interval.low > 0
-    assert estimate.interval.low < 0 < estimate.interval.high  # x and y go together by z alone
+    assert estimate.interval.low < 0 < estimate.interval.high  # x and y correlate through z alone
 
 
 def test_means_have_the_textbook_interval():
@@ -93,6 +93,6 @@ def test_covariance_of_least_squares_is_that_of_leaving_each_one_out():
         (lambda: Fit(np.eye(9)[:, :1], np.arange(9.0)), "a count that one alone has"),
     ],
 )
-def test_what_cannot_be_told_is_refused(call, message):
+def test_what_cannot_be_estimated_is_refused(call, message):
     with pytest.raises(SearchError, match=message):
         call()

@@ -12,7 +12,7 @@ from robnet_zoo.search.analysis import (
 from tests.search.studies import by_density, made, observe, study
 
 
-def test_finetuning_is_told_as_paired_differences():
+def test_finetuning_is_given_as_paired_differences():
     result = study(made(by_density(1)), n=50)
     figure = finetuning(observe(result))
     gains = [candidate.after.robust - candidate.before.robust for candidate in result.candidates]

@@ -27,7 +27,7 @@ def test_uniform_groups_are_those_without_bounds_and_samplers():
     assert Observed.from_result(result).budget_groups == ("uniform", "small")
 
 
-def test_architecture_that_stands_twice_counts_once():
+def test_architecture_that_appears_twice_counts_once():
     result = study(made(by_nothing), n=5)
     twice = Observed.from_result(result.model_copy(update={"candidates": result.candidates * 2}))
     assert len(twice.observations) == 10

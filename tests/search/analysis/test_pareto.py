@@ -1,4 +1,4 @@
-"""The Pareto front has what nothing else beats."""
+"""The Pareto front has the candidates that no other candidate beats."""
 
 from __future__ import annotations
 
