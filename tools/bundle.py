@@ -1,6 +1,6 @@
 """Put trained weights into the package, measured: `python -m tools.bundle --help`.
 
-For whoever releases weights. What was measured goes to `results/robustness/MODEL.TAG.json`, what trained them to
+For maintainers who release weights. What was measured goes to `results/robustness/MODEL.TAG.json`, what trained them to
 `results/training/MODEL.TAG.json` (and `MODEL.TAG.2.json`, if a second run began with the weights of the first), the
 weights and their manifest entry to `robnet_zoo/zoo/weights`. `python -m tools.docs` then writes their model card from
 these documents and from all other results documents called `results/robustness/MODEL.TAG.*.json`, such as
@@ -66,7 +66,7 @@ def bundle(
     origin = run_result.begun_with
     if not run_result.over and before is not None and origin is not None and origin.file_sha256 == before.file_sha256:
         raise BundleError(
-            f"{run}: expected a run that is over, as it could not go on without the weights to be replaced"
+            f"{run}: expected a run that is over, as it could not continue without the weights to be replaced"
         )
     source = run / "bundled.safetensors"
     write_atomically(source, safetensors.torch.save(stored(_given(run, run_result), half=half)))
@@ -110,9 +110,7 @@ def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:
     """
     path = run / CHOSEN if (run / CHOSEN).exists() else run / MODEL
     if file_sha256(path) != result.file_sha256:
-        raise BundleError(
-            f"{path}: expected the weights that {RESULT} tells of; start the run again, to its next epoch"
-        )
+        raise BundleError(f"{path}: expected the weights that {RESULT} names; start the run again, to its next epoch")
     return read_weights(path)
 
 

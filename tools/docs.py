@@ -222,7 +222,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS
             first = next(iter(measured.values()))
             for path, result in measured.items():
                 if result.model.weights != first.model.weights:
-                    raise ReportError(f"{path}: expected a result of the weights of {name}.json; measure them anew")
+                    raise ReportError(f"{path}: expected a result of the weights of {name}.json; measure them again")
             loaded = {path.name: TrainingResult.load(path) for path in runs}
             cards[folder / f"{name}.md"] = card(entry, loaded, list(measured.values()))
     return cards

@@ -26,7 +26,7 @@ from robnet_zoo.errors import AttackError
 AnyAttack = Annotated[
     Fgsm | Bim | Pgd | MiFgsm | Apgd | DeepFool | CarliniWagner | Square | AutoAttack, Field(discriminator="kind")
 ]
-"""Every attack that a protocol may name, told apart by its `kind`."""
+"""Every attack that a protocol may name, distinguished by its `kind`."""
 
 ATTACKS: tuple[type[Attack], ...] = get_args(get_args(AnyAttack)[0])
 """The classes of `AnyAttack`, in the order of its entries."""

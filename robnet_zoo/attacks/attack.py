@@ -203,7 +203,7 @@ class IterativeAttack(Attack):
         raise NotImplementedError
 
     def advance(self, rows: Rows, seen: Seen) -> None:
-        """Take a step: replace `x` and whatever else changes in rows, never in place."""
+        """Take a step: replace `x` and all else that changes in rows, never in place."""
         raise NotImplementedError
 
     def finished(self, rows: Rows) -> Tensor:

@@ -1,6 +1,6 @@
 """AutoAttack (Croce and Hein, 2020) as its authors' library runs it: pyautoattack, unmodified, in float32.
 
-The library draws all random numbers of a batch from torch's global generator, which each component seeds anew with the
+The library draws all random numbers of a batch from torch's global generator, which each component seeds again with the
 same seed. An image's numbers therefore depend on its position in the batch and on which other images are left, and a
 batch is the smallest unit that can be repeated: the same images in the same order with the same seed have the same
 outcome. numpy's and Python's own generators are not used.
@@ -47,7 +47,7 @@ FLAGS = MappingProxyType(
         "few_classes": "classes it is not possible",
     }
 )
-"""Flags by name, with the words of the library's warning. `square_gains` is told from the outcomes of all batches."""
+"""Flags by name, with the words of the library's warning. `square_gains` follows from the outcomes of all batches."""
 
 
 class AutoAttack(BatchAttack):

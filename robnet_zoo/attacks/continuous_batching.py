@@ -30,7 +30,7 @@ class _Job:
 
     index: int  # among the images given
     attempt: int = 0
-    rows: Rows | None = None  # where it goes on, if it was taken out of its slot
+    rows: Rows | None = None  # where it resumes, if it was taken out of its slot
     candidate: Tensor | None = None  # (C, H, W), to be judged
     step: int = 0  # at which the candidate was seen
     final: bool = False  # whether nothing comes after the candidate in this try
@@ -60,8 +60,8 @@ def run(
 ) -> list[Outcome]:
     """Attack images, and return their outcomes, in the order of the images.
 
-    An image that the judge gets wrong as it is counts as fooled at step 0. What lies outside the ball or the box, or
-    is claimed by the model and not confirmed by the judge, is not a success and counts as `unconfirmed`. When an
+    An image that the judge gets wrong without attack counts as fooled at step 0. An image outside the ball or the box,
+    or one that the model claims and the judge does not confirm, is not a success and counts as `unconfirmed`. When an
     accelerator is out of memory, the number of slots is halved.
 
     Args:
@@ -257,7 +257,7 @@ class Batcher:
         return rows
 
     def _place(self, slots: Sequence[int], rows: Rows) -> None:
-        if not self.rows:  # every slot gets a row, so that shapes stay what they are
+        if not self.rows:  # every slot gets a row, so that shapes stay the same
             tiled = _tiled(range(len(slots)), self.slots)
             self.rows = {key: value[tiled].clone() for key, value in rows.items()}
         where = torch.tensor(slots, device=self.images.device)

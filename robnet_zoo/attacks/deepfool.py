@@ -14,7 +14,7 @@ from robnet_zoo.attacks.ball import Norm, project, steepest
 from robnet_zoo.attacks.losses import likeliest_wrong
 from robnet_zoo.attacks.random import Key
 
-USUAL_STEPS = 5  # after about as many the class has changed
+USUAL_STEPS = 5  # after about this many, the class has changed
 
 
 class DeepFool(IterativeAttack):
@@ -56,7 +56,7 @@ class DeepFool(IterativeAttack):
 
     @property
     def early(self) -> bool:
-        return False  # it ends where the class changes, by itself
+        return False  # it stops by itself where the class changes
 
     @property
     def minimal(self) -> bool:

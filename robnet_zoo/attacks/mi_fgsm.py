@@ -60,7 +60,7 @@ class MiFgsm(IteratedGradientAttack):
 
 
 def _diverse(x: Tensor, draws: Tensor, probability: float) -> Tensor:
-    """Return each image shrunk and shifted, or as it is: (N, C, H, W). draws: (N, 4) in [0, 1]."""
+    """Return each image shrunk and shifted, or unchanged: (N, C, H, W). draws: (N, 4) in [0, 1]."""
     applied = draws[:, 0] < probability
     scale = 0.9 + 0.1 * draws[:, 1]
     shift = (2 * draws[:, 2:] - 1) * (1 - scale)[:, None]  # of the centre, in halves of a side

@@ -36,10 +36,10 @@ class BatchOutcome:
     """The outcome of one batch of N images under an attack of whole batches.
 
     images: (N, C, H, W), adversarial where fooled, else the clean ones. broken_by: what fooled the model first: `clean`
-    where it was wrong as it is, a component, or None where the image withstood. unconfirmed: where the library claimed
+    where no attack was needed, a component, or None where the image withstood. unconfirmed: where the library claimed
     a success that the model, asked again, did not confirm, or that lies outside ball or box; it does not count.
     distances: of `images` from the clean ones, in the norm of the attack. margins: of what the library gave
-    (`losses.margin`). flags: names of `autoattack.FLAGS`, and in full whatever else was warned of. forwards, backwards:
+    (`losses.margin`). flags: names of `autoattack.FLAGS`, and the full text of other warnings. forwards, backwards:
     images of this batch that went through the model, each way. seconds: of the wall clock.
     """
 

@@ -2,7 +2,7 @@
 
 Everything is in one folder. `models/` holds training runs by architecture, data, recipe and seed, so plans share the
 models that they have in common; `results/` holds a document for each measurement. After an interruption, the same
-command resumes. Processes that work in one folder share the jobs: whoever begins a job locks it.
+command resumes. Processes that work in one folder share the jobs: a process that begins a job locks it.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Reproduction:
     def run(self, *, progress: bool = True) -> ReproductionResult:
         """Do whatever is left, and return the result, which is saved after every measurement.
 
-        A training that cannot go on is left out together with what needs it, and `notes` says so; the rest is done.
+        A training that cannot continue is left out together with what needs it, and `notes` says so; the rest is done.
         """
         pending = [line for line in self.agenda() if not line.done]
         total, failed = len(pending), set[Path]()

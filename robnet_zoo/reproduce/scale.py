@@ -1,4 +1,4 @@
-"""Scales: the same plan at a fraction of its size. Every table that comes of it says which."""
+"""Scales: the same plan at a fraction of its size. Every table made at a scale states it."""
 
 from __future__ import annotations
 

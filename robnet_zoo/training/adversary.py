@@ -36,7 +36,7 @@ def attacked(
     *,
     strength: float = 1.0,
 ) -> Tensor:
-    """Return adversarial images for a network, (N, C, H, W), and leave the network as it is.
+    """Return adversarial images for a network, (N, C, H, W), and leave the network unchanged.
 
     With running statistics the attack sees the network in eval mode, through its inference form; with those of the
     batch, in train mode, through its training form.

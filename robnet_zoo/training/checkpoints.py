@@ -78,7 +78,7 @@ class Checkpoints:
         except OSError as error:
             raise TrainingError(f"{newest}: cannot be read: {error}") from error
         except DAMAGED as error:
-            before = f"delete it to go on from {files[-2].name}" if len(files) > 1 else "there is none before it"
+            before = f"delete it to resume from {files[-2].name}" if len(files) > 1 else "there is none before it"
             advice = f"if the file is damaged, {before}"
             reason = str(error) or type(error).__name__
             raise TrainingError(f"{newest}: expected a checkpoint of this run; {advice}: {reason}") from error
@@ -86,7 +86,7 @@ class Checkpoints:
             restore(state)
         except torch.OutOfMemoryError:
             raise
-        except OTHERS as error:  # a good file that this run cannot go on from
+        except OTHERS as error:  # an intact file from which this run cannot resume
             expected = "" if isinstance(error, TrainingError) else "expected a checkpoint of this run: "
             raise TrainingError(f"{newest}: {expected}{' '.join(str(error).split())}") from error
         return True

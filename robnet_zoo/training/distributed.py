@@ -94,7 +94,7 @@ class World:
         return bool(answer.item())
 
     def wait(self) -> None:
-        """Wait until all processes have come here."""
+        """Wait until all processes have reached this point."""
         if self.size > 1:
             dist.barrier()
 

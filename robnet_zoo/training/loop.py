@@ -74,7 +74,7 @@ def train(
         then intact.
     """
     if resume and not (Path(output) / "run.json").is_file():
-        raise TrainingError(f"{output}: expected the folder of a run to go on with, got none")
+        raise TrainingError(f"{output}: expected the folder of a run to resume, got none")
     training, validation = fitting(spec, images, recipe)
     if paths is not None and recipe.attack.in_backward_pass:
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")

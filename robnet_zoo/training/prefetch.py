@@ -40,7 +40,7 @@ class Prefetcher:
             self.coming = update, self.pool.submit(self.prepare, indices, update)
 
     def get(self, indices: Tensor, update: int) -> Batch:
-        """Return the batch of an update, prepared anew if another was begun. Raises whatever `prepare` raises."""
+        """Return the batch of an update, prepared only now if another was begun. Raises whatever `prepare` raises."""
         coming, self.coming = self.coming, None
         if coming is not None and coming[0] == update:
             return coming[1].result()

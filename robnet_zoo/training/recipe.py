@@ -119,7 +119,7 @@ class Guard(Document):
     """A check for catastrophic overfitting: single-step training that no longer withstands PGD (Wong et al., 2020).
 
     Every `updates` updates, PGD attacks the first `images` validation images. If the robust accuracy is below `share`
-    of the best one so far, at whatever image size, the run trains on PGD with `steps` steps until a check is passed
+    of the best one so far, at any image size, the run trains on PGD with `steps` steps until a check is passed
     again (Li et al., 2020).
     """
 
@@ -130,7 +130,7 @@ class Guard(Document):
 
 
 class Recipe(Document):
-    """A training run, but for its architecture and its data.
+    """A training run, except for its architecture and its data.
 
     >>> Recipe(name="short", epochs=3, attack=TrainingAttack(steps=2)).lr_at(0, native=32)
     0.1
@@ -177,13 +177,15 @@ class Recipe(Document):
         if self.optimizer not in known:
             problems.append((("optimizer",), f"unknown optimizer {self.optimizer!r}{nearest(self.optimizer, known)}"))
         if self.optimizer == "sgd" and not self.momentum:
-            problems.append((("momentum",), "expected more than 0 for sgd, which is Nesterov's; momentum is without"))
+            problems.append(
+                (("momentum",), "expected more than 0 for sgd, which is Nesterov's; the optimizer momentum takes 0")
+            )
         if any(milestone > self.epochs for milestone in self.schedule.milestones):
             problems.append((("schedule", "milestones"), f"expected epochs of the run's {self.epochs}"))
         if self.objective.kind == "trades" and self.attack.kind != "pgd":
             problems.append((("attack", "kind"), f"expected pgd for trades, got {self.attack.kind}"))
         if self.attack.loss == "kl" and self.objective.kind != "trades":
-            problems.append((("attack", "loss"), "expected cross_entropy but for trades, got kl"))
+            problems.append((("attack", "loss"), "expected cross_entropy except for trades, got kl"))
         if self.guard is not None and self.validation < self.guard.images:
             problems.append((("guard", "images"), f"expected at most the {self.validation} validation images"))
         if self.select == "best" and not self.validation:

@@ -49,8 +49,8 @@ class TrainingResult(Document):
     """A training run after some of its epochs.
 
     images: how many it trains on. held_out: how many are measured after an epoch. file_sha256, state_sha256: of the
-    file of weights that it gives, and of the state dict in it, which older documents lack. devices: all that an epoch
-    of it came to its end on, with the number of processes. software: of the last epoch.
+    file of weights that it gives, and of the state dict in it, which older documents lack. devices: all on which one
+    of its epochs ended, with the number of processes. software: of the last epoch.
     """
 
     schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
@@ -73,7 +73,7 @@ class TrainingResult(Document):
         return renamed(data, "weights_sha256", "file_sha256")
 
     def is_of(self, run: TrainingResult) -> bool:
-        """Return whether another result is of the same run, at whatever epoch."""
+        """Return whether another result is of the same run, at any epoch."""
         parts = ("spec_hash", "recipe", "data_sha256", "begun_with")
         return all(getattr(self, part) == getattr(run, part) for part in parts)
 

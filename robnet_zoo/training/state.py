@@ -71,7 +71,7 @@ class State:
         } | {name: getattr(self, name) for name in PLAIN}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become another state of the same run. Raises KeyError and what torch raises if it is of another one."""
+        """Load another state of the same run. Raises KeyError and torch's errors if it is of another run."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -95,7 +95,7 @@ def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: 
     Raises: WeightsError for weights of another architecture, TrainingError for an optimizer that cannot run here.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)  # torch's initialisation knows no other generator
+        torch.manual_seed(recipe.seed)  # torch's initialisation takes no generator
         network = build(spec).to(world.device)
     if weights is not None:
         _check_origin(weights, spec)

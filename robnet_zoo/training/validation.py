@@ -31,7 +31,7 @@ def validate(
 ) -> dict[str, float]:
     """Return the accuracy without attack and under PGD at the recipe's eps, as shares: `clean` and `robust`.
 
-    The network stays as it is.
+    The network does not change.
 
     Args:
         network: what is measured, in eval mode.

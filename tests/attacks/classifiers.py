@@ -1,4 +1,4 @@
-"""Classifiers whose answers are known, all attacks in one table, and what counts queries."""
+"""Classifiers whose answers are known, all attacks in one table, and a counter of queries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ATTACKS: dict[str, IterativeAttack] = {
     "cw": CarliniWagner(searches=3, steps=40, learning_rate=0.03, initial_c=1.0),
     "square": Square(queries=60),
 }
-LONGER: dict[str, IterativeAttack] = {  # what it takes to come to the end of the way on a linear model
+LONGER: dict[str, IterativeAttack] = {  # steps enough to reach the optimum of a linear model
     "apgd_dlr_t": Apgd(steps=20, loss="dlr", target_classes=1),
     "cw": CarliniWagner(searches=6, steps=60, learning_rate=0.02, initial_c=0.1),
     "square": Square(queries=1200),

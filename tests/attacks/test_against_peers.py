@@ -47,7 +47,7 @@ def survivors(outcomes: list[Outcome]) -> Tensor:
     return torch.tensor([not outcome.fooled for outcome in outcomes])
 
 
-# AutoAttack: the same start gives the same way
+# AutoAttack: the same start gives the same steps
 
 
 VARIANTS = {
@@ -84,7 +84,7 @@ def test_apgd_takes_the_steps_of_its_authors_code(variant, autopgd):
     count_rises = theirs.check_oscillation
 
     def counted_from_the_start(losses: Tensor, at: int, window: int, *rest: object, **options: float) -> Tensor:
-        """Theirs compares the first step with row -1, which is zero until the end; the paper, with the start."""
+        """Compare the first step with the start, as the paper does; theirs takes row -1, zero until the end."""
         if at - window == -1:
             target = torch.full_like(labels, -1) if theirs.y_target is None else theirs.y_target
             losses[-1] = LOSSES[loss](model(start), labels, target)

@@ -71,7 +71,6 @@ def test_the_first_step_is_twice_eps_and_steps_only_ever_halve():
 
 def test_where_the_step_is_halved_the_way_goes_on_from_the_best_point():
     # The first step of half the length starts at the best image so far, and so does the momentum of the next.
-    #
     # Each goes 0.75 of the way of a step of its length and 0.25 of the way that led to where it starts.
     model, images = small(), torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     run(Recorded(steps=40), model, images, model(images).argmax(1), eps=0.01, slots=8, early=False)

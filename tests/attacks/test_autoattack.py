@@ -56,7 +56,7 @@ def model() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def batch(model: nn.Module) -> tuple[Tensor, Tensor]:
-    """Twenty random images, of which the model gets all but the first two right."""
+    """Return twenty random images, of which the model gets all but the first two right."""
     images = torch.rand(20, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     labels = model(images).argmax(1)
     labels[:2] = (labels[:2] + 1) % 10
@@ -361,7 +361,7 @@ def test_one_dynamic_model_does_not_flag_the_next(model: nn.Module, batch: tuple
 
 
 @pytest.mark.parametrize(("broken_by_square", "flags"), [(0, ()), (2, ()), (3, ("square_gains",))])
-def test_square_gains_are_told_from_all_images(broken_by_square: int, flags: tuple[str, ...]) -> None:
+def test_square_gains_follow_from_all_images(broken_by_square: int, flags: tuple[str, ...]) -> None:
     broken_by = ["clean"] * 100 + ["fab-t"] * 300 + ["square"] * broken_by_square
     assert AutoAttack().flags([*broken_by, *[None] * (1000 - len(broken_by))], raised=()) == flags
 

@@ -1,4 +1,4 @@
-"""Continuous batching: what happens to an image depends on the image alone, and what counts is what the judge says."""
+"""Continuous batching: what happens to an image depends on the image alone, and the judge decides."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="module")
 def labels(network: nn.Module, images: Tensor) -> Tensor:
-    """Return the classes that the network gives, but for three images that it gets wrong."""
+    """Return the classes that the network gives, except for three images that it gets wrong."""
     labels = network(images).argmax(1)
     labels[[2, 9, 17]] = (labels[[2, 9, 17]] + 1) % 5
     return labels
@@ -75,7 +75,7 @@ class Limited(nn.Module):
 
 
 class Broken(nn.Module):
-    """Logits that are no numbers, for every image but the grey one."""
+    """Logits of NaN or infinity, for every image but the grey one."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -258,7 +258,7 @@ def test_what_is_crafted_is_the_last_iterate_of_every_image_even_of_those_that_a
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["pgd", "pgd_l2", "apgd", "deepfool_minimal", "square"])
-def test_logits_that_are_no_numbers_are_no_success(name, value):
+def test_logits_that_are_not_finite_are_not_a_success(name, value):
     grey = torch.full((2, 3, 4, 4), 0.5)
     attack = ATTACKS[name].model_copy(update={"loss": "margin"} if "loss" in type(ATTACKS[name]).model_fields else {})
     outcomes = run(attack, Broken(value), grey, torch.zeros(2, dtype=torch.long), eps=EPS, slots=2)
@@ -266,7 +266,7 @@ def test_logits_that_are_no_numbers_are_no_success(name, value):
     assert all(outcome.margin == -1 for outcome in outcomes)  # of the clean image
 
 
-def test_clean_logits_that_are_no_numbers_are_no_success_either():
+def test_clean_logits_that_are_not_finite_are_not_a_success_either():
     images = torch.rand(2, 3, 4, 4)
     outcomes = run(Pgd(steps=2), Broken(float("nan")), images, torch.zeros(2, dtype=torch.long), eps=EPS, slots=2)
     assert not any(outcome.fooled for outcome in outcomes)
@@ -327,7 +327,7 @@ def test_a_batch_that_is_cut_down_at_the_end_gives_the_same_bits(attack, network
 
 
 def test_a_batch_is_cut_down_to_what_is_still_at_work(network, images):
-    """Twenty images of twelve steps in sixteen slots: sixteen rows for twelve steps, then four."""
+    # Twenty images of twelve steps in sixteen slots take sixteen rows for twelve steps, then four.
     proposer, labels = Counting(network), network(images).argmax(1)
     run(Pgd(steps=12), proposer, images, labels, eps=EPS, slots=16, judge=network, early=False)
     assert proposer.sizes == [16] * 12 + [16, 4] + [4] * 11  # the first four are the comparison
@@ -345,7 +345,7 @@ def test_a_batch_is_never_cut_down_for_a_model_that_answers_differently_in_a_sma
 
 
 def test_slots_are_refilled_at_once(network, images, labels):
-    """Twenty images of five steps each, in four slots: not one call more than 25."""
+    # Twenty images of five steps each, in four slots, take 25 calls at most.
     proposer = Counting(network)
     run(Pgd(steps=5), proposer, images, network(images).argmax(1), eps=EPS, slots=4, judge=network, early=False)
     assert proposer.calls == 20 * 5 / 4

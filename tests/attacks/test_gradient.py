@@ -22,7 +22,7 @@ def test_an_l2_step_follows_a_gradient_whose_square_is_zero_in_float32():
     torch.testing.assert_close(moved, torch.tensor([0.6, 0.8, 0, 0]), rtol=0, atol=1e-5)
 
 
-def test_a_row_whose_gradient_is_no_number_stays_where_it_is_and_the_others_move():
+def test_a_row_whose_gradient_is_nan_stays_where_it_is_and_the_others_move():
     images = torch.full((2, 1, 2, 2), 0.5)
     images[1] = 0.25
 

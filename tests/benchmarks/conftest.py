@@ -8,7 +8,7 @@ from robnet_zoo import data
 
 @pytest.fixture
 def grey() -> data.Images:
-    """Return even greys from 100 to 155 of 255; the labels are Brightness's own answers but for the first image."""
+    """Return even greys from 100 to 155 of 255; the labels are Brightness's own answers, except the first."""
     values = torch.arange(100, 156, dtype=torch.uint8)
     labels = (values > 127).long()
     labels[0] = 1

@@ -20,7 +20,7 @@ SHORT = Protocol(
 
 
 def without_times(result: Result) -> dict:
-    """Return the document, but for the seconds."""
+    """Return the document without the seconds."""
     document = result.model_dump(mode="json")
     for measurement in [*document["measurements"], document["worst_case"]]:
         measurement.pop("seconds")

@@ -46,7 +46,7 @@ def test_accuracies_are_those_of_the_closed_form(grey, eps):
 def test_the_ledger_of_a_linear_model_is_known(grey):
     result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
     fgsm, pgd = result.measurement("fgsm"), result.measurement("pgd20")
-    assert fgsm.forwards == fgsm.backwards == (0,) + (1,) * 55  # the first image is wrong as it is
+    assert fgsm.forwards == fgsm.backwards == (0,) + (1,) * 55  # the first image is wrong without attack
     fooled = [index for index in range(1, 56) if not fgsm.correct[index]]
     assert all(fgsm.steps[index] == 1 for index in fooled)
     assert all(fgsm.distances[index] == pytest.approx(8 / 255) for index in fooled)
@@ -164,7 +164,7 @@ def measure(output: Path, protocol: Path) -> None:
     cli.main(["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
 
 
-def test_answers_that_are_no_numbers_stay_wrong_under_every_attack(grey):
+def test_answers_that_are_nan_stay_wrong_under_every_attack(grey):
     class Broken(Brightness):
         def forward(self, x):
             return super().forward(x) + torch.where(x.mean((1, 2, 3)) < 110 / 255, torch.nan, 0.0)[:, None]
@@ -213,7 +213,9 @@ def test_two_dozen_kills_at_random_moments_change_nothing_but_times(tmp_path):
     longer.save(protocol)
     undisturbed = evaluate(load_target(DIGITS), data.load("digits"), longer, progress=False)
     output, journal = tmp_path / "result.json", tmp_path / "result.json.journal"
-    processes = multiprocessing.get_context("forkserver")  # forked from one that has imported all, so soon at work
+    processes = multiprocessing.get_context(
+        "forkserver"
+    )  # forked from one that has imported everything, so they start fast
     processes.set_forkserver_preload(["robnet_zoo.benchmarks.evaluation", "robnet_zoo.cli"])
     dice, size = random.Random(0), 0
     for kill in range(24):
@@ -221,7 +223,7 @@ def test_two_dozen_kills_at_random_moments_change_nothing_but_times(tmp_path):
         process.start()
         if kill % 4:
             while process.is_alive() and (not journal.exists() or journal.stat().st_size <= size):
-                time.sleep(0.005)  # until it has found something that the one before had not
+                time.sleep(0.005)  # until it has an outcome that the one before had not
             time.sleep(dice.uniform(0, 0.05))
         else:
             time.sleep(dice.uniform(0, 0.5))  # wherever it is: at the start, in the probes, at work

@@ -88,7 +88,7 @@ def test_a_radius_beyond_every_pixel_is_refused():
         load_protocol("table1").model_copy(update={"eps": "16"})
 
 
-def test_autoattack_is_no_attack_through_a_source():
+def test_autoattack_is_not_an_attack_through_a_source():
     with pytest.raises(DocumentError, match="threat: expected white_box for autoattack, got transfer"):
         load_protocol("autoattack").model_copy(update={"threat": "transfer"})
 
@@ -97,6 +97,6 @@ WHITE_BOX = load_protocol("white_box")
 
 
 @pytest.mark.parametrize("eps", ["0.03", "8 / 255", "-1/255", "8/", "1/0"])
-def test_an_eps_that_is_no_fraction_is_refused(eps):
+def test_an_eps_that_is_not_a_fraction_is_refused(eps):
     with pytest.raises(DocumentError, match="eps: expected"):
         Protocol.parse(WHITE_BOX.model_dump() | {"eps": eps})

@@ -40,8 +40,8 @@ def test_codes_become_a_spec_and_again_the_same_codes(capsys, official, tmp_path
 def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, official, tmp_path):
     checkpoint, spec, folder = official / "large_c8.pth.tar", tmp_path / "spec.json", tmp_path / "d"
     run(capsys, "convert", "codes", official / "large_c8.json", "-o", spec)
-    told = run(capsys, "convert", "original", checkpoint, "--spec", spec, "-o", folder)
-    assert told == f'{folder}: large_c8, 409,346 parameters, 10 classes, from "large_c8.pth.tar"\n'
+    printed = run(capsys, "convert", "original", checkpoint, "--spec", spec, "-o", folder)
+    assert printed == f'{folder}: large_c8, 409,346 parameters, 10 classes, from "large_c8.pth.tar"\n'
     assert timm.create_model(f"local-dir:{folder}", pretrained=True).num_classes == 10
     report = json.loads(
         run(capsys, "convert", "original", checkpoint, "--spec", spec, "-o", folder, "--overwrite", "--json")

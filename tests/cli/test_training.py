@@ -20,10 +20,10 @@ def test_train_then_benchmark_then_export(capsys, spec_file, tmp_path):
     assert (tmp_path / "m.onnx").exists()
 
 
-def test_checkpoints_are_written_and_kept_as_flags_say_and_a_run_is_gone_on_with(capsys, spec_file, tmp_path):
+def test_checkpoints_are_written_and_kept_as_flags_say_and_a_run_resumes(capsys, spec_file, tmp_path):
     common = ["train", str(spec_file), "--data", "digits", "--recipe", "micro_digits", "--epochs", "2"]
     common += ["--batch", "200", "--attack.steps", "0", "--validation", "0", "--output", str(tmp_path / "run")]
-    assert "expected the folder of a run to go on with" in fails(capsys, *common, "--resume")
+    assert "expected the folder of a run to resume" in fails(capsys, *common, "--resume")
     run(capsys, *common, "--checkpoint-updates", "2", "--checkpoint-seconds", "1000", "--checkpoints", "4")
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == [f"{updates:010}.pt" for updates in (5, 6, 8, 10)]  # 5 an epoch

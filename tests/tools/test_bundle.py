@@ -57,7 +57,7 @@ def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(b
     assert f"| {100 * entry.measured.pgd20:.1f} (" in beside
 
 
-def test_the_runs_behind_weights_are_told_one_after_the_other(bundling, tmp_path, monkeypatch):
+def test_the_runs_behind_weights_are_listed_one_after_the_other(bundling, tmp_path, monkeypatch):
     trained, bundled = bundling
     steps = interrupt_at(monkeypatch, 4)  # of 3 an epoch
     with pytest.raises(KeyboardInterrupt):

@@ -146,6 +146,6 @@ def test_the_guards_attack_steps_a_quarter_of_eps(eps, step):
     assert attack.step_value == pytest.approx(step)
 
 
-def test_the_guards_attack_goes_by_the_statistics_that_the_recipes_does():
+def test_the_guards_attack_uses_the_statistics_that_the_recipes_does():
     own = TrainingAttack(kind="n_fgsm", steps=1, statistics="batch")
     assert rescue(Recipe(name="r", epochs=1, attack=own, guard=Guard(steps=4))).statistics == "batch"

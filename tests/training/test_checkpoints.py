@@ -57,7 +57,7 @@ def test_a_damaged_one_is_one_line_that_names_the_one_before(tmp_path, content):
     kept.save(1, {"updates": 1})
     (tmp_path / "0000000002.pt").write_bytes(content)
     with pytest.raises(
-        TrainingError, match=r"02\.pt: expected a checkpoint.*delete it to go on from 0000000001\.pt: .+"
+        TrainingError, match=r"02\.pt: expected a checkpoint.*delete it to resume from 0000000001\.pt: .+"
     ):
         kept.load_newest(lambda state: None)
 

@@ -1,4 +1,4 @@
-"""The training loop: what it learns from, what it leaves alone, and that it goes on where it stopped."""
+"""The training loop: what it learns from, what it leaves alone, and that it resumes where it stopped."""
 
 import errno
 import json
@@ -160,7 +160,7 @@ def test_the_guard_watches_from_the_first_check_at_a_new_image_size(tiny, images
 
 
 def test_a_run_is_gone_on_with_where_there_is_one(tiny, images, recipe, tmp_path):
-    with pytest.raises(TrainingError, match="none: expected the folder of a run to go on with, got none"):
+    with pytest.raises(TrainingError, match="none: expected the folder of a run to resume, got none"):
         training.train(tiny, images, recipe, tmp_path / "none", resume=True, progress=False)
     assert not (tmp_path / "none").exists()
     first = training.train(tiny, images, recipe, tmp_path / "run", progress=False)
@@ -305,7 +305,7 @@ def test_twenty_kills_at_random_moments_change_no_bit_of_the_weights(tiny, image
         process = processes.Process(target=keep_training, args=(tmp_path,))
         process.start()
         while process.is_alive() and max((path.name for path in newest.glob("*.pt")), default="") <= seen[-1]:
-            time.sleep(0.002)  # until it has come further than the one before
+            time.sleep(0.002)  # until it is further than the one before
         time.sleep(dice.uniform(0, 0.1))
         process.kill()
         process.join()

@@ -98,7 +98,7 @@ def test_eps_grows_over_its_share_of_the_run():
         ({"schedule": {"kind": "steps", "milestones": [9]}}, "schedule.milestones: expected epochs of the run's 4"),
         ({"attack": {"kind": "n_fgsm", "steps": 2}}, "attack.steps: expected 1 for n_fgsm, got 2"),
         ({"attack": {"kind": "free", "steps": 0}}, "attack.steps: expected at least 1 for free, got 0"),
-        ({"attack": {"loss": "kl"}}, "attack.loss: expected cross_entropy but for trades, got kl"),
+        ({"attack": {"loss": "kl"}}, "attack.loss: expected cross_entropy except for trades, got kl"),
         ({"objective": {"kind": "trades"}, "attack": {"kind": "free"}}, "attack.kind: expected pgd for trades"),
         ({"guard": {"images": 600}}, "guard.images: expected at most the 500 validation images"),
         ({"select": "best", "validation": 0}, "select: expected last, as no validation images are measured"),

@@ -37,7 +37,7 @@ def test_a_run_that_is_not_over_tells_what_it_has_come_to(tiny, images, recipe, 
 
 
 @pytest.mark.parametrize("select", ["last", "best"])
-def test_an_epoch_that_is_done_again_is_told_of_anew(tiny, images, recipe, tmp_path, monkeypatch, select):
+def test_an_epoch_that_is_done_again_is_reported_again(tiny, images, recipe, tmp_path, monkeypatch, select):
     recipe = changed(recipe, select=select)
     training.train(tiny, images, recipe, tmp_path, progress=False)
     first, card = TrainingResult.load(tmp_path / "training.json"), (tmp_path / "README.md").read_text()

@@ -35,9 +35,7 @@ def test_a_network_learns_by_every_kind_of_recipe(tiny, images, recipe, tmp_path
     assert float(rows[-1]["loss"]) < 0.85 * float(rows[0]["loss"])
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
-    tiny, images, recipe, tmp_path, monkeypatch
-):
+def test_a_loss_of_nan_stops_the_run_and_keeps_the_last_checkpoint(tiny, images, recipe, tmp_path, monkeypatch):
     real = training.updates.attacked
 
     def poison(*arguments, **strength):
@@ -52,7 +50,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(
     assert all(value.isfinite().all() for value in state["network"].values())
 
 
-def test_gradients_that_are_no_numbers_stop_the_run_before_they_reach_the_weights(
+def test_gradients_that_are_not_finite_stop_the_run_before_they_reach_the_weights(
     tiny, images, recipe, tmp_path, monkeypatch
 ):
     real, steps = training.updates.loss_of, []

@@ -17,7 +17,7 @@ from robnet_zoo.data import VALIDATION_SHARE, Images
 
 RANDOM = 1e-4  # of the largest logit: AutoAttack's bound between two answers to the same batch
 ROUNDING = 1e-3  # of the largest logit: two orders of summation, in TensorFloat-32 too
-CHANCE = 1e-6  # of as many labels as there are, drawn from all classes alike, being as low as they are
+CHANCE = 1e-6  # the probability that labels drawn from all classes alike are this low
 SATURATED = -math.log(torch.finfo(torch.float32).tiny)  # a lead of this many leaves exp(-lead) below the normal numbers
 HALF = Pgd(steps=20, step="1/8")  # at eps 1/2 a step is a quarter of eps, as 2/255 is of 8/255
 

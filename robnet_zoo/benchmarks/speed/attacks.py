@@ -12,9 +12,10 @@ Equal for all:
   in any method's time or counts; ours also pays for judging its own claims, and foolbox for its own check of success;
 - parameters ask for no gradients, which spares foolbox those that it would compute and drop.
 
-The others attack every image, also one that is misclassified as it is, in full length: that is what they do. They take
-turns, chunk by chunk, so that a drift of the machine's speed reaches them all; ours needs the whole queue, and runs
-before them and again after them. Every turn is written down when it is done: the same command goes on where it was.
+The others attack every image in full length, even one that is misclassified without attack, as they always do. They
+take turns, chunk by chunk, so that a drift of the machine's speed reaches them all; ours needs the whole queue, and
+runs before them and again after them. Every turn is written down when it is done: after an interruption, the same
+command resumes.
 
 The others are not dependencies: torchattacks pins an old requests, and adv-lib imports visdom. They go into a folder of
 their own, which is thrown away afterwards. (A virtual environment would not do if Python runs in one already: with
@@ -111,7 +112,7 @@ class MethodResult(Document):
 
 
 class AttackSpeedResult(Document):
-    """A results document of this benchmark. clean: which images are classified rightly as they are."""
+    """A results document of this benchmark. clean: which images are classified rightly without attack."""
 
     schema_version: Annotated[Literal[2], version(2, oldest=1)] = 2
     setup: Setup
@@ -180,7 +181,7 @@ def measure(
                 turn = _turn(number, method, part, images, judge, setup, bar.update)
                 journal.add(turn.model_dump(mode="json"))
                 done.append(turn)
-                bar.update(finished + len(turn.correct) * setup.attack.steps - bar.n)  # whatever was announced before
+                bar.update(finished + len(turn.correct) * setup.attack.steps - bar.n)  # less what was announced before
                 finished += len(turn.correct) * setup.attack.steps
         clean = torch.cat([_right(judge, *batch) for batch in images.batches(setup.chunk)])
         result = AttackSpeedResult(

@@ -59,7 +59,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Method:
-    """A name and an attack: images (N, C, H, W) in [0, 1], labels (N,), and a function that is told of progress.
+    """A name and an attack: images (N, C, H, W) in [0, 1], labels (N,), and a function to which progress is reported.
 
     Progress is counted in gradients of an image, of which a full run takes as many as there are steps.
     """

@@ -111,7 +111,7 @@ def measure(
                 speeds.setdefault(case, []).append(round(speed, 3))
                 if answer is None:
                     limited.add(case)
-                    server.wait()  # until it is through, now that the load is gone
+                    server.wait()  # until it has finished, now that the load is gone
     return ThreadsResult(
         rounds=rounds,
         seconds=seconds,

@@ -60,7 +60,7 @@ ON_CUDA = ("cuda", "tensorrt")
 class OnnxClassifier:
     """A classifier that maps images (N, C, H, W) to logits (N, K), of the images' dtype and on their device.
 
-    The file's input may be float32, float16 or float64, and NCHW or NHWC, which is told by the axis that has 1, 3 or
+    The file's input may be float32, float16 or float64, and NCHW or NHWC, depending on which axis has 1, 3 or
     4 entries. Its batch may be free or fixed; images then run in pieces of that size, the last one filled up. Exactly
     one of its outputs must be (N, K). If the rows of that output are probabilities, they are replaced by their
     logarithms (`probabilities`), which are logits of the same function; a probability that rounds to 0 counts as the

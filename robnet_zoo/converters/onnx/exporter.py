@@ -103,7 +103,7 @@ def export(
     finite; the report says how far they are from torch's.
 
     Args:
-        model: compiled from a spec. It is left as it is.
+        model: compiled from a spec. It is not changed.
         path: the file to write.
         options: how the file is written, by default in fp32.
         images: real images of the model's size, by default scikit-learn's digits, scaled. int8 needs them: the first

@@ -1,4 +1,4 @@
-"""Read ONNX files that nobody vouches for: whatever is wrong is one line of error, before it costs time or memory."""
+"""Read untrusted ONNX files: any defect is an error of one line, before it costs time or memory."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _add(digest: hashlib._Hash, file: Path) -> None:
 def _check_range(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
     """Raise an OnnxFileError for external data beyond the end of their file, or a tensor of more numbers than data."""
     if any(size < 0 for size in tensor.dims):
-        raise OnnxFileError(path, f"expected {tensor.name} of a size, got {list(tensor.dims)}")
+        raise OnnxFileError(path, f"expected {tensor.name} of a size from 0 on, got {list(tensor.dims)}")
     numbers = prod(tensor.dims)
     if uses_external_data(tensor):
         info = ExternalDataInfo(tensor)

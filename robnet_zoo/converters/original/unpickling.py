@@ -59,7 +59,7 @@ class _TensorRecord(NamedTuple):
 
 
 class _Inert:
-    """An object of a class that does not matter here: it accepts whatever the file does to it, and ignores it."""
+    """An object of a class that does not matter here: it accepts all that the file does to it, and ignores it."""
 
     __slots__ = ()
 

@@ -152,7 +152,7 @@ def _location(key: str) -> str:
 
 
 def _original_location(key: str, spec: Genotype) -> str:
-    """Say the same of a key of the original as far as it can be told, followed by a colon; else return ""."""
+    """Name as much of this as a key of the original reveals, followed by a colon; else return ""."""
     match = re.match(r"cells\.(\d{1,4})\.(?:preprocess([01])|_ops\.(\d{1,4})\.(?:op\.)?(\w+))\.", key)
     if match is None or int(match[1]) >= len(spec.layout):
         return ""

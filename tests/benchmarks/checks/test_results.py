@@ -193,12 +193,12 @@ def test_claims_that_are_never_confirmed_are_counted():
     target = replace(target_of(Brightness()), proposer=Shifted().eval())
     protocol = Protocol(name="made", eps="4/255", attacks=(PGD20,), batch=8)
     (alarm,) = from_result(evaluate(target, images, protocol, progress=False))
-    # At eps 4/255 the original falls from 128 to 131, the other one up to 137: 10 are claimed, 6 in vain.
+    # At eps 4/255 the original falls from 128 to 131, the other one up to 137: 10 are claimed, 6 are not confirmed.
     assert alarm.name == "unconfirmed"
     assert alarm.text.startswith("pgd20: of 10 images claimed, 6 were never confirmed")
 
 
-def test_images_that_were_wrong_before_are_no_claims():
+def test_images_that_were_wrong_before_are_not_claims():
     clean = [0] * 100 + [1] * 12
     result = written((PGD20, [0] * 110 + [1] * 2), clean=clean, unconfirmed=(0,) * 110 + (1, 3))
     (alarm,) = from_result(result)

@@ -29,7 +29,7 @@ from tests.benchmarks.checks.models import (
 
 
 class Cliff(Brightness):
-    """The square root of zero beside the image: its gradient is no number."""
+    """The square root of zero beside the image: its gradient is NaN."""
 
     def seen(self, x):
         return x + (x - x.detach()).abs().sqrt()
@@ -79,7 +79,7 @@ def test_a_model_made_to_raise_an_alarm_raises_it(name):
     assert re.fullmatch(text, probed(module())[name])
 
 
-def test_gradients_that_are_no_numbers_are_counted_and_stop_no_probe():
+def test_gradients_that_are_not_finite_are_counted_and_stop_no_probe():
     assert probed(Cliff())["zero_gradients"] == "100.0% of 56 images: 0 exactly zero, 56 not finite"
 
 
@@ -107,7 +107,7 @@ def test_a_part_that_ignores_eval_is_named():
     assert probed(model, handed_over=True)["mode_dependent"].endswith("0 of 3 modules ignore eval()")
 
 
-def test_what_training_mode_writes_down_is_no_difference_between_modes():
+def test_what_training_mode_writes_down_is_not_a_difference_between_modes():
     class Counting(Brightness):
         def __init__(self) -> None:
             super().__init__()
@@ -121,7 +121,7 @@ def test_what_training_mode_writes_down_is_no_difference_between_modes():
     assert probed(Counting().train(), handed_over=True) == {}
 
 
-def test_answers_that_are_no_numbers_raise_no_second_alarm_about_what_follows_from_them():
+def test_answers_that_are_not_finite_raise_no_second_alarm_about_what_follows_from_them():
     assert set(probed(Broken())) == {"nan_logits"}
 
 
@@ -154,7 +154,7 @@ def test_labels_that_the_model_has_no_class_for_are_counted():
 
 
 @pytest.mark.parametrize(("n", "raised"), [(20, True), (19, False)])  # of all-zero labels of 2 classes: 2 ** -n
-def test_labels_that_name_no_upper_class_are_seen_once_chance_is_no_reason(n, raised):
+def test_labels_that_name_no_upper_class_are_seen_once_chance_is_not_a_reason(n, raised):
     text = f"the model has 2 classes, and none of {n} labels is above 0"
     assert probed(Brightness(), greys(100, 100 + n)) == ({"unused_classes": text} if raised else {})
 

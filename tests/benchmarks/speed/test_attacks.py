@@ -1,4 +1,4 @@
-"""The comparison with other libraries: its counts, its verdicts, its table, and that it goes on where it was."""
+"""The comparison with other libraries: its counts, its verdicts, its table, and that it resumes where it stopped."""
 
 import sys
 
@@ -279,7 +279,7 @@ def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by
     [(*known, STEPS + (known[0] == "foolbox")) for known in methods.OTHERS],
 )
 def test_an_installed_library_reaches_the_closed_form_in_its_steps(name, module, library, forwards, images):
-    pytest.importorskip(module, reason=f"{name} is no dependency: see robnet_zoo/benchmarks/attack_speed.py")
+    pytest.importorskip(module, reason=f"{name} is not a dependency: see robnet_zoo/benchmarks/speed/attacks.py")
     setup = setup_of(images, attack=Pgd(steps=STEPS, step="8/255"))
     method = Method(name, other(name, library, Brightness().requires_grad_(False), setup).attack)
     attacked = method.attack(*images.batch(slice(None)), lambda gradients: None)

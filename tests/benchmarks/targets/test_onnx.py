@@ -172,7 +172,7 @@ NO_GRADIENT = {
         ],
         "its logits do not depend on the images by operations that have gradients",
     ),
-    "logits that are no numbers": (
+    "NaN logits": (
         [NODE("Neg", ["x"], ["n"]), NODE("Log", ["n"], ["l"]), NODE("Flatten", ["l"], ["y"])],
         "its graph, rebuilt in torch, gives logits nan away",
     ),

@@ -16,7 +16,7 @@ from robnet_zoo.zoo.weights import state_sha256
 from tests.benchmarks.targets.models import DIGITS, MEAN, STD, Means
 
 
-def test_hash_ignores_what_is_no_part_of_the_function():
+def test_hash_ignores_what_is_not_part_of_the_function():
     first, second = Means(), Means()
     second.norm.num_batches_tracked += 7
     assert state_sha256(first.state_dict()) == state_sha256(second.double().state_dict())

@@ -55,7 +55,7 @@ def test_probabilities_become_their_logarithms(tmp_path):
     torch.testing.assert_close(file.module()(IMAGES), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_logits_that_lie_between_0_and_1_are_no_probabilities(tmp_path):
+def test_logits_that_lie_between_0_and_1_are_not_probabilities(tmp_path):
     path = linear(tmp_path / "m.onnx", extra=[NODE("Sigmoid", ["y"], ["z"])], outputs=["z"])
     file = OnnxClassifier(path)
     assert not file.probabilities
@@ -168,7 +168,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("write", "message"), UNUSABLE.values(), ids=UNUSABLE)
-def test_file_that_is_no_classifier_of_images_is_refused_in_one_line(write, message, tmp_path):
+def test_file_that_is_not_a_classifier_of_images_is_refused_in_one_line(write, message, tmp_path):
     write(tmp_path / "m.onnx")
     with pytest.raises(OnnxFileError, match=message) as caught:
         OnnxClassifier(tmp_path / "m.onnx")

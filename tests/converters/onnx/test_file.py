@@ -113,7 +113,10 @@ HOSTILE = {
         lambda path: named(path, dims=[2**40, 4]),
         "expected 4,398,046,511,104 numbers in weight",
     ),
-    "a negative size": (lambda path: named(path, dims=[-12, -4]), r"expected weight of a size, got \[-12, -4\]"),
+    "a negative size": (
+        lambda path: named(path, dims=[-12, -4]),
+        r"expected weight of a size from 0 on, got \[-12, -4\]",
+    ),
     "weights behind the end": (
         lambda path: beside(path, offset=64),
         "expected weight within m.data, of 192 bytes, got",

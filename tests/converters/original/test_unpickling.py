@@ -231,7 +231,7 @@ def test_torchscript_archive_is_refused(tmp_path):
         b")",
     ],
 )
-def test_persistent_identifier_that_is_no_storage_is_refused(tmp_path, identifier):
+def test_persistent_identifier_that_is_not_a_storage_is_refused(tmp_path, identifier):
     (tmp_path / "file.pth").write_bytes(b"\x80\x02" + identifier + b"Q.")
     with pytest.raises(CheckpointError, match=r"expected .*storage"):
         read_checkpoint(tmp_path / "file.pth")
