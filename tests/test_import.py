@@ -1,4 +1,4 @@
-"""What `import robnet_zoo` costs and does, and that every name of its public face is there."""
+"""The cost and the effects of `import robnet_zoo`, and the names of its public face."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals, estimates with one, verdicts, and two models compared on the same images.
+"""The certainty of numbers: intervals, estimates with one, verdicts, and two models compared on the same images.
 
 Every interval of the package has 95 % confidence. For a share it is Wilson's. Its text is the same everywhere,
 `57.3 – 63.4`, and stands in parentheses after a value: `60.4% (57.3 – 63.4)`.

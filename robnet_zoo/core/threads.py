@@ -1,4 +1,4 @@
-"""How long threads that wait for each other spin.
+"""The time for which threads that wait for each other spin.
 
 torch computes on as many threads as there are cores. By default, a thread that is through with its part of an operation
 spins for milliseconds while it waits for the others. Beside other work this is disastrous: the thread that spins holds

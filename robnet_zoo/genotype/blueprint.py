@@ -1,4 +1,4 @@
-"""From a spec to every layer of its network, as data: what the compiler builds and what costs are counted on.
+"""Every layer of a spec's network, as data: the compiler builds it, and costs are counted on it.
 
 Imports no torch. Depth d's inputs are the outputs of depths d - 2 and d - 1; before the first cell stand the stem's.
 """
@@ -17,7 +17,7 @@ from robnet_zoo.genotype.passes import drop_dead_edges
 
 @dataclass(frozen=True)
 class Feature:
-    """What a stage gives to the next: (N, channels, H, W) with size = (H, W)."""
+    """The output of a stage, which the next takes: (N, channels, H, W) with size = (H, W)."""
 
     channels: int
     size: Size

@@ -57,7 +57,7 @@ class FrozenDict(dict[str, "Cell"]):
 
 
 class Edge(tuple[int, int]):
-    """(source, target) of an edge; prints as `0->2`."""
+    """An edge, (source, target); prints as `0->2`."""
 
     def __str__(self) -> str:
         return f"{self[0]}->{self[1]}"
@@ -149,7 +149,7 @@ class Denoise(Document):
 
 
 class NetworkConfig(Document):
-    """What surrounds the cells."""
+    """The network around the cells."""
 
     stem: Annotated[
         Literal["cifar", "imagenet"],
@@ -173,7 +173,7 @@ class NetworkConfig(Document):
 
 
 class Provenance(Document):
-    """Where an architecture comes from. Not part of its hash."""
+    """The origin of an architecture. It is not part of the hash."""
 
     source: Text | None = None  # in words
     paper: Text | None = None

@@ -29,7 +29,7 @@ class _Free:
 
 @dataclass(frozen=True)
 class Relu(_Free):
-    """max(x, 0)."""
+    """The rectifier max(x, 0)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From a spec to a network: `compile`; to its fast forms: `for_inference` and `for_training`; to a part of it:
+"""The network of a spec: `compile`; its fast forms: `for_inference` and `for_training`; a part of it:
 `subnetwork`."""
 
 from __future__ import annotations

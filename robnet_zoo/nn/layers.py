@@ -1,4 +1,4 @@
-"""From layers as data to modules: the only place where a layer kind meets torch."""
+"""The modules of layers: the only file in which a kind of layer meets torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robnet_zoo.genotype.layers import (
 
 
 class FactorizedConv2d(nn.Module):
-    """(N, in, H, W) -> (N, out, H/2, W/2): see `genotype.layers.FactorizedConv`."""
+    """A convolution that halves the size, (N, in, H, W) -> (N, out, H/2, W/2): see `genotype.layers.FactorizedConv`."""
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ torch.fx.wrap("_weighed_by_products")  # a tracer cannot see which order is the 
 
 
 class DotProduct2d(nn.Module):
-    """(N, C, H, W) -> (N, C, H, W): see `genotype.layers.NonLocal`."""
+    """A non-local mean by dot products, (N, C, H, W) -> (N, C, H, W): see `genotype.layers.NonLocal`."""
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = x.flatten(2).transpose(1, 2)  # (N, HW, C)
@@ -54,7 +54,7 @@ class DotProduct2d(nn.Module):
 
 
 class EmbeddedGaussian2d(nn.Module):
-    """(N, C, H, W) -> (N, C, H, W): see `genotype.layers.NonLocal`. embedding: its d."""
+    """A non-local mean by a softmax, (N, C, H, W) -> (N, C, H, W): see `genotype.layers.NonLocal`. embedding: its d."""
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class EmbeddedGaussian2d(nn.Module):
 
 
 class Median2d(nn.Module):
-    """(N, C, H, W) -> (N, C, H, W): see `genotype.layers.Median`."""
+    """A median filter, (N, C, H, W) -> (N, C, H, W): see `genotype.layers.Median`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which candidates a study evaluates: drawn beforehand, or chosen one after the other by a sampler."""
+"""The candidates that a study evaluates: drawn beforehand, or chosen one after the other by a sampler."""
 
 from __future__ import annotations
 

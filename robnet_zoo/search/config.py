@@ -1,4 +1,4 @@
-"""What a search does, as a document. The bundled configs are `configs/*.json`."""
+"""The config of a search, a document. The bundled configs are `configs/*.json`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Sampler = Literal["tpe", "nsga2"]
 
 
 class Evaluation(Document):
-    """How a candidate is evaluated, on images that no training has seen.
+    """The evaluation of a candidate, on images that no training has seen.
 
     It inherits the supernet's weights. Its batch norms get the statistics of some batches of training images under
     attack, since the supernet's are a mixture over all sub-networks (Guo et al., 2020, section 3.4). Then it is
@@ -57,7 +57,7 @@ class Evaluation(Document):
 
 
 class Filter(Document):
-    """Which candidates are finetuned, by their FSP distance (paper, section 3.5 and appendix F).
+    """The choice of the candidates that are finetuned, by FSP distance (paper, section 3.5 and appendix F).
 
     Args:
         images: how many of the held-out images, the first ones, the distance of each cell is measured on.

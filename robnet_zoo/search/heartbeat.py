@@ -24,7 +24,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a worker's heart beats, and for how long it may be silent before it counts as dead, in seconds."""
+    """The interval of a worker's heartbeats, and the silence after which it counts as dead, both in seconds."""
 
     interval: float = 60.0
     grace: float = 300.0
@@ -98,7 +98,7 @@ class Heartbeat:
 
 
 class StaleWatch:
-    """What a worker has seen of the others' heartbeats. One that has not changed for `grace` seconds is stale.
+    """A worker's record of the others' heartbeats. One that has not changed for `grace` seconds is stale.
 
     The seconds are those of the watching worker's own clock, so the clocks of machines need not agree.
     """

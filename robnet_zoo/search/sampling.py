@@ -21,7 +21,7 @@ CONVS = {"small": (0, 7), "medium": (8, 10), "large": (11, 10**9)}  # a cell (pa
 
 
 class Sampling(Document):
-    """How architectures are drawn.
+    """The rule by which architectures are drawn.
 
     Args:
         kind: `uniform` sets every element of α to 0 or 1 with equal probability; `density` first draws a density, then

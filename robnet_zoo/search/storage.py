@@ -1,4 +1,4 @@
-"""Where a search keeps its candidates: a SQLite file, a PostgreSQL server, or a journal on a shared file system."""
+"""The storage of a search's candidates: a SQLite file, a PostgreSQL server, or a journal on a shared file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What timm loads: the bundled specs and weights, the comparison networks, and what can be trained and measured."""
+"""The models in timm: the bundled specs and weights, the comparison networks, and what can be trained and measured."""
 
 from robnet_zoo.zoo.architecture import Architecture, Costs, TimmArchitecture, build, costs, from_run, load_architecture
 from robnet_zoo.zoo.baselines import BASELINES

@@ -1,4 +1,4 @@
-"""What can be trained and measured: the network of a genotype, or a model of timm by its name. Both are documents.
+"""Architectures that can be trained and measured: of a genotype, or a model of timm by its name. Both are documents.
 
     architecture = load_architecture("robnet_free")      # a spec, by bundled name or by path
     architecture = load_architecture("resnet18_cifar")   # a model of timm, the comparison networks among them

@@ -1,4 +1,4 @@
-"""How long waiting threads spin: set for the command, before torch is imported, unless the user did."""
+"""The spin of waiting threads: set for the command, before torch is imported, unless the user did."""
 
 import os
 import subprocess

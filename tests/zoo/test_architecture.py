@@ -1,4 +1,4 @@
-"""What can be trained and measured: documents, counts, other heads and other sizes."""
+"""Architectures that can be trained and measured: documents, counts, other heads and other sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What finetuning gains, and how robust accuracy is distributed (paper, figure 3)."""
+"""The gain by finetuning and the distribution of robust accuracy (paper, figure 3)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from robnet_zoo.search.analysis.observations import Observation, finetuned
 
 
 class Density(Document):
-    """How `Genotype.density` correlates with robust accuracy after finetuning.
+    """The correlation of `Genotype.density` with robust accuracy after finetuning.
 
     Dense architectures also have more convolutions, and so more parameters and multiply-adds. given_convs and
     given_multiply_adds are the rank correlations at equal numbers of those; None if they cannot be estimated.

@@ -19,7 +19,7 @@ RESAMPLES = 1000
 
 
 class Fsp(Document):
-    """How FSP distances (equation 4) correlate with the gap clean - robust accuracy, both before finetuning.
+    """The correlation of FSP distances (equation 4) with the gap clean - robust accuracy, both before finetuning.
 
     Args:
         n: how many candidates there are.

@@ -1,4 +1,4 @@
-"""What training computes with: the fast forms of a network, or any module under autocast."""
+"""The modules that training computes with: the fast forms of a network, or any module under autocast."""
 
 import timm
 import torch
