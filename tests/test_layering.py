@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "robnet_zoo"
 
-# The folders, in the order in which data passes it. A folder imports only folders above it in this list.
+# The folders, in the order in which data passes them. A folder imports only folders above it in this list.
 ORDER = (
     "version",
     "errors",
