@@ -60,6 +60,10 @@ class Apgd(IterativeAttack):
     def tries(self, num_classes: int) -> int:
         return self.restarts * max(1, min(self.target_classes, num_classes - 1))
 
+    @property
+    def is_random(self) -> bool:
+        return True
+
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         clean, eps = rows["clean"], rows["eps"]
         draw = uniform if self.norm == "linf" else normal

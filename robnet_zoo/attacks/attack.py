@@ -96,6 +96,11 @@ class Attack(Document):
         return False
 
     @property
+    def is_random(self) -> bool:
+        """Return whether the attack draws random numbers, so that another seed gives another image."""
+        return False
+
+    @property
     def climbs_margin(self) -> bool:
         """Return whether the attack makes another class win, by a margin of logits, instead of a high cross-entropy."""
         return False

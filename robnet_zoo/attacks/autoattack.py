@@ -76,6 +76,10 @@ class AutoAttack(BatchAttack):
         return self
 
     @property
+    def is_random(self) -> bool:
+        return True
+
+    @property
     def default_name(self) -> str:
         return "autoattack"
 

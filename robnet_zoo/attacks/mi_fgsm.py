@@ -38,6 +38,10 @@ class MiFgsm(IteratedGradientAttack):
     def early(self) -> bool:
         return not self.diversity
 
+    @property
+    def is_random(self) -> bool:
+        return self.diversity > 0
+
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         super().begin(rows, keys)
         rows["momentum"] = torch.zeros_like(rows["clean"])

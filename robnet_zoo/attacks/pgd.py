@@ -26,6 +26,10 @@ class Pgd(IteratedGradientAttack):
     def default_name(self) -> str:
         return f"pgd{self.steps}" if self.loss == "cross_entropy" else f"pgd{self.steps}_{self.loss}"
 
+    @property
+    def is_random(self) -> bool:
+        return True
+
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         rows["x"] = random_start(rows["clean"], rows["eps"], self.norm, keys)
 

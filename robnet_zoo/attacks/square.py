@@ -46,6 +46,10 @@ class Square(IterativeAttack):
     def max_steps(self) -> int:
         return self.queries
 
+    @property
+    def is_random(self) -> bool:
+        return True
+
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         clean = rows["clean"]
         _, channels, _, width = clean.shape

@@ -42,7 +42,6 @@ LONGER: dict[str, IterativeAttack] = {  # steps enough to reach the optimum of a
     "cw": CarliniWagner(searches=6, steps=60, learning_rate=0.02, initial_c=0.1),
     "square": Square(queries=1200),
 }
-RANDOM = {name for name in ATTACKS if name.startswith(("pgd", "apgd", "mi_di", "square"))}
 GRADIENT = [name for name, attack in ATTACKS.items() if not attack.gradient_free]
 BALL = [name for name, attack in ATTACKS.items() if not attack.minimal]  # what they give lies in the ball
 

@@ -85,37 +85,58 @@ def normed(x: Tensor) -> Tensor:
     return x / (1 + 1e-5) ** 0.5  # a fresh batch norm in eval mode
 
 
-def plain(name: str, x: Tensor, w: list[Tensor], stride: int) -> Tensor:
-    """Return an operation written out in torch's functions. w: its convolutions' weights, in order."""
-    if name.startswith("sep_conv"):
-        pad, groups = w[0].shape[2] // 2, x.shape[1]
-        x = F.conv2d(F.conv2d(x.relu(), w[0], stride=stride, padding=pad, groups=groups), w[1])
-        return normed(F.conv2d(F.conv2d(normed(x).relu(), w[2], padding=pad, groups=groups), w[3]))
-    if name.startswith("dil_conv"):
-        pad = w[0].shape[2] - 1
-        depthwise = F.conv2d(x.relu(), w[0], stride=stride, padding=pad, dilation=2, groups=x.shape[1])
-        return normed(F.conv2d(depthwise, w[1]))
-    if name == "conv_7x1_1x7":
-        row = F.conv2d(x.relu(), w[0], stride=(1, stride), padding=(0, 3))
-        return normed(F.conv2d(row, w[1], stride=(stride, 1), padding=(3, 0)))
-    if name == "max_pool_3x3":
-        return F.max_pool2d(x, 3, stride, 1)
-    if name == "avg_pool_3x3":
-        ones = torch.ones_like(x)
-        sums = [F.avg_pool2d(values, 3, stride, 1, divisor_override=1) for values in (x, ones)]
-        return sums[0] / sums[1]  # the padding does not count
-    assert name == "identity"
+def separable(x: Tensor, w: list[Tensor], stride: int) -> Tensor:
+    pad, groups = w[0].shape[2] // 2, x.shape[1]
+    x = F.conv2d(F.conv2d(x.relu(), w[0], stride=stride, padding=pad, groups=groups), w[1])
+    return normed(F.conv2d(F.conv2d(normed(x).relu(), w[2], padding=pad, groups=groups), w[3]))
+
+
+def dilated(x: Tensor, w: list[Tensor], stride: int) -> Tensor:
+    pad = w[0].shape[2] - 1
+    depthwise = F.conv2d(x.relu(), w[0], stride=stride, padding=pad, dilation=2, groups=x.shape[1])
+    return normed(F.conv2d(depthwise, w[1]))
+
+
+def row_and_column(x: Tensor, w: list[Tensor], stride: int) -> Tensor:
+    row = F.conv2d(x.relu(), w[0], stride=(1, stride), padding=(0, 3))
+    return normed(F.conv2d(row, w[1], stride=(stride, 1), padding=(3, 0)))
+
+
+def largest(x: Tensor, w: list[Tensor], stride: int) -> Tensor:
+    return F.max_pool2d(x, 3, stride, 1)
+
+
+def mean(x: Tensor, w: list[Tensor], stride: int) -> Tensor:
+    sums = [F.avg_pool2d(values, 3, stride, 1, divisor_override=1) for values in (x, torch.ones_like(x))]
+    return sums[0] / sums[1]  # the padding does not count
+
+
+def identity(x: Tensor, w: list[Tensor], stride: int) -> Tensor:
     if stride == 1:
         return x
     halves = [F.conv2d(x.relu()[:, :, i::2, i::2], w[i]) for i in (0, 1)]
     return normed(torch.cat(halves, dim=1))
 
 
-@pytest.mark.parametrize(("name", "stride"), list(product(OPERATIONS, (1, 2))))
+# Operations written out in torch's functions, of images x and the weights w of their convolutions, in order.
+PLAIN = {
+    "identity": identity,
+    "sep_conv_3x3": separable,
+    "sep_conv_5x5": separable,
+    "sep_conv_7x7": separable,
+    "dil_conv_3x3": dilated,
+    "dil_conv_5x5": dilated,
+    "conv_7x1_1x7": row_and_column,
+    "max_pool_3x3": largest,
+    "avg_pool_3x3": mean,
+}
+
+
+@pytest.mark.parametrize(("name", "stride"), list(product(PLAIN, (1, 2))))
 def test_operation_computes_what_plain_torch_does(name: str, stride: int) -> None:
     torch.manual_seed(0)
     operation = build(OPERATIONS[name].layers(6, stride, False)).double().eval()
     x = torch.randn(2, 6, 8, 10, dtype=torch.float64)
-    expected = plain(name, x, weights_of(operation), stride)
+    expected = PLAIN[name](x, weights_of(operation), stride)
     assert expected.shape == (2, 6, 8 // stride, 10 // stride)
     torch.testing.assert_close(operation(x), expected, rtol=1e-12, atol=1e-12)
