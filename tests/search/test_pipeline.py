@@ -76,7 +76,7 @@ def test_specs_are_the_most_robust_ones_at_full_size_and_say_where_they_are_from
 
 
 def test_report_is_written(folder: Path) -> None:
-    page = (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text().replace("<wbr>", "")  # where a long name may break
     assert "tiny_small" in page
     assert "tiny_free" in page
 

@@ -21,6 +21,7 @@ from robnet_zoo.training.augmentation import augmented
 from robnet_zoo.training.updates import Updates, generator
 from tests.interruption import interrupt_at
 from tests.search.small_search import RECIPE, images, space
+from tests.training.test_distributed import in_two_processes
 
 
 def test_update_has_one_path_in_any_order_of_requests() -> None:
@@ -142,8 +143,6 @@ def train_as(rank: int, folder: Path, port: int) -> None:
 
 @pytest.mark.slow  # two processes import torch
 def test_two_processes_draw_the_same_paths_and_end_with_the_same_weights(tmp_path) -> None:
-    from training.test_distributed import in_two_processes
-
     in_two_processes(train_as, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
