@@ -115,8 +115,8 @@ def _unconfirmed(entries: Sequence[LabelledResult]) -> list[NoticeGroup]:
     if not notices:
         return []
     meaning = (
-        f"{successes:,} successes on {images:,} of {measured:,} attacked images were not confirmed by the model itself; "
-        "they count as none."
+        f"{successes:,} successes on {images:,} of {measured:,} attacked images were not confirmed by the model "
+        "itself; they count as none."
     )
     return [NoticeGroup("note", meaning, tuple(notices), serious=False)]
 
