@@ -178,7 +178,14 @@ def test_answers_that_are_nan_stay_wrong_under_every_attack(grey):
 
 def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_document_says_so(tmp_path, monkeypatch):
     # The parts are those of a run with the smaller batch, also when it was interrupted between them.
-    pytest.importorskip("pyautoattack", reason="it is part of the extra `autoattack`")
+    library = pytest.importorskip("pyautoattack", reason="it is part of the extra `autoattack`")
+
+    class Short(library.AutoAttack):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)
+            self.apgd.n_iter = 10
+
+    monkeypatch.setattr(library, "AutoAttack", Short)
     images, target = data.load("digits", n=24), load_target(DIGITS, dtype="float32")
     attack = AutoAttack(version="custom", attacks=("apgd-ce",))
     protocol = Protocol(name="a", eps="40/255", batch=16, dtype="float32", attacks=(attack,))
