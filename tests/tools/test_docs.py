@@ -1,4 +1,4 @@
-"""The tables, cards and reports of the documentation are those that the committed documents give."""
+"""The tables and reports of the documentation are those that the committed documents give."""
 
 import builtins
 import re
@@ -12,7 +12,6 @@ from robnet_zoo.reports.search import search_report
 from robnet_zoo.reproduce.scale import load_scale
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.selection import picks
-from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import SPECS
 from tools import committed, docs
 
@@ -32,13 +31,6 @@ def test_the_ten_lines_of_the_onnx_page_run_and_are_ten(tmp_path, monkeypatch, c
 @pytest.mark.parametrize("document", docs.TABLES, ids=lambda path: path.name)
 def test_the_tables_of_the_documentation_are_current(document):
     assert docs.filled(document) == document.read_text(), "run `make docs`"
-
-
-def test_the_model_cards_of_bundled_weights_are_current():
-    cards = docs.model_cards()
-    assert set(cards) == set(weights.FOLDER.glob("*.md"))
-    for path, text in cards.items():
-        assert path.read_text() == text, "run `make docs`"
 
 
 def test_the_committed_search_has_the_candidates_that_it_asked_for():

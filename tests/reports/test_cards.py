@@ -1,0 +1,36 @@
+"""The model cards of bundled weights."""
+
+from __future__ import annotations
+
+from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.reports.cards import card, epochs
+from robnet_zoo.training.result import TrainingResult
+from robnet_zoo.zoo import weights
+from tools import committed, docs
+
+NAME = "robnet_free.fast_cifar10.json"
+
+
+def test_the_model_cards_of_bundled_weights_are_current():
+    cards = docs.model_cards()
+    assert set(cards) == set(weights.FOLDER.glob("*.md"))
+    for path, text in cards.items():
+        assert path.read_text() == text, "run `make docs`"
+
+
+def test_a_card_of_a_run_that_is_not_over_says_so():
+    (entry,) = (each for each in weights.manifest().entries if f"{each.model}.{each.tag}.json" == NAME)
+    run = TrainingResult.load(committed.TRAINING / NAME)
+    run = run.model_copy(update={"recipe": run.recipe.model_copy(update={"epochs": len(run.epochs)})})
+    longer = run.model_copy(update={"recipe": run.recipe.model_copy(update={"epochs": len(run.epochs) + 1})})
+    results = [Result.load(committed.ROBUSTNESS / NAME)]
+    assert "A milestone" not in card(entry, {NAME: run}, results)
+    assert "A milestone" in card(entry, {NAME: longer}, results)
+
+
+def test_an_epoch_after_which_nothing_was_measured_has_dashes():
+    run = TrainingResult.load(committed.TRAINING / NAME)
+    first = run.epochs[0].model_copy(update={"clean": None, "robust": None})
+    lines = epochs(run.model_copy(update={"epochs": (first, *run.epochs[1:])}))
+    assert len(lines) == 2 + len(run.epochs)
+    assert lines[2].startswith(f"| {first.epoch} | {first.size} | {first.loss:.3f} | – | – | ")
