@@ -1,7 +1,7 @@
 """Every error that the package raises on purpose. Each message is one line: what was expected, what was got, and where.
 
-`RobnetZooError` is the base of all of them. Each is also a ValueError or a RuntimeError, so that code which knows
-nothing of this package can catch it.
+`RobnetZooError` is the base of all of them. Each is also one of Python's own, a ValueError or a RuntimeError or,
+where a file is in the way, a FileExistsError, so that code which knows nothing of this package can catch it.
 """
 
 from __future__ import annotations

@@ -196,12 +196,6 @@ def test_endless_file_is_read_no_further_than_the_limit() -> None:
         read_bytes("/dev/zero", limit=1024)
 
 
-def test_error_survives_pickling_with_its_class_problems_and_source() -> None:
-    error = pickle.loads(pickle.dumps(DocumentError(["a: b", "c: d"], source="e")))
-    assert (type(error), error.problems, error.source) == (DocumentError, ("a: b", "c: d"), "e")
-    assert str(error) == "e: a: b; c: d"
-
-
 def test_documents_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Part(size=1).size = 2  # type: ignore[misc]

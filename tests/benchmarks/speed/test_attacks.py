@@ -1,48 +1,17 @@
 """The comparison with other libraries: its counts, its verdicts, its table, and that it resumes where it stopped."""
 
-import sys
-
 import pytest
 import torch
 from torch import nn
 
-from robnet_zoo.attacks import Pgd
-from robnet_zoo.benchmarks.result import DataIdentity, ModelIdentity
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
-from robnet_zoo.benchmarks.speed import methods
 from robnet_zoo.benchmarks.speed.attacks import AttackSpeedResult, Turn, compare, measure, table
-from robnet_zoo.benchmarks.speed.methods import Attacked, Counted, Method, Setup, other, ours
+from robnet_zoo.benchmarks.speed.methods import other, ours
 from robnet_zoo.data import Images
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.nn.compiler import compile
+from tests.benchmarks.speed.setups import REACHED, STEPS, N, setup_of
 from tests.brightness import Brightness
-
-N, STEPS, CHUNK = 7, 8, 3  # 8 steps of 2 lead from one end of the ball to the other
-
-
-@pytest.fixture
-def images() -> Images:
-    """Return greys from 110 on in steps of 5 of 255, where a half is 127.5; the first label is wrong."""
-    values = torch.tensor([110, 115, 120, 125, 130, 135, 140], dtype=torch.uint8)
-    labels = (values > 127).long()
-    labels[0] = 1
-    return Images(values[:, None, None, None].expand(-1, 3, 4, 4).contiguous(), labels, "grey")
-
-
-REACHED = (0, 1, 0, 0, 0, 0, 1)  # 8 of 255 reach the half, or the label is wrong
-
-
-def setup_of(images: Images, **changes) -> Setup:
-    known = {
-        "model": ModelIdentity(name="brightness", state_sha256="0" * 64),
-        "data": DataIdentity(name=images.name, sha256=images.sha256, n=len(images)),
-        "attack": Pgd(steps=STEPS),
-        "chunk": CHUNK,
-        "slots": 4,
-        "software": {"robnet_zoo": "0", "torchattacks": "1", "slow": "2"},
-        "device": "here",
-    }
-    return Setup(**(known | changes))
 
 
 def signs(model, images, labels, setup):
@@ -93,14 +62,6 @@ def test_rows_of_a_library_are_counted_as_they_pass(images, tmp_path):
     assert (second.forwards, second.backwards, second.judged) == (2 * STEPS, STEPS, 0)
     assert (third.forwards, third.backwards, third.judged) == (1, 0, 0)
     assert [turn.forwards for turn in second.turns] == [2 * STEPS * 3, 2 * STEPS * 3, 2 * STEPS]
-
-
-def test_the_ledger_of_ours_is_what_its_models_saw(images):
-    setup = setup_of(images, slots=1)  # so that no slot ever waits
-    proposer, judge = Counted(Brightness().requires_grad_(False)), Counted(Brightness().requires_grad_(False))
-    attacked = ours(proposer, judge, setup).attack(*images.batch(slice(None)), lambda gradients: None)
-    assert attacked.forwards == attacked.backwards == proposer.forwards == proposer.backwards > STEPS
-    assert attacked.judged == judge.forwards > N
 
 
 def test_every_image_is_attacked_once_by_others_and_twice_by_ours(images, tmp_path):
@@ -245,14 +206,6 @@ def test_the_table_has_no_ratios_without_torchattacks(images, tmp_path):
     assert [method.method for method in result.methods] == ["robnet_zoo"]
 
 
-def test_a_library_that_cannot_be_imported_is_left_out_and_a_line_says_so(monkeypatch, capsys):
-    for _, module, _ in methods.OTHERS:
-        monkeypatch.setitem(sys.modules, module, None)
-    assert methods.installed() == {}
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(":")[0] for line in lines] == [f"{name} is left out" for name, _, _ in methods.OTHERS]
-
-
 def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by_others(tiny, tmp_path):
     seen = []
 
@@ -272,17 +225,3 @@ def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by
     assert first.turns[0].correct == first.turns[1].correct
     assert first.backwards <= STEPS == second.backwards
     assert first.judged >= 1
-
-
-@pytest.mark.parametrize(
-    ("name", "module", "library", "forwards"),
-    [(*known, STEPS + (known[0] == "foolbox")) for known in methods.OTHERS],
-)
-def test_an_installed_library_reaches_the_closed_form_in_its_steps(name, module, library, forwards, images):
-    pytest.importorskip(module, reason=f"{name} is not a dependency: see robnet_zoo/benchmarks/speed/attacks.py")
-    setup = setup_of(images, attack=Pgd(steps=STEPS, step="8/255"))
-    method = Method(name, other(name, library, Brightness().requires_grad_(False), setup).attack)
-    attacked = method.attack(*images.batch(slice(None)), lambda gradients: None)
-    assert isinstance(attacked, Attacked)
-    assert (attacked.forwards, attacked.backwards) == (forwards * N, STEPS * N)
-    assert tuple((Brightness()(attacked.images).argmax(1) == images.labels).int().tolist()) == REACHED

@@ -1,0 +1,53 @@
+"""Every error has the one base, is one of Python's own as well, and speaks in one line."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from pathlib import Path
+
+import pytest
+
+from robnet_zoo import errors
+from robnet_zoo.errors import (
+    CheckpointError,
+    DocumentError,
+    OnnxFileError,
+    RobnetZooError,
+    TargetError,
+    UnsafeCheckpointError,
+)
+
+CLASSES = [thing for _, thing in inspect.getmembers(errors, inspect.isclass) if thing.__module__ == errors.__name__]
+PYTHONS_OWN = (ValueError, RuntimeError, FileExistsError)
+
+
+def test_every_error_has_the_one_base() -> None:
+    assert len(CLASSES) > 10
+    assert all(issubclass(thing, RobnetZooError) for thing in CLASSES)
+
+
+@pytest.mark.parametrize("thing", [thing for thing in CLASSES if thing is not RobnetZooError])
+def test_code_that_knows_nothing_of_the_package_can_catch_an_error(thing: type[Exception]) -> None:
+    assert issubclass(thing, PYTHONS_OWN)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (DocumentError(["a: b\nc", "d\x1b"], source="line\nbreak"), r"line\nbreak: a: b\nc; d\x1b"),
+        (OnnxFileError(Path("a.onnx"), "not a\n  classifier"), "a.onnx: not a classifier"),
+        (TargetError("not\na model"), "not a model"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_message_of_several_lines_becomes_one_printable_line(error: RobnetZooError, message: str) -> None:
+    assert str(error) == message
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize("kind", [DocumentError, CheckpointError, UnsafeCheckpointError])
+def test_error_survives_pickling_with_its_class_problems_and_source(kind: type[DocumentError]) -> None:
+    error = pickle.loads(pickle.dumps(kind(["a: b", "c: d"], source="e")))
+    assert (type(error), error.problems, error.source) == (kind, ("a: b", "c: d"), "e")
+    assert str(error) == "e: a: b; c: d"
