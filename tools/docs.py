@@ -16,6 +16,7 @@ from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed import forms as speed
 from robnet_zoo.benchmarks.speed import onnx as onnx_speed
 from robnet_zoo.benchmarks.speed import search as search_speed
+from robnet_zoo.benchmarks.speed import threads as threads_speed
 from robnet_zoo.benchmarks.speed import training as training_speed
 from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.statistics import with_interval
@@ -148,6 +149,11 @@ def attack_speeds() -> str:
     return attack_speed.table(attack_speed.AttackSpeedResult.load(committed.SPEED / "attacks.json"))
 
 
+def threads() -> str:
+    """Return the images a second by how threads wait, from one run."""
+    return threads_speed.table(threads_speed.ThreadsResult.load(committed.SPEED / "threads.json"))
+
+
 def precisions() -> str:
     """Return the tables of what each precision of an exported file loses."""
     entries = labelled([Result.load(path) for path in results_in(committed.ROBUSTNESS / "onnx")])
@@ -231,7 +237,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
     {
         README: (models, accuracies, autoattacked, speeds),
-        ROBUSTNESS: (attacks, agreements, attack_speeds),
+        ROBUSTNESS: (attacks, agreements, attack_speeds, threads),
         TRAINING: (estimates, training_speeds),
         ONNX: (precisions, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),

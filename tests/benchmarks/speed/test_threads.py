@@ -7,6 +7,8 @@ import pytest
 
 from robnet_zoo.benchmarks.speed import threads
 from robnet_zoo.benchmarks.speed.threads import DEFAULT, ThreadsResult, WaitingSpeed
+from robnet_zoo.core.threads import SPIN
+from tools import committed
 
 SHORT, LONG = "GOMP_SPINCOUNT=1000", "GOMP_SPINCOUNT=50000"
 
@@ -48,3 +50,8 @@ def test_every_setting_is_timed_beside_every_load_in_a_process_of_its_own(tiny, 
     assert all(row.images_per_second > 0 for row in result.speeds)
     result.save(tmp_path / "threads.json")
     assert ThreadsResult.load(tmp_path / "threads.json") == result
+
+
+def test_the_command_sets_what_the_committed_measurement_chooses():
+    result = ThreadsResult.load(committed.SPEED / "threads.json")
+    assert dict(threads.SETTINGS[threads.chosen(result)]) == SPIN
