@@ -16,7 +16,7 @@ from collections.abc import MutableMapping, Sequence
 from itertools import pairwise
 from pathlib import PurePath
 
-SPIN = {"GOMP_SPINCOUNT": "5000"}  # turns of a loop, for the OpenMP of GCC, which torch brings for Linux
+SPIN = {"GOMP_SPINCOUNT": "1000"}  # turns of a loop, for the OpenMP of GCC, which torch brings for Linux
 CHOICES = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # a user's own setting
 
 
