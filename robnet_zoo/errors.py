@@ -76,7 +76,11 @@ class OnnxFileError(RobnetZooError, RuntimeError):
     """An ONNX file is not a classifier of images, or cannot be read. The message names the file and the reason."""
 
     def __init__(self, path: Path, text: str) -> None:
+        self.path, self.text = path, text
         super().__init__(f"{path}: {' '.join(text.split())}")
+
+    def __reduce__(self) -> tuple[type[OnnxFileError], tuple[Path, str]]:
+        return (type(self), (self.path, self.text))  # a worker's error reaches its parent whole
 
 
 class UnsupportedError(RobnetZooError, RuntimeError):

@@ -51,3 +51,8 @@ def test_error_survives_pickling_with_its_class_problems_and_source(kind: type[D
     error = pickle.loads(pickle.dumps(kind(["a: b", "c: d"], source="e")))
     assert (type(error), error.problems, error.source) == (kind, ("a: b", "c: d"), "e")
     assert str(error) == "e: a: b; c: d"
+
+
+def test_an_error_of_a_file_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(OnnxFileError(Path("a.onnx"), "not a\n  classifier")))
+    assert (type(error), str(error)) == (OnnxFileError, "a.onnx: not a classifier")
