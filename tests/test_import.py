@@ -11,7 +11,7 @@ import pytest
 
 import robnet_zoo
 
-SECONDS = 0.3  # beside `import timm`, on a machine that does nothing else
+SECONDS = 0.3  # on top of `import timm`
 HEAVY = {"jinja2", "matplotlib", "onnx", "onnxruntime", "optuna", "scipy", "sklearn", "sqlalchemy", "tensorboard"}
 MEASURE = """
 import json, sys, time
@@ -28,16 +28,20 @@ print(json.dumps({"timm": between - start, "own": end - between, "modules": modu
 """
 
 
-@pytest.fixture(scope="module")
-def imported() -> dict[str, Any]:
+def measured() -> dict[str, Any]:
     """Measure the import in a separate process."""
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
 
+@pytest.fixture(scope="module")
+def imported() -> dict[str, Any]:
+    return measured()
+
+
 def test_the_import_adds_little_to_that_of_timm(imported: dict[str, Any]) -> None:
-    # A loaded machine makes both slower, so a tenth of timm's own seconds is as good.
-    assert imported["own"] < max(SECONDS, imported["timm"] / 10)
+    # Seconds of the processor; a loaded machine inflates them, so the least of up to three imports counts.
+    assert imported["own"] < SECONDS or any(measured()["own"] < SECONDS for _ in range(2))
 
 
 def test_the_import_loads_no_package_that_is_slow_to_load(imported: dict[str, Any]) -> None:
