@@ -102,7 +102,7 @@ def test_weights_are_not_bundled_with_documents_of_others(bundling, tmp_path):
         docs.model_cards(tmp_path / "weights", results)
     file = tmp_path / "first" / "model.safetensors"
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(ValueError, match=r"model\.safetensors: expected the weights that training\.json states"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: expected the weights that training\.json names"):
         bundled("first")
 
 
