@@ -12,7 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from robnet_zoo.core.documents import Document, nearest
+from robnet_zoo.core.documents import Document, nearest, shown
 from robnet_zoo.errors import DocumentError
 
 D = TypeVar("D", bound=Document)
@@ -48,6 +48,10 @@ class Bundled(Generic[D]):
 
         Raises: DocumentError if it is neither, or the document is wrong.
         """
+        if not isinstance(name, str | os.PathLike):
+            raise DocumentError(
+                [f"expected the name of a bundled {self.kind} or the path of a file, got {shown(name)}"]
+            )
         names = self.names()
         if isinstance(name, str) and name in names:
             return self.document.load(self.path(name))

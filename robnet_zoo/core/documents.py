@@ -43,6 +43,21 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
     max_bytes: ClassVar[int] = MAX_BYTES  # of the document as JSON
 
+    def __init__(self, /, **data: Any) -> None:
+        """Build a document from Python values. Raises DocumentError, whose source is the name of the class."""
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise DocumentError(sentences(error), source=type(self).__name__) from None
+
+    # pydantic then validates the parts of a document without calling this, so that their errors keep their places.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse, as documents are frozen. Raises DocumentError."""
+        advice = "model_copy(update={...}) returns a changed copy"
+        raise DocumentError([f"{name}: documents are frozen; {advice}"], source=type(self).__name__)
+
     @model_validator(mode="wrap")
     @classmethod
     def _no_unknown_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -70,7 +85,7 @@ class Document(BaseModel):
     def parse(cls, data: Any, *, source: str = "") -> Self:
         """Return the document in `data`: a mapping, or an instance. Raises DocumentError."""
         try:
-            return cls.model_validate(data)
+            return super().model_validate(data)
         except ValidationError as error:
             raise DocumentError(sentences(error), source=source) from None
 
@@ -253,7 +268,27 @@ def _first(items: Iterable[Item]) -> Iterator[Item]:
 
 def _problems(error: ValidationError) -> list[Problem]:
     details = error.errors(include_url=False)
-    return [(detail["loc"], _expectation(detail)) for detail in _first(details)]
+    return [problem for detail in _first(details) for problem in _problems_at(detail)]
+
+
+def _problems_at(detail: ErrorDetails) -> list[Problem]:
+    """Return one of pydantic's errors as problems: several where a validator built a document that is wrong."""
+    location, context = detail["loc"], detail.get("ctx", {})
+    match detail["type"]:
+        case "union_tag_invalid":
+            kinds = [kind.strip("' ") for kind in context["expected_tags"].split(",")]
+            text = f"unknown {_tag(context)} {shown(context['tag'])}{nearest(context['tag'], kinds)}"
+            return [((*location, _tag(context)), text)]
+        case "union_tag_not_found":
+            return [((*location, _tag(context)), "missing")]
+        case "value_error" if isinstance(context["error"], DocumentError):
+            return [(location, text) for text in context["error"].problems]
+    return [(location, _expectation(detail))]
+
+
+def _tag(context: Mapping[str, Any]) -> str:
+    """Return the key that tells the documents of a union apart."""
+    return str(context["discriminator"]).strip("'")
 
 
 def sentences(error: ValidationError) -> list[str]:
@@ -292,7 +327,9 @@ def _expectation(detail: ErrorDetails) -> str:
             expected = "a text"
         case "int_type":
             expected = "an integer"
-        case "model_type" | "dict_type":
+        case "model_type" if isinstance(detail["input"], Document):
+            expected = f"a {context['class_name']}"
+        case "model_type" | "dict_type" | "model_attributes_type":
             expected = "an object"
         case "tuple_type":
             expected = "a list"
