@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, StepsFamily
 from robnet_zoo.attacks.ball import Norm, Radius, project, steepest
 from robnet_zoo.attacks.losses import LOSSES, Loss, LossName
 from robnet_zoo.attacks.random import Key
-from robnet_zoo.core.units import Pixels, in_image_units
+from robnet_zoo.core.documents import problems_error
+from robnet_zoo.core.units import Pixels, in_image_units, radius_problem
 from robnet_zoo.errors import AttackError
 
 Steps = Annotated[int, Field(ge=1, le=100_000)]
@@ -63,6 +64,12 @@ class IteratedGradientAttack(GradientAttack):
 
     steps: Steps = 20
     step: Annotated[Pixels, Field(description="length of a step, in image units")] = "2/255"
+
+    @model_validator(mode="after")
+    def _check_step(self) -> Self:
+        if problem := radius_problem(self.step, norm=self.norm):
+            raise problems_error([(("step",), problem)])
+        return self
 
     @property
     def max_steps(self) -> int:

@@ -12,7 +12,7 @@ from robnet_zoo.attacks import AnyAttack, BatchAttack
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.core.precision import Arithmetic
-from robnet_zoo.core.units import Pixels, in_image_units
+from robnet_zoo.core.units import Pixels, in_image_units, radius_problem
 
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
@@ -54,8 +54,9 @@ class Protocol(Document):
         if repeated:
             expected = "expected a name of its own for each attack, got"
             raise problems_error([(("attacks",), f"{expected} {name} again") for name in repeated])
-        if self.eps_value > 1 and all(attack.ball == "linf" for attack in self.attacks):
-            raise problems_error([(("eps",), f"expected at most 1, the range of a pixel, got {self.eps}")])
+        for norm in sorted({attack.ball for attack in self.attacks}):
+            if problem := radius_problem(self.eps, norm=norm):
+                raise problems_error([(("eps",), problem)])
         batched = next((attack.title for attack in self.attacks if isinstance(attack, BatchAttack)), None)
         if batched is not None:
             if self.dtype != "float32":

@@ -58,7 +58,7 @@ def measure(
         source_weights: A safetensors file for the source, instead of its bundled weights.
         source_mean: What the source subtracts from each channel, if its document does not say so.
         source_std: What the source divides each channel by.
-        eps: The radius of the ball in image units, as a fraction, instead of the protocol's.
+        eps: The radius of the ball in image units, such as 8/255 or 0.03, instead of the protocol's.
         seed: The seed of the random starts, instead of the protocol's.
         batch: The number of images attacked at once, instead of the protocol's.
         shard: INDEX/COUNT: measure a part of the images; `benchmark merge` joins the parts. Under torchrun every

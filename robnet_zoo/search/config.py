@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Place, Problem, Tuple, exactly, problems_error
-from robnet_zoo.core.units import Pixels
+from robnet_zoo.core.units import LinfPixels
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Name, NetworkConfig
 from robnet_zoo.search.sampling import Sampling
@@ -40,8 +40,8 @@ class Evaluation(Document):
     images: Annotated[int, Field(ge=2)] = 45_000
     calibration: Annotated[int, Field(ge=0, description="batches; 0 keeps the supernet's statistics")] = 8
     validation: Annotated[int, Field(ge=1)] = 1000
-    eps: Pixels = "8/255"
-    step: Pixels = "2/255"
+    eps: LinfPixels = "8/255"
+    step: LinfPixels = "2/255"
     steps: Annotated[int, Field(ge=1)] = 20
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from timm.optim import get_optimizer_info, list_optimizers
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Tuple, exactly, nearest, problems_error
 from robnet_zoo.core.precision import Arithmetic
-from robnet_zoo.core.units import Pixels, Share, in_image_units
+from robnet_zoo.core.units import LinfPixels, Share, in_image_units
 
 DEFAULT = "paper"
 Positive = Annotated[float, Field(gt=0)]
@@ -32,8 +32,8 @@ class TrainingAttack(Document):
     """
 
     kind: Literal["pgd", "n_fgsm", "free"] = "pgd"
-    eps: Pixels = "8/255"
-    step: Pixels = "2/255"
+    eps: LinfPixels = "8/255"
+    step: LinfPixels = "2/255"
     steps: Annotated[int, Field(ge=0, description="0 trains on clean images")] = 7
     loss: Literal["cross_entropy", "kl"] = "cross_entropy"
     dtype: Annotated[Arithmetic, Field(description="of the attack's arithmetic")] = "bfloat16"

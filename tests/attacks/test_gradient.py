@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from robnet_zoo.attacks import Bim, Fgsm, MiFgsm, Pgd, run
+from robnet_zoo.errors import DocumentError
 
 
 def test_an_l2_step_follows_a_gradient_whose_square_is_zero_in_float32():
@@ -20,6 +22,14 @@ def test_an_l2_step_follows_a_gradient_whose_square_is_zero_in_float32():
     (outcome,) = run(attack, flat, images, torch.zeros(1, dtype=torch.long), eps=0.5, slots=1)
     moved = (outcome.image - 0.5).flatten() * 255 / 25
     torch.testing.assert_close(moved, torch.tensor([0.6, 0.8, 0, 0]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Bim, Pgd, MiFgsm])
+def test_a_step_is_a_number_in_python_and_at_most_1_in_l_infinity(kind):
+    assert kind(step=2 / 255) == kind(step="2/255")
+    assert kind(step=1.5, norm="l2").step == "1.5"
+    with pytest.raises(DocumentError, match=rf"^{kind.__name__}: step: expected at most 1, .*did you mean 2/255\?"):
+        kind(step=2)
 
 
 def test_a_row_whose_gradient_is_nan_stays_where_it_is_and_the_others_move():

@@ -83,6 +83,13 @@ def test_square_asks_for_no_gradient():
     assert all(attack.gradient_free for attack in load_protocol("square").attacks)
 
 
+def test_l2_reaches_further_than_the_range_of_a_pixel_but_no_attack_beside_it_does():
+    l2 = Pgd(norm="l2", step=1.5)
+    assert Protocol(name="l2", attacks=[l2], eps=3).eps_value == 3
+    with pytest.raises(DocumentError, match="eps: expected at most 1, the range of a pixel, got 3"):
+        Protocol(name="both", attacks=[l2, MiFgsm()], eps=3)
+
+
 def test_a_radius_beyond_every_pixel_is_refused():
     with pytest.raises(DocumentError, match="eps: expected at most 1, the range of a pixel, got 16"):
         load_protocol("table1").model_copy(update={"eps": "16"})
@@ -96,7 +103,7 @@ def test_autoattack_is_not_an_attack_through_a_source():
 WHITE_BOX = load_protocol("white_box")
 
 
-@pytest.mark.parametrize("eps", ["0.03", "8 / 255", "-1/255", "8/", "1/0"])
-def test_an_eps_that_is_not_a_fraction_is_refused(eps):
+@pytest.mark.parametrize("eps", ["8 / 255", "-1/255", "8/", "1/0"])
+def test_an_eps_that_is_not_a_distance_is_refused(eps):
     with pytest.raises(DocumentError, match="eps: expected"):
         Protocol.parse(WHITE_BOX.model_dump() | {"eps": eps})

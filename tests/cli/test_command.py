@@ -20,7 +20,7 @@ from tests.command import fails
         (["benchmark", "resnet999", "--data", "digits"], "neither an ONNX file, nor a folder"),
         (["benchmark", "robnet_micro.digits", "--data", "nowhere.npz"], "nowhere.npz: expected"),
         (["benchmark", "robnet_micro.digits", "--data", "digits", "-n", "0"], "n: expected at least 1, got 0"),
-        (["benchmark", "robnet_micro.digits", "--data", "digits", "--eps", "0.03"], "eps: expected"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "--eps", "8"], "eps: expected at most 1"),
         (
             ["benchmark", "robnet_micro.digits", "robnet_micro.digits", "--data", "digits"],
             "each once, got robnet_micro",

@@ -102,7 +102,12 @@ def test_eps_grows_over_its_share_of_the_run():
         ({"objective": {"kind": "trades"}, "attack": {"kind": "free"}}, "attack.kind: expected pgd for trades"),
         ({"guard": {"images": 600}}, "guard.images: expected at most the 500 validation images"),
         ({"select": "best", "validation": 0}, "select: expected last, as no validation images are measured"),
-        ({"attack": {"eps": "0.03"}}, "attack.eps: "),
+        ({"attack": {"eps": "8 / 255"}}, "attack.eps: expected a fraction such as 8/255 or a number such as 0.03"),
+        (
+            {"attack": {"eps": "8"}},
+            r"attack.eps: expected at most 1, the range of a pixel, got 8, did you mean 8/255\?",
+        ),
+        ({"attack": {"step": 255}}, "attack.step: expected at most 1, the range of a pixel, got 255$"),
         ({"epoch": 3}, 'unknown key "epoch", did you mean .epochs.'),
     ],
 )
