@@ -1,28 +1,33 @@
 """Robust architectures as JSON genotypes, compiled to timm models, attacked, trained and exported.
 
 Importing this package registers the models of `specs/` and the paper's comparison networks with timm, and does nothing
-else. Names that need more than torch and timm are loaded when they are first used, the subpackages among them:
-`robnet_zoo.attacks`, `.benchmarks`, `.converters`, `.data`, `.search` and `.training`.
+else. Its names are loaded when they are first used, the subpackages among them: `robnet_zoo.attacks`, `.benchmarks`,
+`.converters`, `.data`, `.search` and `.training`. In a process of the `robnet-zoo` command, the models are registered
+by what needs them, as much of the command needs neither torch nor timm.
 """
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from robnet_zoo.core import lazy as _lazy
 from robnet_zoo.core import threads as _threads
-
-if _threads.is_command(sys.orig_argv):
-    _threads.bound_spin()  # before torch is imported, which reads it
-
 from robnet_zoo.errors import RobnetZooError
-from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.nn.compiler import compile, for_inference, for_training
 from robnet_zoo.version import __version__
-from robnet_zoo.zoo import load_architecture, load_model, load_spec, spec_names
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.evaluation import evaluate
+    from robnet_zoo.genotype.genotype import Genotype
+    from robnet_zoo.genotype.specs import load_spec, spec_names
+    from robnet_zoo.nn.compiler import compile, for_inference, for_training
     from robnet_zoo.training.loop import train
+    from robnet_zoo.zoo.architecture import load_architecture
+    from robnet_zoo.zoo.registry import load_model
+
+if _threads.is_command(sys.orig_argv):
+    _threads.bound_spin()  # before torch is imported, which reads it
+else:
+    from robnet_zoo.zoo import baselines as _baselines  # noqa: F401  # registers its models
+    from robnet_zoo.zoo import registry as _registry  # noqa: F401  # registers its models
 
 __all__ = [
     # architectures
@@ -43,17 +48,16 @@ __all__ = [
     "__version__",
 ]
 
-_LAZY = {"train": "robnet_zoo.training.loop", "evaluate": "robnet_zoo.benchmarks.evaluation"}
-_SUBPACKAGES = frozenset({"attacks", "benchmarks", "converters", "data", "search", "training"})
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return import_module(f"robnet_zoo.{name}")
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'robnet_zoo' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_SUBPACKAGES})
+__getattr__, __dir__ = _lazy.face(
+    __name__,
+    {
+        ".benchmarks.evaluation": ("evaluate",),
+        ".genotype.genotype": ("Genotype",),
+        ".genotype.specs": ("load_spec", "spec_names"),
+        ".nn.compiler": ("compile", "for_inference", "for_training"),
+        ".training.loop": ("train",),
+        ".zoo.architecture": ("load_architecture",),
+        ".zoo.registry": ("load_model",),
+    },
+    parts=("attacks", "benchmarks", "converters", "data", "search", "training"),
+)

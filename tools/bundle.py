@@ -23,10 +23,11 @@ from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.core.files import file_sha256, write_atomically
 from robnet_zoo.errors import BundleError
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.training.loop import CHOSEN, MODEL, RESULT
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.registry import load_spec, read_weights
+from robnet_zoo.zoo.registry import read_weights
 from tools.committed import RESULTS
 
 STATED = {"fgsm", "pgd20"}  # accuracies that the manifest has, besides the clean one

@@ -22,6 +22,7 @@ from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.errors import ReportError
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.reports import reproduce as reproduced_report
 from robnet_zoo.reports import search as search_report
 from robnet_zoo.reports.cards import card
@@ -38,7 +39,6 @@ from robnet_zoo.search.selection import picks
 from robnet_zoo.training import TrainingEstimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.registry import load_spec, spec_names
 from tools import committed
 from tools.bundle import training_runs
 

@@ -5,7 +5,7 @@
 A new attack is a file that defines a class derived from `IterativeAttack` or `BatchAttack`, and its entry below.
 """
 
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 from pydantic import Field
 
@@ -14,14 +14,17 @@ from robnet_zoo.attacks.attack import Attack, BatchAttack, Classifier, Cost, Ite
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.attacks.bim import Bim
 from robnet_zoo.attacks.carlini_wagner import CarliniWagner
-from robnet_zoo.attacks.continuous_batching import craft, run
 from robnet_zoo.attacks.deepfool import DeepFool
 from robnet_zoo.attacks.fgsm import Fgsm, fgsm, n_fgsm
 from robnet_zoo.attacks.mi_fgsm import MiFgsm
 from robnet_zoo.attacks.outcome import BatchOutcome, Outcome
 from robnet_zoo.attacks.pgd import Pgd, pgd
 from robnet_zoo.attacks.square import Square
+from robnet_zoo.core import lazy
 from robnet_zoo.errors import AttackError
+
+if TYPE_CHECKING:
+    from robnet_zoo.attacks.continuous_batching import craft, run
 
 AnyAttack = Annotated[
     Fgsm | Bim | Pgd | MiFgsm | Apgd | DeepFool | CarliniWagner | Square | AutoAttack, Field(discriminator="kind")
@@ -61,3 +64,5 @@ __all__ = [
     "BatchAttack",
     "BatchOutcome",
 ]
+
+__getattr__, __dir__ = lazy.face(__name__, {".continuous_batching": ("craft", "run")})

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, length, project, steepest
 from robnet_zoo.attacks.gradient import loss_gradient
 from robnet_zoo.attacks.losses import LOSSES, LossName, likeliest_wrong
 from robnet_zoo.attacks.random import Key, normal, uniform
+from robnet_zoo.core import lazy
 from robnet_zoo.errors import AttackError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 MOMENTUM = 0.75  # alpha of algorithm 1
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
-from torch import Tensor
 
 from robnet_zoo.attacks.ball import Norm
 from robnet_zoo.attacks.outcome import BatchOutcome
@@ -19,9 +18,12 @@ from robnet_zoo.attacks.random import Key
 from robnet_zoo.core.documents import Document
 from robnet_zoo.errors import AttackError
 
-Classifier = Callable[[Tensor], Tensor]  # (N, C, H, W) in [0, 1] -> logits (N, K)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Classifier = Callable[["Tensor"], "Tensor"]  # (N, C, H, W) in [0, 1] -> logits (N, K)
 Count = Annotated[int, Field(ge=1)]
-Rows = dict[str, Tensor]
+Rows = dict[str, "Tensor"]
 """What an attack remembers, a row a slot. Rows are independent of each other.
 
 clean: the images, (N, C, H, W). x: what the next query looks at, (N, C, H, W). label, target: (N,), target -1 for none.

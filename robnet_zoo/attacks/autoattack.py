@@ -17,18 +17,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-import torch
 from pydantic import model_validator
-from torch import Tensor, nn
 
 from robnet_zoo.attacks.attack import BatchAttack, Classifier, Cost, check_box
 from robnet_zoo.attacks.ball import Norm, in_box, length, within
 from robnet_zoo.attacks.losses import margin
 from robnet_zoo.attacks.outcome import BatchOutcome
+from robnet_zoo.core import lazy
 from robnet_zoo.core.documents import Tuple, problems_error
 from robnet_zoo.errors import AttackError, AutoAttackError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 Component = Literal["apgd-ce", "apgd-t", "apgd-dlr", "fab-t", "fab", "square"]
 STANDARD: tuple[Component, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -279,7 +284,7 @@ class _Counted:
 @contextmanager
 def _frozen(model: Classifier, title: str) -> Iterator[None]:
     """Freeze the parameters: the library would compute all their gradients and use none."""
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, torch.nn.Module):
         yield
         return
     if any(module.training for module in model.modules()):

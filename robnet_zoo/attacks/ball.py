@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from robnet_zoo.attacks.random import Key, normal, uniform
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 Norm = Literal["linf", "l2"]
-Radius = float | Tensor
+Radius: TypeAlias = "float | Tensor"
 TOLERANCE = 1e-6  # relative beyond 1, else in image units: the rounding of float32 near 1
 
 

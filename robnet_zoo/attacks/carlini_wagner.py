@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, length
 from robnet_zoo.attacks.gradient import loss_gradient
 from robnet_zoo.attacks.losses import LOSSES
 from robnet_zoo.attacks.random import Key
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 BETAS = (0.9, 0.999)  # Adam's
 EDGE = 1 - 1e-6  # how near to black and white tanh can come

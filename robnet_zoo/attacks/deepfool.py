@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from robnet_zoo.attacks.attack import Classifier, Cost, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, project, steepest
 from robnet_zoo.attacks.losses import likeliest_wrong
 from robnet_zoo.attacks.random import Key
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 USUAL_STEPS = 5  # after about this many, the class has changed
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from robnet_zoo.attacks.attack import Classifier, Rows, check_box
 from robnet_zoo.attacks.ball import Radius, project
 from robnet_zoo.attacks.gradient import GradientAttack, input_gradient
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 
 class Fgsm(GradientAttack):

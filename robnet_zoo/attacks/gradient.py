@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, StepsFamily
 from robnet_zoo.attacks.ball import Norm, Radius, project, steepest
 from robnet_zoo.attacks.losses import LOSSES, Loss, LossName
 from robnet_zoo.attacks.random import Key
+from robnet_zoo.core import lazy
 from robnet_zoo.core.documents import problems_error
 from robnet_zoo.core.units import Pixels, in_image_units, radius_problem
 from robnet_zoo.errors import AttackError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
+    F = lazy.module("torch.nn.functional")
+
 
 LossName = Literal["cross_entropy", "margin", "dlr"]
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits (N, K), labels (N,), targets (N,) or -1 -> (N,)
+Loss = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]  # logits (N, K), labels (N,), targets (N,) or -1 -> (N,)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
 
 from robnet_zoo.attacks.attack import Classifier, Rows, Seen
 from robnet_zoo.attacks.ball import steepest
 from robnet_zoo.attacks.gradient import IteratedGradientAttack, Steps
 from robnet_zoo.attacks.random import Key
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
+    F = lazy.module("torch.nn.functional")
 
 
 class MiFgsm(IteratedGradientAttack):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from robnet_zoo.attacks.attack import Classifier, Rows, check_box
 from robnet_zoo.attacks.ball import project, random_start
 from robnet_zoo.attacks.gradient import IteratedGradientAttack, input_gradient
 from robnet_zoo.attacks.random import Key
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 
 class Pgd(IteratedGradientAttack):

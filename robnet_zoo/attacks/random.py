@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+else:
+    np = lazy.module("numpy")
+    torch = lazy.module("torch")
 
 
 class Key(NamedTuple):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.attacks.losses import LOSSES
 from robnet_zoo.attacks.random import Key
+from robnet_zoo.core import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+else:
+    np = lazy.module("numpy")
+    torch = lazy.module("torch")
 
 # Algorithm 1's schedule, of 10,000 queries: the share of pixels halves after each of these.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -62,9 +68,9 @@ class Square(IterativeAttack):
         halves = [key.generator("squares").integers(0, 2**63 - 1, 2) for key in keys]
         rows["stream"] = torch.from_numpy(np.stack(halves)).to(clean.device)
 
-    @torch.no_grad()
     def query(self, model: Classifier, rows: Rows) -> Seen:
-        return Seen(model(rows["x"]))
+        with torch.no_grad():
+            return Seen(model(rows["x"]))
 
     def advance(self, rows: Rows, seen: Seen) -> None:
         value = LOSSES["margin"](seen.logits, rows["label"], rows["target"])

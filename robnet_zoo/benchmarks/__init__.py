@@ -11,8 +11,9 @@ The timing scripts are in `robnet_zoo.benchmarks.speed`, the committed results i
 imported when they are first used, as torch and ONNX Runtime take a while.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from robnet_zoo.core import lazy
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.checks.results import (
@@ -76,25 +77,26 @@ __all__ = [
     "from_target",
 ]
 
-_LAZY = {  # by module
-    "protocol": ("DataRequest", "Protocol", "load_protocol", "protocol_names"),
-    "targets.load": ("load_target",),
-    "targets.torch": ("of_module",),
-    "targets.target": ("Target",),
-    "evaluation": ("evaluate", "evaluate_transfer"),
-    "shards": ("merge",),
-    "result": ("Alarm", "DataIdentity", "Example", "Measurement", "ModelIdentity", "Result", "Shard", "results_in"),
-    "robustbench": ("model_info",),
-    "checks.results": ("ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_results", "from_target"),
-}
-_HOMES = {name: module for module, names in _LAZY.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"robnet_zoo.benchmarks.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'robnet_zoo.benchmarks' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy.face(
+    __name__,
+    {
+        ".protocol": ("DataRequest", "Protocol", "load_protocol", "protocol_names"),
+        ".targets.load": ("load_target",),
+        ".targets.torch": ("of_module",),
+        ".targets.target": ("Target",),
+        ".evaluation": ("evaluate", "evaluate_transfer"),
+        ".shards": ("merge",),
+        ".result": (
+            "Alarm",
+            "DataIdentity",
+            "Example",
+            "Measurement",
+            "ModelIdentity",
+            "Result",
+            "Shard",
+            "results_in",
+        ),
+        ".robustbench": ("model_info",),
+        ".checks.results": ("ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_results", "from_target"),
+    },
+)

@@ -16,8 +16,8 @@ from robnet_zoo.genotype.genotype import Denoise, Genotype
 def list_(*, as_json: Json = False) -> None:
     """List the bundled architectures and their trained weights."""
     from robnet_zoo.genotype.blueprint import multiply_adds, parameters
+    from robnet_zoo.genotype.specs import load_spec, spec_names
     from robnet_zoo.zoo import weights
-    from robnet_zoo.zoo.registry import load_spec, spec_names
 
     entries = weights.manifest().entries
     rows: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_jso
         cell: The cell to draw; by default the first of the layout.
     """
     from robnet_zoo.genotype.draw import draw_cell
-    from robnet_zoo.zoo.registry import load_spec
+    from robnet_zoo.genotype.specs import load_spec
 
     genotype = load_spec(spec)
     summary = _summary(genotype)

@@ -15,7 +15,7 @@ from robnet_zoo.converters.onnx.options import ExportOptions
 from robnet_zoo.converters.table import CONVERTERS, Converter
 from robnet_zoo.core.documents import Document
 from robnet_zoo.core.files import write_atomically
-from robnet_zoo.zoo.registry import SpecLike
+from robnet_zoo.genotype.specs import SpecLike
 
 convert = App(name="convert", help="Convert other projects' formats to ours, or code lists of ours back.")
 ExportOverrides = partial(ExportOptions)

@@ -17,7 +17,7 @@ DocumentName = Annotated[str | None, Parameter(help="A bundled name or a path; w
 
 def specs(name: DocumentName = None) -> None:
     """List the bundled architectures with where they come from, or print one as JSON."""
-    from robnet_zoo.zoo.registry import SPECS
+    from robnet_zoo.genotype.specs import SPECS
 
     _show(SPECS, name)
 

@@ -4,19 +4,24 @@
 `onnx` package are in `robnet_zoo.converters.onnx`.
 """
 
-from robnet_zoo.converters import onnx
-from robnet_zoo.converters.darts import GENOTYPES, DartsGenotype, convert_darts, from_darts
-from robnet_zoo.converters.original.codes import (
-    convert_codes,
-    from_codes,
-    from_original_json,
-    to_codes,
-    to_original_json,
-)
-from robnet_zoo.converters.original.unpickling import read_checkpoint
-from robnet_zoo.converters.original.weights import ConversionReport, convert_checkpoint, convert_state_dict
-from robnet_zoo.converters.table import CONVERTERS, Converter
+from typing import TYPE_CHECKING
+
+from robnet_zoo.core import lazy
 from robnet_zoo.errors import CheckpointError, OutputExistsError, UnsafeCheckpointError
+
+if TYPE_CHECKING:
+    from robnet_zoo.converters import onnx
+    from robnet_zoo.converters.darts import GENOTYPES, DartsGenotype, convert_darts, from_darts
+    from robnet_zoo.converters.original.codes import (
+        convert_codes,
+        from_codes,
+        from_original_json,
+        to_codes,
+        to_original_json,
+    )
+    from robnet_zoo.converters.original.unpickling import read_checkpoint
+    from robnet_zoo.converters.original.weights import ConversionReport, convert_checkpoint, convert_state_dict
+    from robnet_zoo.converters.table import CONVERTERS, Converter
 
 __all__ = [
     # The table of the command
@@ -45,3 +50,15 @@ __all__ = [
     "OutputExistsError",
     "UnsafeCheckpointError",
 ]
+
+__getattr__, __dir__ = lazy.face(
+    __name__,
+    {
+        ".darts": ("GENOTYPES", "DartsGenotype", "convert_darts", "from_darts"),
+        ".original.codes": ("convert_codes", "from_codes", "from_original_json", "to_codes", "to_original_json"),
+        ".original.unpickling": ("read_checkpoint",),
+        ".original.weights": ("ConversionReport", "convert_checkpoint", "convert_state_dict"),
+        ".table": ("CONVERTERS", "Converter"),
+    },
+    parts=("onnx",),
+)

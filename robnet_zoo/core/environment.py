@@ -5,11 +5,16 @@ from __future__ import annotations
 import platform
 from importlib.metadata import distributions, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from robnet_zoo.core import lazy
 from robnet_zoo.core.precision import has_bfloat16
 from robnet_zoo.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy.module("torch")
 
 
 def software() -> dict[str, str]:

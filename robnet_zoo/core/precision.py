@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
-
+from robnet_zoo.core import lazy
 from robnet_zoo.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy.module("torch")
 
 Arithmetic = Literal["bfloat16", "float32"]
 UNITS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")  # of x86 and of ARM, as Linux and torch say

@@ -35,5 +35,5 @@ def is_command(arguments: Sequence[str]) -> bool:
 
     arguments: all that the interpreter was started with, as in sys.orig_argv.
     """
-    script = PurePath(arguments[1]).stem if len(arguments) > 1 else ""
-    return script == "robnet-zoo" or ("-m", "robnet_zoo.cli") in pairwise(arguments)
+    script = PurePath(arguments[1]).name if len(arguments) > 1 else ""
+    return script in ("robnet-zoo", "robnet-zoo.exe") or ("-m", "robnet_zoo.cli") in pairwise(arguments)

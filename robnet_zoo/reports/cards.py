@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.statistics import with_interval
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.reports.markdown import table_lines
 from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.tables import beside_the_paper, summary
 from robnet_zoo.training.result import TrainingResult, facts
 from robnet_zoo.training.validation import ATTACK
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.registry import load_spec
 
 AUTHORS = "The paper's figures below are of its authors' weights, whose training took 32 GPUs."
 MILESTONES = " They were measured after every run, so the later runs began with figures of them known."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,9 @@ from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
-from robnet_zoo.zoo.architecture import Architecture, load_architecture
+
+if TYPE_CHECKING:
+    from robnet_zoo.zoo.architecture import Architecture
 
 _Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -32,6 +34,8 @@ class PlanRow(Document):
     @property
     def published(self) -> Architecture:
         """Return the architecture at full size. Raises DocumentError."""
+        from robnet_zoo.zoo.architecture import load_architecture
+
         plain = load_architecture(self.architecture)
         return plain if self.denoise is None else plain.denoised(self.denoise)
 

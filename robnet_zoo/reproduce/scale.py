@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,9 @@ from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, exactly
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.zoo.architecture import Architecture
+
+if TYPE_CHECKING:
+    from robnet_zoo.zoo.architecture import Architecture
 
 FULL = "full"
 _Factor = Annotated[float, Field(gt=0, le=1)]

@@ -14,8 +14,9 @@ Names are loaded when they are first used: studies need Optuna and SQLAlchemy, a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from robnet_zoo.core import lazy
 
 if TYPE_CHECKING:
     from robnet_zoo.search.analysis.findings import findings
@@ -79,39 +80,31 @@ __all__ = [
     "findings",
 ]
 
-_MODULES = {
-    "analysis.findings": ("findings",),
-    "analysis.observations": ("Observed",),
-    "candidates": ("CandidateSet",),
-    "config": (
-        "Branch",
-        "CandidateGroup",
-        "Evaluation",
-        "Filter",
-        "Pick",
-        "SearchConfig",
-        "config_names",
-        "load_config",
-    ),
-    "evaluation": ("Evaluator",),
-    "fsp": ("fsp_distances", "fsp_matrix"),
-    "pipeline": ("Search",),
-    "result": ("Accuracy", "Candidate", "StudyResult"),
-    "sampling": ("Sampling", "sample"),
-    "selection": ("best", "picks"),
-    "space": ("SearchSpace",),
-    "storage": ("open_storage",),
-    "study": ("Claim", "Study", "work"),
-    "supernet": ("train_supernet",),
-}
-_LAZY = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy.face(
+    __name__,
+    {
+        ".analysis.findings": ("findings",),
+        ".analysis.observations": ("Observed",),
+        ".candidates": ("CandidateSet",),
+        ".config": (
+            "Branch",
+            "CandidateGroup",
+            "Evaluation",
+            "Filter",
+            "Pick",
+            "SearchConfig",
+            "config_names",
+            "load_config",
+        ),
+        ".evaluation": ("Evaluator",),
+        ".fsp": ("fsp_distances", "fsp_matrix"),
+        ".pipeline": ("Search",),
+        ".result": ("Accuracy", "Candidate", "StudyResult"),
+        ".sampling": ("Sampling", "sample"),
+        ".selection": ("best", "picks"),
+        ".space": ("SearchSpace",),
+        ".storage": ("open_storage",),
+        ".study": ("Claim", "Study", "work"),
+        ".supernet": ("train_supernet",),
+    },
+)

@@ -1,28 +1,32 @@
 """Adversarial training: recipes, the loop that follows them, checkpoints to resume from, estimates of time.
 
-from robnet_zoo import data, training
-from robnet_zoo.zoo.registry import load_spec
+from robnet_zoo import data, load_spec, training
 
 images = data.load("cifar10-train:data", train=True)
 network = training.train(load_spec("robnet_free"), images, training.load_recipe("fast"), "runs/free")
 """
 
+from typing import TYPE_CHECKING
+
+from robnet_zoo.core import lazy
 from robnet_zoo.errors import TrainingError
-from robnet_zoo.training.checkpoints import Keeping
-from robnet_zoo.training.duration import StageEstimate, TrainingEstimate, estimate
-from robnet_zoo.training.loop import train
-from robnet_zoo.training.recipe import (
-    Augmentation,
-    Guard,
-    Objective,
-    Recipe,
-    Schedule,
-    Stage,
-    TrainingAttack,
-    load_recipe,
-    recipe_names,
-)
-from robnet_zoo.training.result import Epoch, TrainingResult
+
+if TYPE_CHECKING:
+    from robnet_zoo.training.checkpoints import Keeping
+    from robnet_zoo.training.duration import StageEstimate, TrainingEstimate, estimate
+    from robnet_zoo.training.loop import train
+    from robnet_zoo.training.recipe import (
+        Augmentation,
+        Guard,
+        Objective,
+        Recipe,
+        Schedule,
+        Stage,
+        TrainingAttack,
+        load_recipe,
+        recipe_names,
+    )
+    from robnet_zoo.training.result import Epoch, TrainingResult
 
 __all__ = [
     # training
@@ -47,3 +51,24 @@ __all__ = [
     "TrainingEstimate",
     "StageEstimate",
 ]
+
+__getattr__, __dir__ = lazy.face(
+    __name__,
+    {
+        ".checkpoints": ("Keeping",),
+        ".duration": ("StageEstimate", "TrainingEstimate", "estimate"),
+        ".loop": ("train",),
+        ".recipe": (
+            "Augmentation",
+            "Guard",
+            "Objective",
+            "Recipe",
+            "Schedule",
+            "Stage",
+            "TrainingAttack",
+            "load_recipe",
+            "recipe_names",
+        ),
+        ".result": ("Epoch", "TrainingResult"),
+    },
+)

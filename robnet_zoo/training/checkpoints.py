@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from robnet_zoo.core import lazy
 from robnet_zoo.core.files import write_atomically
 from robnet_zoo.errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy.module("torch")
 
 DAMAGED = (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError, ValueError)
 OTHERS = (RuntimeError, KeyError, TypeError, ValueError)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from timm.optim import get_optimizer_info, list_optimizers
 
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Tuple, exactly, nearest, problems_error
@@ -15,6 +14,7 @@ from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.core.units import LinfPixels, Share, in_image_units
 
 DEFAULT = "paper"
+USUAL_OPTIMIZERS = ("sgd", "momentum")  # for others timm is asked, which takes seconds to import
 Positive = Annotated[float, Field(gt=0)]
 ProperShare = Annotated[float, Field(ge=0, lt=1)]
 
@@ -173,8 +173,7 @@ class Recipe(Document):
         problems: list[tuple[tuple[str | int, ...], str]] = []
         if sum(stage.epochs for stage in self.stages) > self.epochs:
             problems.append((("stages",), f"expected no more than the run's {self.epochs} epochs"))
-        known = [str(name) for name in list_optimizers() if not get_optimizer_info(str(name)).second_order]
-        if self.optimizer not in known:
+        if self.optimizer not in USUAL_OPTIMIZERS and self.optimizer not in (known := _optimizers()):
             problems.append((("optimizer",), f"unknown optimizer {self.optimizer!r}{nearest(self.optimizer, known)}"))
         if self.optimizer == "sgd" and not self.momentum:
             problems.append(
@@ -228,6 +227,14 @@ class Recipe(Document):
     def strength(self, epochs: float, native: int) -> float:
         """Return the factor of eps and step after `epochs` epochs."""
         return min(1.0, self.done(epochs, native) / self.eps_warmup) if self.eps_warmup else 1.0
+
+
+def _optimizers() -> list[str]:
+    """Return timm's names of the optimizers that need only gradients."""
+    from timm.optim import get_optimizer_info, list_optimizers
+
+    names = [str(name) for name in list_optimizers()]
+    return [name for name in names if not get_optimizer_info(name).second_order]
 
 
 RECIPES = Bundled(Recipe, Path(__file__).parent / "recipes", "recipe")

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.errors import TrainingError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.forms.autocast import safe_layout, training_form
 from robnet_zoo.nn.network import Network
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.zoo.architecture import Architecture, build, from_run
-from robnet_zoo.zoo.registry import load_spec, load_weights, read_weights
+from robnet_zoo.zoo.registry import load_weights, read_weights
 from robnet_zoo.zoo.weights import check, entry_of
 
 HistoryRow = dict[str, float]

@@ -31,9 +31,9 @@ from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype import blueprint
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.layers import DenoiseForm
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.baselines import BASELINES, MAX_FACTOR
-from robnet_zoo.zoo.registry import load_spec, spec_names
 
 Count = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0, le=MAX_FACTOR)]

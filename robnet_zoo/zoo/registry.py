@@ -25,30 +25,15 @@ from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cf
 from timm.models import resolve_pretrained_cfg as resolve_cfg
 from torch import nn
 
-from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
+from robnet_zoo.genotype.specs import SPECS, SpecLike, load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import weights
 
-SPECS = Bundled(
-    Genotype, Path(__file__).parents[1] / "specs", "spec", about="provenance.source", others=("genotype.schema",)
-)
-SCHEMA = SPECS.path("genotype.schema")
-spec_names = SPECS.names
 DEFAULT_SPEC = "robnet_free"  # what the generic `robnet` builds when no spec is given
 ROBUSTBENCH = ("cifar10", "cifar100", "imagenet")  # its data sets: weights whose tag ends in one get an alias
-SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
-
-
-def load_spec(spec: SpecLike) -> Genotype:
-    """Load a spec by bundled name, by path or from a mapping; a Genotype is returned as it is. Raises DocumentError."""
-    if isinstance(spec, Genotype):
-        return spec
-    if isinstance(spec, Mapping):
-        return Genotype.parse(spec)
-    return SPECS.load(spec)
 
 
 def aliases() -> dict[str, weights.WeightsEntry]:

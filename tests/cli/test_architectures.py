@@ -6,8 +6,7 @@ import pytest
 
 from robnet_zoo import cli
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.zoo import registry as zoo
-from robnet_zoo.zoo.registry import SCHEMA, SPECS, load_spec, spec_names
+from robnet_zoo.genotype.specs import SCHEMA, SPECS, load_spec, spec_names
 from tests.command import run
 
 
@@ -73,7 +72,7 @@ def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
 
 
 def test_show_says_where_and_how_a_network_is_denoised(capsys, tmp_path) -> None:
-    with_denoise(zoo.load_spec("robnet_large"), after=[5, 12], form="median").save(tmp_path / "spec.json")
+    with_denoise(load_spec("robnet_large"), after=[5, 12], form="median").save(tmp_path / "spec.json")
     cli.main(["show", str(tmp_path / "spec.json")])
     assert "median after 5, 12" in capsys.readouterr().out
     cli.main(["show", "robnet_large"])

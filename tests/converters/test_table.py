@@ -9,7 +9,7 @@ from docstring_parser import parse
 
 from robnet_zoo.converters.table import CONVERTERS
 from robnet_zoo.core.documents import Document
-from robnet_zoo.zoo.registry import SpecLike
+from robnet_zoo.genotype.specs import SpecLike
 
 PLAIN = {bool, int, str, Path, type(None)}
 every = pytest.mark.parametrize("converter", CONVERTERS.values(), ids=CONVERTERS)

@@ -6,11 +6,11 @@ import pytest
 
 from robnet_zoo.benchmarks.protocol import PROTOCOLS
 from robnet_zoo.errors import DocumentError
+from robnet_zoo.genotype.specs import SPECS
 from robnet_zoo.reproduce.plan import PLANS
 from robnet_zoo.reproduce.scale import SCALES
 from robnet_zoo.search.config import CONFIGS
 from robnet_zoo.training.recipe import RECIPES
-from robnet_zoo.zoo.registry import SPECS
 
 KINDS = (SPECS, RECIPES, PROTOCOLS, CONFIGS, PLANS, SCALES)
 DOCUMENTS = [pytest.param(kind, name, id=f"{kind.kind} {name}") for kind in KINDS for name in kind.names()]

@@ -36,7 +36,14 @@ def test_the_command_is_recognised(arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["python"], ["python", "train.py", "robnet-zoo"], ["python", "-m", "pytest"], ["python", "-c", ""]]
+    "arguments",
+    [
+        ["python"],
+        ["python", "train.py", "robnet-zoo"],
+        ["python", "robnet-zoo.py"],
+        ["python", "-m", "pytest"],
+        ["python", "-c", ""],
+    ],
 )
 def test_a_program_that_imports_the_package_is_not_the_command(arguments):
     assert not is_command(arguments)
@@ -52,7 +59,7 @@ def test_the_command_decides_before_torch_is_imported():
         "            raise SystemExit\n"
         "sys.meta_path.insert(0, Watch())\n"
         "sys.orig_argv = ['python', '-m', 'robnet_zoo.cli']\n"
-        "import robnet_zoo\n"
+        "import robnet_zoo.zoo.registry\n"
     )
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

@@ -14,8 +14,7 @@ from robnet_zoo import compile
 from robnet_zoo.genotype.blueprint import Feature, blueprint, multiply_adds, parameters
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.layers import Conv, DenoiseForm, FactorizedConv
-from robnet_zoo.zoo import registry as zoo
-from robnet_zoo.zoo.registry import load_spec, spec_names
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from tests.strategies import specs
 
 
@@ -169,7 +168,7 @@ def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
     ],
 )
 def test_cost_is_that_counted_by_hand(form: DenoiseForm, more_parameters: list[int], more_products: list[int]) -> None:
-    plain = zoo.load_spec("robnet_large")
+    plain = load_spec("robnet_large")
     spec = with_denoise(plain, after=[5, 12, 19], form=form)
     assert [cell.output.size[0] for cell in blueprint(spec).cells if cell.denoise] == [32, 16, 8]
     assert parameters(spec) == 6_842_710 + sum(more_parameters)

@@ -20,9 +20,8 @@ from robnet_zoo import compile
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Edge, FrozenDict, Genotype, edges
 from robnet_zoo.genotype.layers import DENOISE_FORMS
+from robnet_zoo.genotype.specs import SPECS, load_spec, spec_names
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo import registry as zoo
-from robnet_zoo.zoo.registry import SPECS, load_spec, spec_names
 from tests.small_networks import SEPARABLE, genotype
 from tests.strategies import changed, disguised, fill, images, specs
 
@@ -583,12 +582,12 @@ def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
 
 def test_specs_without_denoising_keep_their_hash() -> None:
     # As they were before the key existed; bundled weights and results are bound to them.
-    assert zoo.load_spec("robnet_free").hash.startswith("af8c09fce3e10760")
-    assert zoo.load_spec("robnet_large").hash.startswith("bae9022b8f3c43ae")
+    assert load_spec("robnet_free").hash.startswith("af8c09fce3e10760")
+    assert load_spec("robnet_large").hash.startswith("bae9022b8f3c43ae")
 
 
 def test_denoising_is_written_read_and_part_of_the_hash() -> None:
-    plain = zoo.load_spec("robnet_large")
+    plain = load_spec("robnet_large")
     specs = [plain]
     specs += [with_denoise(plain, after=[5, 12, 19], form=form) for form in DENOISE_FORMS]
     specs += [with_denoise(plain, after=[5], form="mean")]

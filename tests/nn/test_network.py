@@ -12,9 +12,9 @@ from torch import Tensor, fx, nn
 from robnet_zoo.genotype import blueprint
 from robnet_zoo.genotype.genotype import Genotype, edges
 from robnet_zoo.genotype.operations import OPERATIONS
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.registry import load_spec, spec_names
 from tests import small_networks
 from tests.small_networks import SEPARABLE, network_of
 

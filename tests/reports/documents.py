@@ -22,7 +22,7 @@ from robnet_zoo.benchmarks.result import (
     worst_case,
 )
 from robnet_zoo.core.statistics import wilson
-from robnet_zoo.zoo.registry import load_spec
+from robnet_zoo.genotype.specs import load_spec
 
 CIFAR = "cifar10_test.npz"
 

@@ -15,13 +15,13 @@ import torch
 
 from robnet_zoo.cli import main
 from robnet_zoo.genotype.genotype import NetworkConfig
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.search.candidates import CandidateSet
 from robnet_zoo.search.config import CandidateGroup, Evaluation, SearchConfig
 from robnet_zoo.search.heartbeat import Pace
 from robnet_zoo.search.result import Accuracy, Candidate
 from robnet_zoo.search.study import Claim, Study, work
 from robnet_zoo.training.recipe import load_recipe
-from robnet_zoo.zoo.registry import load_spec
 
 PROCESSES = multiprocessing.get_context("forkserver")  # clean processes that need not load torch again
 PROCESSES.set_forkserver_preload(["robnet_zoo.cli", "robnet_zoo.search.pipeline", "psycopg"])

@@ -8,13 +8,13 @@ from functools import cache
 from itertools import islice
 
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.search.analysis import Observation, Observed
 from robnet_zoo.search.config import Branch, CandidateGroup, Evaluation, Pick, SearchConfig
 from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
 from robnet_zoo.search.sampling import Sampling, draws
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe
-from robnet_zoo.zoo.registry import load_spec
 
 FULL = load_spec("robnet_large").network
 SMALL = FULL.model_copy(update={"channels": 4, "depth": 6, "reductions": (2, 4)})

@@ -6,8 +6,8 @@ import pytest
 
 from robnet_zoo.errors import DocumentError, SearchError
 from robnet_zoo.genotype.blueprint import parameters
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.search.config import SearchConfig, config_names, load_config
-from robnet_zoo.zoo.registry import load_spec
 from tests.search.small_search import config
 
 

@@ -8,10 +8,10 @@ from scipy.stats import binomtest, kstest
 from robnet_zoo.errors import DocumentError, SearchError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Budget
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.search import sampling
 from robnet_zoo.search.sampling import Sampling, sample
 from robnet_zoo.search.space import Kind, SearchSpace, bits, direct_share
-from robnet_zoo.zoo.registry import load_spec
 
 LARGE = load_spec("robnet_large").network
 SMALL = LARGE.model_copy(update={"channels": 4, "depth": 3, "reductions": (1,)})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from robnet_zoo.errors import DocumentError
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.search.space import Kind, SearchSpace, bits, direct_share
-from robnet_zoo.zoo.registry import load_spec
 
 
 def space(kind: Kind, name: str = "robnet_large") -> SearchSpace:

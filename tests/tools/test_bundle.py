@@ -10,11 +10,12 @@ import torch
 from robnet_zoo import data
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.files import file_sha256
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training import Recipe, TrainingAttack, train
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.registry import load_model, load_spec
+from robnet_zoo.zoo.registry import load_model
 from tests.interruption import interrupt_at
 from tools import bundle, docs
 

@@ -6,13 +6,13 @@ import re
 import pytest
 
 from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.genotype.specs import SPECS
 from robnet_zoo.reports.page import html
 from robnet_zoo.reports.reproduce import write
 from robnet_zoo.reports.search import search_report
 from robnet_zoo.reproduce.scale import load_scale
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.selection import picks
-from robnet_zoo.zoo.registry import SPECS
 from tools import committed, docs
 
 

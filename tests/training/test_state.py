@@ -7,10 +7,10 @@ import torch
 from robnet_zoo import training
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import TrainingError, WeightsError
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
-from robnet_zoo.zoo.registry import load_spec
 from tests.training.runs import changed, last_state
 
 

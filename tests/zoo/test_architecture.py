@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.errors import DocumentError, TargetError
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.architecture import Architecture, TimmArchitecture, build, costs, from_run, load_architecture
 from robnet_zoo.zoo.baselines import BASELINES
-from robnet_zoo.zoo.registry import load_spec, spec_names
 
 
 def convolutions(spec: Genotype) -> int:

@@ -15,10 +15,11 @@ from torch import nn
 
 from robnet_zoo import Genotype
 from robnet_zoo.errors import DocumentError, WeightsError
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.registry import load_model, load_spec, spec_names
+from robnet_zoo.zoo.registry import load_model
 
 SPECS = spec_names()
 BUNDLED = [f"{entry.model}.{entry.tag}" for entry in weights.manifest().entries]

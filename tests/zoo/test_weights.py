@@ -20,10 +20,11 @@ from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import DocumentError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.registry import load_model, load_spec
+from robnet_zoo.zoo.registry import load_model
 from robnet_zoo.zoo.weights import Manifest, MeasuredAccuracies, WeightsEntry, state_sha256
 from tools import committed
 from tools.bundle import training_runs

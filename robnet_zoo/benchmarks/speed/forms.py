@@ -26,9 +26,9 @@ from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile, for_inference, for_training
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.registry import load_spec
 
 Work = Literal["forward", "gradient", "training"]
 Case = tuple[str, Work]  # (form, work)

@@ -29,9 +29,9 @@ from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile, for_inference
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.registry import load_spec
 
 BATCHES = (1, 8, 64)
 CALIBRATION = 32  # random images

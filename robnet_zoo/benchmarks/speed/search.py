@@ -23,12 +23,12 @@ from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile, for_inference, subnetwork
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.fsp import fsp_distances
 from robnet_zoo.search.sampling import Sampling, sample
 from robnet_zoo.search.space import SearchSpace
-from robnet_zoo.zoo.registry import load_spec
 
 MASK, BUILT = "mask over the supernet", "compiled anew, weights by key"
 EPS, STEP = 8 / 255, 2 / 255

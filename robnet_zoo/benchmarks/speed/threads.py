@@ -29,8 +29,8 @@ from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.core.threads import CHOICES
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile, for_inference
-from robnet_zoo.zoo.registry import load_spec
 
 Load = Literal["idle", "one busy process", "two busy processes a core"]
 DEFAULT = "default"

@@ -25,12 +25,12 @@ from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training import Recipe, TrainingAttack
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.training.updates import Updates
-from robnet_zoo.zoo.registry import load_spec
 
 PLAIN, OURS = "plain loop, naive form, float32", "trainer, {}"
 

@@ -25,6 +25,7 @@ from robnet_zoo.benchmarks.targets.torch import (
 from robnet_zoo.core.documents import nearest
 from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.errors import DocumentError, OnnxFileError, TargetError, WeightsError
+from robnet_zoo.genotype.specs import spec_names
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.architecture import from_run
@@ -127,10 +128,10 @@ def _resolved(name: str, weights: Path | None) -> tuple[str, Loader]:
         return f"local-dir:{name}", TIMM
     if path.suffix == ".json" and weights is None:
         raise TargetError(f"{name}: expected weights for this spec: give a safetensors file")
-    if weights is not None and (path.suffix == ".json" or name in zoo.spec_names()):
+    if weights is not None and (path.suffix == ".json" or name in spec_names()):
         return name, Loader(lambda spec, file: zoo.load_model(spec, weights=file), normalised=False)
     if not timm.is_model(name):
-        known = sorted({*zoo.default_cfgs, *zoo.spec_names()})
+        known = sorted({*zoo.default_cfgs, *spec_names()})
         near = nearest(name, [*known, *timm.list_models()])
         raise TargetError(f"{name}: neither an ONNX file, nor a folder, nor a spec, nor a model of timm{near}")
     return name, TIMM

@@ -12,8 +12,9 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from robnet_zoo.core import lazy
 
 if TYPE_CHECKING:
     from robnet_zoo.converters.onnx.classifier import OnnxClassifier, Provider
@@ -49,24 +50,16 @@ __all__ = [
     "UnsupportedError",
 ]
 
-_NAMES_BY_MODULE = {
-    "converters.onnx.classifier": ("OnnxClassifier", "Provider"),
-    "converters.onnx.exporter": ("ExportReport", "export", "to_onnx"),
-    "converters.onnx.file": ("OnnxFile", "read_file"),
-    "converters.onnx.loader": ("load", "rebuild"),
-    "converters.onnx.options": ("ExportOptions", "Precision"),
-    "converters.onnx.to_torch": ("GraphModule",),
-    "converters.onnx.verify": ("Latency", "Parity"),
-    "errors": ("ExportError", "OnnxFileError", "UnsupportedError"),
-}
-_MODULES = {name: f"robnet_zoo.{module}" for module, names in _NAMES_BY_MODULE.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy.face(
+    __name__,
+    {
+        ".classifier": ("OnnxClassifier", "Provider"),
+        ".exporter": ("ExportReport", "export", "to_onnx"),
+        ".file": ("OnnxFile", "read_file"),
+        ".loader": ("load", "rebuild"),
+        ".options": ("ExportOptions", "Precision"),
+        ".to_torch": ("GraphModule",),
+        ".verify": ("Latency", "Parity"),
+        "robnet_zoo.errors": ("ExportError", "OnnxFileError", "UnsupportedError"),
+    },
+)

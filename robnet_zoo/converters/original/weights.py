@@ -12,24 +12,24 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-
-import timm
-import torch
-from timm.models import save_for_hf
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from robnet_zoo.converters.original.codes import ORIGINAL_OPERATIONS
-from robnet_zoo.converters.original.unpickling import read_checkpoint
+from robnet_zoo.core import lazy
 from robnet_zoo.core.documents import Document, shown
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import CheckpointError, OutputExistsError
 from robnet_zoo.genotype.blueprint import Blueprint, blueprint
 from robnet_zoo.genotype.genotype import Edge, Genotype
 from robnet_zoo.genotype.layers import FactorizedConv
-from robnet_zoo.nn.compiler import compile
-from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.registry import SpecLike, load_spec
+from robnet_zoo.genotype.specs import SpecLike, load_spec
 from robnet_zoo.zoo.weights import Sha256, state_sha256
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = lazy.module("torch")
 
 FILES = ("model.safetensors", "config.json", "spec.json", "README.md")  # what `convert_checkpoint` writes
 
@@ -51,6 +51,9 @@ def convert_state_dict(
         CheckpointError: names every key that is missing, left over or of another shape, with its cell, edge and
             operation.
     """
+    from robnet_zoo.nn.compiler import compile
+    from robnet_zoo.nn.network import Network
+
     _check_original_has(spec)
     with torch.device("meta"):
         expected = compile(spec).state_dict()
@@ -217,6 +220,11 @@ def convert_checkpoint(
         CheckpointError: the file cannot be read, or does not fit the spec.
         OutputExistsError: the folder holds something else. It is a FileExistsError.
     """
+    from timm.models import save_for_hf
+
+    from robnet_zoo.converters.original.unpickling import read_checkpoint
+    from robnet_zoo.zoo.registry import robnet
+
     target = Path(output).resolve()
     _check_free(target, overwrite=overwrite)
     source, spec = Path(file), load_spec(spec)
@@ -225,7 +233,7 @@ def convert_checkpoint(
         weights = convert_state_dict(state_dict, spec, slice_head=slice_head)
     except CheckpointError as error:
         raise CheckpointError(error.problems, source=error.source or str(source)) from None
-    model = timm.create_model("robnet", spec=spec, device="meta")  # no memory, no random numbers
+    model = robnet(spec=spec, device="meta")  # no memory, no random numbers
     model.load_state_dict(weights, strict=True, assign=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))

@@ -15,7 +15,7 @@ from robnet_zoo.benchmarks.result import ModelIdentity, Result
 from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.core.units import Pixels, in_image_units
 from robnet_zoo.genotype.layers import DENOISE_FORMS
-from robnet_zoo.zoo.registry import load_spec
+from robnet_zoo.genotype.specs import load_spec
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from robnet_zoo.core.documents import Document, Tuple, problems_error, renamed, version
 from robnet_zoo.core.files import file_sha256
@@ -105,6 +104,8 @@ def state_sha256(state: Mapping[str, Any]) -> str:
 
     Names, shapes and values as float32 count, so the hash is the same whatever file the tensors are stored in.
     """
+    from torch import Tensor
+
     digest = hashlib.sha256()
     for key, value in sorted(state.items()):
         # Counts of training steps, and what modules keep besides tensors, are not part of the function.

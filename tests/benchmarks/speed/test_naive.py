@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from robnet_zoo.benchmarks.speed.naive import naive
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
-from robnet_zoo.zoo.registry import load_spec, spec_names
 
 
 @pytest.mark.parametrize("name", [name for name in spec_names() if "imagenet" not in name])

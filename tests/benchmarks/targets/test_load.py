@@ -12,7 +12,8 @@ from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import TargetError
-from robnet_zoo.zoo.registry import load_model, load_spec
+from robnet_zoo.genotype.specs import load_spec
+from robnet_zoo.zoo.registry import load_model
 from robnet_zoo.zoo.weights import FOLDER, state_sha256
 from tests.benchmarks.targets.models import DIGITS, NAME
 from tools import committed

@@ -16,7 +16,8 @@ from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.converters import onnx as converter
 from robnet_zoo.converters.onnx import to_torch
 from robnet_zoo.errors import TargetError
-from robnet_zoo.zoo.registry import load_model, load_spec
+from robnet_zoo.genotype.specs import load_spec
+from robnet_zoo.zoo.registry import load_model
 from robnet_zoo.zoo.weights import state_sha256
 from tests.benchmarks.targets.models import DIGITS, MEAN, NAME, STD
 

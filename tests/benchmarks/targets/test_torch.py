@@ -11,7 +11,8 @@ from torch import nn
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import TargetError
-from robnet_zoo.zoo.registry import load_model, load_spec
+from robnet_zoo.genotype.specs import load_spec
+from robnet_zoo.zoo.registry import load_model
 from robnet_zoo.zoo.weights import state_sha256
 from tests.benchmarks.targets.models import DIGITS, MEAN, STD, Means
 

@@ -16,7 +16,8 @@ from robnet_zoo import data
 from robnet_zoo.converters.onnx import ExportOptions, OnnxClassifier, export, load
 from robnet_zoo.errors import ExportError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.zoo.registry import load_model, load_spec, spec_names
+from robnet_zoo.genotype.specs import load_spec, spec_names
+from robnet_zoo.zoo.registry import load_model
 from robnet_zoo.zoo.weights import state_sha256
 from tests.converters.onnx.exports import PRECISIONS, away, metadata, narrow, pictures, seen, short
 

@@ -11,7 +11,8 @@ from robnet_zoo.converters.onnx import ExportOptions, OnnxClassifier, export, lo
 from robnet_zoo.errors import OnnxFileError
 from robnet_zoo.genotype.layers import Norm, Pool
 from robnet_zoo.genotype.operations import OPERATIONS, Operation
-from robnet_zoo.zoo.registry import load_model, load_spec, spec_names
+from robnet_zoo.genotype.specs import load_spec, spec_names
+from robnet_zoo.zoo.registry import load_model
 from tests.converters.onnx.exports import away, narrow, seen
 from tests.small_networks import SPECS, network_of
 

@@ -16,8 +16,7 @@ from robnet_zoo.converters.original.codes import (
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.zoo import registry as zoo
-from robnet_zoo.zoo.registry import load_spec
+from robnet_zoo.genotype.specs import load_spec
 
 LARGE = ["11", "11", "11", "11", "11", "01", "11", "01", "10", "11", "01", "01", "01", "11"]
 PUBLISHED = {  # published name -> (bundled spec, the original's parameter count)
@@ -184,4 +183,4 @@ def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
 
 def test_original_has_no_codes_for_denoising() -> None:
     with pytest.raises(DocumentError, match=r"network\.denoise: expected null, as in the original"):
-        to_original_json(with_denoise(zoo.load_spec("robnet_large"), after=[5], form="mean"))
+        to_original_json(with_denoise(load_spec("robnet_large"), after=[5], form="mean"))

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.layers import DENOISE_FORMS, Block, Conv, DenoiseForm, FactorizedConv, Norm, Pool, Relu
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile, for_inference
 from robnet_zoo.nn.forms.inference import EdgeOperation, NodeSum
 from robnet_zoo.nn.forms.layout import Activation
 from robnet_zoo.nn.layers import build
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.registry import load_spec, spec_names
 from tests.small_networks import SEPARABLE, SPECS, genotype, network_of
 
 TOLERANCE = 1e-9  # in float64

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import for_training
 from robnet_zoo.nn.forms.training import TrainingForm
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.registry import load_spec, spec_names
 from tests.small_networks import SPECS, network_of
 
 TOLERANCE = 1e-9  # in float64

@@ -8,9 +8,9 @@ import pytest
 
 from robnet_zoo.attacks import Bim, Fgsm, Pgd
 from robnet_zoo.core.statistics import compare, wilson
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.tables import beside_the_paper
-from robnet_zoo.zoo.registry import load_spec
 from tests.reports.documents import CIFAR, identity, result, sha
 from tests.reports.pages import Tree, html, ids
 

@@ -1,0 +1,27 @@
+"""The bundled specs, and specs by name or path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robnet_zoo.core.bundled import Bundled
+from robnet_zoo.genotype.genotype import Genotype
+
+SPECS = Bundled(
+    Genotype, Path(__file__).parents[1] / "specs", "spec", about="provenance.source", others=("genotype.schema",)
+)
+SCHEMA = SPECS.path("genotype.schema")
+spec_names = SPECS.names
+SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
+
+
+def load_spec(spec: SpecLike) -> Genotype:
+    """Load a spec by bundled name, by path or from a mapping; a Genotype is returned as it is. Raises DocumentError."""
+    if isinstance(spec, Genotype):
+        return spec
+    if isinstance(spec, Mapping):
+        return Genotype.parse(spec)
+    return SPECS.load(spec)
