@@ -15,7 +15,7 @@ from pydantic import Field
 from robnet_zoo.attacks.ball import Norm
 from robnet_zoo.attacks.outcome import BatchOutcome
 from robnet_zoo.attacks.random import Key
-from robnet_zoo.core.documents import Document
+from robnet_zoo.core.documents import Document, called
 from robnet_zoo.errors import AttackError
 
 if TYPE_CHECKING:
@@ -73,7 +73,11 @@ def check_box(images: Tensor) -> None:
 class Attack(Document):
     """Base of all attacks: what results call it, what it costs, and what it asks of a model."""
 
-    name: Annotated[str | None, Field(pattern=r"^[a-z0-9_]+\z", description="in results; by default its kind")] = None
+    name: Annotated[
+        str | None,
+        Field(pattern=r"^[a-z0-9_]+\z", description="in results; by default its kind"),
+        called("lower-case letters, digits and _"),
+    ] = None
 
     precise: ClassVar[bool] = False  # whether it ends on the boundary itself, where bfloat16 would mislead it
 

@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.attacks import AnyAttack, BatchAttack
 from robnet_zoo.core.bundled import Bundled
-from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.core.documents import Document, Tuple, called, exactly, problems_error
 from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.core.units import Pixels, in_image_units, radius_problem
 
 Count = Annotated[int, Field(ge=1)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z"), called("64 hex digits")]
 Threat = Literal["white_box", "transfer"]
 
 
@@ -36,7 +36,7 @@ class Protocol(Document):
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z"), called("letters, digits, _ and -")]
     description: str = ""
     threat: Threat = "white_box"
     data: DataRequest | None = None

@@ -12,13 +12,18 @@ from cyclopts import App
 from pydantic import ValidationError
 
 from robnet_zoo.cli import architectures, benchmark, converting, demo, documents, reproduce, search, training
-from robnet_zoo.cli.parameters import fail
+from robnet_zoo.cli.parameters import EVERY_FLAG, fail
 from robnet_zoo.core.documents import sentences
 from robnet_zoo.errors import DocumentError, RobnetZooError
 from robnet_zoo.version import __version__
 
 app = App(
-    name="robnet-zoo", help=__doc__, version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False
+    name="robnet-zoo",
+    help=__doc__,
+    version=__version__,
+    help_format="plaintext",
+    default_parameter=EVERY_FLAG,
+    suppress_keyboard_interrupt=False,
 )
 app.command(architectures.list_, name="list")
 for command in (

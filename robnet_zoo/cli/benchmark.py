@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail, is_first
+from robnet_zoo.cli.parameters import Json, Numbers, OptionalOutput, Output, fail, is_first
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.protocol import Protocol
@@ -29,12 +29,12 @@ def measure(
     protocol: str = "quick",
     n: Annotated[int | None, Parameter(name=["-n"])] = None,
     weights: Path | None = None,
-    mean: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
-    std: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
+    mean: Numbers = None,
+    std: Numbers = None,
     source: Annotated[list[str] | None, Parameter(negative=())] = None,
     source_weights: Path | None = None,
-    source_mean: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
-    source_std: Annotated[tuple[float, ...] | None, Parameter(negative=())] = None,
+    source_mean: Numbers = None,
+    source_std: Numbers = None,
     eps: str | None = None,
     seed: int | None = None,
     batch: int | None = None,
@@ -52,8 +52,9 @@ def measure(
             the path of one.
         n: Measure the first n images.
         weights: A safetensors file for the model, instead of its bundled weights.
-        mean: What the model subtracts from each channel, if its document does not say so.
-        std: What the model divides each channel by.
+        mean: What the model subtracts from each channel, if its document does not say so, such as .485 .456 .406; a
+            single number is for all channels.
+        std: What the model divides each channel by, such as .229 .224 .225.
         source: In a transfer, the model that is attacked, named like a target; by default each of several targets.
         source_weights: A safetensors file for the source, instead of its bundled weights.
         source_mean: What the source subtracts from each channel, if its document does not say so.
@@ -71,7 +72,8 @@ def measure(
 
     target = target or []
     if not target or len(set(target)) < len(target):
-        fail(f"expected models to measure, each once, got {', '.join(target) or 'none'}")
+        given_as_sources = f"; {', '.join(source)} behind --source are sources" if source and not target else ""
+        fail(f"expected models to measure, each once, got {', '.join(target) or 'none'}{given_as_sources}")
     if len(target) > 1 and (weights or mean or std):
         fail(f"--weights, --mean, --std: expected one model with them, got {len(target)}")
     described = bool(source_weights or source_mean or source_std)

@@ -21,6 +21,8 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
@@ -130,6 +132,21 @@ def exactly(*values: int) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def called(expected: str) -> WrapValidator:
+    """Return a validator beside Field(pattern=...) for messages that name what is expected instead of the pattern."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            if any(detail["type"] != "string_pattern_mismatch" for detail in error.errors(include_url=False)):
+                raise
+            text = f"expected {expected}, got {shown(value)}"
+            raise PydanticCustomError("problem", "{text}", {"text": text}) from None
+
+    return WrapValidator(check)
 
 
 def version(current: int, *, oldest: int) -> BeforeValidator:
@@ -325,8 +342,10 @@ def _expectation(detail: ErrorDetails) -> str:
             expected = f"at most {context['max_length']} characters"
         case "string_type" | "string_unicode":
             expected = "a text"
-        case "int_type":
+        case "int_type" | "int_parsing" | "int_from_float" | "int_parsing_size":
             expected = "an integer"
+        case "float_parsing":
+            expected = "a number"
         case "model_type" if isinstance(detail["input"], Document):
             expected = f"a {context['class_name']}"
         case "model_type" | "dict_type" | "model_attributes_type":

@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
-from robnet_zoo.core.documents import Document, Place, Problem, Tuple, exactly, nearest, problems_error, shown
+from robnet_zoo.core.documents import Document, Place, Problem, Tuple, called, exactly, nearest, problems_error, shown
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.genotype.operations import OPERATIONS
@@ -35,7 +35,9 @@ MAX_DEPTH = 1000
 STEM_STRIDES = {"cifar": 1, "imagenet": 8}
 
 Bit = Annotated[Literal[0, 1], exactly(0, 1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100)]
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100), called("a letter, then letters, digits and _")
+]
 Text = Annotated[str, Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Budget = Literal["small", "medium", "large"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.core.bundled import Bundled
-from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
+from robnet_zoo.core.documents import Document, Tuple, called, exactly, problems_error
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
 
@@ -47,7 +47,7 @@ class PlanPart(Document):
     training of the target itself, or `all`, another training of every row.
     """
 
-    data: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+    data: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z"), called("letters, digits, _ and -")]
     recipe: str
     protocol: str
     sources: Literal["copy", "all"] | None = None
@@ -58,7 +58,7 @@ class Plan(Document):
     """A table or figure. order_by: the attack whose accuracies are compared with the paper's order."""
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z"), called("letters, digits, _ and -")]
     title: str
     description: str = ""
     order_by: str

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Alarm, DataIdentity
-from robnet_zoo.core.documents import Document, Tuple, problems_error, renamed, version
+from robnet_zoo.core.documents import Document, Tuple, called, problems_error, renamed, version
 from robnet_zoo.reproduce.plan import Plan
 from robnet_zoo.reproduce.scale import Scale
 from robnet_zoo.training.recipe import Recipe
@@ -19,7 +19,7 @@ class Outcomes(Document):
     """The outcomes of an attack, or of `clean`. correct: a character an image, 1 if it is still classified rightly."""
 
     attack: str
-    correct: Annotated[str, Field(pattern=r"^[01]+\z")]
+    correct: Annotated[str, Field(pattern=r"^[01]+\z"), called("a text of 0 and 1")]
 
     @property
     def bits(self) -> list[int]:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.core.bundled import Bundled
-from robnet_zoo.core.documents import Document, exactly
+from robnet_zoo.core.documents import Document, called, exactly
 from robnet_zoo.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
 FULL = "full"
 _Factor = Annotated[float, Field(gt=0, le=1)]
-Ratio = Annotated[str, Field(pattern=r"^[1-9]\d*(/[1-9]\d*)?\z", description="a fraction, such as 1/2")]
+Ratio = Annotated[
+    str,
+    Field(pattern=r"^[1-9]\d*(/[1-9]\d*)?\z", description="a fraction, such as 1/2"),
+    called("a fraction, such as 1/2"),
+]
 
 
 class Scale(Document):
     """Fractions of what a plan asks for."""
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")] = FULL
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z"), called("letters, digits, _ and -")] = FULL
     description: str = ""
     width: Annotated[_Factor, Field(description="of the channels")] = 1.0
     depth: Annotated[_Factor, Field(description="of the cells, or of the blocks a stage")] = 1.0

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.core.documents import Document, Tuple, called
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import MAX_NODES, SCHEMA_VERSION, Cell, Genotype, NetworkConfig, Provenance, edges
 from robnet_zoo.genotype.operations import OPERATIONS
@@ -18,6 +18,7 @@ Code = Annotated[
         pattern=r"^[01]+( [01]+)*$",
         description="α of a cell: a word of digits an edge, by target, then source; a digit, 0 or 1, an operation",
     ),
+    called("words of 0 and 1"),
 ]
 Codes = Annotated[Tuple[Code], Field(description="α of an architecture: one cell for all depths, or one a depth")]
 Kind = Literal["cell_based", "cell_free"]

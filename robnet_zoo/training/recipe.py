@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.core.bundled import Bundled
-from robnet_zoo.core.documents import Document, Tuple, exactly, nearest, problems_error
+from robnet_zoo.core.documents import Document, Tuple, called, exactly, nearest, problems_error
 from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.core.units import LinfPixels, Share, in_image_units
 
@@ -137,7 +137,7 @@ class Recipe(Document):
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z"), called("letters, digits, _ and -")]
     description: str = ""
     epochs: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=2, description="images a step, of all processes together")] = 128

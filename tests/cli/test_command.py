@@ -21,6 +21,8 @@ from tests.command import fails
         (["benchmark", "robnet_micro.digits", "--data", "nowhere.npz"], "nowhere.npz: expected"),
         (["benchmark", "robnet_micro.digits", "--data", "digits", "-n", "0"], "n: expected at least 1, got 0"),
         (["benchmark", "robnet_micro.digits", "--data", "digits", "--eps", "8"], "eps: expected at most 1"),
+        (["benchmark", "robnet_micro.digits", "--data", "digits", "--eps", "abc"], "eps: expected a fraction such as"),
+        (["benchmark", "--data", "digits", "--source", "a", "b"], "got none; a, b behind --source are sources"),
         (
             ["benchmark", "robnet_micro.digits", "robnet_micro.digits", "--data", "digits"],
             "each once, got robnet_micro",
@@ -39,7 +41,7 @@ from tests.command import fails
         ),
         (
             ["train", "robnet_micro", "--data", "digits", "--output", "x", "--schedule.milestones", "[1, x]"],
-            "--schedule.milestones[0]: expected",
+            "--schedule.milestones[1]: expected a number",
         ),
         (["estimate", "robnet_micro", "--data", "digits", "--updates", "0"], "--updates: expected at least 1, got 0"),
         (["export", "robnet_micro.digits"], "output"),

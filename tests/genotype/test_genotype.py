@@ -135,7 +135,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "cell null": (put(*CELL, None), "cells.normal_3: expected an object, got null"),
     "cell name": (
         put("cells", "a b", valid()["cells"]["reduce"]),
-        'cells["a b"]: expected a text that matches ^[A-Za-z][A-Za-z0-9_]*$, got "a b"',
+        'cells["a b"]: expected a letter, then letters, digits and _, got "a b"',
     ),
     "cell name surrogate": (
         put("cells", "\ud800", valid()["cells"]["reduce"]),
@@ -183,7 +183,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "network key": (put("network", "chanels", 4), "network: unknown key \"chanels\", did you mean 'channels'?"),
     "key": (put("nmae", "x"), "unknown key \"nmae\", did you mean 'name'?"),
     "name missing": (drop("name"), "name: missing"),
-    "name": (put("name", "a\n"), 'name: expected a text that matches ^[A-Za-z][A-Za-z0-9_]*$, got "a\\n"'),
+    "name": (put("name", "a\n"), 'name: expected a letter, then letters, digits and _, got "a\\n"'),
     "name too long": (
         put("name", "a" * 101),
         f'name: expected at most 100 characters, got "{"a" * 56}...',

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from robnet_zoo.core.documents import Document, Tuple, problems_error, renamed, version
+from robnet_zoo.core.documents import Document, Tuple, called, problems_error, renamed, version
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.core.units import Pixels, Share
 from robnet_zoo.errors import WeightsError
@@ -22,7 +22,7 @@ from robnet_zoo.genotype.genotype import Genotype, Name
 
 FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z"), called("64 hex digits")]
 
 
 class MeasuredAccuracies(Document):
@@ -49,9 +49,11 @@ class WeightsEntry(Document):
     """
 
     model: Name
-    tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\z")]
+    tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\z"), called("letters, digits, _ and -")]
     file: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors\z", description="beside the manifest")
+        str,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.safetensors\z", description="beside the manifest"),
+        called("the name of a .safetensors file"),
     ]
     file_sha256: Sha256
     state_sha256: Sha256 | None = None
