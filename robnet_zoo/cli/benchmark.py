@@ -210,12 +210,14 @@ def merge(*documents: Path, output: Output) -> None:
     print(_summary(result), end="")
 
 
-def report(*results: Path, output: Output) -> None:
+def report(*results: Path, output: Output, comparisons: Path | None = None) -> None:
     """Write a report of results documents, with the paper's figures beside ours.
 
     Args:
         results: Results documents, or folders of them, where other JSON files are skipped.
         output: The file to write: .html, .md or .csv.
+        comparisons: A second file, .html, .md or .csv, for the comparisons of every two models. The report itself
+            compares more than ten only with the best of them.
     """
     from robnet_zoo.benchmarks.result import Result, results_in
     from robnet_zoo.reports.robustness import write
@@ -223,8 +225,8 @@ def report(*results: Path, output: Output) -> None:
     files = [file for path in results for file in (results_in(path) if path.is_dir() else [path])]
     if not files:
         fail("expected results documents, got none")
-    write([Result.load(file) for file in files], output)
-    print(output)
+    write([Result.load(file) for file in files], output, comparisons=comparisons)
+    print(*[path for path in (output, comparisons) if path is not None], sep="\n")
 
 
 def robustbench(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, GetCoreSchemaHandler, GetPydanticSchema
 from pydantic_core import CoreSchema, core_schema
 
@@ -134,8 +136,33 @@ def compare(first: Sequence[int], second: Sequence[int]) -> Comparison:
         raise StatisticsError(f"expected outcomes on the same images, got {len(first)} and {len(second)}")
     only_first = sum(a > b for a, b in zip(first, second, strict=True))
     only_second = sum(b > a for a, b in zip(first, second, strict=True))
-    n = only_first + only_second
-    return Comparison(only_first, only_second, float(_binomial(only_first, n).pvalue) if n else 1.0)
+    return Comparison(only_first, only_second, float(_mcnemar(only_first, only_second)))
+
+
+def compare_pairs(outcomes: npt.NDArray[np.int8], pairs: Sequence[tuple[int, int]]) -> list[Comparison]:
+    """Compare pairs of models as `compare` does, many thousands of them in a second.
+
+    Args:
+        outcomes: (models, images), 1 for right.
+        pairs: the rows of the two models of each comparison.
+    """
+    if not pairs:
+        return []
+    first, second = np.array(pairs).T
+    right = outcomes.astype(np.float32)  # whole numbers below 2**24 are exact
+    wrong = 1 - right
+    rows = sorted(set(first.tolist()))
+    only_first = (right[rows] @ wrong.T)[np.searchsorted(rows, first), second].astype(int)
+    only_second = (wrong[rows] @ right.T)[np.searchsorted(rows, first), second].astype(int)
+    p = _mcnemar(only_first, only_second)
+    return list(map(Comparison, only_first.tolist(), only_second.tolist(), p.tolist()))
+
+
+def _mcnemar(first: Any, second: Any) -> Any:
+    """Return McNemar's exact p, two-sided, for numbers or arrays of images that only the first or second gets right."""
+    from scipy.special import bdtr
+
+    return np.minimum(1.0, 2 * bdtr(np.minimum(first, second), first + second, 0.5))
 
 
 def _binomial(right: int, n: int) -> Any:

@@ -10,6 +10,7 @@ from robnet_zoo.reports.elements import Chart, Column, Table, TableCell, TableRo
 from robnet_zoo.reports.svg import Axis, Point, Series, chart, legend
 
 ACCURACY = Axis("accuracy, %", kind="percent")
+MOST = 16  # models whose lines or names a drawing can hold; more hide each other
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def scatter(
         scale: stands below the figures.
     """
     title = f"Robust accuracy against parameters: {attack}, {conditions}"
-    layers = [
-        Series("measured here, 95 % interval", tuple(p.drawn(f"{p.x_text} parameters", label=True) for p in points))
-    ]
+    named = _most_accurate(points)
+    marks = tuple(p.drawn(f"{p.x_text} parameters", label=p.model in named) for p in points)
+    layers = [Series("measured here, 95 % interval", marks)]
     if printed:
         layers.append(
             Series(f"printed in the paper, table {number}", tuple(p.drawn() for p in printed), style="printed")
@@ -105,21 +106,33 @@ def _with_printed(
     return heads, tuple(rows)
 
 
+def _most_accurate(points: Sequence[MeasuredPoint]) -> set[str]:
+    """Return the MOST models whose least accurate point is highest, or all if there are no more."""
+    least: dict[str, float] = {}
+    for point in points:
+        least[point.model] = min(point.y, least.get(point.model, 1.0))
+    return set(sorted(least, key=lambda model: -least[model])[:MOST])
+
+
 def lines(title: str, points: Sequence[MeasuredPoint], axis: Axis, x_name: str, *, scale: str = "") -> Chart | None:
-    """Draw a line for each model, if one has points at two x.
+    """Draw a line for each model, if one has points at two x; of more than MOST models, for the most accurate.
 
     Args:
         x_name: x in a word, the head of the table's column.
         scale: stands below the figures.
     """
-    layers, rows = [], []
-    for model in dict.fromkeys(point.model for point in points):
-        by_x = {point.x: point for point in reversed(points) if point.model == model}
+    by_model: dict[str, dict[float, MeasuredPoint]] = {}
+    for point in points:
+        by_model.setdefault(point.model, {}).setdefault(point.x, point)
+    drawn, layers, rows = _most_accurate(points), list[Series](), list[TableRow]()
+    for model, by_x in by_model.items():
         ordered = [by_x[x] for x in sorted(by_x)]
-        layers.append(
-            Series(model, tuple(point.drawn(f"{x_name} {point.x_text}") for point in ordered), style="joined")
-        )
+        if model in drawn:
+            marks = tuple(point.drawn(f"{x_name} {point.x_text}") for point in ordered)
+            layers.append(Series(model, marks, style="joined"))
         rows += [TableRow((TableCell(model), TableCell(point.x_text, point.x), point.accuracy)) for point in ordered]
+    if len(by_model) > MOST:
+        title += f"; the {MOST} most accurate of {len(by_model)} models are drawn, the figures are of all"
     if not any(len(series.points) > 1 for series in layers):
         return None
     ticks = tuple(dict.fromkeys((point.x, f"{point.x:g}") for point in sorted(points, key=lambda point: point.x)))

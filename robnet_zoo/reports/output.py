@@ -25,7 +25,12 @@ def save(report: Report, output: str | os.PathLike[str]) -> None:
 
     Raises: ReportError for another ending; OSError.
     """
+    write_atomically(output, format_of(output)(report).encode())
+
+
+def format_of(output: str | os.PathLike[str]) -> Callable[[Report], str]:
+    """Return what turns a report into the text of a file, by its ending. Raises ReportError for an unknown one."""
     path = Path(output)
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise ReportError(f"{path}: expected a file that ends in {', '.join(FORMATS)}, got {path.suffix!r}")
-    write_atomically(path, FORMATS[path.suffix](report).encode())
+    return FORMATS[path.suffix.lower()]

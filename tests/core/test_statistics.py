@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from robnet_zoo.core.documents import Document
 from robnet_zoo.core.statistics import (
@@ -10,6 +12,7 @@ from robnet_zoo.core.statistics import (
     IntervalEstimate,
     ShareInterval,
     compare,
+    compare_pairs,
     proportion,
     together,
     wilson,
@@ -116,6 +119,18 @@ def test_models_are_compared_on_the_images_that_they_differ_on():
     comparison = compare(first, second)
     assert (comparison.first, comparison.second) == (5, 1)
     assert comparison.p == pytest.approx(2 * (1 + 6) / 2**6)  # two-sided binomial tail of 1 in 6
+
+
+def test_pairs_are_compared_as_each_pair_is():
+    outcomes = np.random.default_rng(0).integers(0, 2, (7, 60)).astype(np.int8)
+    outcomes[5] = outcomes[2]
+    pairs = [(0, 1), (4, 2), (2, 5), (6, 0)]
+    for (first, second), comparison in zip(pairs, compare_pairs(outcomes, pairs), strict=True):
+        single = compare(outcomes[first].tolist(), outcomes[second].tolist())
+        assert (comparison.first, comparison.second) == (single.first, single.second)
+        reference = binomtest(single.first, single.first + single.second).pvalue if single.first else 1.0
+        assert comparison.p == single.p == pytest.approx(reference)
+    assert compare_pairs(outcomes, []) == []
 
 
 def test_models_that_never_differ_are_not_distinguished():

@@ -132,3 +132,18 @@ def everything() -> list[Result]:
     ]
     found.append(result(large, n=120, of=1000, complete=False, unconfirmed=3))
     return found
+
+
+def many(count: int, *, n: int = 50) -> list[Result]:
+    """Documents of as many models, all on the same images, that differ in size and accuracy."""
+    attacks = (Fgsm(), Pgd(), Pgd(steps=100), DeepFool(), MiFgsm())
+    return [
+        result(
+            identity(f"model_{i:03d}.cifar10", parameters=100_000 + 7919 * i),
+            0.5 + 0.4 * i / count,
+            *(0.3 + 0.3 * i / count - 0.01 * j for j in range(len(attacks))),
+            attacks=attacks,
+            n=n,
+        )
+        for i in range(count)
+    ]

@@ -7,7 +7,11 @@ import re
 import pytest
 
 from robnet_zoo.attacks import Fgsm, Pgd
+from robnet_zoo.core.statistics import Interval
 from robnet_zoo.reports import robustness as report
+from robnet_zoo.reports.curves import MOST, MeasuredPoint, lines, scatter
+from robnet_zoo.reports.elements import TableCell
+from robnet_zoo.reports.svg import Axis
 from tests.reports.documents import identity, result
 from tests.reports.pages import html, section
 
@@ -41,3 +45,19 @@ def test_lines_go_from_the_fewest_steps_to_the_most(tmp_path):
     points = [tuple(map(float, point.split())) for point in line.split("L")]
     assert points == sorted(points)
     assert [y for _, y in points] == sorted(y for _, y in points), "fewer images right stands lower"
+
+
+def test_of_many_models_the_most_accurate_have_lines_and_names_and_all_have_figures():
+    points = [
+        MeasuredPoint(f"m{i}", x, f"{x:g}", TableCell("", accuracy - 0.01 * x), Interval(0.0, 1.0))
+        for i, accuracy in enumerate(0.2 + 0.7 * (i * 7 % 40) / 40 for i in range(40))
+        for x in (1.0, 2.0)
+    ]
+    drawn = lines("Steps", points, Axis("steps"), "steps")
+    best = {f"m{i}" for i in range(40) if i * 7 % 40 >= 40 - MOST}
+    assert {name for _, name in drawn.legend} == best
+    assert len(drawn.table.rows) == 80
+    assert f"the {MOST} most accurate of 40 models" in drawn.title
+    named = set(re.findall(r'class="name"[^>]*>(m\d+)<', scatter("pgd", "", points[::2]).drawing))
+    assert named
+    assert named <= best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -59,7 +59,7 @@ def labelled(results: Sequence[Result]) -> tuple[LabelledResult, ...]:
 
     Raises: ReportError if no document is left.
     """
-    different = [result for index, result in enumerate(results) if result not in results[:index]]
+    different = list(_different(results))
     identities = [result.model for result in different] + [result.source for result in different if result.source]
     models = _labels((model.name, model.weights) for model in identities)
     data = _labels((result.data.name, result.data.sha256) for result in different)
@@ -69,6 +69,16 @@ def labelled(results: Sequence[Result]) -> tuple[LabelledResult, ...]:
     if not measured:
         raise ReportError(f"expected at least one result with an image measured, got {len(results)} without")
     return measured
+
+
+def _different(results: Iterable[Result]) -> Iterator[Result]:
+    """Yield documents in their order, each once; only those of the same model and images are compared in full."""
+    earlier: dict[tuple[object, ...], list[Result]] = {}
+    for result in results:
+        alike = earlier.setdefault((result.model, result.source, result.data), [])
+        if result not in alike:
+            alike.append(result)
+            yield result
 
 
 def groups(items: Iterable[Item], key: Callable[[Item], Group]) -> dict[Group, list[Item]]:

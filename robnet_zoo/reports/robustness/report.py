@@ -9,6 +9,7 @@ from robnet_zoo.benchmarks.result import ModelIdentity, Result
 from robnet_zoo.reports.alarms import alarm_groups
 from robnet_zoo.reports.elements import Notice, NoticeGroup, Notices, Particular, Record, Report, Section
 from robnet_zoo.reports.robustness import charts, tables
+from robnet_zoo.reports.robustness.comparisons import COMPARED, comparisons
 from robnet_zoo.reports.robustness.gallery import gallery
 from robnet_zoo.reports.robustness.labelled import (
     CLEAN,
@@ -38,7 +39,7 @@ def sections(entries: Sequence[LabelledResult]) -> list[Section]:
     white_box = [entry for entry in entries if entry.white_box]
     transfer = [entry for entry in entries if not entry.white_box]
     whole = [entry for entry in white_box if entry.whole]
-    compared, parts, pictures = tables.comparisons(entries), tables.parts(entries), gallery(entries)
+    compared, parts, pictures = comparisons(entries), tables.parts(entries), gallery(entries)
     candidates = (
         ("alarms", "Alarms", "", (notices(entries),)),
         ("summary", "Summary", "", (*([tables.summary(white_box)] if white_box else []), *([parts] if parts else []))),
@@ -52,7 +53,7 @@ def sections(entries: Sequence[LabelledResult]) -> list[Section]:
         (
             "comparisons",
             "Paired comparisons",
-            "Models measured on the same images, compared image by image.",
+            COMPARED,
             (compared,) if compared else (),
         ),
         ("parameters", "Robustness and size", "", charts.against_parameters(whole)),

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 from robnet_zoo.benchmarks.result import Measurement, ModelIdentity
-from robnet_zoo.core.statistics import compare
 from robnet_zoo.reports.elements import EMPTY, Column, Table, TableCell, TableRow, estimate_cell
 from robnet_zoo.reports.robustness.labelled import CLEAN, WORST, LabelledResult, columns, groups, proposing
 from robnet_zoo.reports.robustness.published import (
@@ -19,7 +17,6 @@ from robnet_zoo.reports.robustness.published import (
     same_architecture,
 )
 
-SIGNIFICANCE = 0.05
 REPEATING = (4, 7)  # tables of the paper that have rows of its table 1 too
 MANY = 1000  # images, up to which a tenth of a percent is all that there is to say
 Numbers = tuple[int, ...]
@@ -135,55 +132,6 @@ def beside_the_paper(entries: Sequence[LabelledResult]) -> list[Table]:
                 )
             )
     return built
-
-
-def comparisons(entries: Sequence[LabelledResult]) -> Table | None:
-    """Compare every two models measured on the same images in the same way, under each attack that both have."""
-    pairs: dict[tuple[object, ...], tuple[LabelledResult, LabelledResult, str]] = {}
-    usable = [entry for entry in entries if entry.whole and entry.white_box]
-    for members in groups(usable, _same_images).values():
-        for first, second in combinations(members, 2):
-            if first.result.model == second.result.model:
-                continue
-            attacks = [set(entry.measurements) - {CLEAN, WORST} for entry in (first, second)]
-            for name in columns((first, second)):
-                if not (name in first.measurements and name in second.measurements):
-                    continue
-                if name == WORST and attacks[0] != attacks[1]:
-                    continue
-                outcomes = tuple(entry.measurements[name].correct for entry in (first, second))
-                eps_of = "" if name == CLEAN else first.result.protocol.eps
-                key = (first.model, second.model, first.data, eps_of, name, outcomes)
-                pairs.setdefault(key, (first, second, name))
-    if not pairs:
-        return None
-    rows = []
-    for first, second, name in pairs.values():
-        ours, theirs = first.measurements[name].correct, second.measurements[name].correct
-        test = compare(ours, theirs)
-        difference = 100 * (sum(ours) - sum(theirs)) / len(ours)
-        better = "first" if test.first > test.second else "second"
-        clear = test.p < SIGNIFICANCE / len(pairs)
-        rows.append(
-            TableRow(
-                (
-                    TableCell(first.model, first.model),
-                    TableCell(second.model, second.model),
-                    TableCell(name, name, _circumstances(first, name)),
-                    TableCell(str(test.first), test.first),
-                    TableCell(str(test.second), test.second),
-                    TableCell(signed(difference), difference),
-                    TableCell("< 0.0001" if test.p < 1e-4 else f"{test.p:.4f}", test.p),
-                    TableCell(f"{better} is better" if clear else "not told apart"),
-                )
-            )
-        )
-    labels = ("first", "second", "under", "only first right", "only second right", "difference, points", "p", "reading")
-    heads = tuple(Column(label, numeric=label not in ("first", "second", "under", "reading")) for label in labels)
-    tests = f"1 comparison: told apart where p < {SIGNIFICANCE}"
-    if len(pairs) > 1:
-        tests = f"{len(pairs)} comparisons: told apart where p < {SIGNIFICANCE} / {len(pairs)} (Bonferroni)"
-    return Table("McNemar's exact test, two-sided, on the outcomes image by image", heads, tuple(rows), f"{tests}.")
 
 
 def parts(entries: Sequence[LabelledResult]) -> Table | None:
@@ -351,12 +299,3 @@ def _from_source(table: PaperTable, column: PaperColumn, entry: LabelledResult) 
         return same_architecture(entry.result.model, source)
     row = table.row_of(source)
     return row is not None and row.model == column.source
-
-
-def _circumstances(entry: LabelledResult, name: str) -> str:
-    return entry.data if name == CLEAN else entry.conditions
-
-
-def _same_images(entry: LabelledResult) -> tuple[object, ...]:
-    """Return what must be equal where outcomes are compared image by image."""
-    return (entry.result.data, entry.result.protocol.eps_value)

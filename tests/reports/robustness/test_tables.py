@@ -7,7 +7,7 @@ import re
 import pytest
 
 from robnet_zoo.attacks import Bim, Fgsm, Pgd
-from robnet_zoo.core.statistics import compare, wilson
+from robnet_zoo.core.statistics import wilson
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.tables import beside_the_paper
@@ -135,19 +135,3 @@ def test_the_matrix_has_the_number_of_every_pair(everything, page):
     assert found == expected
     assert len(rows) == 5
     assert all(len(row) == 5 for row in rows)
-
-
-def test_pairs_are_compared_by_mcnemar(tmp_path):
-    first, second = result("a", 0.9, 0.7, attacks=(Fgsm(),)), result("b", 0.6, 0.3, attacks=(Fgsm(),))
-    row = next(
-        row for row in html([first, second], tmp_path).rows if row[:3] == ["a", "b", f"fgsm\neps 8/255, {CIFAR}"]
-    )
-    expected = compare(first.measurement("fgsm").correct, second.measurement("fgsm").correct)
-    assert row[3:5] == [str(expected.first), str(expected.second)]
-    assert float(row[6].removeprefix("< ")) == pytest.approx(expected.p, abs=1e-4)
-    assert row[7] == "first is better"
-
-
-@pytest.mark.parametrize("change", [{"data": "other"}, {"n": 100}])
-def test_models_on_other_images_are_not_compared(tmp_path, change):
-    assert "comparisons" not in ids(html([result("a"), result("b", **change)], tmp_path))
