@@ -98,11 +98,4 @@ def _items(given: Any) -> Any:
 
 def merged(document: Document, overrides: BaseModel | None) -> Any:
     """Return a document with the given fields replaced, validated again."""
-    given = {} if overrides is None else overrides.model_dump(exclude_none=True)
-
-    def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        return base | {
-            key: merge(base[key] or {}, value) if isinstance(value, dict) else value for key, value in changes.items()
-        }
-
-    return type(document).parse(merge(document.model_dump(), given))
+    return document.overridden({} if overrides is None else overrides.model_dump(exclude_none=True))

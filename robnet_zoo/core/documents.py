@@ -117,10 +117,25 @@ class Document(BaseModel):
 
         pydantic's own does not validate, and a changed copy would keep what the original has cached, such as a hash.
         """
-        copy = super().model_copy(deep=deep)
         if not update:
-            return copy
+            return super().model_copy(deep=deep)
+        copy = super(Document, self._ready_for(update)).model_copy(deep=deep)
         return self.parse({key: getattr(copy, key) for key in type(self).model_fields} | dict(update))
+
+    def overridden(self, changes: Mapping[str, Any]) -> Self:
+        """Return a copy with other values for some keys, or for some keys of its parts. Raises DocumentError."""
+        return self.parse(_overlaid(self._ready_for(changes).model_dump(), changes))
+
+    def _ready_for(self, changes: Mapping[str, Any]) -> Self:
+        """Return the document with what follows from the changes, before they are made; by default there is nothing."""
+        return self
+
+
+def _overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(base) | {
+        key: _overlaid(base.get(key) or {}, value) if isinstance(value, Mapping) else value
+        for key, value in changes.items()
+    }
 
 
 def exactly(*values: int) -> BeforeValidator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -64,25 +63,15 @@ class Scale(Document):
 
     def recipe(self, recipe: Recipe, *, seed: int) -> Recipe:
         """Return a recipe with this share of its epochs and eps, and with a seed."""
-        schedule = recipe.schedule
+        shorter = recipe.lasting(max(1, round(recipe.epochs * self.epochs)))
         changes = {
             "seed": seed,
-            "epochs": max(1, round(recipe.epochs * self.epochs)),
             "attack": self._smaller(recipe.attack.model_dump()),
-            "schedule": schedule.model_dump() | {"milestones": [at * self.epochs for at in schedule.milestones]},
-            "stages": list(self._stages(recipe)),
+            "stages": [
+                {"size": max(1, round(stage.size * self.size)), "epochs": stage.epochs} for stage in shorter.stages
+            ],
         }
-        return Recipe.parse(recipe.model_dump() | changes, source=f"{recipe.name} at the scale {self.name}")
-
-    def _stages(self, recipe: Recipe) -> Iterator[dict[str, int]]:
-        """Yield the stages of which at least an epoch is left. Each ends at this share of the run's epochs."""
-        over = done = 0
-        for stage in recipe.stages:
-            over += stage.epochs
-            epochs = round(over * self.epochs) - done
-            if epochs:
-                yield {"size": max(1, round(stage.size * self.size)), "epochs": epochs}
-            done += epochs
+        return Recipe.parse(shorter.model_dump() | changes, source=f"{recipe.name} at the scale {self.name}")
 
     def protocol(self, protocol: Protocol, *, n: int) -> Protocol:
         """Return a protocol for n images, with this share of eps and steps."""

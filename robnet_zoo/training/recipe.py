@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -88,8 +89,8 @@ class Schedule(Document):
     """The factor of the learning rate: a linear warm-up, then a fall from 1.
 
     `cosine` and `linear` fall to `final` at the end of the run; `steps` multiplies by `factor` after each of the
-    `milestones`, which count epochs. Time is the share of the pixels that the run has seen, so that epochs of smaller
-    images move it less.
+    `milestones`, which count epochs and which the others ignore. Time is the share of the pixels that the run has seen,
+    so that epochs of smaller images move it less.
     """
 
     kind: Literal["cosine", "linear", "steps"] = "cosine"
@@ -98,6 +99,11 @@ class Schedule(Document):
     final: Share = 0.0
     milestones: Tuple[Annotated[float, Field(ge=0)]] = ()
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @property
+    def falls(self) -> tuple[float, ...]:
+        """Return the epochs after which the factor falls at once: the milestones, of a schedule that has steps."""
+        return self.milestones if self.kind == "steps" else ()
 
 
 class Augmentation(Document):
@@ -171,16 +177,19 @@ class Recipe(Document):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems: list[tuple[tuple[str | int, ...], str]] = []
-        if sum(stage.epochs for stage in self.stages) > self.epochs:
-            problems.append((("stages",), f"expected no more than the run's {self.epochs} epochs"))
+        if (staged := sum(stage.epochs for stage in self.stages)) > self.epochs:
+            problems.append((("stages",), f"expected no more than the run's {self.epochs} epochs, got {staged}"))
         if self.optimizer not in USUAL_OPTIMIZERS and self.optimizer not in (known := _optimizers()):
             problems.append((("optimizer",), f"unknown optimizer {self.optimizer!r}{nearest(self.optimizer, known)}"))
         if self.optimizer == "sgd" and not self.momentum:
             problems.append(
                 (("momentum",), "expected more than 0 for sgd, which is Nesterov's; the optimizer momentum takes 0")
             )
-        if any(milestone > self.epochs for milestone in self.schedule.milestones):
-            problems.append((("schedule", "milestones"), f"expected epochs of the run's {self.epochs}"))
+        late = ", ".join(f"{milestone:g}" for milestone in self.schedule.falls if milestone > self.epochs)
+        if late:
+            advice = "changing the epochs alone, by --epochs or model_copy, scales a recipe's own milestones"
+            text = f"expected epochs of the run's {self.epochs}, got {late}; {advice}"
+            problems.append((("schedule", "milestones"), text))
         if self.objective.kind == "trades" and self.attack.kind != "pgd":
             problems.append((("attack", "kind"), f"expected pgd for trades, got {self.attack.kind}"))
         if self.attack.loss == "kl" and self.objective.kind != "trades":
@@ -197,6 +206,29 @@ class Recipe(Document):
     def updates_a_batch(self) -> int:
         """Return how often the weights are updated on each batch."""
         return self.attack.updates_a_batch
+
+    def lasting(self, epochs: int) -> Self:
+        """Return the recipe for a run of another length, at least an epoch, in which all else has the same shape.
+
+        Milestones and stages keep their shares of the run; where stages leave epochs for whole images, one is left.
+        """
+        share = epochs / self.epochs
+        milestones = [milestone * epochs / self.epochs for milestone in self.schedule.milestones]
+        staged = sum(stage.epochs for stage in self.stages)
+        most = epochs if staged == self.epochs else epochs - 1
+        stages, over, done = [], 0, 0
+        for stage in self.stages:
+            over += stage.epochs
+            end = min(round(over * share), most)
+            if end > done:
+                stages.append({"size": stage.size, "epochs": end - done})
+            done = max(done, end)
+        schedule = self.schedule.model_dump() | {"milestones": milestones}
+        return self.parse(self.model_dump() | {"epochs": epochs, "schedule": schedule, "stages": stages})
+
+    def _ready_for(self, changes: Mapping[str, Any]) -> Self:
+        epochs = changes.get("epochs")
+        return self.lasting(epochs) if type(epochs) is int and epochs >= 1 else self
 
     def size_at(self, epoch: int, native: int) -> int:
         """Return the pixels a side of the images in an epoch, which counts from 1. native: those of the data."""
@@ -220,7 +252,7 @@ class Recipe(Document):
             return self.lr * (schedule.start + (1 - schedule.start) * done / schedule.warmup)
         left = 1 - (done - schedule.warmup) / (1 - schedule.warmup)
         if schedule.kind == "steps":
-            return self.lr * schedule.factor ** sum(epochs >= milestone for milestone in schedule.milestones)
+            return self.lr * schedule.factor ** sum(epochs >= milestone for milestone in schedule.falls)
         falling = left if schedule.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left))
         return self.lr * (schedule.final + (1 - schedule.final) * falling)
 

@@ -133,7 +133,7 @@ def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
 def _optimization(recipe: Recipe) -> Iterator[str]:
     """Yield how the weights were trained, part by part."""
     schedule, objective, guard = recipe.schedule, recipe.objective, recipe.guard
-    milestones = " and ".join(f"{milestone:g}" for milestone in schedule.milestones)
+    milestones = " and ".join(f"{milestone:g}" for milestone in schedule.falls)
     falls = f"x{schedule.factor:g} after epochs {milestones}" if milestones else schedule.kind
     yield f"optimizer `{recipe.optimizer}`"
     yield f"learning rate {recipe.lr:g} ({falls}{f', warm-up {schedule.warmup:.0%}' if schedule.warmup else ''})"

@@ -1,9 +1,50 @@
 """`robnet-zoo train` and `estimate`."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
+import pytest
+
+from robnet_zoo import training
+from robnet_zoo.cli import main
+from robnet_zoo.cli import training as command
 from robnet_zoo.training import TrainingEstimate
 from tests.command import fails, run
+
+DOCS = Path(__file__).parents[2]
+TRAIN = re.compile(r"(?:robnet-zoo|-m robnet_zoo\.cli) (train .*)")
+
+
+def documented() -> list[str]:
+    """Return every `train` command in README and docs, and those that the prose of docs/training.md gives as flags."""
+    pages = [(DOCS / "README.md"), *sorted((DOCS / "docs").glob("*.md"))]
+    texts = [page.read_text(encoding="utf-8").replace("\\\n", " ") for page in pages]
+    commands = [" ".join(text.split()) for page in texts for text in TRAIN.findall(page)]
+    prose = " ".join((DOCS / "docs" / "training.md").read_text(encoding="utf-8").split())
+    flags = [text for text in re.findall(r"`(--[^`]*)`", prose) if " " in text and text.count("'") % 2 == 0]
+    begun = [text if "--recipe" in text else f"{text} --recipe paper" for text in flags]
+    return commands + [f"train mine.json --data D -o R {text}" for text in dict.fromkeys(begun)]
+
+
+@pytest.mark.parametrize("line", documented())
+def test_a_documented_command_gives_a_recipe(line, monkeypatch):
+    trained = []
+    monkeypatch.setattr(command, "_fitted", lambda architecture, data: (architecture, data))
+    monkeypatch.setattr(training, "train", lambda architecture, images, recipe, *_, **__: trained.append(recipe))
+    main(shlex.split(line))
+    assert len(trained) == 1
+
+
+@pytest.mark.parametrize("name", training.recipe_names())
+def test_every_recipe_takes_another_number_of_epochs(name, monkeypatch):
+    trained = []
+    monkeypatch.setattr(command, "_fitted", lambda architecture, data: (architecture, data))
+    monkeypatch.setattr(training, "train", lambda architecture, images, recipe, *_, **__: trained.append(recipe))
+    for flags in (["--epochs", "1"], ["--epochs", "30", "--schedule.kind", "linear"]):
+        main(["train", "mine.json", "--data", "D", "-o", "R", "--recipe", name, *flags])
+    assert [recipe.epochs for recipe in trained] == [1, 30]
 
 
 def test_train_then_benchmark_then_export(capsys, spec_file, tmp_path):

@@ -37,7 +37,7 @@ def test_a_fraction_is_taken_of_epochs_milestones_sizes_and_eps() -> None:
     assert (Fraction(recipe.attack.eps), Fraction(recipe.attack.step)) == (Fraction(4, 255), Fraction(1, 255))
     stages = (Stage(size=16, epochs=4), Stage(size=24, epochs=4))
     fast = load_recipe("fast").model_copy(update={"epochs": 11, "stages": stages})
-    for share, expected in ((0.5, [(8, 2), (12, 2)]), (0.05, []), (0.2, [(8, 1), (12, 1)])):
+    for share, expected in ((0.5, [(8, 2), (12, 2)]), (0.05, []), (0.2, [(8, 1)]), (0.25, [(8, 1), (12, 1)])):
         scaled = Scale(epochs=share, size=0.5).recipe(fast, seed=0)
         assert [(stage.size, stage.epochs) for stage in scaled.stages] == expected
     protocol = scale.protocol(load_protocol("table1"), n=10)

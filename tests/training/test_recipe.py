@@ -3,7 +3,7 @@
 import pytest
 
 from robnet_zoo.errors import DocumentError
-from robnet_zoo.training import Recipe, Stage, load_recipe
+from robnet_zoo.training import Recipe, Stage, load_recipe, recipe_names
 
 SHORT = {"name": "short", "epochs": 4}
 
@@ -84,6 +84,51 @@ def test_stages_give_the_sizes_and_the_clock_counts_pixels():
     assert recipe.done(4, 32) == 1
 
 
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("factor", [0.01, 0.15, 0.5, 3.0])
+def test_a_recipe_keeps_its_shape_at_any_length(name, factor):
+    recipe = load_recipe(name)
+    epochs = max(1, round(factor * recipe.epochs))
+    other = recipe.model_copy(update={"epochs": epochs})
+    assert other == recipe.overridden({"epochs": epochs}) == recipe.lasting(epochs)
+    assert other.epochs == epochs
+    assert other.size_at(epochs, 32) == 32  # whole images at the end
+    if recipe.stages:
+        return  # their epochs are whole, so that the clock differs a little
+    for share in (0, 0.1, 0.499, 0.501, 0.749, 0.751, 0.999):
+        assert other.lr_at(share * epochs, 32) == pytest.approx(recipe.lr_at(share * recipe.epochs, 32))
+        assert other.strength(share * epochs, 32) == pytest.approx(recipe.strength(share * recipe.epochs, 32))
+
+
+def test_a_longer_or_shorter_run_grows_its_images_at_the_same_shares():
+    fast = load_recipe("fast")  # 16, 16, 16, 24, 32
+    sizes = {n: [fast.lasting(n).size_at(epoch, 32) for epoch in range(1, n + 1)] for n in (1, 2, 3, 10)}
+    assert sizes == {1: [32], 2: [16, 32], 3: [16, 16, 32], 10: [16] * 6 + [24] * 2 + [32] * 2}
+    whole = Recipe.parse(SHORT | {"stages": [{"size": 16, "epochs": 2}, {"size": 24, "epochs": 2}]})
+    assert [(stage.size, stage.epochs) for stage in whole.lasting(2).stages] == [(16, 1), (24, 1)]
+
+
+def test_what_is_given_beside_another_length_is_taken_as_it_is():
+    steps = load_recipe("paper").overridden({"epochs": 30, "schedule": {"milestones": [10, 20]}})
+    assert steps.schedule.milestones == (10, 20)
+    linear = load_recipe("paper").overridden({"epochs": 30, "schedule": {"kind": "linear"}})
+    assert linear.lr_at(15, 32) == pytest.approx(0.05)
+    staged = load_recipe("fast").model_copy(update={"epochs": 3, "stages": (Stage(size=24, epochs=2),)})
+    assert [staged.size_at(epoch, 32) for epoch in (1, 2, 3)] == [24, 24, 32]
+
+
+def test_a_schedule_without_steps_ignores_milestones():
+    late = Recipe.parse(SHORT | {"schedule": {"kind": "linear", "milestones": [100]}})
+    assert late.schedule.falls == ()
+    assert late.lr_at(2, 32) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 2.5, True, "30", None])
+def test_a_length_that_cannot_be_is_refused(epochs):
+    with pytest.raises(DocumentError, match=r"^epochs: expected (an integer|at least 1), got "):
+        load_recipe("paper").model_copy(update={"epochs": epochs})
+
+
 def test_eps_grows_over_its_share_of_the_run():
     recipe = Recipe.parse(SHORT | {"eps_warmup": 0.5})
     assert [recipe.strength(epochs, 32) for epochs in (0, 1, 2, 3)] == [0, 0.5, 1, 1]
@@ -93,9 +138,12 @@ def test_eps_grows_over_its_share_of_the_run():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stages": [{"size": 16, "epochs": 5}]}, "stages: expected no more than the run's 4 epochs"),
+        ({"stages": [{"size": 16, "epochs": 5}]}, "stages: expected no more than the run's 4 epochs, got 5"),
         ({"optimizer": "sdg"}, "optimizer: unknown optimizer 'sdg'.*sgd"),
-        ({"schedule": {"kind": "steps", "milestones": [9]}}, "schedule.milestones: expected epochs of the run's 4"),
+        (
+            {"schedule": {"kind": "steps", "milestones": [3, 9]}},
+            "schedule.milestones: expected epochs of the run's 4, got 9; .* --epochs or model_copy",
+        ),
         ({"attack": {"kind": "n_fgsm", "steps": 2}}, "attack.steps: expected 1 for n_fgsm, got 2"),
         ({"attack": {"kind": "free", "steps": 0}}, "attack.steps: expected at least 1 for free, got 0"),
         ({"attack": {"loss": "kl"}}, "attack.loss: expected cross_entropy except for trades, got kl"),
