@@ -10,7 +10,8 @@ from typing import Annotated, Any, get_type_hints
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, merged, partial
+from robnet_zoo.cli.overrides import merged, partial
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output
 from robnet_zoo.converters.onnx.options import ExportOptions
 from robnet_zoo.converters.table import CONVERTERS, Converter
 from robnet_zoo.core.documents import Document

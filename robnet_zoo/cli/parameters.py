@@ -11,9 +11,6 @@ from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 from cyclopts import CoercionError, Parameter, Token, convert
-from pydantic import BaseModel, BeforeValidator, create_model
-
-from robnet_zoo.core.documents import Document
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
@@ -28,7 +25,7 @@ def converted(kind: Any, tokens: Sequence[Token]) -> Any:
     cyclopts itself rounds 2.9 to 3.
     """
     if _numbers_in(kind):
-        tokens = [token.evolve(value=part) for token in tokens for part in _parts(token.value)]
+        tokens = [token.evolve(value=part) for token in tokens for part in parts(token.value)]
     return convert(kind, tokens, converter=_value)
 
 
@@ -53,7 +50,7 @@ def _numbers_in(kind: Any) -> bool:
     return get_origin(kind) in (list, tuple) and get_args(kind)[0] in NUMBERS
 
 
-def _parts(text: str) -> Iterator[str]:
+def parts(text: str) -> Iterator[str]:
     """Yield the numbers in `.485 .456`, `.485,.456` or `(.485, .456)`, or what stands in their places."""
     yield from re.findall(r"[^\s,()[\]]+", text)
 
@@ -67,35 +64,3 @@ def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2."""
     print(f"robnet-zoo: {message}", file=sys.stderr)
     sys.exit(2)
-
-
-def partial(model: type[BaseModel]) -> type[BaseModel]:
-    """Return the model of a document with every field optional: what flags may override."""
-    fields: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        kind: Any = field.annotation
-        if get_origin(kind) in (Union, UnionType) and len(get_args(kind)) == 2 and get_args(kind)[1] is type(None):
-            kind = get_args(kind)[0]  # a part that may be none is overridden field by field too
-        inner: Any = partial(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
-        repeated = Parameter()
-        if get_origin(kind) is tuple:  # of any length here: the document itself checks that
-            item: Any = get_args(kind)[0]
-            inner = Annotated[tuple[item, ...], BeforeValidator(_items)]
-            if isinstance(item, type) and issubclass(item, BaseModel):  # each, or all in an array, is a value in JSON
-                repeated = Parameter(consume_multiple=False)
-        fields[name] = (Annotated[inner | None, Parameter(help=field.description), repeated], None)
-    return create_model(f"{model.__name__}Overrides", **fields)
-
-
-def _items(given: Any) -> Any:
-    """Return the items of a list that a flag gives one at a time, separated by commas, or as a JSON array."""
-    if not isinstance(given, list | tuple):
-        return given
-    if len(given) == 1 and isinstance(given[0], list):
-        return given[0]
-    return [part for item in given for part in (_parts(item) if isinstance(item, str) else [item])]
-
-
-def merged(document: Document, overrides: BaseModel | None) -> Any:
-    """Return a document with the given fields replaced, validated again."""
-    return document.overridden({} if overrides is None else overrides.model_dump(exclude_none=True))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, Output, fail, merged, partial
+from robnet_zoo.cli.overrides import merged, partial
+from robnet_zoo.cli.parameters import Json, Output, fail
 from robnet_zoo.reproduce.scale import FULL, Scale, load_scale
 
 if TYPE_CHECKING:

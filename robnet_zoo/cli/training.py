@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail, is_first, merged, partial
+from robnet_zoo.cli.overrides import merged, partial
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail, is_first
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 

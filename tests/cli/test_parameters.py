@@ -1,10 +1,8 @@
-"""Flags that override a document field by field."""
-
-import json
+"""Values of flags, as people write them."""
 
 import pytest
 
-from robnet_zoo.cli import app
+from robnet_zoo.cli import command
 from tests.command import fails, run
 
 BENCHMARK = ["benchmark", "robnet_micro.digits", "--data", "digits"]
@@ -15,7 +13,7 @@ EXPORT = ["export", "robnet_micro.digits", "-o", "x.onnx"]
 
 def given(arguments: list[str], name: str) -> object:
     """Return what a command is given for a parameter, without running it."""
-    _, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    _, bound, _ = command().parse_args(arguments, exit_on_error=False, print_error=False)
     return bound.arguments[name]
 
 
@@ -93,32 +91,3 @@ def test_help_shows_how_a_number_for_each_channel_is_given(capsys):
 def test_what_is_not_a_number_is_refused_where_numbers_are_listed(capsys):
     message = fails(capsys, *BENCHMARK, "--mean", ".5", "--std", ".5", "resnet18")
     assert "--std: expected a number, got 'resnet18'" in message
-
-
-def test_flags_of_a_part_that_may_be_none_leave_its_other_fields_as_they_are(tiny, tmp_path, spec_file, capsys):
-    guarded = {"name": "guarded", "epochs": 1, "batch": 32, "attack": {"steps": 1}, "validation": 16}
-    guarded["guard"] = {"updates": 7, "images": 12, "share": 0.25}
-    (tmp_path / "guarded.json").write_text(json.dumps(guarded))
-    out = tmp_path / "run"
-    common = ["--data", "digits", "--output", str(out), "--recipe", str(tmp_path / "guarded.json")]
-    run(capsys, "train", str(spec_file), *common, "--guard.images", "8")
-    guard = json.loads((out / "run.json").read_text())["recipe"]["guard"]
-    assert guard == {"updates": 7, "images": 8, "steps": 10, "share": 0.25}
-
-
-@pytest.mark.parametrize(
-    ("flags", "sizes"),
-    [
-        (["--stages", "[]"], []),
-        (["--stages", '[{"size": 4, "epochs": 1}]'], [4]),
-        (["--stages", '{"size": 4, "epochs": 1}', "--stages", '{"size": 8, "epochs": 1}'], [4, 8]),
-    ],
-)
-def test_a_list_is_overridden_item_by_item_or_whole(tiny, tmp_path, spec_file, capsys, flags, sizes):
-    staged = {"name": "staged", "epochs": 2, "batch": 512, "attack": {"steps": 0}, "validation": 0}
-    (tmp_path / "staged.json").write_text(json.dumps(staged | {"stages": [{"size": 8, "epochs": 2}]}))
-    out = tmp_path / "run"
-    common = ["--data", "digits", "--output", str(out), "--recipe", str(tmp_path / "staged.json")]
-    run(capsys, "train", str(spec_file), *common, *flags)
-    stages = json.loads((out / "run.json").read_text())["recipe"]["stages"]
-    assert [stage["size"] for stage in stages] == sizes
