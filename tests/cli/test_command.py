@@ -1,11 +1,56 @@
 """The command as a whole: a mistake is one line and exit code 2."""
 
+import importlib
+import json
 import subprocess
 import sys
 
 import pytest
 
+from robnet_zoo import cli
+from robnet_zoo.genotype.specs import SPECS
 from tests.command import fails
+
+HEAVY = {"matplotlib", "numpy", "onnx", "onnxruntime", "optuna", "scipy", "sklearn", "timm", "torch", "tqdm"}
+COUNT = """
+import contextlib, io, json, sys
+sys.orig_argv = ["python", "-m", "robnet_zoo.cli"]
+from robnet_zoo.cli import main
+loaded = {}
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.suppress(SystemExit):
+            main(arguments)
+    loaded[" ".join(arguments)] = sorted({name.partition(".")[0] for name in sys.modules} & set(%r))
+print(json.dumps(loaded))
+"""
+WITHOUT_TORCH = [
+    ["--version"],
+    ["--help"],
+    ["frobnicate"],
+    ["list"],
+    ["show", "robnet_micro"],
+    ["validate", str(SPECS.path("robnet_micro"))],
+    ["schema"],
+    ["specs"],
+    ["specs", "robnet_micro"],
+    ["recipes"],
+    ["recipes", "paper"],
+    ["protocols"],
+    ["protocols", "autoattack"],
+    ["configs"],
+    ["configs", "small"],
+    ["plans"],
+    ["plans", "table1"],
+    ["scales"],
+    ["scales", "small"],
+    ["train", "robnet_micro", "--epohcs", "3"],
+    ["benchmark", "robnet_micro"],
+    ["export", "robnet_micro"],
+    ["convert", "original", "--help"],
+    ["search", "run", "--config"],
+    ["reproduce", "table1", "--width", "wide"],
+]
 
 
 @pytest.mark.parametrize(
@@ -61,3 +106,24 @@ def test_the_installed_command_runs_and_tells_its_version():
     from robnet_zoo import __version__
 
     assert __version__ in completed.stdout
+
+
+def test_what_needs_no_torch_imports_nothing_that_is_slow() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT % sorted(HEAVY), json.dumps(WITHOUT_TORCH)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = json.loads(done.stdout)
+    assert len(loaded) == len(WITHOUT_TORCH)
+    assert {command: names for command, names in loaded.items() if names} == {}
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_overview_shows_the_first_line_of_a_commands_help(name: str) -> None:
+    path, summary = cli.COMMANDS[name]
+    module, _, attribute = path.partition(":")
+    described = getattr(importlib.import_module(f"robnet_zoo.cli.{module}"), attribute)
+    help_text = described.__doc__ if callable(described) and not hasattr(described, "help") else described.help
+    assert summary == help_text.partition("\n")[0]
