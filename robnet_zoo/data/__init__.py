@@ -1,6 +1,6 @@
 """Labelled images in [0, 1]: files, folders and known data sets, split by a fixed rule."""
 
-from robnet_zoo.data.images import VALIDATION_SHARE, Images, check_fits, check_labels, resized
+from robnet_zoo.data.images import VALIDATION_SHARE, Images, check_fits, check_labels, check_sample, resized
 from robnet_zoo.data.pictures import PictureFiles
 from robnet_zoo.data.sources import data_sets, digits, load
 from robnet_zoo.errors import DataError
@@ -12,6 +12,7 @@ __all__ = [
     "PictureFiles",
     "check_fits",
     "check_labels",
+    "check_sample",
     "data_sets",
     "digits",
     "load",

@@ -21,6 +21,8 @@ from robnet_zoo.errors import DataError
 
 VALIDATION_SHARE = 10  # one image in 10
 MISSING = 1e-6  # a probability below which missing classes are not put down to chance
+UNLIKE = 1e-4  # a probability below which other labels in a part are not
+SHIFT = 0.05  # the share of a part's images of other classes than a sample has, below which it is taken as it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +104,52 @@ def check_labels(images: Images) -> None:
         expected = f"expected images of each class from 0 to {classes - 1}"
         advice = "; do labels count from 1?" if missing == [0] else ""
         raise DataError(f"{images.name}: {expected}, got none of {named} among {len(images):,}{advice}")
+
+
+def check_sample(part: Images, others: Images, *, called: str) -> None:
+    """Raise DataError if the labels of a part are plainly not those of a random sample of the whole.
+
+    A set that is sorted by class is the usual reason.
+
+    Args:
+        part: some of the images.
+        others: all other images of the set.
+        called: what the message calls the part.
+    """
+    if not len(part) or not len(others):
+        return
+    classes = 1 + max(int(part.labels.max()), int(others.labels.max()))
+    counts, rest = (torch.bincount(images.labels, minlength=classes).double() for images in (part, others))
+    shift = counts / len(part) - rest / len(others)
+    if shift.abs().sum() / 2 < SHIFT or _evidence(counts, rest) < math.log(1 / UNLIKE):
+        return
+    label = int(shift.argmax())
+    named = f"class {label}" + (f" ({part.classes[label]})" if part.classes else "")
+    raise DataError(
+        f"{part.name}: expected {called} to be a random sample of all, got {int(counts[label]):,} of {named} among "
+        f"these {len(part):,} and {int(rest[label]):,} among the other {len(others):,}; are they sorted by class? Put "
+        "images and labels into one random order"
+    )
+
+
+def _evidence(counts: Tensor, rest: Tensor) -> float:
+    """Return the logarithm of how much better a part with class frequencies of its own explains its labels.
+
+    It is compared with a part that is drawn at random, without replacement. By Markov's inequality, that one reaches
+    log(x) with a probability of at most 1/x, for sets of any size.
+
+    counts, rest: the images of each class in the part and in the rest, (K,) in float64.
+    """
+    whole = counts + rest
+    drawn = _log_binomial(whole, counts).sum() - _log_binomial(whole.sum(), counts.sum())
+    counts = counts[whole > 0]
+    prior = torch.full_like(counts, 1 / len(counts))  # Dirichlet, with the weight of one image in all
+    own = (torch.lgamma(counts + prior) - torch.lgamma(prior) - torch.lgamma(counts + 1)).sum()
+    return float(own - drawn)
+
+
+def _log_binomial(n: Tensor, k: Tensor) -> Tensor:
+    return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
 
 
 def _chance_of_missing(missing: int, *, classes: int, images: int) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from robnet_zoo.data.images import Images
+from robnet_zoo.data.images import Images, check_sample
 from robnet_zoo.data.pictures import PictureFiles, decode
 from robnet_zoo.errors import DataError
 
@@ -40,7 +40,7 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
         train: whether the images are for training: of `digits`, the training scans are then loaded instead of the test
             scans, and the test part of a known data set is refused.
 
-    Raises: DataError if there are no such images, or fewer than n.
+    Raises: DataError if there are no such images, or fewer than n, or if the first n are plainly not a sample of all.
     """
     name = os.fspath(source)
     kind, _, folder = name.partition(":")
@@ -62,7 +62,10 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
         raise DataError(f"{name}: expected {expected}, got nothing there")
     if n is not None and not 0 < n <= len(images):
         raise DataError(f"{name}: expected n from 1 to {len(images)}, got {n}")
-    return images if n is None else images[:n]
+    if n is None:
+        return images
+    check_sample(images[:n], images[n:], called=f"the first {n:,} images")
+    return images[:n]
 
 
 def data_sets() -> tuple[str, ...]:

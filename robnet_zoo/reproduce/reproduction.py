@@ -24,7 +24,7 @@ from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.data import Images, data_sets, load, resized
+from robnet_zoo.data import Images, check_sample, data_sets, load, resized
 from robnet_zoo.errors import DataError, DocumentError, ReproduceError, TargetError, TrainingError
 from robnet_zoo.reproduce.jobs import AgendaLine, Job, MeasuringJob, TrainingJob, claimed, file_name, lock_path
 from robnet_zoo.reproduce.plan import Plan, PlanPart, PlanRow
@@ -112,7 +112,9 @@ class Reproduction:
         side = max(1, round(self.scale.size * train.shape[-1]))
 
         def part(whole: Images, share: float) -> Images:
-            return resized(whole[: max(1, round(share * len(whole)))], side)
+            n = max(1, round(share * len(whole)))
+            check_sample(whole[:n], whole[n:], called=f"the first {n:,} images, the share of the scale,")
+            return resized(whole[:n], side)
 
         return part(train, self.scale.images), part(test, self.scale.test_images)
 

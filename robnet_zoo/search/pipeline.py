@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.data import Images, load, resized
+from robnet_zoo.data import Images, check_sample, load, resized
 from robnet_zoo.errors import SearchError
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
@@ -237,7 +237,8 @@ class BranchSearch:
         return training if self.search.config.images is None else training.split()[0], held_out
 
     def check(self) -> None:
-        """Raise SearchError, before any work, if there are too few images for the config."""
+        """Raise SearchError or DataError, before any work, if there are too few images or they are sorted by class."""
+        check_sample(self.split[1], self.split[0], called="the last tenth, which is held out,")
         training, held_out = map(len, self._measured_on)
         evaluation = self.search.config.evaluation
         filters = [group.filter.images for group in self.branch.groups if group.filter]

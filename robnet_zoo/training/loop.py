@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from robnet_zoo.core import environment
 from robnet_zoo.core.documents import parse_json, read_bytes
 from robnet_zoo.core.files import file_sha256, write_atomically
-from robnet_zoo.data import Images, check_fits, check_labels
+from robnet_zoo.data import Images, check_fits, check_labels, check_sample
 from robnet_zoo.errors import DataError, DocumentError, TrainingError, WeightsError
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping
 from robnet_zoo.training.distributed import World, joined
@@ -113,11 +113,14 @@ def fitting(spec: Architecture, images: Images, recipe: Recipe) -> tuple[Images,
     check_fits(images, input_size=input_size, num_classes=num_classes)
     check_labels(images)
     training, validation = images.split()
+    check_sample(validation, training, called="the last tenth, which is held out,")
     if len(training) < recipe.batch:
         raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(training)}")
     if images.classes and len(images.classes) != num_classes:
         raise DataError(f"{images.name}: expected {num_classes} classes, got {len(images.classes)}")
-    return training, validation[: recipe.validation]
+    measured = validation[: recipe.validation]
+    check_sample(measured, validation[recipe.validation :], called="the held-out images that are measured")
+    return training, measured
 
 
 def check_world(recipe: Recipe, world: World) -> None:

@@ -1,6 +1,7 @@
 """Labelled images: their split, their hash, their checks."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,54 @@ def test_a_class_without_images_is_refused_where_chance_is_not_a_reason(n, refus
     images = data.Images(pixels, labels, "shifted")
     with pytest.raises(DataError, match="got none of 0 among 400") if refused else nullcontext():
         data.check_labels(images)
+
+
+SORTED = {"ten classes": (100, 10), "two": (600, 2), "one in ten": (1000, 10), "many of few images": (500, 100)}
+
+
+def labelled(labels: torch.Tensor) -> data.Images:
+    return data.Images(torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(len(labels), 3, 2, 2), labels, "some.npz")
+
+
+@pytest.mark.parametrize(("n", "classes"), SORTED.values(), ids=SORTED.keys())
+def test_a_tenth_of_a_set_that_is_sorted_by_class_is_not_a_sample(n, classes):
+    ordered = torch.arange(n) * classes // n
+    for labels in (ordered, ordered.flip(0)):
+        training, held_out = labelled(labels).split()
+        with pytest.raises(
+            DataError, match=r"^some.npz: expected the tenth to be .* Put images and labels into one ran"
+        ):
+            data.check_sample(held_out, training, called="the tenth")
+    for shuffled in (torch.arange(n) % classes, ordered[torch.randperm(n, generator=torch.Generator().manual_seed(0))]):
+        training, held_out = labelled(shuffled).split()
+        data.check_sample(held_out, training, called="the tenth")
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 100, 1000])
+@pytest.mark.parametrize("n", [10, 40, 1000])
+def test_a_random_tenth_is_a_sample_of_any_set(n, classes):
+    for seed in range(20):
+        draw = torch.Generator().manual_seed(seed)
+        skewed = torch.rand(classes, generator=draw) ** 4  # some classes are frequent, others rare
+        labels = torch.multinomial(skewed, n, replacement=True, generator=draw)
+        training, held_out = labelled(labels).split()
+        data.check_sample(held_out, training, called="the tenth")
+
+
+def test_a_part_that_is_not_a_sample_names_the_class_that_is_too_many():
+    labels = torch.arange(1000) % 10
+    labels[-80:] = 3  # images of one class, appended
+    images = replace(labelled(labels), classes=tuple("abcdefghij"))
+    training, held_out = images.split()
+    with pytest.raises(DataError, match=r"got 82 of class 3 \(d\) among these 100 and 90 among the other 900"):
+        data.check_sample(held_out, training, called="the tenth")
+
+
+def test_a_slight_shift_of_a_large_set_is_taken_as_it_is():
+    labels = torch.arange(500_000) % 2
+    labels[-50_000:-47_500] = 0  # 52.5 % instead of 50 %
+    training, held_out = labelled(labels).split()
+    data.check_sample(held_out, training, called="the tenth")
 
 
 def test_a_stray_label_is_refused_where_chance_is_not_a_reason_for_all_the_classes_below_it():

@@ -123,6 +123,13 @@ def test_pictures_of_any_sizes_are_read_at_the_size_that_is_asked_for(tmp_path):
         data.load("pictures-16:nowhere")
 
 
+def test_the_first_images_of_a_set_that_is_sorted_by_class_are_refused(tmp_path):
+    np.savez(tmp_path / "sorted.npz", images=np.zeros((100, 2, 2, 3), np.uint8), labels=np.arange(100) // 10)
+    assert len(data.load(tmp_path / "sorted.npz", n=100)) == 100
+    with pytest.raises(DataError, match="expected the first 20 images to be a random sample of all, got 10 of class"):
+        data.load(tmp_path / "sorted.npz", n=20)
+
+
 @pytest.mark.parametrize("n", [0, 21])
 def test_more_images_than_there_are_is_refused(npz, n):
     with pytest.raises(DataError, match="expected n from 1 to 20"):

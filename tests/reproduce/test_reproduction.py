@@ -151,6 +151,18 @@ def test_other_test_images_are_measured_anew(finished: tuple[Path, ReproductionR
     assert {type(line.job): line.done for line in reproduction.agenda()} == {TrainingJob: True, MeasuringJob: False}
 
 
+def test_a_share_of_images_that_are_sorted_by_class_is_refused(tmp_path: Path) -> None:
+    images = data.digits()[0]
+    order = images.labels.argsort(stable=True)
+    pixels, labels = images.pixels.permute(0, 2, 3, 1)[order], images.labels[order]
+    np.savez(tmp_path / "sorted.npz", images=pixels, labels=labels)
+    source = Source(str(tmp_path / "sorted.npz"), "digits")
+    with pytest.raises(
+        data.DataError, match=r"sorted\.npz: expected the first 259 images, the share of the scale, to be"
+    ):
+        Reproduction(tiny_plan(), [source], tmp_path, scale=TINY).agenda()
+
+
 def test_what_cannot_be_carried_out_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ReproduceError, match="trial: expected images of digits, to train and to test, got 2"):
         Reproduction(tiny_plan(), [DIGITS, DIGITS], tmp_path)

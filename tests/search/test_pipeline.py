@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robnet_zoo.cli import main
@@ -169,6 +170,13 @@ def test_folder_of_another_search_is_refused(folder: Path) -> None:
 def test_test_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected images to train on"):
         Search(config(), f"cifar10-test:{tmp_path}", tmp_path, shown=False).run()
+
+
+def test_images_that_are_sorted_by_class_are_refused_before_any_work(tmp_path: Path) -> None:
+    pixels, labels = np.zeros((400, 8, 8, 3), dtype=np.uint8), np.arange(400) // 40
+    np.savez(tmp_path / "sorted.npz", images=pixels, labels=labels)
+    with pytest.raises(DataError, match="expected the last tenth, which is held out, to be a random sample"):
+        Search(config(), str(tmp_path / "sorted.npz"), tmp_path / "search", shown=False).run()
 
 
 def test_worker_without_a_supernet_is_an_error(tmp_path: Path) -> None:

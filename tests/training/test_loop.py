@@ -176,6 +176,30 @@ def test_labels_that_count_from_one_are_refused(tiny, images, recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def sorted_by_class(images):
+    order = images.labels.argsort(stable=True)
+    return replace(images, pixels=images.pixels[order], labels=images.labels[order])
+
+
+def test_images_that_are_sorted_by_class_are_refused(tiny, images, recipe, tmp_path):
+    with pytest.raises(
+        DataError, match="expected the last tenth, which is held out, to be a random sample of all, got"
+    ):
+        training.train(tiny, sorted_by_class(images), recipe, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_held_out_images_whose_first_ones_are_of_one_class_are_refused(tiny, recipe, tmp_path):
+    whole, _ = data.digits()
+    rest, held_out = whole.split()
+    ordered = sorted_by_class(held_out)
+    odd = replace(
+        whole, pixels=torch.cat([rest.pixels, ordered.pixels]), labels=torch.cat([rest.labels, ordered.labels])
+    )
+    with pytest.raises(DataError, match="expected the held-out images that are measured to be a random sample"):
+        training.train(tiny, odd, recipe, tmp_path / "run", progress=False)
+
+
 def test_another_seed_gives_other_weights(tiny, images, recipe, tmp_path):
     first = training.train(tiny, images, recipe, tmp_path / "a", progress=False)
     second = training.train(tiny, images, changed(recipe, seed=1), tmp_path / "b", progress=False)
