@@ -23,12 +23,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from robnet_zoo.converters.original.codes import Stem
+from robnet_zoo.converters.python_text import MAX_BYTES, assigned, literal, statements
 from robnet_zoo.core.documents import Document, Tuple, nearest, parse_json, read_bytes, shown
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import MAX_NODES, Genotype, Provenance, edges
 from robnet_zoo.genotype.operations import OPERATIONS
 
-MAX_BYTES = 2**18  # in a text; published files of a hundred genotypes take 60 kB
 NONE = "none"  # DARTS' operation whose output is zero: an edge that carries nothing
 # Our name by DARTS' name. Like our identity, skip_connect is a factorized reduction at stride 2.
 NAMES = {"skip_connect": "identity"} | {name: name for name in OPERATIONS if name != "identity"}
@@ -173,20 +173,16 @@ def genotypes_of(text: str, *, source: str = "") -> dict[str, Any]:
         DocumentError: the text is not Python, or a genotype would have to be executed. `source` names the text.
     """
     genotypes: dict[str, Any] = {}
-    for statement in _statements(text, source):
-        if isinstance(statement, ast.Expr):
-            name, value = "", statement.value
-        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            name, value = statement.targets[0].id, statement.value
-        else:
-            continue
+    for statement in statements(text, source):
+        names, value = assigned(statement)
         if isinstance(value, ast.Name) and value.id in genotypes:  # a second name for the same genotype
-            genotypes[name] = genotypes[value.id]
+            genotypes |= dict.fromkeys(names, genotypes[value.id])
         elif (fields := _fields(value)) is not None:
             try:
-                genotypes[name] = {key: _literal(field) for key, field in fields.items()}
+                genotype = {key: literal(field) for key, field in fields.items()}
             except DocumentError as error:
                 raise DocumentError(error.problems, source=source) from None
+            genotypes |= dict.fromkeys(names, genotype)
     return genotypes
 
 
@@ -257,21 +253,7 @@ def _pick(genotypes: dict[str, Any], stem: str, pick: str | None) -> tuple[Any, 
     return genotypes[pick], pick
 
 
-def _statements(text: str, source: str) -> list[ast.stmt]:
-    """Parse a Python text."""
-    if len(text) > MAX_BYTES:
-        raise DocumentError([f"expected at most {MAX_BYTES // 1024} KiB of text, got more"], source=source)
-    try:
-        return ast.parse(text.strip()).body
-    except SyntaxError as error:
-        raise DocumentError([f"not Python: {error.msg} at line {error.lineno or 1}"], source=source) from None
-    except (ValueError, RecursionError, MemoryError):  # a NUL; nested too deeply
-        raise DocumentError(
-            ["expected the text of a genotype, got one that Python cannot read"], source=source
-        ) from None
-
-
-def _fields(value: ast.expr) -> dict[str, ast.expr] | None:
+def _fields(value: ast.expr | None) -> dict[str, ast.expr] | None:
     """Return the fields of an expression if it is a genotype, else None."""
     if isinstance(value, ast.Call):
         function = value.func
@@ -288,24 +270,6 @@ def _fields(value: ast.expr) -> dict[str, ast.expr] | None:
         }
         return fields if "normal" in fields else None
     return None
-
-
-def _literal(value: ast.expr) -> Any:
-    """Return the value of texts, integers, lists, tuples and range(...); anything else would have to be executed."""
-    match value:
-        case ast.Constant(value=str() | int() as constant):
-            return constant
-        case ast.List(elts=elements) | ast.Tuple(elts=elements):
-            return [_literal(element) for element in elements]
-        case ast.Call(func=ast.Name(id="range"), args=[_, *_] as bounds, keywords=[]) if len(bounds) <= 3:
-            constants = [bound.value for bound in bounds if isinstance(bound, ast.Constant)]
-            numbers = [constant for constant in constants if isinstance(constant, int)]
-            if len(numbers) == len(bounds) and 0 not in numbers[2:]:
-                return list(
-                    range(*numbers)[: MAX_NODES + 1]
-                )  # more than MAX_NODES are refused later; a billion would not end
-    expected = f"line {value.lineno}: expected texts, integers, lists, tuples and range(...)"
-    raise DocumentError([f"{expected}, got {type(value).__name__}, which is not executed"])
 
 
 def _genotype(normal: str, reduce: str) -> Mapping[str, Any]:

@@ -7,20 +7,24 @@ cells: a single cell that all depths share, or one for each depth.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from robnet_zoo.converters.python_text import MAX_BYTES, assigned, literal, statements
 from robnet_zoo.core.documents import Document, nearest, parse_json, read_bytes, shown
-from robnet_zoo.errors import DocumentError
+from robnet_zoo.errors import ArgumentError, DocumentError
 from robnet_zoo.genotype.genotype import Genotype, NetworkConfig, Provenance, edges
 
 ORIGINAL_OPERATIONS = ("identity", "sep_conv_3x3")
 NODES = 4  # intermediate nodes of the original's cells; all of them are concatenated
 CODES = ("00", "01", "10", "11")
 Stem = Literal["cifar", "imagenet"]
+PUBLISHED = {"robnet_large_v2": (64, 33)}  # channels and depth, where the original's differ from 36 and 20
+PROVENANCE = Provenance(source="codes of the original implementation")
 
 
 def from_codes(
@@ -146,19 +150,50 @@ def to_original_json(spec: Genotype) -> dict[str, Any]:
     return data
 
 
-def convert_codes(file: Path, *, name: str | None = None) -> Genotype | str:
-    """Convert code lists of the original ({"codes": ..., "model_param": ...}) to a spec, or a spec to code lists.
+def convert_codes(
+    file: Path,
+    *,
+    name: str | None = None,
+    channels: int | None = None,
+    depth: int | None = None,
+    num_classes: int = 10,
+    stem: Stem = "cifar",
+) -> Genotype | str:
+    """Convert code lists of the original to a spec, or a spec to code lists. No file is executed.
+
+    The file is the original's `architecture_code.py`, JSON such as {"codes": ..., "model_param": ...}, or a spec.
 
     Args:
-        file: A JSON file of either form.
+        file: A Python file of code lists, or a JSON file of either form.
         name: Which of several architectures in the file.
+        channels: For a Python file, channels of a node in the first cell; by default 36, for robnet_large_v2 64.
+        depth: For a Python file, number of cells; by default as many as are listed, of a shared cell 20, for
+            robnet_large_v2 33.
+        num_classes: For a Python file, logits; by default 10.
+        stem: For a Python file, cifar for 32x32 images (the default), imagenet for 224x224.
 
     Returns:
         The spec, or the code lists as JSON.
 
     Raises:
-        DocumentError: the file has neither form, or the original cannot express the spec.
+        DocumentError: the file has none of these forms, or the original cannot express the spec.
+        ArgumentError: a JSON file brings its own channels, depth, classes and stem.
     """
+    if Path(file).suffix == ".py":
+        codes, called = _python_codes(file, name)
+        usual_channels, usual_depth = PUBLISHED.get(called, (36, 20))
+        return from_codes(
+            codes,
+            name=called,
+            channels=usual_channels if channels is None else channels,
+            depth=(len(codes) if len(codes) > 1 else usual_depth) if depth is None else depth,
+            num_classes=num_classes,
+            stem=stem,
+            provenance=PROVENANCE,
+        )
+    if (channels, depth, num_classes, stem) != (None, None, 10, "cifar"):
+        expected = "expected neither channels, depth, num_classes nor stem"
+        raise ArgumentError(f"{file}: {expected}, as a JSON file has them in its model_param")
     data = parse_json(read_bytes(file), source=str(file))
     if isinstance(data, Mapping) and "schema_version" in data:
         return json.dumps(to_original_json(Genotype.load(file))) + "\n"
@@ -194,8 +229,45 @@ def _from_parameters(codes: Any, parameters: ModelParameters, name: str) -> Geno
         depth=parameters.layers,
         num_classes=parameters.num_classes,
         stem="imagenet" if parameters.ImgNetBB else "cifar",
-        provenance=Provenance(source="codes of the original implementation"),
+        provenance=PROVENANCE,
     )
+
+
+def _python_codes(file: Path, name: str | None) -> tuple[Any, str]:
+    """Return the named code lists of a Python file, or its only ones, and their name."""
+    source = str(file)
+    values: dict[str, Any] = {}  # lists, and texts that say why an expression is not one
+    try:
+        text = read_bytes(file, limit=MAX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DocumentError(["expected a Python text, got one that is not UTF-8"], source=source) from None
+    for names, expression in map(assigned, statements(text, source)):
+        if isinstance(expression, ast.Name):  # a second name for the same lists
+            value: Any = values.get(expression.id, f"expected lists of codes, got the unknown {expression.id}")
+        else:
+            value = _literal_or_reason(expression)
+        values |= dict.fromkeys(names, value)
+    lists = [key for key, value in values.items() if key and isinstance(value, list)]
+    name = lists[0] if name is None and len(lists) == 1 else name
+    if name is None or name not in values:
+        given = "code lists that are assigned to a name" if not lists else "one of several code lists, by name"
+        if name is not None:
+            given = f"another name than {shown(name)}"
+        raise DocumentError([f"expected {given}{nearest(name or '', lists)}"], source=source)
+    if not isinstance(values[name], list):
+        raise DocumentError([f"{name}: {values[name]}"], source=source)
+    return values[name], name
+
+
+def _literal_or_reason(expression: ast.expr | None) -> Any:
+    """Return the list that an expression writes out, or a text that says why it is not one."""
+    if expression is None:
+        return "expected lists of codes, got nothing"
+    try:
+        value = literal(expression)
+    except DocumentError as error:
+        return error.problems[0]
+    return value if isinstance(value, list) else f"expected lists of codes, got {shown(value)}"
 
 
 def _pick(data: Mapping[str, Any], name: str | None, source: str) -> tuple[str, Any, Any]:

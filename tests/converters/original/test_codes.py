@@ -13,7 +13,7 @@ from robnet_zoo.converters.original.codes import (
     to_codes,
     to_original_json,
 )
-from robnet_zoo.errors import DocumentError
+from robnet_zoo.errors import ArgumentError, DocumentError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
@@ -67,6 +67,65 @@ def test_bundled_spec_becomes_a_codes_file_and_the_same_spec_again(tmp_path, nam
     convert_codes(tmp_path / "codes.json", name=name).save(tmp_path / "again.json")
     again = load_spec(tmp_path / "again.json")
     assert (again.name, again.hash) == (spec.name, spec.hash)
+
+
+PYTHON = f"""import os
+os.mkdir("ran")  # a file is read and not run
+robnet_large_v1 = robnet_large_v2 = {[LARGE]!r}
+mine: list = {[LARGE] * 3!r}
+again = mine
+epochs = 3
+built = {[LARGE]!r} * 20
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "bundled"),
+    [
+        ({"name": "robnet_large_v1"}, "robnet_large"),
+        ({"name": "robnet_large_v2"}, "robnet_large_v2"),
+        (
+            {"name": "robnet_large_v1", "channels": 48, "num_classes": 1000, "stem": "imagenet"},
+            "robnet_large_imagenet",
+        ),
+    ],
+)
+def test_a_python_file_of_the_original_gives_the_bundled_specs_and_is_not_run(tmp_path, monkeypatch, options, bundled):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "architecture_code.py").write_text(PYTHON)
+    spec = convert_codes(tmp_path / "architecture_code.py", **options)
+    assert (spec.name, spec.hash) == (options["name"], load_spec(bundled).hash)
+    assert convert_codes(tmp_path / "architecture_code.py", name="again").network.depth == 3
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        (PYTHON, None, "expected one of several code lists, by name, expected one of robnet_large_v1"),
+        (PYTHON, "robnet_large", 'expected another name than "robnet_large"'),
+        (
+            PYTHON,
+            "built",
+            "built: line 7: expected texts, integers, lists, tuples .*, got BinOp, which is not executed",
+        ),
+        (PYTHON, "epochs", "epochs: expected lists of codes, got 3"),
+        ("x = y", "x", "x: expected lists of codes, got the unknown y"),
+        ("import os", None, "expected code lists that are assigned to a name"),
+        ("x = [['11']]", None, r"x: codes\[0\]: expected 14 codes, one an edge, got 1"),
+        ("x = [", None, "not Python: .* at line 1"),
+    ],
+)
+def test_python_files_without_codes_are_refused_in_a_line(tmp_path, text, name, message):
+    (tmp_path / "codes.py").write_text(text)
+    with pytest.raises(DocumentError, match=message) as raised:
+        convert_codes(tmp_path / "codes.py", name=name)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_json_file_brings_its_own_parameters(official):
+    with pytest.raises(ArgumentError, match=r"free_c8\.json: expected neither channels, .*, as a JSON file has them"):
+        convert_codes(official / "free_c8.json", channels=8)
 
 
 def test_spec_that_the_original_cannot_build_has_no_codes_file(tmp_path):
