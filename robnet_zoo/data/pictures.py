@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,16 +21,66 @@ from robnet_zoo.errors import DataError
 
 MARGIN = 256 / 224  # the shorter side before a centre crop of 1: ImageNet's convention
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop (Szegedy et al., 2015)
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of grey
+# Pillow's ways to refuse a file, or to stumble over a damaged one.
+READING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def decode(file: Path) -> Image.Image:
-    """Load a picture in RGB. Raises DataError if the file is not a picture, or is damaged."""
+    """Load a picture in RGB, 8 bits a channel; 16 bits of grey are rounded to 8.
+
+    Raises DataError if the file is not a picture or is damaged, and where a pixel has no such value: for transparent
+    pixels, animations, and numbers without a known range.
+    """
+    if not file.is_file():  # opening a pipe would wait for somebody to write into it
+        raise DataError(f"{file}: expected the file of a picture, got none there")
     try:
         with Image.open(file) as picture:
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's ways to refuse one
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1 and picture.format != "MPO":  # which is a camera's photo with its previews
+                raise DataError(f"{file}: expected a still picture, got an animation of {frames} frames")
+            return _in_rgb(file, picture)
+    except DataError:
+        raise
+    except READING_ERRORS as error:
         raise DataError(f"{file}: expected a picture that can be read, got: {error}") from error
+
+
+def _in_rgb(file: Path, picture: Image.Image) -> Image.Image:
+    if picture.mode in SIXTEEN_BITS or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        key = picture.info.get("transparency")
+        grey = np.asarray(picture).astype(np.int64)
+        if key is not None and (grey == key).any():
+            raise _transparent(file)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 becomes 255
+    if picture.mode in ("I", "F"):
+        kind = "32-bit integers" if picture.mode == "I" else "floating-point numbers"
+        raise DataError(f"{file}: expected a picture of 8 or 16 bits a channel, got {kind}, whose range is not known")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    whole = picture.convert("RGBA")
+    if np.asarray(whole)[..., 3].min() < 255:
+        raise _transparent(file)
+    return whole.convert("RGB")
+
+
+def _transparent(file: Path) -> DataError:
+    return DataError(f"{file}: expected an opaque picture, got transparent pixels; put it on a background first")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +121,7 @@ class PictureFiles:
         """Return the sha256 of names and sizes in bytes, which needs no decoding of a million pictures."""
         digest = hashlib.sha256(repr(self.side).encode())
         for file in self.files:
-            digest.update(f"{file}\0{(self.root / file).stat().st_size}\0".encode())
+            digest.update(os.fsencode(f"{file}\0{(self.root / file).stat().st_size}\0"))
         return digest.hexdigest()
 
     def _decoded(self, indices: Sequence[int], draws: Sequence[Sequence[float] | None]) -> Tensor:

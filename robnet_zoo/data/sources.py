@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import lzma
+import math
 import os
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -12,18 +17,38 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from filelock import FileLock
 
+from robnet_zoo.core.documents import nearest
 from robnet_zoo.data.images import Images, check_sample
 from robnet_zoo.data.pictures import PictureFiles, decode
-from robnet_zoo.errors import DataError
+from robnet_zoo.errors import DataError, printable
 
 IMAGENET_SIDE = 224
+MAX_CLASSES = 1_000_000  # labels above are mistakes, and whatever is counted for each class would fill the memory
+MAX_DEFLATION = 1032  # bytes that DEFLATE can make of one
+NPZ_ERRORS = (  # a file's, the archive's, an array's; NotImplementedError and the want of a password are RuntimeErrors
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    tokenize.TokenError,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
 SIZED = re.compile(r"pictures-(\d{1,5})")
+TOOLS = ("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
 
 
@@ -44,22 +69,28 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
     """
     name = os.fspath(source)
     kind, _, folder = name.partition(":")
+    sized = SIZED.fullmatch(kind) if folder else None
+    if (name == "digits" or kind in SETS or sized) and os.path.lexists(name):
+        logging.getLogger(__name__).warning(
+            "%s: took the data set of this name, not what lies here; ./%s is that", name, name
+        )
     if name == "digits":
         images = digits()[0 if train else 1]
     elif kind in SETS:
         if train and not kind.endswith("-train"):
             raise DataError(f"{name}: expected images to train on, {kind.rpartition('-')[0]}-train:..., got others")
         images = SETS[kind](Path(folder or "data"))
-    elif (sized := SIZED.fullmatch(kind)) and folder:
+    elif sized:
         images = _any_sizes(Path(folder), int(sized[1]))
     elif os.path.isdir(name):
         images = _folder(Path(name))
     elif os.path.isfile(name):
         images = _npz(Path(name))
     else:
-        expected = "an .npz file, a folder of class folders, pictures-SIDE: and such a folder, or one of "
-        expected += ", ".join((*SETS, "digits"))
-        raise DataError(f"{name}: expected {expected}, got nothing there")
+        near = nearest(kind, (*SETS, "digits"))
+        advice = near if "did you mean" in near else ""
+        got = "something else" if os.path.lexists(name) else "nothing there"
+        raise DataError(f"{name}: expected an .npz, a folder of class folders or a known data set, got {got}{advice}")
     if n is not None and not 0 < n <= len(images):
         raise DataError(f"{name}: expected n from 1 to {len(images)}, got {n}")
     if n is None:
@@ -89,24 +120,52 @@ def digits() -> tuple[Images, Images]:
 
 
 def _npz(path: Path) -> Images:
+    """Load the arrays of an .npz. Their headers are checked before anything of the sizes that they claim is made."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = {"images", "labels"} - set(archive.files)
-            if missing:
-                present = ", ".join(archive.files) or "nothing"
-                raise DataError(f"{path}: expected arrays `images` and `labels`, got {present}")
-            images, labels = archive["images"], archive["labels"]
+        with zipfile.ZipFile(path) as archive:
+            present = [file.filename.removesuffix(".npy") for file in archive.infolist()]
+            if not {"images", "labels"} <= set(present):
+                got = ", ".join(map(printable, present[:6])) or "nothing"
+                raise DataError(f"{path}: expected arrays `images` and `labels`, got {got}")
+            (shape, dtype), (count, integers) = (_header(path, archive, name) for name in ("images", "labels"))
+            if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or min(shape) < 1:
+                raise DataError(f"{path}: expected `images` (N, H, W, 3) with pixels, of uint8, got {shape} of {dtype}")
+            if count != shape[:1] or integers.kind not in "iu":
+                raise DataError(
+                    f"{path}: expected `labels` ({shape[0]},) of integers from 0, got {count} of {integers}"
+                )
+            images, labels = (_array(archive, name) for name in ("images", "labels"))
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise DataError(f"{path}: expected an .npz archive of plain arrays, got one that cannot be read") from error
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
-        raise DataError(f"{path}: expected `images` (N, H, W, 3) of uint8, got {images.shape} of {images.dtype}")
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise DataError(
-            f"{path}: expected `labels` ({len(images)},) of integers from 0, got {labels.shape} of {labels.dtype}"
-        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= MAX_CLASSES:
+        got = f"got {low if low < 0 else high}"
+        raise DataError(f"{path}: expected `labels` of integers from 0 to {MAX_CLASSES - 1}, {got}")
     return _in_memory(images.transpose(0, 3, 1, 2), labels, path.name)
+
+
+def _header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and type of an array. Raises DataError if the archive does not hold as much as they claim."""
+    member = archive.getinfo(f"{name}.npy")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError(f"{name}: expected numbers, got pickled objects")
+        claimed = file.tell() + math.prod(shape) * dtype.itemsize
+    if claimed != member.file_size or claimed > MAX_DEFLATION * (member.compress_size + 1):
+        expected = f"expected `{name}` of {claimed:,} bytes, as its header claims"
+        raise DataError(f"{path}: {expected}, got an archive without them")
+    return shape, dtype
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    return array
 
 
 def _folder(path: Path) -> Images:
@@ -138,19 +197,46 @@ def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tup
 
     The files are in a fixed random order, so that the first n and the last tenth hold every class.
     """
-    classes = sorted(entry.name for entry in os.scandir(path) if entry.is_dir()) if path.is_dir() else []
+    entries = _entries(path)
+    classes = [name for name, kind in entries.items() if kind == "folder"]
+    ignored = [name for name in entries if name not in classes]
     listed: list[tuple[str, int]] = []
     for label, name in enumerate(classes):
         folder = Path(name, inside)
-        pictures = sorted((path / folder).glob("*")) if (path / folder).is_dir() else []
-        kept = [str(folder / file.name) for file in pictures if file.suffix.lower() in PICTURES]
+        files = [(str(folder / file), kind) for file, kind in _entries(path / folder).items()]
+        kept = [file for file, kind in files if kind == "file" and Path(file).suffix.lower() in PICTURES]
         if not kept:
             raise DataError(f"{path / folder}: expected pictures of the class {name}, got none")
         listed += [(file, label) for file in kept]
+        ignored += sorted({file for file, _ in files}.difference(kept))
+    if listed and ignored:
+        examples = ", ".join(map(printable, ignored[:3])) + (f" and {len(ignored) - 3:,} more" if ignored[3:] else "")
+        text = f"{path}: passed over {examples}, as only {', '.join(PICTURES)} files in a class's folder are read"
+        logging.getLogger(__name__).warning("%s", text)
     if not listed:
         raise DataError(f"{path}: expected a folder of pictures for each class, got none or an empty one")
     order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(0)).tolist()
     return [listed[i][0] for i in order], np.array([listed[i][1] for i in order]), tuple(classes)
+
+
+def _entries(path: Path) -> dict[str, Literal["folder", "file", "other"]]:
+    """Return the kinds of what a folder holds by name, sorted; what is hidden or a tool's own is "other"."""
+    if not path.is_dir():
+        return {}
+    try:
+        with os.scandir(path) as entries:
+            return {entry.name: _kind(entry) for entry in sorted(entries, key=lambda entry: entry.name)}
+    except OSError as error:
+        raise DataError(f"{path}: expected a folder that can be read, got: {error}") from error
+
+
+def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file", "other"]:
+    if entry.name.startswith(".") or entry.name in TOOLS:
+        return "other"
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else "other"
+    except OSError:  # a link that leads to itself
+        return "other"
 
 
 def _in_memory(pixels: np.ndarray, labels: Any, name: str, classes: tuple[str, ...] = ()) -> Images:
@@ -218,6 +304,8 @@ def _tiny_imagenet(folder: Path, *, train: bool) -> Images:
 
 def _text(path: Path) -> str:
     """Return the text of a file that belongs to a data set, such as the list of its classes."""
+    if not path.is_file():  # opening a pipe would wait for somebody to write into it
+        raise DataError(f"{path}: expected a text file of the data set, got none there")
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:

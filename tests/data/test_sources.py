@@ -1,9 +1,14 @@
 """Images from files, folders and scikit-learn; what is wrong with them is one line."""
 
+import contextlib
 import hashlib
+import io
+import os
 import pickle
 import shutil
+import socket
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,6 +86,10 @@ def test_digits_are_scikit_learns_scans_and_training_and_test_are_apart():
         ({"images": np.zeros((4, 2, 2, 3), np.uint8), "labels": np.zeros(4)}, "of integers"),
         ({"images": np.zeros((4, 2, 2, 3), np.uint8), "labels": -np.ones(4, int)}, "of integers from 0"),
         ({"images": np.zeros((0, 2, 2, 3), np.uint8), "labels": np.zeros(0, int)}, "expected `images`"),
+        ({"images": np.zeros((4, 0, 2, 3), np.uint8), "labels": np.zeros(4, int)}, r"with pixels, .*\(4, 0"),
+        ({"images": np.zeros((4, 2, 2, 3), np.uint8), "labels": np.array([0, 1, 2, 10**12])}, "0 to 999999, got 10"),
+        ({"images": np.zeros((4, 2, 2, 3), np.uint8), "labels": np.full(4, 2**64 - 1, np.uint64)}, "0 to 999999"),
+        ({"images": np.zeros((4, 2, 2, 3), np.uint8), "labels": np.zeros(4, "m8[s]")}, "of integers"),
         ({"images": np.array([None] * 4), "labels": np.zeros(4, int)}, "cannot be read"),
     ],
 )
@@ -91,6 +100,31 @@ def test_an_npz_that_is_not_labelled_images_is_refused(tmp_path, arrays, message
     assert str(tmp_path / "bad.npz") in str(error.value)
 
 
+def header(shape: tuple[int, ...], descr: str) -> bytes:
+    """Return what a .npy of this shape and type begins with."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (header((10**6, 1000, 1000, 3), "|u1"), header((10**6,), "<i8"), "`images` of 3,000,000,000,[0-9]* bytes"),
+        (header((10**13, 1, 1, 3), "|u1"), header((10**13,), "<i8"), "`images` of 30,000,"),
+        (header((1, 1, 1, 3), "|u1") + b"rgb", header((10**12,), "<i8"), "`labels` of 8,000,000,000,"),
+        (header((-4, 2, 2, 3), "|u1"), header((4,), "<i8"), "`images`"),
+        (b"\x93NUMPY\x01\x00" + (5000).to_bytes(2, "little") + b"(" * 5000, b"", "cannot be read"),
+    ],
+)
+def test_an_npz_whose_header_claims_more_than_it_holds_is_refused_at_once(tmp_path, images, labels, message):
+    with zipfile.ZipFile(tmp_path / "claims.npz", "w") as archive:
+        archive.writestr("images.npy", images)
+        archive.writestr("labels.npy", labels)
+    with pytest.raises(DataError, match=message):
+        data.load(tmp_path / "claims.npz")
+
+
 def test_truncated_missing_and_foreign_files_are_refused(tmp_path, npz):
     (tmp_path / "short.npz").write_bytes(npz.read_bytes()[:200])
     (tmp_path / "text.npz").write_text("hello")
@@ -99,6 +133,77 @@ def test_truncated_missing_and_foreign_files_are_refused(tmp_path, npz):
     for name in ("short.npz", "text.npz", "empty", "nowhere.npz", "array.npy"):
         with pytest.raises(DataError, match=name):
             data.load(tmp_path / name)
+
+
+@pytest.fixture
+def two_classes(tmp_path) -> Path:
+    """Write a folder with a picture of each of the classes a and b."""
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "set" / name / "x.png")
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", ".hidden", "__MACOSX", "@eaDir"])
+def test_hidden_and_tools_folders_are_not_classes(two_classes, caplog, name):
+    shutil.copytree(two_classes / "a", two_classes / name)
+    images = data.load(two_classes)
+    assert images.classes == ("a", "b")
+    assert sorted(images.labels.tolist()) == [0, 1]
+    assert f"set: passed over {name}, as only .png" in caplog.text
+
+
+@pytest.mark.parametrize("source", ["{}", "pictures-4:{}"])
+def test_whatever_lies_beside_pictures_is_mentioned_and_never_waited_for(two_classes, caplog, source):
+    (two_classes / "labels.csv").touch()
+    (two_classes / "a" / "._x.png").write_text("a resource fork of macOS")
+    (two_classes / "a" / "x.tif").touch()
+    (two_classes / "b" / "deeper.png").mkdir()
+    os.mkfifo(two_classes / "b" / "pipe.png")
+    (two_classes / "b" / "gone.png").symlink_to("nowhere")
+    (two_classes / "b" / "loop.png").symlink_to("loop.png")
+    (two_classes / "b" / "zero.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as waiting, contextlib.chdir(two_classes / "b"):  # the path is too long
+        waiting.bind("socket.png")
+    assert len(data.load(source.format(two_classes))) == 2
+    assert "passed over labels.csv, a/._x.png, a/x.tif and 6 more, as only .png, .jpg" in caplog.text
+
+
+def test_a_listing_that_names_a_pipe_does_not_wait_for_it(tiny_imagenet):
+    picture = tiny_imagenet / "val" / "images" / "val_0.JPEG"
+    picture.unlink()
+    os.mkfifo(picture)
+    with pytest.raises(DataError, match=r"val_0\.JPEG: expected the file of a picture, got none there"):
+        data.load(f"tiny-imagenet-val:{tiny_imagenet}")
+    (tiny_imagenet / "wnids.txt").unlink()
+    os.mkfifo(tiny_imagenet / "wnids.txt")
+    with pytest.raises(DataError, match=r"wnids\.txt: expected a text file of the data set, got none there"):
+        data.load(f"tiny-imagenet-val:{tiny_imagenet}")
+
+
+def test_a_file_name_that_is_not_utf_8_is_read_and_hashed(two_classes):
+    strange = os.fsdecode(os.fsencode(two_classes / "a") + b"/\xff.png")
+    shutil.copy(two_classes / "a" / "x.png", strange)
+    images = data.load(f"pictures-4:{two_classes}")
+    assert len(images) == 3
+    assert len(images.sha256) == 64
+
+
+def test_a_data_set_whose_name_lies_here_too_is_taken_with_a_word_on_how_to_get_the_other(two_classes, caplog):
+    with contextlib.chdir(two_classes.parent):
+        two_classes.rename("digits")
+        assert data.load("digits").name == "scikit-learn digits, last 500"
+        assert "digits: took the data set of this name, not what lies here; ./digits is that" in caplog.text
+        assert data.load("./digits").classes == ("a", "b")
+
+
+def test_a_name_of_nothing_is_refused_in_a_short_line():
+    with pytest.raises(DataError) as error:
+        data.load("nope.npz")
+    expected = "expected an .npz, a folder of class folders or a known data set"
+    assert str(error.value) == f"nope.npz: {expected}, got nothing there"
+    with pytest.raises(DataError, match=r"got nothing there, did you mean 'cifar10-test'\?"):
+        data.load("cifar10-tst:data")
 
 
 def test_a_folder_with_pictures_of_two_sizes_is_refused(tmp_path):
