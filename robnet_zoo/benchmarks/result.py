@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
 from robnet_zoo.core.documents import Document, Tuple, parse_json, problems_error, read_bytes, renamed, version
 from robnet_zoo.core.statistics import ShareInterval, wilson
-from robnet_zoo.errors import ResultError
+from robnet_zoo.errors import DocumentError, ResultError
 
 Bit = Literal[0, 1]
 LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
@@ -199,11 +199,23 @@ def worst_case(measurements: tuple[Measurement, ...]) -> Measurement:
     return measured("worst_case", correct, seconds=sum(measurement.seconds for measurement in measurements))
 
 
-def results_in(folder: Path, pattern: str = "*.json") -> list[Path]:
-    """Return the results documents of a folder, sorted by name; JSON files of other kinds are left out.
+def results_in(
+    folder: Path, pattern: str = "*.json", *, pass_over: Callable[[DocumentError], None] = lambda error: None
+) -> list[Path]:
+    """Return the results documents of a folder, sorted by name; other files are left out.
 
-    Raises: DocumentError for a file that is not JSON.
+    Args:
+        folder: where they are.
+        pattern: of their names.
+        pass_over: is told of each file that cannot be read as strict JSON, as results documents are.
     """
-    contents = {path: parse_json(read_bytes(path), source=str(path)) for path in sorted(folder.glob(pattern))}
-    keys = {"protocol", "measurements"}
-    return [path for path, content in contents.items() if isinstance(content, dict) and keys <= set(content)]
+    return [path for path in sorted(folder.glob(pattern)) if _is_result(path, pass_over)]
+
+
+def _is_result(path: Path, pass_over: Callable[[DocumentError], None]) -> bool:
+    try:
+        content = parse_json(read_bytes(path), source=str(path))
+    except DocumentError as error:
+        pass_over(error)
+        return False
+    return isinstance(content, dict) and {"protocol", "measurements"} <= set(content)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from robnet_zoo.cli.parameters import Json, Numbers, OptionalOutput, Output, fail, is_first
+from robnet_zoo.cli.starting import starting
+from robnet_zoo.errors import DocumentError
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.protocol import Protocol
@@ -67,8 +70,6 @@ def measure(
         output: Write the results document into this file; several go into a folder of this name.
     """
     from robnet_zoo.benchmarks.protocol import load_protocol
-    from robnet_zoo.benchmarks.targets.load import load_target
-    from robnet_zoo.data import load as load_images
 
     target = target or []
     if not target or len(set(target)) < len(target):
@@ -82,20 +83,24 @@ def measure(
     chosen = load_protocol(protocol)
     given = {"eps": eps, "seed": seed, "batch": batch, "n": n}
     chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
-    images = load_images(data)
-    targets = [load_target(name, weights=weights, dtype=chosen.dtype, mean=mean, std=std) for name in target]
-    sources: list[Target | None] = [None]
-    if chosen.threat == "transfer":
-        if not source and len(target) == 1:
-            fail(f"--source: expected the model to attack, as {chosen.name} is a transfer, got none")
-        sources = [
-            targets[target.index(name)]
-            if name in target and not described
-            else load_target(name, weights=source_weights, dtype=chosen.dtype, mean=source_mean, std=source_std)
-            for name in source or target
-        ]
-    elif source:
+    if chosen.threat == "transfer" and not source and len(target) == 1:
+        fail(f"--source: expected the model to attack, as {chosen.name} is a transfer, got none")
+    if chosen.threat == "white_box" and source:
         fail(f"--source: expected none, as {chosen.name} is a white box, got {', '.join(source)}")
+    with starting():
+        from robnet_zoo.benchmarks.targets.load import load_target
+        from robnet_zoo.data import load as load_images
+
+        images = load_images(data)
+        targets = [load_target(name, weights=weights, dtype=chosen.dtype, mean=mean, std=std) for name in target]
+        sources: list[Target | None] = [None]
+        if chosen.threat == "transfer":
+            sources = [
+                targets[target.index(name)]
+                if name in target and not described
+                else load_target(name, weights=source_weights, dtype=chosen.dtype, mean=source_mean, std=source_std)
+                for name in source or target
+            ]
     results = _measured(targets, sources, images, chosen, shard=shard, output=output)
     if not results:  # a process that is not the first
         return
@@ -200,13 +205,14 @@ def merge(*documents: Path, output: Output) -> None:
         documents: The documents of all shards.
         output: The file to write.
     """
-    from robnet_zoo.benchmarks.result import Result
-    from robnet_zoo.benchmarks.shards import merge as merge_results
-
     if not documents:
         fail("expected the documents of shards, got none")
-    result = merge_results([Result.load(document) for document in documents])
-    result.save(output)
+    with starting():
+        from robnet_zoo.benchmarks.result import Result
+        from robnet_zoo.benchmarks.shards import merge as merge_results
+
+        result = merge_results([Result.load(document) for document in documents])
+        result.save(output)
     print(_summary(result), end="")
 
 
@@ -214,18 +220,23 @@ def report(*results: Path, output: Output, comparisons: Path | None = None) -> N
     """Write a report of results documents, with the paper's figures beside ours.
 
     Args:
-        results: Results documents, or folders of them, where other JSON files are skipped.
+        results: Results documents, or folders of them, where other JSON files are passed over.
         output: The file to write: .html, .md or .csv.
         comparisons: A second file, .html, .md or .csv, for the comparisons of every two models. The report itself
             compares more than ten only with the best of them.
     """
     from robnet_zoo.benchmarks.result import Result, results_in
-    from robnet_zoo.reports.robustness import write
 
-    files = [file for path in results for file in (results_in(path) if path.is_dir() else [path])]
+    def pass_over(error: DocumentError) -> None:
+        print(f"passed over: {error}", file=sys.stderr)
+
+    files = [file for path in results for file in (results_in(path, pass_over=pass_over) if path.is_dir() else [path])]
     if not files:
         fail("expected results documents, got none")
-    write([Result.load(file) for file in files], output, comparisons=comparisons)
+    with starting():
+        from robnet_zoo.reports.robustness import write
+
+        write([Result.load(file) for file in files], output, comparisons=comparisons)
     print(*[path for path in (output, comparisons) if path is not None], sep="\n")
 
 

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
 from robnet_zoo.cli.parameters import Json, OptionalOutput, Output
+from robnet_zoo.cli.starting import starting
 from robnet_zoo.converters.onnx.options import ExportOptions
 from robnet_zoo.converters.table import CONVERTERS, Converter
 from robnet_zoo.core.documents import Document
@@ -41,12 +42,15 @@ def export(
         weights: A safetensors file for the model, instead of its bundled weights.
         data: Real images, as for training: int8 is calibrated on them, and the file is compared with torch on them.
     """
-    from robnet_zoo.converters import onnx
-    from robnet_zoo.data import load as load_images
-    from robnet_zoo.zoo.registry import load_model
+    chosen = merged(ExportOptions(), options)
+    with starting():
+        from robnet_zoo.converters import onnx
+        from robnet_zoo.data import load as load_images
+        from robnet_zoo.zoo.registry import load_model
 
-    images = None if data is None else load_images(data, train=True)
-    report = onnx.export(load_model(model, weights=weights), output, merged(ExportOptions(), options), images=images)
+        network = load_model(model, weights=weights)
+        images = None if data is None else load_images(data, train=True)
+        report = onnx.export(network, output, chosen, images=images)
     print(json.dumps(report.model_dump(mode="json", exclude_none=True), indent=1) if as_json else f"{output}: {report}")
 
 
@@ -71,7 +75,8 @@ def as_command(converter: Converter) -> Callable[..., None]:
     def command(source: Any, **options: Any) -> None:
         if writes_itself:
             as_json = options.pop("as_json", False)
-            report = converter(source, **options)
+            with starting():
+                report = converter(source, **options)
             print(_as_json(report) if as_json else f"{options['output']}: {report}")
         else:
             output = options.pop("output", None)

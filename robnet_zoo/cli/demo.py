@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robnet_zoo.cli.parameters import Output
+from robnet_zoo.cli.starting import starting
 
 if TYPE_CHECKING:
     from robnet_zoo.converters.onnx import OnnxClassifier
@@ -25,21 +26,18 @@ def demo(*, output: Output = Path("demo-report")) -> None:
     Args:
         output: A folder for results.json, model.onnx, cell.svg and report.html.
     """
-    import timm
-
-    from robnet_zoo import data
-    from robnet_zoo.benchmarks.evaluation import evaluate
-    from robnet_zoo.benchmarks.protocol import load_protocol
-    from robnet_zoo.benchmarks.targets.load import load_target
-    from robnet_zoo.converters.onnx import OnnxClassifier, export
-    from robnet_zoo.genotype.draw import draw_cell
-    from robnet_zoo.nn.network import Network
-    from robnet_zoo.reports import robustness
+    with starting():
+        from robnet_zoo import data, load_model
+        from robnet_zoo.benchmarks.evaluation import evaluate
+        from robnet_zoo.benchmarks.protocol import load_protocol
+        from robnet_zoo.benchmarks.targets.load import load_target
+        from robnet_zoo.converters.onnx import OnnxClassifier, export
+        from robnet_zoo.genotype.draw import draw_cell
+        from robnet_zoo.reports import robustness
 
     output.mkdir(parents=True, exist_ok=True)
     print(f"1/4  loading {MODEL} through timm")
-    model = timm.create_model(MODEL, pretrained=True).eval()
-    assert isinstance(model, Network)
+    model = load_model(MODEL)
     draw_cell(model.spec, model.spec.layout[0], output / "cell.svg")
     images = data.load("digits")
     print(f"2/4  attacking it on {len(images)} handwritten digits at eps {EPS}")

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
 from robnet_zoo.cli.parameters import Json, Output, fail
+from robnet_zoo.cli.starting import starting
 from robnet_zoo.reproduce.scale import FULL, Scale, load_scale
 
 if TYPE_CHECKING:
@@ -53,20 +54,22 @@ def run(
         beside: Further models to measure as they are, named as for `benchmark`.
         agenda: Only print what would be trained and measured, what is there already, and how long the rest takes.
     """
-    from robnet_zoo.reports.reproduce import write
     from robnet_zoo.reproduce.plan import load_plan
-    from robnet_zoo.reproduce.reproduction import Reproduction, Source
 
     chosen = load_plan(plan) if rows is None else load_plan(plan).with_rows(rows)
     if len(data) != len(test):
         fail(f"--data, --test: expected equally many of both, got {len(data)} and {len(test)}")
-    sources = [Source(*pair) for pair in zip(data, test, strict=True)]
     bundled = load_scale(scale)
     size = merged(bundled, overrides)
     if size != bundled:
         size = size.model_copy(update={"name": "own"})
-    work = Reproduction(chosen, sources, output, scale=size, seeds=seeds or [0], beside=beside or [])
-    lines = _agenda(work)
+    with starting():
+        from robnet_zoo.reports.reproduce import write
+        from robnet_zoo.reproduce.reproduction import Reproduction, Source
+
+        sources = [Source(*pair) for pair in zip(data, test, strict=True)]
+        work = Reproduction(chosen, sources, output, scale=size, seeds=seeds or [0], beside=beside or [])
+        lines = _agenda(work)
     if agenda:
         print("\n".join(lines))
         return
@@ -88,10 +91,11 @@ def report(result: Path, *, output: Output) -> None:
         result: The document that `reproduce` has left in its folder.
         output: The file to write: .html, .md or .csv.
     """
-    from robnet_zoo.reports.reproduce import write
-    from robnet_zoo.reproduce.result import ReproductionResult
+    with starting():
+        from robnet_zoo.reports.reproduce import write
+        from robnet_zoo.reproduce.result import ReproductionResult
 
-    write(ReproductionResult.load(result), output)
+        write(ReproductionResult.load(result), output)
     print(output)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from cyclopts import App
 
 from robnet_zoo.cli.parameters import Output
+from robnet_zoo.cli.starting import starting
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.result import StudyResult
@@ -32,9 +33,11 @@ def run(*, config: str, data: str, output: Output, storage: str | None = None, w
         workers: The number of processes that evaluate candidates on this machine; `search work` adds others, from any
             machine.
     """
-    from robnet_zoo.search.pipeline import Search
+    chosen = load_config(config)
+    with starting():
+        from robnet_zoo.search.pipeline import Search
 
-    whole = Search(load_config(config), data, output, storage)
+        whole = Search(chosen, data, output, storage)
     for path in whole.run(workers=workers):
         print(path)
     _write_report([StudyResult.load(path) for path in whole.documents.values()], output / REPORT)
@@ -50,9 +53,12 @@ def supernet(*, config: str, data: str, output: Output, kind: Kind) -> None:
         output: The folder of the search.
         kind: The branch: cell_based or cell_free.
     """
-    from robnet_zoo.search.pipeline import Search
+    chosen = load_config(config)
+    with starting():
+        from robnet_zoo.search.pipeline import Search
 
-    print(Search(load_config(config), data, output).supernet(kind))
+        whole = Search(chosen, data, output)
+    print(whole.supernet(kind))
 
 
 @search.command
@@ -66,9 +72,12 @@ def work(*, config: str, data: str, output: Output, kind: Kind, storage: str | N
         kind: The branch: cell_based or cell_free.
         storage: The storage of the search.
     """
-    from robnet_zoo.search.pipeline import Search
+    chosen = load_config(config)
+    with starting():
+        from robnet_zoo.search.pipeline import Search
 
-    Search(load_config(config), data, output, storage).work(kind)
+        whole = Search(chosen, data, output, storage)
+    whole.work(kind)
 
 
 @search.command
@@ -100,10 +109,11 @@ def pick(*results: Path, output: Output) -> None:
 
 
 def _write_report(results: list[StudyResult], path: Path) -> None:
-    from robnet_zoo.reports.search import write
-    from robnet_zoo.search.selection import picks
+    with starting():
+        from robnet_zoo.reports.search import write
+        from robnet_zoo.search.selection import picks
 
-    write(results, path, picks=[picked for result in results for picked in picks(result)])
+        write(results, path, picks=[picked for result in results for picked in picks(result)])
 
 
 def _loaded(paths: tuple[Path, ...]) -> list[StudyResult]:

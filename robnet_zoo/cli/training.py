@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
 from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail, is_first
+from robnet_zoo.cli.starting import starting
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 
@@ -48,11 +49,12 @@ def train(
         checkpoints: The number of checkpoints to keep.
         resume: Fail unless the folder holds a run to resume, instead of beginning a new one there.
     """
-    from robnet_zoo import training
-
-    chosen, images = _fitted(architecture, data)
     chosen_recipe = merged(load_recipe(recipe), overrides)
     keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
+    with starting():
+        from robnet_zoo import training
+
+        chosen, images = _fitted(architecture, data)
     training.train(chosen, images, chosen_recipe, output, weights=weights, keeping=keeping, resume=resume)
     if is_first():
         print(output / "model.safetensors")
@@ -79,13 +81,15 @@ def estimate(
         updates: The number of updates to time at each image size.
         output: Write the estimate into this file, as a document.
     """
-    from robnet_zoo import training
-    from robnet_zoo.training.duration import table
-
     if updates < 1:
         fail(f"--updates: expected at least 1, got {updates}")
-    chosen, images = _fitted(architecture, data)
-    result = training.estimate(chosen, images, merged(load_recipe(recipe), overrides), updates=updates)
+    chosen_recipe = merged(load_recipe(recipe), overrides)
+    with starting():
+        from robnet_zoo import training
+        from robnet_zoo.training.duration import table
+
+        chosen, images = _fitted(architecture, data)
+        result = training.estimate(chosen, images, chosen_recipe, updates=updates)
     if not is_first():
         return
     if output is not None:
