@@ -137,11 +137,36 @@ def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: kind(*(argument for argument in arguments if not isinstance(argument, _Name)))
 
 
-# All calls that a file may ask for. The functions named on the left are never run.
+# What training leaves beside the weights: numbers, arrays and random states of numpy, settings. The names stand after
+# their modules, and a new name of a module stands beside the old one.
+_BESIDE = """
+builtins/__builtin__ bool bytearray bytes complex dict float frozenset int list object set str tuple
+numpy dtype matrix memmap ndarray
+numpy.core.multiarray/numpy._core.multiarray _reconstruct scalar
+numpy.core.numeric/numpy._core.numeric _frombuffer
+numpy.ma.core/numpy.ma MaskedArray _mareconstruct
+numpy/numpy.rec/numpy.core.records/numpy._core.records recarray record
+numpy.random._pickle __bit_generator_ctor __generator_ctor __randomstate_ctor
+numpy.random.bit_generator SeedSequence __pyx_unpickle_SeedSequence
+numpy.random._mt19937 MT19937
+numpy.random._pcg64 PCG64 PCG64DXSM
+numpy.random._philox Philox
+numpy.random._sfc64 SFC64
+random Random
+torch/torch._C Generator device
+argparse Namespace
+types SimpleNamespace
+collections deque
+datetime date datetime time timedelta timezone
+pathlib/pathlib._local Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath
+_codecs encode
+"""
+# All calls that a file may ask for. The functions and classes named here are never run.
 _IGNORED: Mapping[tuple[str, str], Callable[..., Any]] = {
     (module, name): _Inert
-    for module in ("builtins", "__builtin__")
-    for name in ("dict", "list", "tuple", "set", "frozenset", "int", "float", "bool", "str", "bytes", "object")
+    for modules, *names in map(str.split, _BESIDE.strip().splitlines())
+    for module in modules.split("/")
+    for name in names
 }
 _CALLS: Mapping[tuple[str, str], Callable[..., Any]] = MappingProxyType(
     {
@@ -153,12 +178,6 @@ _CALLS: Mapping[tuple[str, str], Callable[..., Any]] = MappingProxyType(
         ("collections", "defaultdict"): _container(_Mapping),
         ("collections", "Counter"): _container(_Mapping),
         ("torch", "Size"): _container(tuple),
-        ("torch", "device"): _Inert,
-        ("argparse", "Namespace"): _Inert,
-        ("_codecs", "encode"): _Inert,  # bytes in protocol 2
-        ("numpy", "dtype"): _Inert,  # numpy's are there for an accuracy that was a scalar of numpy
-        ("numpy.core.multiarray", "scalar"): _Inert,
-        ("numpy._core.multiarray", "scalar"): _Inert,
     }
 )
 
@@ -255,8 +274,8 @@ _Reader = Callable[[_Storage], bytearray]  # a storage's bytes
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Return the state dict of a checkpoint, without a `module.` prefix, on the CPU and in the file's own dtypes.
 
-    The file may hold a state dict, or a dict with a state dict under `state_dict`, in either of torch's formats. No
-    part of it is run.
+    The file may hold a state dict, or a dict with a state dict under `state_dict` or, if it is the only one, any other
+    key, in either of torch's formats. No part of it is run.
 
     Raises:
         UnsafeCheckpointError: the file asks for code to be run.
@@ -336,7 +355,12 @@ def _check_byte_order(order: str) -> None:
 
 def _state_dict(tree: object) -> dict[str, _TensorRecord]:
     """Return the state dict in a pickled tree."""
-    records = tree["state_dict"] if isinstance(tree, dict) and "state_dict" in tree else tree
+    records = tree
+    if isinstance(tree, dict):
+        nested = ["state_dict"] if "state_dict" in tree else [key for key in tree if _is_state_dict(tree[key])]
+        if len(nested) > 1:
+            raise CheckpointError([f"expected one state dict, got several, under {', '.join(map(shown, nested))}"])
+        records = tree[nested[0]] if nested else tree
     if not isinstance(records, dict) or not records:
         text = "an empty one" if isinstance(records, dict) else _kind(records)
         raise CheckpointError([f"expected a state dict, or a dict with one under 'state_dict', got {text}"])
@@ -348,6 +372,15 @@ def _state_dict(tree: object) -> dict[str, _TensorRecord]:
     if wrong:
         raise CheckpointError(wrong)
     return records
+
+
+def _is_state_dict(value: object) -> bool:
+    """Return whether a part of a tree is a state dict: tensors alone, by the names of parts of modules."""
+    return (
+        isinstance(value, dict)
+        and any(isinstance(key, str) and "." in key for key in value)
+        and all(isinstance(tensor, _TensorRecord) for tensor in value.values())
+    )
 
 
 def _without_prefix(records: dict[str, _TensorRecord]) -> dict[str, _TensorRecord]:

@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 else:
     torch = lazy.module("torch")
 
+WRAPPERS = ("module", "_orig_mod")  # what DataParallel and torch.compile call the module that they wrap
+NAMED = 8  # names of a file that a message lists
 FILES = ("model.safetensors", "config.json", "spec.json", "README.md")  # what `convert_checkpoint` writes
 
 
@@ -43,7 +46,8 @@ def convert_state_dict(
     use (operations on dead edges, inputs that no edge reads) are dropped.
 
     Args:
-        state_dict: of the original, without a `module.` prefix.
+        state_dict: of the original, or of a module that wraps it: `module.`, `_orig_mod.`, `model.`, `net.` and
+            the like before its names are left out.
         spec: the architecture that was trained.
         slice_head: keep the first `num_classes` rows of a head that has more.
 
@@ -59,7 +63,11 @@ def convert_state_dict(
         expected = compile(spec).state_dict()
         everything = Network(spec).state_dict()  # with the dead edges, which the original builds too
     plan = blueprint(spec)
-    remaining = dict(state_dict)
+    remaining = unwrapped(state_dict)
+    if remaining.keys().isdisjoint(originals := [_original_key(key, plan) for key in expected]):
+        listed = ", ".join(map(_printable, islice(state_dict, NAMED))) or "none"
+        more = f" and {len(state_dict) - NAMED} more" if len(state_dict) > NAMED else ""
+        raise CheckpointError([f"expected weights of the original, such as {originals[0]}, got {listed}{more}"])
     converted: dict[str, Tensor] = {}
     problems: list[str] = []
     for key, like in expected.items():
@@ -85,6 +93,29 @@ def convert_state_dict(
     if problems:
         raise CheckpointError(problems)
     return converted
+
+
+def unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict with the names that the original's network gives, without those of modules around it.
+
+    DataParallel and torch.compile can wrap parts of the network as well, and the original calls no part so.
+
+    Raises: CheckpointError for several networks, and for two weights of one name.
+    """
+    names = {key: [part for part in key.split(".") if part not in WRAPPERS] for key in state_dict}
+    prefixes = dict.fromkeys(tuple(parts[: parts.index("cells")]) for parts in names.values() if "cells" in parts)
+    if len(prefixes) > 1:
+        listed = ", ".join(_printable(".".join([*prefix, "cells"])) for prefix in prefixes)
+        raise CheckpointError([f"expected one network, got several: {listed}"])
+    prefix = next(iter(prefixes), ())
+    weights: dict[str, Tensor] = {}
+    for key, parts in names.items():
+        inside = bool(prefixes) and tuple(parts[: len(prefix)]) == prefix
+        name = ".".join(parts[len(prefix) :]) if inside else key
+        if name in weights:
+            raise CheckpointError([f"expected every weight once, got {_printable(name)} twice"])
+        weights[name] = state_dict[key]
+    return weights
 
 
 def _check_original_has(spec: Genotype) -> None:

@@ -3,13 +3,17 @@
 import argparse
 import collections
 import contextlib
+import datetime
 import os
 import pickle
+import random
 import struct
 import sys
+import types
 import zipfile
 from collections import OrderedDict, defaultdict
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +21,8 @@ import torch
 
 from robnet_zoo.converters.original.unpickling import read_checkpoint
 from robnet_zoo.errors import CheckpointError, UnsafeCheckpointError
+
+BIT_GENERATORS = (np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64)
 
 # Forms of a file
 
@@ -69,6 +75,30 @@ def test_numpy_accuracy_and_parsed_arguments_beside_the_state_dict_are_ignored(t
     for zipped in (True, False):
         torch.save(stored, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
         assert list(read_checkpoint(tmp_path / "file.pth")) == ["w"]
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_arrays_random_states_and_settings_beside_the_state_dict_are_ignored(tmp_path, protocol):
+    beside = {
+        "arrays": [np.arange(3.0), np.array([1, "a"], dtype=object), np.zeros(2, [("a", "f4")]), np.array(["a"])],
+        "others of numpy": [np.ma.array([1]), np.rec.array([(1, 2.0)]), np.datetime64("2020-01-01")],
+        "states": [np.random.get_state(), random.getstate(), torch.get_rng_state(), torch.Generator()],
+        "generators": [np.random.Generator(kind(0)) for kind in BIT_GENERATORS],
+        "sources": [np.random.RandomState(0), random.Random(0), np.random.SeedSequence(0)],
+        "settings": [Path("runs"), collections.deque([1]), types.SimpleNamespace(lr=0.1), 1j],
+        "times": [datetime.datetime(2020, 1, 1), datetime.timedelta(1)],
+    }
+    torch.save({"state_dict": {"w": torch.ones(2)}} | beside, tmp_path / "file.pth", pickle_protocol=protocol)
+    assert list(read_checkpoint(tmp_path / "file.pth")) == ["w"]
+
+
+def test_a_state_dict_may_have_any_key_if_it_is_the_only_one(tmp_path):
+    weights = {"a.w": torch.ones(2)}
+    torch.save({"net": weights, "acc": torch.tensor(0.5), "rng": {"cpu": torch.ones(3)}}, tmp_path / "file.pth")
+    assert list(read_checkpoint(tmp_path / "file.pth")) == ["a.w"]
+    torch.save({"net": weights, "ema": weights}, tmp_path / "file.pth")
+    with pytest.raises(CheckpointError, match='expected one state dict, got several, under "net", "ema"'):
+        read_checkpoint(tmp_path / "file.pth")
 
 
 def test_views_of_one_storage_are_read_as_they_were(tmp_path):

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from robnet_zoo import compile
 from robnet_zoo.converters.original.codes import from_codes
 from robnet_zoo.converters.original.unpickling import read_checkpoint
-from robnet_zoo.converters.original.weights import convert_checkpoint, convert_state_dict
+from robnet_zoo.converters.original.weights import convert_checkpoint, convert_state_dict, unwrapped
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import CheckpointError, OutputExistsError
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.zoo.weights import state_sha256
 
 GOLDENS = ["free_c8", "free_svhn100_c8", "large_c8", "large_imagenet_c8"]
 
@@ -67,6 +68,57 @@ def test_missing_num_batches_tracked_counts_as_zero(golden):
     compared = convert_state_dict(state_dict, spec)
     for key, value in convert_state_dict(old, spec).items():
         assert torch.equal(value, torch.tensor(0) if key.endswith("num_batches_tracked") else compared[key])
+
+
+NAMES = ("stem.0.weight", "cells.0._ops.3.op.op.1.weight", "cells.0.preprocess0.op.1.weight", "classifier.bias")
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "_orig_mod.", "module.module.", "model.", "net.", "module._orig_mod.model.net."]
+)
+def test_names_of_wrapped_networks_are_unwrapped(prefix):
+    weights = {prefix + name: torch.tensor(index) for index, name in enumerate(NAMES)}
+    assert unwrapped(weights) == dict(zip(NAMES, weights.values(), strict=True))
+
+
+def test_names_of_wrapped_parts_are_unwrapped():
+    names = [name.replace("cells.", "cells.module.").replace("_ops.", "_ops._orig_mod.") for name in NAMES]
+    assert tuple(unwrapped(dict.fromkeys(names))) == NAMES
+
+
+def test_what_stands_beside_a_wrapped_network_keeps_its_name():
+    wrapped = dict.fromkeys([f"model.{name}" for name in NAMES] + ["normalize.mean", "aux.classifier.weight"])
+    assert list(unwrapped(wrapped)) == [*NAMES, "normalize.mean", "aux.classifier.weight"]
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ("ema.{}", "expected one network, got several: cells, ema.cells"),
+        ("module.{}", r"expected every weight once, got stem\.0\.weight twice"),
+    ],
+)
+def test_two_networks_in_one_file_are_refused(others, message):
+    with pytest.raises(CheckpointError, match=message):
+        unwrapped(dict.fromkeys([*NAMES, *map(others.format, NAMES)]))
+
+
+def test_a_wrapped_network_under_another_key_is_converted(golden, tmp_path):
+    spec, state_dict = golden("large_c8")
+    wrapped = {f"_orig_mod.net.{key}": value for key, value in state_dict.items()}
+    torch.save({"model": wrapped, "epoch": 3}, tmp_path / "file.pth")
+    report = convert_checkpoint(tmp_path / "file.pth", spec=spec, output=tmp_path / "converted")
+    assert report.state_sha256 == state_sha256(convert_state_dict(state_dict, spec))
+
+
+def test_where_nothing_fits_the_names_of_the_file_are_listed(golden):
+    spec, _ = golden("large_c8")
+    resnet = timm.create_model("resnet18").state_dict()
+    with pytest.raises(CheckpointError) as raised:
+        convert_state_dict(resnet, spec)
+    listed = ", ".join(list(resnet)[:8])
+    expected = "expected weights of the original, such as stem.0.weight, got"
+    assert str(raised.value) == f"{expected} {listed} and {len(resnet) - 8} more"
 
 
 def test_head_with_more_rows_than_classes_names_the_option(golden):
@@ -256,7 +308,7 @@ def test_failed_conversion_leaves_nothing(official, golden, tmp_path, monkeypatc
         (tmp_path / folder / "model.safetensors").write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("robnet_zoo.converters.original.weights.save_for_hf", full)
+    monkeypatch.setattr("timm.models.save_for_hf", full)
     with pytest.raises(OSError, match="No space left"):
         convert_checkpoint(official / "large_c8.pth.tar", spec=spec, output=tmp_path / "converted")
     assert list(tmp_path.iterdir()) == []
