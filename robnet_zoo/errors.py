@@ -77,7 +77,7 @@ class OnnxFileError(RobnetZooError, RuntimeError):
 
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text = path, text
-        super().__init__(f"{path}: {' '.join(text.split())}")
+        super().__init__(printable(f"{path}: {' '.join(text.split())}"))
 
     def __reduce__(self) -> tuple[type[OnnxFileError], tuple[Path, str]]:
         return (type(self), (self.path, self.text))  # a worker's error reaches its parent whole

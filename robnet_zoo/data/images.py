@@ -176,6 +176,15 @@ def resized(images: Images, size: int) -> Images:
     return replace(images, pixels=torch.cat(parts), name=f"{images.name} at {size} pixels")
 
 
+def channels_advice(channels: int, expected: int) -> str:
+    """Return how images of so many channels get as many as are expected, for the end of a message; often nothing."""
+    if (channels, expected) == (1, 3):
+        return "; np.repeat(images, 3, axis=3) gives grey images three equal channels"
+    if (channels, expected) == (3, 1):
+        return "; images.mean(3, keepdims=True).round().astype(np.uint8) makes them grey"
+    return ""
+
+
 def check_fits(images: Images, *, input_size: tuple[int, int, int], num_classes: int) -> None:
     """Raise DataError unless a model of this input size and number of classes can be run on the images.
 
@@ -185,8 +194,8 @@ def check_fits(images: Images, *, input_size: tuple[int, int, int], num_classes:
         num_classes: the number of the model's logits.
     """
     if images.shape != tuple(input_size):
-        raise DataError(
-            f"{images.name}: expected images of (channels, height, width) {tuple(input_size)}, got {images.shape}"
-        )
+        expected = f"expected images of (channels, height, width) {tuple(input_size)}"
+        advice = channels_advice(images.shape[0], input_size[0])
+        raise DataError(f"{images.name}: {expected}, got {images.shape}{advice}")
     if int(images.labels.max()) >= num_classes:
         raise DataError(f"{images.name}: expected labels from 0 to {num_classes - 1}, got {int(images.labels.max())}")

@@ -143,7 +143,7 @@ def _npz(path: Path) -> Images:
     if low < 0 or high >= MAX_CLASSES:
         got = f"got {low if low < 0 else high}"
         raise DataError(f"{path}: expected `labels` of integers from 0 to {MAX_CLASSES - 1}, {got}")
-    return _in_memory(images.transpose(0, 3, 1, 2), labels, path.name)
+    return _in_memory(images.transpose(0, 3, 1, 2), labels, printable(path.name))
 
 
 def _header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -177,13 +177,13 @@ def _folder(path: Path) -> Images:
             first, this = pictures[0].shape[:2], pictures[-1].shape[:2]
             advice = f"to load all at one size, use pictures-SIDE:{path}"
             raise DataError(f"{path / file}: expected {first} pixels as in the first picture, got {this}; {advice}")
-    return _in_memory(np.stack(pictures).transpose(0, 3, 1, 2), labels, path.name, classes)
+    return _in_memory(np.stack(pictures).transpose(0, 3, 1, 2), labels, printable(path.name), classes)
 
 
 def _any_sizes(path: Path, side: int) -> Images:
     if side < 1:
         raise DataError(f"pictures-{side}:{path}: expected at least 1 pixel a side")
-    return _when_wanted(path, side, f"{path.name}, {side} pixels a side")
+    return _when_wanted(path, side, f"{printable(path.name)}, {side} pixels a side")
 
 
 def _when_wanted(path: Path, side: int, name: str) -> Images:

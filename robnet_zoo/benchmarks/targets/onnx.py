@@ -13,7 +13,7 @@ from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.benchmarks.targets.target import Normalisation, Target, inside
 from robnet_zoo.converters.onnx.classifier import OnnxClassifier
 from robnet_zoo.converters.onnx.loader import rebuild
-from robnet_zoo.errors import OnnxFileError, TargetError, UnsupportedError
+from robnet_zoo.errors import OnnxFileError, TargetError, UnsupportedError, printable
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 
@@ -35,6 +35,8 @@ def onnx_target(path: Path, normalisation: Normalisation | None, device: torch.d
     """
     file = OnnxClassifier(path, provider="cpu")
     channels = file.axes[0]
+    if normalisation is not None and channels is not None:
+        normalisation = normalisation.for_channels(channels)
     if normalisation is not None and channels not in (None, len(normalisation.mean)):
         raise TargetError(f"{path}: expected mean and std of {channels} channels, got {len(normalisation.mean)}")
     network, proposer, why_not = _network_in(file, normalisation)
@@ -48,7 +50,7 @@ def onnx_target(path: Path, normalisation: Normalisation | None, device: torch.d
                 raise
     return Target(
         identity=ModelIdentity(
-            name=str(path),
+            name=printable(str(path)),
             kind="onnx",
             spec_hash=None if file.spec is None else file.spec.hash,
             file_sha256=file.sha256,

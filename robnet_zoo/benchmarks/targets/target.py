@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.attacks import Attack, Classifier
 from robnet_zoo.benchmarks.result import ModelIdentity
+from robnet_zoo.data.images import channels_advice
 from robnet_zoo.errors import DataError, TargetError
 
 
@@ -62,10 +63,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """(images - mean) / std, with a number for each channel."""
+    """(images - mean) / std, with a number for each channel, or a single one for all."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def for_channels(self, channels: int) -> Normalisation:
+        """Return the same with a number for each of so many channels, if there is a single one for all."""
+        if len(self.mean) > 1:
+            return self
+        return Normalisation(self.mean * channels, self.std * channels)
 
 
 class Normalised(nn.Module):
@@ -81,8 +88,10 @@ class Normalised(nn.Module):
         self.training = isinstance(classifier, nn.Module) and classifier.training  # the classifier keeps its mode
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[1] != len(self.mean):  # broadcasting would silently stretch one channel to three
-            raise DataError(f"expected images of {len(self.mean)} channels, as mean and std, got {images.shape[1]}")
+        got, expected = images.shape[1], len(self.mean)
+        if got != expected > 1:  # broadcasting would silently stretch one channel to three
+            advice = channels_advice(got, expected)
+            raise DataError(f"expected images of {expected} channels, as mean and std, got {got}{advice}")
         return self.classifier((images - self.mean) / self.std)
 
 
@@ -91,15 +100,17 @@ def normalisation_from(name: str, mean: Sequence[float] | None, std: Sequence[fl
 
     Args:
         name: of the target, for messages.
-        mean: one number a channel.
-        std: one number a channel.
+        mean: one number a channel, or a single one for all.
+        std: one number a channel, or a single one for all.
 
     Raises: TargetError unless mean and std are finite numbers, as many of one as of the other, with std above 0.
     """
     if mean is None and std is None:
         return None
-    if mean is None or std is None or len(mean) != len(std) or not len(mean):
+    lengths = {0 if values is None else len(values) for values in (mean, std)}
+    if mean is None or std is None or 0 in lengths or (len(lengths) > 1 and 1 not in lengths):
         raise TargetError(f"{name}: expected mean and std, a number a channel each, got {mean} and {std}")
+    mean, std = ([*values] * (max(lengths) if len(values) == 1 else 1) for values in (mean, std))
     if not all(map(math.isfinite, mean)) or not all(math.isfinite(value) and value > 0 for value in std):
         raise TargetError(f"{name}: expected finite means and positive deviations, got {mean} and {std}")
     return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))

@@ -18,7 +18,7 @@ from robnet_zoo.benchmarks.targets.target import Normalisation, Normalised, Targ
 from robnet_zoo.core.documents import parse_json, read_bytes
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.core.precision import Arithmetic, resolve_dtype
-from robnet_zoo.errors import TargetError, WeightsError
+from robnet_zoo.errors import TargetError, WeightsError, printable
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
@@ -89,7 +89,7 @@ def frozen_target(
         raise TargetError(f"{name}: expected a model that gives logits, got one without head")
     return Target(
         identity=ModelIdentity(
-            name=name,
+            name=printable(name),
             spec_hash=spec_hash,
             state_sha256=state_sha256(model.state_dict()),
             file_sha256=file_sha256(file) if file is not None and file.is_file() else None,

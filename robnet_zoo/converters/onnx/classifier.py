@@ -201,6 +201,8 @@ class OnnxClassifier:
         providers = [(name, settings), *([] if provider == "cpu" else [PROVIDERS["cpu"]])]
         try:
             session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
+        except TypeError as error:  # it takes the names of files as UTF-8
+            raise self._error("expected a path in UTF-8, which ONNX Runtime needs, got other bytes") from error
         except RUNTIME_ERRORS as error:
             raise self._error(f"expected a graph that ONNX Runtime can run, got: {error}") from error
         if session.get_providers()[0] != name:

@@ -140,8 +140,18 @@ def test_foreign_file_gets_images_as_they_are_unless_mean_and_std_are_given(tmp_
         torch.testing.assert_close(classifier(IMAGES), IMAGES.flatten(1))
     for classifier in (normalised.judge, normalised.proposer):
         torch.testing.assert_close(classifier(IMAGES), expected.flatten(1))
-    with pytest.raises(TargetError, match="expected mean and std of 3 channels, got 1"):
-        load_target(path, mean=(0.5,), std=(0.5,), device="cpu")
+    assert load_target(path, mean=(0.5,), std=(0.25,), device="cpu").identity.std == (0.25, 0.25, 0.25)
+    with pytest.raises(TargetError, match="expected mean and std of 3 channels, got 2"):
+        load_target(path, mean=(0.5, 0.5), std=(0.5, 0.5), device="cpu")
+
+
+def test_a_file_whose_name_is_not_utf_8_is_refused_in_a_line(tmp_path):
+    path = write(tmp_path / "m.onnx", [FLATTEN])
+    strange = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.onnx")
+    os.rename(path, strange)
+    with pytest.raises(TargetError, match="expected a path in UTF-8") as error:
+        load_target(strange, device="cpu")
+    assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize("inside", [True, False])

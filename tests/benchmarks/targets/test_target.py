@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.targets.torch import of_module
-from robnet_zoo.errors import TargetError
+from robnet_zoo.data import Images
+from robnet_zoo.errors import RobnetZooError, TargetError
 from tests.benchmarks.targets.models import MEAN, STD, Means
 
 
@@ -21,6 +23,22 @@ def test_images_of_other_channels_than_mean_and_std_are_refused():
     target = of_module(Means(), name="means", mean=MEAN, std=STD)
     with pytest.raises(ValueError, match="expected images of 3 channels, as mean and std, got 1"):
         target.judge(torch.rand(4, 1, 5, 5))
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,)), ((0.5,), (0.5,) * 3), ((0.5,) * 3, [0.5])])
+def test_a_single_number_is_for_all_channels(mean, std):
+    target = of_module(Means(), name="means", mean=mean, std=std)
+    images = torch.rand(4, 3, 5, 5)
+    torch.testing.assert_close(target.judge(images), (images.mean((2, 3)) - 0.5) / 0.5)
+
+
+def test_grey_images_on_a_model_of_three_channels_are_refused_with_a_way_out():
+    grey = Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4), "grey")
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    for normalised in ({}, {"mean": MEAN, "std": STD}):
+        target = of_module(model, name="colours", **normalised)
+        with pytest.raises(RobnetZooError, match=r"np\.repeat\(images, 3, axis=3\)"):
+            from_target(target, grey, seed=0)
 
 
 @pytest.mark.parametrize(
