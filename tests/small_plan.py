@@ -11,26 +11,27 @@ from robnet_zoo.reproduce.scale import Scale
 from robnet_zoo.training import StageEstimate, TrainingEstimate, load_recipe
 
 DIGITS = Source("digits", "digits")
-TINY = Scale(name="tiny", width=0.05, depth=0.1, size=0.5, epochs=0.01, images=0.2, test_images=0.04)
+TINY = Scale(name="tiny", width=0.05, depth=0.1, size=0.5, epochs=0.01, images=0.12, test_images=0.02)
 COMMAND = [
     "reproduce", "table1", "--data", "digits", "--test", "digits",
     "--rows", "ResNet-18", "--rows", "RobNet-free", "--width", "0.05", "--depth", "0.1", "--size", "0.5",
-    "--epochs", "0.01", "--images", "0.2", "--test-images", "0.04",
+    "--epochs", "0.01", "--images", "0.12", "--test-images", "0.01",
 ]  # fmt: skip
 
 
 def tiny_plan(**changes: object) -> Plan:
-    """Return a plan: ResNet-18 and RobNet-free under PGD-100 on digits. changes: fields of its part."""
+    """Return a plan: ResNet-18 and RobNet-free under a quick protocol on digits. changes: fields of its part."""
     rows = (
         PlanRow(label="ResNet-18", architecture="resnet18_cifar", paper=45.1),
         PlanRow(label="RobNet-free", architecture="robnet_free", paper=52.57),
     )
-    part = {"data": "digits", "recipe": "paper", "protocol": "pgd100", "rows": rows} | changes
-    return Plan(name="trial", title="A trial", order_by="pgd100", parts=(PlanPart.parse(part),))
+    part = {"data": "digits", "recipe": "paper", "protocol": "quick", "rows": rows} | changes
+    order_by = "pgd10" if part["protocol"] == "quick" else "clean"
+    return Plan(name="trial", title="A trial", order_by=order_by, parts=(PlanPart.parse(part),))
 
 
 def made_result(*, resnet: int = 10, robnet: int = 14, n: int = 50) -> ReproductionResult:
-    """Return two seeds of both rows, with so many of n images right under PGD-100, and five more without attack."""
+    """Return two seeds of both rows, with so many of n images right under PGD-10, and five more without attack."""
     models = tuple(
         ModelResult(
             label=label,
@@ -41,7 +42,7 @@ def made_result(*, resnet: int = 10, robnet: int = 14, n: int = 50) -> Reproduct
             hours=0.01,
             outcomes=(
                 Outcomes(attack="clean", correct="1" * (right + 5) + "0" * (n - right - 5)),
-                Outcomes(attack="pgd100", correct="1" * right + "0" * (n - right)),
+                Outcomes(attack="pgd10", correct="1" * right + "0" * (n - right)),
             ),
         )
         for seed in (0, 1)
@@ -50,11 +51,11 @@ def made_result(*, resnet: int = 10, robnet: int = 14, n: int = 50) -> Reproduct
     images = {"name": "scikit-learn digits", "sha256": "0" * 64}
     part = PartResult(
         part="digits",
-        training=DataIdentity(**images, n=259),
+        training=DataIdentity(**images, n=156),
         data=DataIdentity(**images, n=n),
         size=16,
         recipe=TINY.recipe(load_recipe("paper"), seed=0),
-        protocol=TINY.protocol(load_protocol("pgd100"), n=n),
+        protocol=TINY.protocol(load_protocol("quick"), n=n),
         models=models,
     )
     return ReproductionResult(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import distributions, version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,11 @@ else:
 
 def software() -> dict[str, str]:
     """Return the versions of the packages that a result depends on."""
-    present = {distribution.name.lower() for distribution in distributions()}
-    wanted = ("torch", "timm", "onnxruntime", "onnxruntime-gpu", "pyautoattack")
-    packages = {name: version(name) for name in wanted if name in present}
-    return {"robnet_zoo": __version__, "python": platform.python_version()} | packages
+    versions = {"robnet_zoo": __version__, "python": platform.python_version()}
+    for name in ("torch", "timm", "onnxruntime", "onnxruntime-gpu", "pyautoattack"):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def device(where: torch.device | str = "cpu") -> str:

@@ -20,7 +20,7 @@ from robnet_zoo.attacks.random import Key, normal, uniform
 from robnet_zoo.core.units import in_image_units
 from tests.attacks.classifiers import small
 
-EPS = 8 / 255
+EPS = 32 / 255
 
 
 def peer(name: str) -> ModuleType:
@@ -99,7 +99,6 @@ def test_apgd_takes_the_steps_of_its_authors_code(variant, autopgd):
     assert int(agree.sum()) >= 7  # a comparison of two equal losses may fall either way
 
 
-@pytest.mark.slow  # 100 steps each of two libraries on a real network
 def test_apgd_ce_decides_as_its_authors_code_does(trained, autopgd):
     model, images, labels = (part if index == 0 else part[:24] for index, part in enumerate(trained))
     outcomes = run(Apgd(), model, images, labels, eps=EPS, slots=24)
@@ -109,7 +108,6 @@ def test_apgd_ce_decides_as_its_authors_code_does(trained, autopgd):
     assert 0 < int(robust.sum()) < 24
 
 
-@pytest.mark.slow  # nine targets of two libraries on a real network
 def test_targeted_apgd_decides_as_its_authors_code_does(trained, autopgd):
     model, images, labels = (part if index == 0 else part[:12] for index, part in enumerate(trained))
     outcomes = run(Apgd(loss="dlr", target_classes=9, steps=20), model, images, labels, eps=EPS, slots=12)
@@ -118,15 +116,21 @@ def test_targeted_apgd_decides_as_its_authors_code_does(trained, autopgd):
     assert int((robust != survivors(outcomes)).sum()) <= 1
 
 
-@pytest.mark.slow  # 200 queries each of two libraries on a real network
 def test_square_decides_as_its_authors_code_does(trained):
     square = peer("pyautoattack.square")
-    model, images, labels = (part if index == 0 else part[:30] for index, part in enumerate(trained))
-    outcomes = run(Square(queries=200), model, images, labels, eps=EPS, slots=15)
-    theirs = square.SquareAttack(model, n_queries=200, eps=EPS, seed=0, resc_schedule=True, device="cpu")
+
+    class ToTheEdge(square.SquareAttack):
+        """Covers the last row and the last column too, which theirs never does."""
+
+        def random_int(self, low, high, shape=(1,)):
+            return super().random_int(low, high + 1, shape)
+
+    model, images, labels = trained
+    outcomes = run(Square(queries=1000), model, images, labels, eps=EPS, slots=40)
+    theirs = ToTheEdge(model, n_queries=1000, eps=EPS, seed=0, resc_schedule=True, device="cpu")
     robust = model(theirs.perturb(images, labels)).argmax(1) == labels
-    assert int((robust != survivors(outcomes)).sum()) <= 2
-    assert not bool(robust.all())
+    assert int((robust != survivors(outcomes)).sum()) <= 1
+    assert 0 < int(robust.sum()) < 40
 
 
 # foolbox and adv-lib
@@ -161,16 +165,16 @@ def test_pgd_leaves_as_many_images_as_another_librarys(library, trained):
     model, images, labels = trained
     if library == "foolbox":
         foolbox = peer("foolbox")
-        attack = foolbox.attacks.LinfPGD(abs_stepsize=2 / 255, steps=10)
+        attack = foolbox.attacks.LinfPGD(abs_stepsize=8 / 255, steps=10)
         wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
         torch.manual_seed(0)
         robust = ~attack(wrapped, images, labels, epsilons=EPS)[2]
     else:
         attacks = peer("adv_lib.attacks")
         torch.manual_seed(0)  # 11 steps, as the last of theirs is not looked at
-        adversarial = attacks.pgd_linf(model, images, labels, EPS, steps=11, absolute_step_size=2 / 255)
+        adversarial = attacks.pgd_linf(model, images, labels, EPS, steps=11, absolute_step_size=8 / 255)
         robust = model(adversarial).argmax(1) == labels
-    ours = survivors(run(Pgd(steps=10), model, images, labels, eps=EPS, slots=40))
+    ours = survivors(run(Pgd(steps=10, step="8/255"), model, images, labels, eps=EPS, slots=40))
     assert int((ours != robust).sum()) <= 2
     assert 0 < int(robust.sum()) < 40
 
@@ -180,10 +184,10 @@ def test_deepfool_finds_distances_like_foolboxs(norm, trained, foolbox):
     model, images, labels = (part if index == 0 else part[:12] for index, part in enumerate(trained))
     attack = {"linf": foolbox.attacks.LinfDeepFoolAttack, "l2": foolbox.attacks.L2DeepFoolAttack}[norm]
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    adversarial = attack(steps=5, candidates=5)(wrapped, images, labels, epsilons=None)[0]
+    adversarial = attack(steps=50, candidates=10)(wrapped, images, labels, epsilons=None)[0]
     theirs = length(adversarial - images, norm)
     outcomes = run(
-        DeepFool(norm=norm, steps=5, candidates=4, mode="minimal"), model, images, labels, eps=10.0, slots=10
+        DeepFool(norm=norm, steps=50, candidates=9, mode="minimal"), model, images, labels, eps=10.0, slots=10
     )
     ours = torch.tensor([outcome.distance for outcome in outcomes])
     assert all(outcome.fooled for outcome in outcomes)
@@ -191,16 +195,15 @@ def test_deepfool_finds_distances_like_foolboxs(norm, trained, foolbox):
     assert bool((ours < 1.3 * theirs).all())
 
 
-@pytest.mark.slow  # 120 steps each of two libraries on a real network
 def test_carlini_wagner_finds_distances_like_foolboxs(trained, foolbox):
     model, images, labels = (part if index == 0 else part[:10] for index, part in enumerate(trained))
     attack = foolbox.attacks.L2CarliniWagnerAttack(
-        binary_search_steps=3, steps=40, stepsize=0.01, initial_const=1.0, abort_early=False
+        binary_search_steps=6, steps=100, stepsize=0.01, initial_const=1.0, abort_early=False
     )
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     adversarial = attack(wrapped, images, labels, epsilons=None)[0]
     theirs = length(adversarial - images, "l2")
-    attack = CarliniWagner(searches=3, steps=40, learning_rate=0.01, initial_c=1.0)
+    attack = CarliniWagner(searches=6, steps=100, learning_rate=0.01, initial_c=1.0)
     outcomes = run(attack, model, images, labels, eps=10.0, slots=10)
     ours = torch.tensor([outcome.distance for outcome in outcomes])
     assert all(outcome.fooled for outcome in outcomes)

@@ -1,6 +1,7 @@
 """A result says with which software and on which device it was measured."""
 
 import platform
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import timm
@@ -19,7 +20,10 @@ def test_the_software_is_that_of_this_process():
 
 
 def test_packages_that_are_not_installed_are_left_out(monkeypatch):
-    monkeypatch.setattr("robnet_zoo.core.environment.distributions", list)
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("robnet_zoo.core.environment.version", missing)
     assert software().keys() == {"robnet_zoo", "python"}
 
 

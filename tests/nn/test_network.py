@@ -1,6 +1,7 @@
 """The module that a spec compiles to."""
 
 import time
+from functools import cache
 from io import BytesIO
 
 import pytest
@@ -64,6 +65,12 @@ def narrow(name: str, **network: object) -> Genotype:
     return spec.model_copy(update={"network": spec.network.model_copy(update={"channels": 4, **network})})
 
 
+@cache
+def narrow_network(name: str) -> Network:
+    """Return the network of `narrow`, which tests share and must not change."""
+    return compile(narrow(name))
+
+
 def supernet(spec: Genotype) -> Genotype:
     data = spec.model_dump(mode="json")
     for cell in data["cells"].values():
@@ -104,9 +111,8 @@ def small() -> Network:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_parameters_are_as_many_as_the_blueprint_counts(name: str) -> None:
-    with torch.device("meta"):
-        network = compile(load_spec(name))
-    assert sum(parameter.numel() for parameter in network.parameters()) == blueprint.parameters(load_spec(name))
+    counted = sum(parameter.numel() for parameter in narrow_network(name).parameters())
+    assert counted == blueprint.parameters(narrow(name))
 
 
 @pytest.mark.parametrize(("name", "counts"), PUBLISHED.items())
@@ -150,8 +156,8 @@ def test_weight_keys_name_depth_edge_and_operation() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_keys_and_shapes_are_a_subset_of_the_supernets(name: str) -> None:
+    keys = {key: value.shape for key, value in narrow_network(name).state_dict().items()}
     with torch.device("meta"):
-        keys = {key: value.shape for key, value in compile(narrow(name)).state_dict().items()}
         super_keys = {key: value.shape for key, value in compile(supernet(narrow(name))).state_dict().items()}
     assert keys.items() <= super_keys.items()
 
@@ -196,9 +202,8 @@ def test_network_computes_the_sums_and_concatenations_of_the_paper() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_features_have_the_size_and_channels_of_the_blueprint(name: str) -> None:
-    plan = blueprint.blueprint(load_spec(name))
-    with torch.device("meta"), torch.no_grad():
-        network = compile(load_spec(name))
+    network, plan = narrow_network(name), blueprint.blueprint(narrow(name))
+    with torch.no_grad():
         features = network.forward_features(torch.rand(1, network.in_chans, *plan.input_size))
     assert features.shape == (1, plan.features.channels, *plan.features.size)
     assert network.num_features == plan.features.channels
@@ -339,6 +344,7 @@ def test_export_gives_the_same_logits_at_every_batch_size(spec: Genotype) -> Non
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "every operation"])  # which takes a minute
 def test_torch_compile_finds_no_graph_break(name: str, checkpointing: bool) -> None:
+    torch.compiler.reset()  # else it checks again what it compiled for other tests
     network, x = compiled(NETWORKS[name])
     network.set_grad_checkpointing(checkpointing)
     fast = torch.compile(network, backend="aot_eager", fullgraph=True)

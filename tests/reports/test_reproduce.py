@@ -41,7 +41,7 @@ def test_figures_are_drawn_with_a_point_a_row_and_what_was_measured_beneath(tmp_
     part = result.parts[0]
     for label in ("ResNet-18", "RobNet-free"):
         models = [model for model in part.models if model.label == label]
-        right = np.mean([each.bits for model in models for each in model.outcomes if each.attack == "pgd100"])
+        right = np.mean([each.bits for model in models for each in model.outcomes if each.attack == "pgd10"])
         (said,) = re.findall(rf"<title>{label}, ([\d,]+) parameters: ([\d.]+) %", drawing)
         assert said == (f"{models[0].parameters:,}", f"{100 * right:.1f}")
     assert "against steps" not in text
@@ -50,14 +50,14 @@ def test_figures_are_drawn_with_a_point_a_row_and_what_was_measured_beneath(tmp_
 def test_a_model_whose_parameters_are_not_known_has_no_point() -> None:
     part = made_result().parts[0]
     foreign = part.models[0].model_copy(update={"label": "foreign.onnx", "parameters": 0})
-    (chart,) = against_parameters(part.model_copy(update={"models": (*part.models, foreign)}), "pgd100", scale="")
+    (chart,) = against_parameters(part.model_copy(update={"models": (*part.models, foreign)}), "pgd10", scale="")
     assert [row.cells[0].text for row in chart.table.rows] == ["ResNet-18", "RobNet-free"]
 
 
 @pytest.mark.parametrize(("step", "lines"), [("2/255", 2), ("1/255", 0)])
 def test_accuracies_are_joined_over_steps_where_attacks_differ_in_nothing_else(step: str, lines: int) -> None:
     part = made_result().parts[0]
-    attacks = (Pgd(steps=7, step="2/255"), Pgd(steps=100, step=step))
+    attacks = (Pgd(steps=7, step="2/255"), Pgd(steps=10, step=step))
     models = [
         model.model_copy(update={"outcomes": (*model.outcomes, Outcomes(attack="pgd7", correct="1" * part.data.n))})
         for model in part.models

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from robnet_zoo.attacks import Pgd
+from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.reproduce import reproduction
 from robnet_zoo.reproduce.reproduction import Reproduction
 from robnet_zoo.reproduce.result import ReproductionResult
@@ -18,9 +20,24 @@ def an_hour(*_: object, **__: object) -> TrainingEstimate:
     return taking(hours=1.0, gradient_seconds=0.001)
 
 
+def shortened(name: str) -> Protocol:
+    """Return a protocol whose PGD takes ten steps, those of transfers included."""
+    protocol = load_protocol(name)
+    attacks = tuple(
+        attack.model_copy(update={"steps": 10}) if isinstance(attack, Pgd) else attack for attack in protocol.attacks
+    )
+    return protocol.model_copy(update={"attacks": attacks})
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduction, "estimate", an_hour)
+
+
+@pytest.fixture
+def short_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let plans of this test attack with ten steps."""
+    monkeypatch.setattr(reproduction, "load_protocol", shortened)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from robnet_zoo.reproduce.result import ReproductionResult
 from tests.small_plan import DIGITS, TINY, taking, tiny_plan
 
 
+@pytest.mark.usefixtures("short_transfers")
 def test_a_source_is_attacked_once_for_all_networks_that_judge(
     finished: tuple[Path, ReproductionResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,4 +96,4 @@ def test_the_agenda_counts_what_is_left_of_a_training(tmp_path: Path, monkeypatc
     for updates in (9, 18):
         (job.folder / "checkpoints" / f"{updates:010}.pt").touch()
     assert work.agenda()[0].seconds == pytest.approx(1800)
-    assert work.agenda()[1].seconds == pytest.approx(0.001 * 100 * 20)
+    assert work.agenda()[1].seconds == pytest.approx(0.001 * 21 * 10)

@@ -48,6 +48,6 @@ def test_the_order_is_judged_by_intervals(accuracies: tuple[float, float], expec
     # In the paper, ResNet-18 is below RobNet-free.
     resnet, robnet = (round(1000 * share) for share in accuracies)
     part = made_result(resnet=resnet, robnet=robnet, n=1000).parts[0]
-    (pair,) = order.pairs(part, {"ResNet-18": 45.1, "RobNet-free": 52.57}, "pgd100")
+    (pair,) = order.pairs(part, {"ResNet-18": 45.1, "RobNet-free": 52.57}, "pgd10")
     assert (pair.first, pair.second, pair.verdict) == ("RobNet-free", "ResNet-18", expected)
     assert order.verdict([pair]) == expected

@@ -36,8 +36,8 @@ def test_every_row_is_trained_with_every_seed_and_measured(finished: tuple[Path,
     ]  # fmt: skip
     assert len({model.state_sha256 for model in part.models}) == 4
     assert part.size == 16
-    assert part.training.n == round(0.2 * 1297)
-    documents = [Result.load(path) for path in (folder / "results").glob("*.pgd100.*.json")]
+    assert part.training.n == round(0.12 * 1297)
+    documents = [Result.load(path) for path in (folder / "results").glob("*.quick.*.json")]
     assert len(documents) == 4
     for model in part.models:
         (document,) = [each for each in documents if each.model.state_sha256 == model.state_sha256]
@@ -57,6 +57,7 @@ def test_the_same_again_trains_and_measures_nothing(
     assert again.run(progress=False) == result
 
 
+@pytest.mark.usefixtures("short_transfers")
 def test_another_plan_takes_over_what_is_trained(finished: tuple[Path, ReproductionResult]) -> None:
     folder, _ = finished
     plan = tiny_plan(protocol="table2", sources="copy").model_copy(update={"name": "other"})
@@ -132,7 +133,9 @@ def test_a_training_that_fails_is_left_out_and_the_rest_is_done(
 
 def test_a_plan_that_could_only_fail_later_is_refused_at_once(tmp_path: Path) -> None:
     wrong = {
-        "order_by: expected one of clean, pgd100, got pgd7": tiny_plan().model_copy(update={"order_by": "pgd7"}),
+        "order_by: expected one of clean, fgsm, pgd10, pgd10_margin, got pgd7": tiny_plan().model_copy(
+            update={"order_by": "pgd7"}
+        ),
         "expected sources for a transfer": tiny_plan(protocol="table8"),
         "expected images of svhn here, got cifar10-train:data": tiny_plan(data="svhn"),
     }
@@ -158,7 +161,7 @@ def test_a_share_of_images_that_are_sorted_by_class_is_refused(tmp_path: Path) -
     np.savez(tmp_path / "sorted.npz", images=pixels, labels=labels)
     source = Source(str(tmp_path / "sorted.npz"), "digits")
     with pytest.raises(
-        data.DataError, match=r"sorted\.npz: expected the first 259 images, the share of the scale, to be"
+        data.DataError, match=r"sorted\.npz: expected the first 156 images, the share of the scale, to be"
     ):
         Reproduction(tiny_plan(), [source], tmp_path, scale=TINY).agenda()
 

@@ -19,7 +19,7 @@ def test_a_result_survives_its_file(tmp_path: Path) -> None:
 
 def test_outcomes_are_found_by_their_attack_and_are_numbers() -> None:
     (part,) = made_result(resnet=10, n=50).parts
-    outcomes = part.models[0].under("pgd100")
+    outcomes = part.models[0].under("pgd10")
     assert outcomes is not None
     assert outcomes.bits == [1] * 10 + [0] * 40
     assert part.models[0].under("pgd20") is None
@@ -28,7 +28,7 @@ def test_outcomes_are_found_by_their_attack_and_are_numbers() -> None:
 def test_another_number_of_outcomes_than_images_is_refused() -> None:
     document = made_result(n=50).model_dump(mode="json", exclude_none=True)
     document["parts"][0]["models"][1]["outcomes"][1]["correct"] += "0"
-    message = r"parts\[0\]\.models\[1\]\.outcomes: expected 50 outcomes of pgd100, got 51"
+    message = r"parts\[0\]\.models\[1\]\.outcomes: expected 50 outcomes of pgd10, got 51"
     with pytest.raises(DocumentError, match=message):
         ReproductionResult.parse(document)
 
