@@ -22,6 +22,7 @@ from robnet_zoo.benchmarks.result import LEDGER, Alarm, DataIdentity, Measuremen
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.documents import Document
 from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images, check_fits
 from robnet_zoo.errors import DataError
 
@@ -59,7 +60,7 @@ class Recording:
         count = 1 if self.shard is None else self.shard.count
         if len(self.images) <= (count - 1) * self.protocol.batch:
             expected = f"expected at least {count} batches of {self.protocol.batch} for as many shards"
-            raise DataError(f"{self.images.name}: {expected}, got {len(self.images)} images")
+            raise DataError(f"{self.images.name}: {expected}, got {counted(len(self.images), 'image')}")
         path = None if self.output is None else self.output.absolute()
         if path is not None and (path.is_dir() or any(p.exists() and not p.is_dir() for p in path.parents)):
             raise DataError(f"{self.output}: expected the path of a file to write, got one that cannot be")
@@ -172,7 +173,9 @@ def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:
     """Return the images of the protocol. Raises DataError if they cannot be shown to the target."""
     if protocol.n is not None:
         if protocol.n > len(images):
-            raise DataError(f"{images.name}: expected {protocol.n} images for {protocol.name}, got {len(images)}")
+            raise DataError(
+                f"{images.name}: expected {counted(protocol.n, 'image')} for {protocol.name}, got {len(images)}"
+            )
         images = images[: protocol.n]
     wanted = protocol.data
     if wanted and wanted.sha256 and images.sha256 != wanted.sha256:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from robnet_zoo.core import lazy
 from robnet_zoo.core.precision import has_bfloat16
+from robnet_zoo.core.wording import counted
 from robnet_zoo.version import __version__
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def device(where: torch.device | str = "cpu") -> str:
     It also says whether `bfloat16` in a document meant float32 (`robnet_zoo.core.precision`).
     """
     cuda = torch.device(where).type == "cuda"
-    name = torch.cuda.get_device_name(where) if cuda else f"{_processor()}, {torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name(where) if cuda else f"{_processor()}, {counted(torch.get_num_threads(), 'thread')}"
+    )
     return name if has_bfloat16(where) else f"{name}, without bfloat16"
 
 

@@ -23,6 +23,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from robnet_zoo.core.documents import Document, Place, Problem, Tuple, called, exactly, nearest, problems_error, shown
+from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.genotype.operations import OPERATIONS
@@ -243,7 +244,7 @@ class Genotype(Document):
     def _layout_problems(self) -> Iterator[Problem]:
         network = self.network
         if len(self.layout) != network.depth:
-            yield ("layout",), f"expected {network.depth} cells (network.depth), got {len(self.layout)}"
+            yield ("layout",), f"expected {counted(network.depth, 'cell')} (network.depth), got {len(self.layout)}"
         if not self.cells:
             yield ("cells",), "expected one or more, got none"
             return

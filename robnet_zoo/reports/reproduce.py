@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from robnet_zoo.attacks import AnyAttack
 from robnet_zoo.core.statistics import IntervalEstimate
+from robnet_zoo.core.wording import counted
 from robnet_zoo.reports.alarms import alarm_groups
 from robnet_zoo.reports.curves import MeasuredPoint, lines, scatter
 from robnet_zoo.reports.elements import (
@@ -165,9 +166,9 @@ def scale_line(result: ReproductionResult, part: PartResult) -> str:
     recipe, attack = part.recipe, part.recipe.attack
     return (
         f"{result.scale} {part.size}x{part.size} pixels, {part.training.n:,} training images of {part.training.name}, "
-        f"the last tenth held out; {recipe.epochs} epochs of the recipe {recipe.name}, {attack.kind} with "
-        f"{attack.steps} steps of {attack.step} at {attack.eps}; measured at {part.protocol.eps} on the first "
-        f"{part.data.n:,} images of {part.data.name}; seeds {', '.join(map(str, result.seeds))}."
+        f"the last tenth held out; {counted(recipe.epochs, 'epoch')} of the recipe {recipe.name}, {attack.kind} with "
+        f"{counted(attack.steps, 'step')} of {attack.step} at {attack.eps}; measured at {part.protocol.eps} on the "
+        f"first {counted(part.data.n, 'image')} of {part.data.name}; seeds {', '.join(map(str, result.seeds))}."
         + (" One training each: the intervals are those of the images alone." if len(result.seeds) == 1 else "")
     )
 

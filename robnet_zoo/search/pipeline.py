@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images, check_sample, load, resized
 from robnet_zoo.errors import SearchError
 from robnet_zoo.nn.compiler import compile
@@ -317,6 +318,6 @@ class BranchSearch:
         where = self.search.storage or str(self.search.folder / "study.db")
         with Study.open(where, wanted) as study:
             if study.counts().done < wanted.total:
-                self.search.say(f"{wanted.name}: {wanted.total:,} candidates")
+                self.search.say(f"{wanted.name}: {counted(wanted.total, 'candidate')}")
                 work(study, evaluate, shown=self.search.shown)
             return study.candidates()

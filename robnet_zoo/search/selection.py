@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import Genotype, Provenance
 from robnet_zoo.search.config import Pick
@@ -59,6 +60,6 @@ def _protocol(result: StudyResult, chosen: Candidate) -> str:
     return (
         f"{chosen.after.robust:.1%} robust and {chosen.after.clean:.1%} clean on {result.validation:,} held-out images "
         f"of {result.data}, PGD-{evaluation.steps} in steps of {evaluation.step} at {evaluation.eps}, after "
-        f"{evaluation.finetune.epochs} epochs of finetuning on {result.training:,} images, at {network.channels} "
-        f"channels, {network.depth} cells and {network.input_size[1]} pixels"
+        f"{counted(evaluation.finetune.epochs, 'epoch')} of finetuning on {result.training:,} images, at "
+        f"{counted(network.channels, 'channel')}, {counted(network.depth, 'cell')} and {network.input_size[1]} pixels"
     )

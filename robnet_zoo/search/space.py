@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robnet_zoo.core.documents import Document, Tuple, called
+from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import MAX_NODES, SCHEMA_VERSION, Cell, Genotype, NetworkConfig, Provenance, edges
 from robnet_zoo.genotype.operations import OPERATIONS
@@ -80,7 +81,7 @@ class SearchSpace(Document):
         cell.
         """
         if len(codes) != self.cells:
-            raise DocumentError([f"expected the codes of {self.cells} cells, got {len(codes)}"], source=name)
+            raise DocumentError([f"expected the codes of {counted(self.cells, 'cell')}, got {len(codes)}"], source=name)
         network = self.network if network is None else network
         times, left = divmod(network.depth, self.cells)
         if left:

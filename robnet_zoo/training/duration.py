@@ -15,6 +15,7 @@ from robnet_zoo.core import environment
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.precision import Arithmetic, resolve_dtype
 from robnet_zoo.core.progress import bar
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
 from robnet_zoo.errors import TrainingError
 from robnet_zoo.nn.forms.autocast import attack_form
@@ -206,7 +207,7 @@ def table(result: TrainingEstimate) -> str:
     """Return the estimate in Markdown, with a line for each size."""
     lines = [
         f"{result.architecture} by `{result.recipe.name}`, {result.images:,} images of {result.data}, "
-        f"{result.device}, median of {result.updates} updates",
+        f"{result.device}, median of {counted(result.updates, 'update')}",
         "",
         "| pixels a side | epochs | images/s | hours |",
         "|---:|---:|---:|---:|",

@@ -149,7 +149,7 @@ def _claim(
     path = folder / "run.json"
     if path.exists():
         known = parse_json(read_bytes(path), source=str(path))
-        if not isinstance(known, dict) or known | {"recipe": _whole(known.get("recipe"))} != identity:
+        if not isinstance(known, dict) or _compared(known) != _compared(identity):
             raise TrainingError(
                 f"{folder}: expected a folder of this run, got one with another spec, recipe, data or weights"
             )
@@ -169,12 +169,13 @@ def _locked(folder: Path) -> Iterator[None]:
         raise TrainingError(f"{folder}: expected this run to be alone there, but another one is at work") from None
 
 
-def _whole(recipe: Any) -> Any:
-    """Return a recipe with all fields: those that are newer than the document have their defaults."""
+def _compared(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what tells runs apart: the recipe with all its fields, even newer ones, but without its description."""
     try:
-        return Recipe.parse(recipe).model_dump(mode="json")
+        recipe = Recipe.parse(identity.get("recipe"))
     except DocumentError:
-        return recipe
+        return identity
+    return identity | {"recipe": recipe.model_dump(mode="json", exclude={"description"})}
 
 
 class TrainingRun:

@@ -13,6 +13,7 @@ from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Tuple, called, exactly, nearest, problems_error
 from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.core.units import LinfPixels, Share, in_image_units
+from robnet_zoo.core.wording import counted
 
 DEFAULT = "paper"
 USUAL_OPTIMIZERS = ("sgd", "momentum")  # for others timm is asked, which takes seconds to import
@@ -178,7 +179,9 @@ class Recipe(Document):
     def _check(self) -> Self:
         problems: list[tuple[tuple[str | int, ...], str]] = []
         if (staged := sum(stage.epochs for stage in self.stages)) > self.epochs:
-            problems.append((("stages",), f"expected no more than the run's {self.epochs} epochs, got {staged}"))
+            problems.append(
+                (("stages",), f"expected no more than the run's {counted(self.epochs, 'epoch')}, got {staged}")
+            )
         if self.optimizer not in USUAL_OPTIMIZERS and self.optimizer not in (known := _optimizers()):
             problems.append((("optimizer",), f"unknown optimizer {self.optimizer!r}{nearest(self.optimizer, known)}"))
         if self.optimizer == "sgd" and not self.momentum:

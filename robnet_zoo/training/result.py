@@ -12,6 +12,7 @@ from pydantic import Field
 from robnet_zoo.core.documents import Document, Tuple, renamed, version
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.core.units import Share
+from robnet_zoo.core.wording import counted
 from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
 from robnet_zoo.training.validation import ATTACK
 from robnet_zoo.zoo.architecture import Architecture, costs
@@ -107,15 +108,15 @@ def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
     recipe, cost, last, chosen = run.recipe, costs(architecture), run.epochs[-1], run.chosen
     origin = run.begun_with
     versions = ", ".join(f"{name} {run.software[name]}" for name in ("torch", "robnet_zoo"))
-    epochs = f"{recipe.epochs} epochs" if run.over else f"{last.epoch} of {recipe.epochs} epochs"
+    epochs = counted(recipe.epochs, "epoch") if run.over else f"{last.epoch} of {counted(recipe.epochs, 'epoch')}"
     lines = [
         f"- architecture: `{architecture.name}`, hash `{architecture.hash[:12]}`, {cost.parameters:,} parameters, "
         f"{cost.multiply_adds / 1e6:,.1f} M multiply-adds an image",
         *([] if origin is None else [f"- begun with {origin.name} (sha256 `{origin.file_sha256[:12]}`)"]),
         f"- trained on: the first {run.images:,} images of {run.data} (sha256 `{run.data_sha256[:12]}`); "
         "the tenth after them was held out",
-        f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, {recipe.attack.steps} steps of "
-        f"{recipe.attack.step}",
+        f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, "
+        f"{counted(recipe.attack.steps, 'step')} of {recipe.attack.step}",
         f"- {', '.join(_optimization(recipe))}",
         f"- {epochs}{_stages(run)}, batch {recipe.batch}, seed {recipe.seed}; {last.hours:.2f} hours on "
         f"{'; '.join(run.devices)}; {versions}",
@@ -147,7 +148,8 @@ def _optimization(recipe: Recipe) -> Iterator[str]:
     if recipe.ema:
         yield f"weights averaged with {recipe.ema:g}"
     if guard is not None:
-        yield f"PGD-{guard.steps} on {guard.images} held-out images every {guard.updates} updates as a guard"
+        images, updates = counted(guard.images, "held-out image"), counted(guard.updates, "update")
+        yield f"PGD-{guard.steps} on {images} every {updates} as a guard"
     yield f"{recipe.dtype} arithmetic"
 
 

@@ -6,9 +6,10 @@ from robnet_zoo.attacks import Apgd, DeepFool, MiFgsm, Pgd, Square
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol, protocol_names
 from robnet_zoo.core.units import in_image_units
 from robnet_zoo.errors import DocumentError
+from robnet_zoo.reproduce.plan import load_plan, plan_names
 
-OURS = ("quick", "white_box", "square", "full", "apgd")  # of no table
-CIFAR = ("table1", "table2", "table8", "figure10")
+OF_THE_PAPER = {part.protocol for plan in plan_names() for part in load_plan(plan).parts}
+BUDGETS = {True: ("4/255", "1/255"), False: ("8/255", "2/255")}  # of eps and step, on ImageNet or not
 
 
 def of_kind(name, kind):
@@ -21,9 +22,9 @@ def test_a_bundled_protocol_says_what_it_is_for(name):
     assert load_protocol(name).description.endswith(".")
 
 
-@pytest.mark.parametrize("name", [*CIFAR, "table6", "pgd100", *OURS, "autoattack"])
+@pytest.mark.parametrize("name", protocol_names())
 def test_a_protocol_names_the_paper_if_it_is_of_one_of_its_tables(name):
-    assert ("paper" in load_protocol(name).description) == (name not in (*OURS, "autoattack"))
+    assert ("paper" in load_protocol(name).description) == (name in OF_THE_PAPER)
 
 
 @pytest.mark.parametrize(
@@ -47,17 +48,13 @@ def test_the_attacks_are_the_columns_of_the_table(name, threat, titles):
     assert (protocol.threat, [attack.title for attack in protocol.attacks]) == (threat, titles)
 
 
-@pytest.mark.parametrize("name", [*CIFAR, *OURS])
-def test_the_budget_on_cifar_is_the_papers(name):
+@pytest.mark.parametrize("name", protocol_names())
+def test_the_budget_is_the_papers_with_steps_of_a_quarter_of_eps(name):
     protocol = load_protocol(name)
-    assert protocol.eps_value == pytest.approx(0.031, abs=0.0005)  # as the paper rounds it
+    eps, step = BUDGETS["ImageNet" in protocol.description]
+    assert protocol.eps == eps
     assert all((attack.norm, attack.restarts) == ("linf", 1) for attack in of_kind(name, Pgd))
-    assert all(attack.step == "2/255" for attack in of_kind(name, Pgd | MiFgsm))
-
-
-def test_the_step_on_imagenet_is_a_quarter_of_eps():
-    assert load_protocol("table6").eps == "4/255"
-    assert {attack.step for attack in of_kind("table6", Pgd)} == {"1/255"}
+    assert all(attack.step == step for attack in of_kind(name, Pgd | MiFgsm))
 
 
 @pytest.mark.parametrize("name", protocol_names())

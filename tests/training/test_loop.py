@@ -167,6 +167,12 @@ def test_a_run_is_gone_on_with_where_there_is_one(tiny, images, recipe, tmp_path
     assert_same_weights(first, training.train(tiny, images, recipe, tmp_path / "run", resume=True, progress=False))
 
 
+def test_a_run_is_gone_on_with_where_only_the_recipes_description_differs(tiny, images, recipe, tmp_path):
+    first = training.train(tiny, images, recipe, tmp_path / "run", progress=False)
+    other = recipe.model_copy(update={"description": "in other words"})
+    assert_same_weights(first, training.train(tiny, images, other, tmp_path / "run", resume=True, progress=False))
+
+
 def test_labels_that_count_from_one_are_refused(tiny, images, recipe, tmp_path):
     network = tiny.network.model_copy(update={"num_classes": 11})
     shifted = replace(images, labels=images.labels + 1, classes=())

@@ -25,6 +25,7 @@ from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.wording import counted
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile, for_inference, for_training
@@ -188,7 +189,7 @@ def table(result: SpeedResult) -> str:
     forms = list(dict.fromkeys(row.form for row in result.rows))
     cells = {(row.form, row.work): f"{row.images_per_second:.1f} ({row.ratio:.2f}x)" for row in result.rows}
     lines = [
-        f"{result.spec}, batch {result.batch}, {result.device}, median of {result.rounds} rounds",
+        f"{result.spec}, batch {result.batch}, {result.device}, median of {counted(result.rounds, 'round')}",
         "",
         "| form | forward | input gradient | training step |",
         "|---|---|---|---|",

@@ -27,6 +27,7 @@ from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.converters.onnx import ExportOptions, OnnxClassifier, export
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
@@ -143,7 +144,7 @@ def table(result: OnnxSpeedResult) -> str:
     batches = list(dict.fromkeys(row.batch for row in result.rows))
     cells = {(row.form, row.batch): f"{row.images_per_second:.1f} ({row.to_naive:.2f}x)" for row in result.rows}
     lines = [
-        f"{result.spec}, {result.device}, median of {result.rounds} rounds",
+        f"{result.spec}, {result.device}, median of {counted(result.rounds, 'round')}",
         "",
         f"| form | {' | '.join(f'batch {batch}' for batch in batches)} |",
         "|---" * (1 + len(batches)) + "|",

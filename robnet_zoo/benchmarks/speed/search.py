@@ -22,6 +22,7 @@ from robnet_zoo.benchmarks.speed.forms import in_turns, random_batch, with_stati
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
+from robnet_zoo.core.wording import counted
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile, for_inference, subnetwork
@@ -125,10 +126,9 @@ def _each(work: Callable[[Genotype], object], drawn: Sequence[Genotype]) -> Call
 
 def table(result: SearchSpeedResult) -> str:
     """Return the result as a Markdown table."""
-    head = (
-        f"cell-free candidates of {result.spec}'s size, PGD-{result.steps} on {result.images} images, {result.device}"
-    )
-    lines = [f"{head}, median of {result.rounds} rounds", ""]
+    measured = f"PGD-{result.steps} on {counted(result.images, 'image')}"
+    head = f"cell-free candidates of {result.spec}'s size, {measured}, {result.device}"
+    lines = [f"{head}, median of {counted(result.rounds, 'round')}", ""]
     lines += ["| way | ms to a network | ratio | candidates scored a minute |", "|---|---|---|---|"]
     for way in result.ways:
         milliseconds = 1000 * statistics.median(way.network_seconds)

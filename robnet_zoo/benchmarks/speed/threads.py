@@ -29,6 +29,7 @@ from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.core.threads import CHOICES
+from robnet_zoo.core.wording import counted
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile, for_inference
 
@@ -230,7 +231,7 @@ def table(result: ThreadsResult) -> str:
         (row.setting, row.spec, row.batch, row.beside): f"{'under ' * row.limited}{row.images_per_second:.1f}"
         for row in result.speeds
     }
-    head = f"Images a second, {result.device}, median of {result.rounds} rounds"
+    head = f"Images a second, {result.device}, median of {counted(result.rounds, 'round')}"
     lines = [head, "", "| setting | " + " | ".join(f"{spec}, batch {batch}: {load}" for spec, batch, load in columns)]
     lines[-1] += " |"
     lines.append("|---|" + "---:|" * len(columns))

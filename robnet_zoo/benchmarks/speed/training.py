@@ -23,6 +23,7 @@ from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
@@ -135,7 +136,7 @@ def _plain_step(
 def table(result: TrainingSpeedResult) -> str:
     """Return the result as a Markdown table."""
     head = f"{result.spec}, PGD-{result.steps}, batch {result.batch}, {result.device}"
-    lines = [f"{head}, median of {result.rounds} rounds", "", "| loop | images/s | ratio |", "|---|---|---|"]
+    lines = [f"{head}, median of {counted(result.rounds, 'round')}", "", "| loop | images/s | ratio |", "|---|---|---|"]
     lines += [f"| {loop.loop} | {loop.images_per_second:.1f} | {loop.ratio:.2f}x |" for loop in result.loops]
     return "\n".join(lines)
 

@@ -24,6 +24,7 @@ from robnet_zoo.converters.onnx.file import read_file
 from robnet_zoo.converters.onnx.options import Precision
 from robnet_zoo.converters.onnx.to_torch import GraphModule
 from robnet_zoo.core.documents import nearest
+from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import OnnxFileError
 from robnet_zoo.genotype.genotype import Genotype
 
@@ -252,7 +253,9 @@ class OnnxClassifier:
         ]
         if len(fitting) != 1 or arrays[fitting[0]].shape[1] < 2:
             got = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
-            raise self._error(f"expected a single output of logits, ({count}, K) for {count} images, got {got}")
+            raise self._error(
+                f"expected a single output of logits, ({count}, K) for {counted(count, 'image')}, got {got}"
+            )
         logits = arrays[fitting[0]]
         return images, (fitting[0], logits.dtype.type, logits.shape[1])
 

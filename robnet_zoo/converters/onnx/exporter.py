@@ -25,6 +25,7 @@ from robnet_zoo.converters.onnx.quantize import quantize
 from robnet_zoo.converters.onnx.verify import BATCHES, Latency, Parity, compare, latencies, verify
 from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.core.files import write_atomically
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
 from robnet_zoo.errors import DataError, ExportError, VerificationError
 from robnet_zoo.genotype.genotype import STEM_STRIDES
@@ -219,7 +220,9 @@ def _samples(
         return _Samples(images[:compared].batch(slice(None))[0], torch.empty(0), None)
     first, rest = images[: options.calibration], images[options.calibration :]
     if len(first) < (options.batch or 1):
-        raise ExportError(f"{path}: expected at least {options.batch} images to calibrate on, got {len(first)}")
+        raise ExportError(
+            f"{path}: expected at least {counted(options.batch or 1, 'image')} to calibrate on, got {len(first)}"
+        )
     real = rest if len(rest) else first
     return _Samples(real[:compared].batch(slice(None))[0], first.batch(slice(None))[0], first.sha256)
 

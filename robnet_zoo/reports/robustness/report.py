@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from robnet_zoo.benchmarks.checks.results import from_results
 from robnet_zoo.benchmarks.result import ModelIdentity, Result
+from robnet_zoo.core.wording import counted
 from robnet_zoo.reports.alarms import alarm_groups
 from robnet_zoo.reports.elements import Notice, NoticeGroup, Notices, Particular, Record, Report, Section
 from robnet_zoo.reports.robustness import charts, tables
@@ -131,7 +132,7 @@ def record(entry: LabelledResult) -> Record:
     if result.source is not None:
         particulars += _identity("source", result.source)
     particulars += [
-        Particular("data", f"{result.data.name}, {result.data.n:,} images"),
+        Particular("data", f"{result.data.name}, {counted(result.data.n, 'image')}"),
         Particular("data sha256", result.data.sha256, hash=True),
         Particular("protocol", " – ".join(filter(None, (protocol.name, protocol.description)))),
         Particular("threat", protocol.threat.replace("_", " ")),
@@ -152,8 +153,8 @@ def record(entry: LabelledResult) -> Record:
 
 def overview(entries: Sequence[LabelledResult]) -> str:
     """Return what the report is about, in a line."""
-    documents = f"{len(entries)} results document{'s' if len(entries) > 1 else ''}"
-    data = dict.fromkeys(f"{entry.data} ({entry.result.data.n:,} images)" for entry in entries)
+    documents = counted(len(entries), "results document")
+    data = dict.fromkeys(f"{entry.data} ({counted(entry.result.data.n, 'image')})" for entry in entries)
     eps = {entry.result.protocol.eps: entry.result.protocol.eps_value for entry in entries}
     return " · ".join((documents, *data, f"eps {', '.join(sorted(eps, key=lambda text: eps[text]))}"))
 
@@ -187,7 +188,7 @@ def _which(entry: LabelledResult) -> str:
 def _missing(entry: LabelledResult) -> str:
     shard = entry.result.shard
     part = f"shard {shard.index + 1} of {shard.count}, " if shard is not None else ""
-    return f"{part}{entry.n:,} of {entry.result.data.n:,} images."
+    return f"{part}{entry.n:,} of {counted(entry.result.data.n, 'image')}."
 
 
 def _figures(entry: LabelledResult, name: str) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data.images import VALIDATION_SHARE
 from robnet_zoo.reports.elements import Element, Remarks, Section
 from robnet_zoo.reports.search.cells import search_table
@@ -62,7 +63,8 @@ def differences(results: Sequence[StudyResult]) -> Section:
             (
                 f"finetuning, {words}",
                 "3 epochs of PGD-7 at 8/255",
-                f"{evaluation.finetune.epochs} epochs on {result.training:,} images, {_attack(evaluation.finetune)}",
+                f"{counted(evaluation.finetune.epochs, 'epoch')} on {result.training:,} images, "
+                f"{_attack(evaluation.finetune)}",
             ),
             (
                 f"candidates, {words}",
@@ -100,13 +102,13 @@ def differences(results: Sequence[StudyResult]) -> Section:
 
 def _network(result: StudyResult) -> str:
     network = result.space.network
-    return f"{network.depth} cells, {network.channels} channels, {network.input_size[1]} pixels"
+    return f"{counted(network.depth, 'cell')}, {counted(network.channels, 'channel')}, {network.input_size[1]} pixels"
 
 
 def _training(result: StudyResult) -> str:
     recipe, images = result.branch.supernet, result.config.images
     seen = "" if images is None else f" on {images - images // VALIDATION_SHARE:,} images"
-    return f"{_attack(recipe)}; {recipe.epochs} epochs{seen}"
+    return f"{_attack(recipe)}; {counted(recipe.epochs, 'epoch')}{seen}"
 
 
 def _attack(recipe: Recipe) -> str:

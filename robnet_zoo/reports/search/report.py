@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import SearchError
 from robnet_zoo.reports.elements import Report, Section
 from robnet_zoo.reports.search import figures
@@ -38,7 +39,7 @@ def search_report(results: Sequence[StudyResult], *, picks: Sequence[Pick] = ())
 
 def _overview(result: StudyResult) -> str:
     done = sum(candidate.after is not None for candidate in result.candidates)
-    return f"{len(result.candidates):,} {kind(result)} candidates, {done:,} of them finetuned"
+    return f"{counted(len(result.candidates), f'{kind(result)} candidate')}, {done:,} of them finetuned"
 
 
 def _sections(results: Sequence[StudyResult], searches: Sequence[Observed], picks: Sequence[Pick]) -> list[Section]:

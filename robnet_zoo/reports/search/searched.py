@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robnet_zoo.core.wording import counted
 from robnet_zoo.reports.elements import Particular, Record, Section, Table, percent
 from robnet_zoo.reports.search.cells import search_table
 from robnet_zoo.search.analysis.observations import Observed
@@ -24,10 +25,10 @@ def scale(result: StudyResult) -> str:
     network, evaluation = result.space.network, result.config.evaluation
     height, width = network.input_size[1:]
     return (
-        f"Scale: {kind(result)}, {network.channels} channels, {network.depth} cells, {height}×{width} pixels; "
-        f"finetuned {evaluation.finetune.epochs} epochs on {result.training:,} images; PGD-{evaluation.steps} at "
-        f"{evaluation.eps} on {result.validation:,} held-out images; seed {result.config.seed}, "
-        f"supernet {result.supernet_state_sha256[:HASH]}."
+        f"Scale: {kind(result)}, {counted(network.channels, 'channel')}, {counted(network.depth, 'cell')}, "
+        f"{height}×{width} pixels; finetuned {counted(evaluation.finetune.epochs, 'epoch')} on {result.training:,} "
+        f"images; PGD-{evaluation.steps} at {evaluation.eps} on {result.validation:,} held-out images; "
+        f"seed {result.config.seed}, supernet {result.supernet_state_sha256[:HASH]}."
     )
 
 
@@ -95,7 +96,11 @@ def _record(result: StudyResult) -> Record:
     fields = [
         ("search", f"{config.name}, seed {config.seed}"),
         ("space", f"{result.space.cells} × {result.space.bits} elements of α; {', '.join(config.operations)}"),
-        ("network", f"{network.channels} channels, {network.depth} cells, reductions at {list(network.reductions)}"),
+        (
+            "network",
+            f"{counted(network.channels, 'channel')}, {counted(network.depth, 'cell')}, "
+            f"reductions at {list(network.reductions)}",
+        ),
         ("images", "{} × {} × {}".format(*network.input_size)),
         ("data", f"{result.data}, sha256 {result.data_sha256}"),
         ("supernet", _recipe(result.branch.supernet)),
@@ -104,8 +109,8 @@ def _record(result: StudyResult) -> Record:
         ("batch norms", f"{evaluation.calibration} batches of attacked training images before the first measurement"),
         (
             "measured",
-            f"{result.validation:,} held-out images, PGD with {evaluation.steps} steps of {evaluation.step} at eps "
-            f"{evaluation.eps}",
+            f"{result.validation:,} held-out images, PGD with {counted(evaluation.steps, 'step')} of "
+            f"{evaluation.step} at eps {evaluation.eps}",
         ),
         ("software", ", ".join(f"{name} {version}" for name, version in result.software.items())),
         ("device", result.device),
@@ -120,6 +125,7 @@ def _record(result: StudyResult) -> Record:
 def _recipe(recipe: Recipe) -> str:
     attack = recipe.attack
     return (
-        f"{recipe.name}: {recipe.epochs} epochs, batches of {recipe.batch}, {attack.kind.replace('_', '-').upper()} "
-        f"with {attack.steps} steps of {attack.step} at eps {attack.eps}"
+        f"{recipe.name}: {counted(recipe.epochs, 'epoch')}, batches of {recipe.batch}, "
+        f"{attack.kind.replace('_', '-').upper()} with {counted(attack.steps, 'step')} of {attack.step} "
+        f"at eps {attack.eps}"
     )
