@@ -13,6 +13,7 @@ from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.benchmarks.targets.target import Normalisation, Target, inside
 from robnet_zoo.converters.onnx.classifier import OnnxClassifier
 from robnet_zoo.converters.onnx.loader import rebuild
+from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import OnnxFileError, TargetError, UnsupportedError, printable
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
@@ -38,7 +39,9 @@ def onnx_target(path: Path, normalisation: Normalisation | None, device: torch.d
     if normalisation is not None and channels is not None:
         normalisation = normalisation.for_channels(channels)
     if normalisation is not None and channels not in (None, len(normalisation.mean)):
-        raise TargetError(f"{path}: expected mean and std of {channels} channels, got {len(normalisation.mean)}")
+        raise TargetError(
+            f"{path}: expected mean and std of {counted(channels, 'channel')}, got {len(normalisation.mean)}"
+        )
     network, proposer, why_not = _network_in(file, normalisation)
     if proposer is None:
         proposer, why_not = _graph_of(file, normalisation, refused=why_not)
