@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from robnet_zoo.core.documents import Document, nearest, shown
+from robnet_zoo.core.files import note_shadowed
 from robnet_zoo.errors import DocumentError
 
 D = TypeVar("D", bound=Document)
@@ -54,6 +55,8 @@ class Bundled(Generic[D]):
             )
         names = self.names()
         if isinstance(name, str) and name in names:
+            if os.path.isfile(name):
+                note_shadowed(name, taken=f"the bundled {self.kind}")
             return self.document.load(self.path(name))
         file = Path(name)
         if not file.exists() and file.suffix != ".json":

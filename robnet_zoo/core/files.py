@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -28,3 +29,8 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     """Return the sha256 of a file's bytes, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def note_shadowed(name: str, *, taken: str) -> None:
+    """Log that a name was taken for one thing although a file or folder of that name lies here, and how to get that."""
+    logging.getLogger(__name__).warning("%s: took %s of this name, not what lies here: ./%s is that", name, taken, name)

@@ -24,6 +24,7 @@ import torch
 from filelock import FileLock
 
 from robnet_zoo.core.documents import nearest
+from robnet_zoo.core.files import note_shadowed
 from robnet_zoo.data.images import Images, check_sample
 from robnet_zoo.data.pictures import PictureFiles, decode
 from robnet_zoo.errors import DataError, printable
@@ -71,9 +72,7 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
     kind, _, folder = name.partition(":")
     sized = SIZED.fullmatch(kind) if folder else None
     if (name == "digits" or kind in SETS or sized) and os.path.lexists(name):
-        logging.getLogger(__name__).warning(
-            "%s: took the data set of this name, not what lies here; ./%s is that", name, name
-        )
+        note_shadowed(name, taken="the data set")
     if name == "digits":
         images = digits()[0 if train else 1]
     elif kind in SETS:

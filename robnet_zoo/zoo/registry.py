@@ -11,6 +11,7 @@ drop_rate. Inputs are in [0, 1]: mean 0, std 1.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -21,10 +22,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm import create_model
-from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, is_model, register_model
+from timm.models import (
+    PretrainedCfg,
+    build_model_with_cfg,
+    generate_default_cfgs,
+    get_pretrained_cfg,
+    is_model,
+    register_model,
+)
 from timm.models import resolve_pretrained_cfg as resolve_cfg
 from torch import nn
 
+from robnet_zoo.core.files import note_shadowed
 from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
 from robnet_zoo.genotype.specs import SPECS, SpecLike, load_spec, spec_names
@@ -150,6 +159,33 @@ def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: 
     return _create("robnet", genotype, pretrained, kwargs)
 
 
+def is_known(name: str) -> bool:
+    """Return whether timm has a model of this name and, if the name has a tag, weights of this tag."""
+    try:
+        return is_model(name) and get_pretrained_cfg(name, allow_unregistered=True) is not None
+    except RuntimeError:  # an unknown tag, which `is_model` does not look at
+        return False
+
+
+def full_name(name: str) -> str:
+    """Return timm's name of a model with the tag of the weights that timm takes for it; other names as they are.
+
+    Raises: WeightsError if a folder here has the same name, so that it may mean two models.
+    """
+    if not is_known(name):
+        return name
+    published = get_pretrained_cfg(name, allow_unregistered=True)
+    full = name if published is None or not published.tag else f"{published.architecture}.{published.tag}"
+    if os.path.isdir(name):
+        if full != name:
+            raise WeightsError(
+                f"{name}: expected the name of one model, got that of a folder here (write ./{name}) and of weights "
+                f"(write {full})"
+            )
+        note_shadowed(name, taken="the model")
+    return full
+
+
 def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) -> Network:
     """Load a trained network, in eval mode.
 
@@ -158,7 +194,10 @@ def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) ->
     for models that were not compiled from a spec: their names do not say whether they expect normalised images.
     """
     if weights is None:
-        return _pretrained(target)
+        full = full_name(target)
+        if full != target:
+            logging.getLogger(__name__).warning("%s: took the weights %s", target, full)
+        return _pretrained(full)
     network = compile(load_spec(target))
     load_weights(network, read_weights(weights), source=weights, name=target)
     return network.eval()

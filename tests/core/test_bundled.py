@@ -67,3 +67,11 @@ def test_a_document_is_loaded_from_a_file_too(kind, tmp_path):
 def test_a_file_that_is_not_there_is_named(kind, tmp_path):
     with pytest.raises(DocumentError, match=r"none\.json: cannot be read: No such file"):
         kind.load(tmp_path / "none.json")
+
+
+def test_a_bundled_name_that_is_a_file_too_is_taken_with_a_word_on_how_to_get_the_file(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    RECIPES.load("paper").model_copy(update={"name": "mine"}).save("paper")
+    assert RECIPES.load("paper").name == "paper"
+    assert "paper: took the bundled recipe of this name, not what lies here: ./paper is that" in caplog.text
+    assert RECIPES.load("./paper").name == "mine"

@@ -193,7 +193,7 @@ def test_a_data_set_whose_name_lies_here_too_is_taken_with_a_word_on_how_to_get_
     with contextlib.chdir(two_classes.parent):
         two_classes.rename("digits")
         assert data.load("digits").name == "scikit-learn digits, last 500"
-        assert "digits: took the data set of this name, not what lies here; ./digits is that" in caplog.text
+        assert "digits: took the data set of this name, not what lies here: ./digits is that" in caplog.text
         assert data.load("./digits").classes == ("a", "b")
 
 

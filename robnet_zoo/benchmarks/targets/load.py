@@ -93,6 +93,7 @@ def load_target(
             if weights is not None:
                 raise TargetError(f"{name}: an ONNX file brings its own weights, expected no others, got {weights}")
             return onnx_target(Path(name), normalisation, computed_on, strict=device is not None)
+        full = zoo.full_name(name)
         name_of_model, loader = _resolved(name, weights)
         model = loader.load(name_of_model, weights).eval()
     except (WeightsError, DocumentError, OnnxFileError) as error:
@@ -100,7 +101,8 @@ def load_target(
     if normalisation is None and loader.normalised and not isinstance(model, Network):
         normalisation = own_normalisation(name, model)
     file = weights_file(name, weights, model)
-    return frozen_target(model.to(computed_on), name, normalisation, dtype=dtype, file=file)
+    called = full if weights is None else name  # the weights that timm takes depend on its version
+    return frozen_target(model.to(computed_on), called, normalisation, dtype=dtype, file=file)
 
 
 def _default_device() -> str:
@@ -113,13 +115,13 @@ def _default_device() -> str:
 def _resolved(name: str, weights: Path | None) -> tuple[str, Loader]:
     """Return the name by which a model is loaded, and where it comes from.
 
-    The name of a model takes precedence over a folder that is called the same.
+    The name of a model takes precedence over a folder that is called the same, which `full_name` has mentioned.
     """
     for prefix, loader in PREFIXES.items():
         if name.startswith(prefix):
             return name, loader
     path = Path(name)
-    if path.is_dir() and not timm.is_model(name):
+    if path.is_dir() and not zoo.is_known(name):
         if from_run(path) is not None:
             return name, Loader(trained_model, normalised=True)
         if not (path / "config.json").is_file():

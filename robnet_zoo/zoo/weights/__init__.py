@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.core.documents import Document, Tuple, called, problems_error, renamed, version
-from robnet_zoo.core.files import file_sha256
+from robnet_zoo.core.files import file_sha256, note_shadowed
 from robnet_zoo.core.units import Pixels, Share
 from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import Genotype, Name
@@ -98,7 +98,11 @@ def entry_of(file: Path) -> WeightsEntry | None:
 def find(name: str | os.PathLike[str]) -> Path:
     """Return the file of bundled weights by name, `model.tag`; any other name is the path of a file."""
     files = {f"{entry.model}.{entry.tag}": entry.file for entry in manifest().entries}
-    return FOLDER / files[str(name)] if str(name) in files else Path(name)
+    if str(name) not in files:
+        return Path(name)
+    if os.path.isfile(name):
+        note_shadowed(str(name), taken="the bundled weights")
+    return FOLDER / files[str(name)]
 
 
 def state_sha256(state: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
-from robnet_zoo.errors import TargetError
+from robnet_zoo.errors import TargetError, WeightsError
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.zoo.registry import load_model
 from robnet_zoo.zoo.weights import FOLDER, state_sha256
@@ -95,3 +95,28 @@ def test_folder_without_a_model_is_refused(tmp_path):
 def test_result_says_where_the_model_of_a_spec_comes_from():
     assert load_target("robnet_micro.cifar10").provenance == load_spec("robnet_micro").provenance.source
     assert of_module(nn.Flatten(), name="f").provenance is None
+
+
+def test_a_name_of_a_folder_and_of_weights_is_refused_with_both_ways_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of_training(Path("robnet_micro"))
+    ways = r"a folder here \(write ./robnet_micro\) and of weights \(write robnet_micro.cifar10\)"
+    with pytest.raises(TargetError, match=ways):
+        load_target("robnet_micro")
+    with pytest.raises(WeightsError, match=ways):
+        load_model("robnet_micro")
+    digits_weights = load_model(DIGITS).state_dict()
+    assert load_target("./robnet_micro").identity.state_sha256 == state_sha256(digits_weights)
+    assert load_target(NAME).identity.name == NAME
+
+
+def test_a_folder_whose_name_begins_like_a_models_is_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of_training(Path("robnet_micro.second_run"))
+    assert load_target("robnet_micro.second_run").identity.name == "robnet_micro.second_run"
+
+
+def test_a_target_bears_the_name_of_the_weights_that_were_taken(caplog):
+    assert load_target("robnet_micro").identity.name == "robnet_micro.cifar10"
+    load_model("robnet_micro")
+    assert "robnet_micro: took the weights robnet_micro.cifar10" in caplog.text
