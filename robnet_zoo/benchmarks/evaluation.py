@@ -57,6 +57,7 @@ def evaluate(
 
     Raises: DataError if the images do not fit, TargetError if the attacks need what the target does not offer.
     """
+    Protocol.require(protocol, argument="protocol")
     if protocol.threat != "white_box":
         raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
     _check_gradients(target, protocol)
@@ -83,6 +84,7 @@ def evaluate_transfer(
         source: the attacks look at it.
         outputs: where the documents are saved, one for each target.
     """
+    Protocol.require(protocol, argument="protocol")
     if protocol.threat != "transfer":
         raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
     _check_gradients(source, protocol)

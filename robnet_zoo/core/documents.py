@@ -92,6 +92,12 @@ class Document(BaseModel):
             raise DocumentError(sentences(error), source=source) from None
 
     @classmethod
+    def require(cls, value: object, *, argument: str) -> None:
+        """Raise DocumentError unless a value that was given for an argument is a document of this class."""
+        if not isinstance(value, cls):
+            raise DocumentError([f"{argument}: expected a {cls.__name__}, got {shown(value)}"])
+
+    @classmethod
     def loads(cls, text: str | bytes, *, source: str = "") -> Self:
         """Return the document in a JSON text. Raises DocumentError."""
         _check_size(len(text), cls.max_bytes, source)

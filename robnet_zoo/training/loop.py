@@ -107,8 +107,10 @@ def fitting(spec: Architecture, images: Images, recipe: Recipe) -> tuple[Images,
         images: all training images; the last tenth is held out.
         recipe: its batch, and how many of the held-out images it measures.
 
-    Raises: DataError if they do not fit the architecture, TrainingError if they are fewer than a batch.
+    Raises: DocumentError if the recipe is not one, DataError if the images do not fit the architecture, TrainingError
+        if they are fewer than a batch.
     """
+    Recipe.require(recipe, argument="recipe")
     input_size, num_classes = spec.signature
     check_fits(images, input_size=input_size, num_classes=num_classes)
     check_labels(images)

@@ -75,3 +75,9 @@ def test_a_bundled_name_that_is_a_file_too_is_taken_with_a_word_on_how_to_get_th
     assert RECIPES.load("paper").name == "paper"
     assert "paper: took the bundled recipe of this name, not what lies here: ./paper is that" in caplog.text
     assert RECIPES.load("./paper").name == "mine"
+
+
+@pytest.mark.parametrize("wrong", [3, None, ["paper"]])
+def test_what_is_neither_a_name_nor_a_path_is_refused(wrong):
+    with pytest.raises(DocumentError, match=r"^expected the name of a bundled recipe or the path of a file, got "):
+        RECIPES.load(wrong)

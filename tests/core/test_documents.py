@@ -189,6 +189,7 @@ MISTAKES_IN_PYTHON: dict[str, tuple[Callable[[], object], str]] = {
     "no kind": (lambda: Choice(part={}), "Choice: part.kind: missing"),  # type: ignore[arg-type]
     "text for a document": (lambda: Choice(part="large"), 'Choice: part: expected an object, got "large"'),  # type: ignore[arg-type]
     "built by a validator": (lambda: Building(size=0), "Building: size: expected at least 1, got 0"),
+    "argument": (lambda: Part.require("part.json", argument="part"), 'part: expected a Part, got "part.json"'),
     "change": (
         lambda: setattr(Part(size=1), "size", 2),
         "Part: size: documents are frozen; model_copy(update={...}) returns a changed copy",

@@ -47,7 +47,7 @@ def test_direct_share_of_the_published_large_network_is_three_of_four() -> None:
     ("codes", "message"),
     [
         (["00 " * 13 + "11"], "no input reaches node 2"),
-        (["11 11"] * 2, "expected the codes of 1 cells, got 2"),
+        (["11 11"] * 2, "expected the codes of 1 cell, got 2"),
         (["11"], "expected 2, 5, 9, 14, ... edges"),
         (["12 " * 13 + "11"], "expected 0 or 1"),
     ],

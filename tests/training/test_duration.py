@@ -3,7 +3,7 @@
 import pytest
 
 from robnet_zoo import training
-from robnet_zoo.errors import DataError, TrainingError
+from robnet_zoo.errors import DataError, DocumentError, TrainingError
 from robnet_zoo.training import Guard, Recipe, Stage, TrainingAttack, TrainingEstimate, duration
 from robnet_zoo.training.updates import Updates
 
@@ -86,3 +86,8 @@ def test_what_cannot_be_trained_cannot_be_estimated(tiny, images, recipe):
         training.estimate(tiny, images, recipe.model_copy(update={"batch": 200}))
     with pytest.raises(DataError):
         training.estimate(tiny, images[:5], recipe)
+
+
+def test_a_name_is_not_a_recipe(tiny, images):
+    with pytest.raises(DocumentError, match=r'^recipe: expected a Recipe, got "paper"$'):
+        training.estimate(tiny, images, "paper", progress=False)
