@@ -37,7 +37,10 @@ def _value(kind: Any, text: str) -> Any:
     if kind not in NUMBERS:
         return convert(kind, [text])
     try:
-        return kind(text)
+        value = kind(text)
+        if value != value:  # NaN
+            raise ValueError
+        return value
     except ValueError:
         expected = "an integer" if kind is int else "a number"
         raise CoercionError(msg=f"expected {expected}, got {text!r}") from None
