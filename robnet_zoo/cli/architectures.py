@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from robnet_zoo.cli.parameters import Json, fail
+from robnet_zoo.cli.starting import starting
 from robnet_zoo.core.documents import nearest
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Denoise, Genotype
+from robnet_zoo.genotype.specs import load_spec, spec_names
+
+LOCAL = "local-dir:"  # before a folder, in timm
+RUN_OF_TIMM = "model.json"  # in the folder of a training run
+MAX_LAYOUT = 80  # characters
 
 
 def list_(*, as_json: Json = False) -> None:
     """List the bundled architectures and their trained weights."""
     from robnet_zoo.genotype.blueprint import multiply_adds, parameters
-    from robnet_zoo.genotype.specs import load_spec, spec_names
     from robnet_zoo.zoo import weights
 
     entries = weights.manifest().entries
@@ -44,28 +49,54 @@ def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_jso
     """Summarise an architecture, and draw a cell of it.
 
     Args:
-        spec: A bundled name or the path of a spec.
+        spec: A bundled name, the path of a spec, or the folder of a training run.
         draw: Draw a cell into this .svg or .png file.
         cell: The cell to draw; by default the first of the layout.
     """
     from robnet_zoo.genotype.draw import draw_cell
-    from robnet_zoo.genotype.specs import load_spec
 
-    genotype = load_spec(spec)
-    summary = _summary(genotype)
-    if draw is not None:
+    if draw is not None and draw.suffix.lower() not in (".svg", ".png"):
+        fail(f"--draw: expected a file that ends in .svg or .png, got {draw.name!r}")
+    folder = Path(spec.removeprefix(LOCAL))  # as training leaves it
+    if (folder / RUN_OF_TIMM).is_file() and spec not in spec_names():
+        if draw is not None or cell is not None:
+            fail(f"--draw, --cell: expected a spec, got {spec}, whose architecture is a model of timm")
+        summary = _summary_of_timm(folder / RUN_OF_TIMM)
+    else:
+        genotype = load_spec(folder if spec.startswith(LOCAL) else spec)
+        summary = _summary(genotype)
         name = genotype.layout[0] if cell is None else cell
         if name not in genotype.cells:
             fail(f"--cell: unknown cell {name!r}{nearest(name, genotype.cells)}")
-        if draw.suffix not in (".svg", ".png"):
-            fail(f"--draw: expected a file that ends in .svg or .png, got {draw.name!r}")
-        draw_cell(genotype, name, draw)
+        if draw is not None:
+            draw_cell(genotype, name, draw)
     if as_json:
         print(json.dumps(summary, indent=1))
-        return
-    for key, value in summary.items():
-        text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
-        print(f"{key.replace('_', ' '):18} {text}")
+    else:
+        for key, value in summary.items():
+            text = (
+                f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
+            )
+            print(f"{key.replace('_', ' '):18} {text}")
+    if draw is not None:
+        print(f"{draw}: {name}", file=sys.stderr if as_json else sys.stdout)
+
+
+def _summary_of_timm(document: Path) -> dict[str, Any]:
+    """Return what is known of the architecture of a training run, if it is a model of timm."""
+    with starting():
+        from robnet_zoo.zoo.architecture import TimmArchitecture
+
+        architecture = TimmArchitecture.load(document)
+        costs = architecture.costs()
+    return {
+        "name": architecture.name,
+        "hash": architecture.hash,
+        "input_size": "x".join(map(str, architecture.input_size)),
+        "classes": architecture.num_classes,
+        "parameters": costs.parameters,
+        "multiply_adds": costs.multiply_adds,
+    }
 
 
 def _summary(spec: Genotype) -> dict[str, Any]:
@@ -77,7 +108,7 @@ def _summary(spec: Genotype) -> dict[str, Any]:
         "hash": spec.hash,
         "operations": ", ".join(spec.operations),
         "cells": f"{len(spec.cells)} different, {network.depth} in all",
-        "layout": _runs(spec.layout),
+        "layout": _layout(spec.layout),
         "reductions": ", ".join(map(str, network.reductions)),
         "stem": network.stem,
         **({"denoise": _denoise(network.denoise)} if network.denoise else {}),
@@ -95,6 +126,12 @@ def _summary(spec: Genotype) -> dict[str, Any]:
 
 def _denoise(denoise: Denoise) -> str:
     return f"{denoise.form} after {', '.join(map(str, denoise.after))}"
+
+
+def _layout(names: tuple[str, ...]) -> str:
+    """Return the cells of a network in a line of ordinary length."""
+    text = _runs(names)
+    return text if len(text) <= MAX_LAYOUT else f"{names[0]}, {names[1]}, ..., {names[-1]}"
 
 
 def _runs(names: tuple[str, ...]) -> str:

@@ -37,7 +37,8 @@ def export(
     """Export a model to ONNX, check that the file gives torch's logits, and report what was written.
 
     Args:
-        model: A timm name (robnet_micro.cifar10), local-dir:FOLDER, or with --weights the path of a spec.
+        model: A timm name (robnet_micro.cifar10), the folder of a training run or a conversion, or with --weights the
+            path of a spec.
         output: The file to write.
         weights: A safetensors file for the model, instead of its bundled weights.
         data: Real images, as for training: int8 is calibrated on them, and the file is compared with torch on them.
@@ -99,6 +100,7 @@ def _give(result: Document | str, output: Path | None) -> None:
         print(text, end="")
     else:
         write_atomically(output, text.encode())
+        print(output)
 
 
 for name, converter in CONVERTERS.items():

@@ -223,7 +223,7 @@ def _read(genotype: str) -> tuple[dict[str, Any], str]:
             near = nearest(genotype, GENOTYPES)
             raise DocumentError([f"neither a bundled genotype nor a file nor its text{near}"], source=shown(genotype))
         data = read_bytes(path, limit=MAX_BYTES)
-        source, stem, is_json = os.fsdecode(path), path.stem, path.suffix == ".json"
+        source, stem, is_json = os.fsdecode(path), path.stem, path.suffix.lower() == ".json"
         try:
             text = data.decode()
         except UnicodeDecodeError:

@@ -54,12 +54,14 @@ class Bundled(Generic[D]):
                 [f"expected the name of a bundled {self.kind} or the path of a file, got {shown(name)}"]
             )
         names = self.names()
+        if not os.fspath(name):
+            raise DocumentError([f"expected the name or the path of a {self.kind}, got an empty text"])
         if isinstance(name, str) and name in names:
             if os.path.isfile(name):
                 note_shadowed(name, taken=f"the bundled {self.kind}")
             return self.document.load(self.path(name))
         file = Path(name)
-        if not file.exists() and file.suffix != ".json":
+        if not file.exists() and file.suffix.lower() != ".json":
             near = nearest(name, names)
             expected = f"neither a bundled {self.kind} nor the path of a JSON file{near}"
             raise DocumentError([expected], source=os.fsdecode(name))

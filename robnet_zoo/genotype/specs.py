@@ -19,9 +19,13 @@ SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
 
 
 def load_spec(spec: SpecLike) -> Genotype:
-    """Load a spec by bundled name, by path or from a mapping; a Genotype is returned as it is. Raises DocumentError."""
+    """Load a spec by bundled name, by path or from a mapping; a Genotype is returned as it is. Raises DocumentError.
+
+    A path is that of a JSON file, or of a folder with a `spec.json`, as training and conversions leave it.
+    """
     if isinstance(spec, Genotype):
         return spec
     if isinstance(spec, Mapping):
         return Genotype.parse(spec)
-    return SPECS.load(spec)
+    inner = Path(spec) / Genotype.file_name
+    return SPECS.load(inner if os.fspath(spec) and spec not in spec_names() and inner.is_file() else spec)

@@ -6,6 +6,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -30,6 +31,15 @@ class EdgeModule(nn.ModuleDict):
         for output in outputs[1:]:
             total = total + output
         return total
+
+
+def check_arguments(*, num_classes: int | None = None, in_chans: int | None = None, drop_rate: float = 0.0) -> None:
+    """Raise ModelError unless these can be timm's arguments of a model; None stands for the published number."""
+    for name, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
+            raise ModelError(f"{name}: expected an integer of at least {least}, got {value!r}")
+    if not 0 <= drop_rate <= 1:
+        raise ModelError(f"drop_rate: expected a share, 0 to 1, got {drop_rate!r}")
 
 
 class CellModule(nn.Module):
@@ -98,6 +108,7 @@ class Network(nn.Module):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
     ) -> None:
+        check_arguments(num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate)
         super().__init__()
         plan = blueprint(spec, in_chans=in_chans, num_classes=num_classes)
         self.spec = spec
@@ -166,6 +177,7 @@ class Network(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Set a new head for `num_classes`; 0 removes it. global_pool: 'avg', 'max', '' for none; None keeps it."""
+        check_arguments(num_classes=num_classes)
         self._set_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
         like = next(self.parameters())
         for module in (self.global_pool, self.classifier):

@@ -28,7 +28,8 @@ from robnet_zoo.training.result import Epoch, InitialWeights, TrainingResult, mo
 from robnet_zoo.training.state import State, initial_state
 from robnet_zoo.training.updates import Paths, Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
-from robnet_zoo.zoo.architecture import Architecture
+from robnet_zoo.zoo.architecture import Architecture, config_of
+from robnet_zoo.zoo.registry import CONFIG
 from robnet_zoo.zoo.weights import find, state_sha256
 
 MODEL = "model.safetensors"
@@ -59,8 +60,8 @@ def train(
         images: the training images; the last tenth is held out and measured after every epoch (`Images.split`).
         recipe: how to train.
         output: a folder for `checkpoints/`, `history.csv` and TensorBoard events; after every epoch `training.json`
-            and `chosen.safetensors`, the weights that the run would give then; at the end `model.safetensors`,
-            `curves.png` and the model card `README.md`.
+            and `chosen.safetensors`, the weights that the run would give then; at the end `model.safetensors` with
+            timm's `config.json`, `curves.png` and the model card `README.md`.
         weights: what to begin with instead of random weights: a safetensors file, or the name of bundled weights, such
             as robnet_micro.cifar10.
         paths: the sub-network that each update trains, if it is not the whole network.
@@ -227,6 +228,8 @@ class TrainingRun:
         network = state.given
         network.load_state_dict(state.selected)
         if world.first:
+            config = json.dumps(config_of(self.spec), indent=2) + "\n"
+            write_atomically(self.folder / CONFIG, config.encode())
             _save_weights(network.state_dict(), self.folder / MODEL)
             (self.folder / CHOSEN).unlink(missing_ok=True)
             records.finish(state, self.spec.name)

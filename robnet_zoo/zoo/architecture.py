@@ -34,6 +34,7 @@ from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.baselines import BASELINES, MAX_FACTOR
+from robnet_zoo.zoo.registry import run_folder, timm_config
 
 Count = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0, le=MAX_FACTOR)]
@@ -58,7 +59,7 @@ class TimmArchitecture(Document):
     file_name: ClassVar[str] = "model.json"  # in the folder of a training run
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
-    model: Annotated[str, Field(max_length=200)]
+    model: Annotated[str, Field(min_length=1, max_length=200)]
     num_classes: Count
     input_size: Annotated[tuple[Count, Count, Count], Field(strict=False)]
     width: Factor = 1.0
@@ -146,6 +147,29 @@ class TimmArchitecture(Document):
         """Return the architecture with a denoising block behind each stage (Xie et al., 2019)."""
         return self.model_copy(update={"denoise": form})
 
+    @property
+    def timm_config(self) -> dict[str, Any]:
+        """Return the `config.json` by which timm loads a folder with weights of it as local-dir:FOLDER."""
+        published = timm.models.get_pretrained_cfg(self.model)
+        known = {} if published is None else published.to_dict(remove_null=True)  # type: ignore[no-untyped-call]
+        arguments: dict[str, Any] = {"in_chans": self.input_size[0]}
+        if self.model in BASELINES:
+            arguments |= {"width": self.width, "depth": self.depth, "denoise": self.denoise}
+        channels = self.input_size[0]
+        return {
+            "architecture": self.model,
+            "num_classes": self.num_classes,
+            "model_args": {key: value for key, value in arguments.items() if value is not None},
+            "pretrained_cfg": {
+                **{key: known[key] for key in ("first_conv", "classifier", "fixed_input_size") if key in known},
+                "num_classes": self.num_classes,
+                "input_size": self.input_size,
+                "crop_pct": 1.0,
+                "mean": (0.0,) * channels,
+                "std": (1.0,) * channels,
+            },
+        }
+
     def save_into(self, folder: Path) -> Path:
         """Write the document into a folder under its usual name, `model.json`, and return the file."""
         path = folder / self.file_name
@@ -164,6 +188,11 @@ def build(architecture: Architecture, *, device: str | None = None) -> nn.Module
         return compile(architecture)
 
 
+def config_of(architecture: Architecture) -> dict[str, Any]:
+    """Return the `config.json` by which timm loads a folder with weights of an architecture as local-dir:FOLDER."""
+    return architecture.timm_config if isinstance(architecture, TimmArchitecture) else timm_config(architecture)
+
+
 def costs(architecture: Architecture) -> Costs:
     """Return exact counts. Raises DocumentError if its images are too small for it."""
     if isinstance(architecture, TimmArchitecture):
@@ -174,14 +203,16 @@ def costs(architecture: Architecture) -> Costs:
 def load_architecture(name: str) -> Architecture:
     """Load a spec by bundled name or path, a document of a timm model by path, or a model of timm by name.
 
-    Raises DocumentError.
+    The folder of a training run has the architecture that was trained. Raises DocumentError.
     """
     path = Path(name)
-    if path.suffix == ".json":
+    if (folder := run_folder(name)) is not None and (trained := from_run(folder)) is not None:
+        return trained
+    if path.suffix.lower() == ".json":
         data = parse_json(read_bytes(path), source=name)
         if isinstance(data, Mapping) and "model" in data:
             return TimmArchitecture.load(path)
-    if name in spec_names() or path.suffix == ".json" or path.is_file():
+    if name in spec_names() or path.suffix.lower() == ".json" or path.is_file():
         return load_spec(name)
     if not timm.is_model(name):
         near = nearest(name, [*spec_names(), *BASELINES, *timm.list_models()])

@@ -37,6 +37,7 @@ from robnet_zoo.core.documents import nearest, shown
 from robnet_zoo.errors import ModelError, WeightsError
 from robnet_zoo.genotype.layers import DENOISE_FORMS, DenoiseForm, denoising
 from robnet_zoo.nn.layers import Denoising
+from robnet_zoo.nn.network import check_arguments
 
 PIXELS = 32  # a side of the images
 MAX_FACTOR = 4  # of width and depth
@@ -348,6 +349,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
 def _build(
     baseline: Baseline, *, denoise: DenoiseForm | None = None, width: float = 1.0, depth: float = 1.0, **kwargs: Any
 ) -> nn.Module:
+    check_arguments(**{key: kwargs[key] for key in ("num_classes", "in_chans", "drop_rate") if key in kwargs})
     if denoise is not None and denoise not in DENOISE_FORMS:
         raise ModelError(f"denoise: unknown form {shown(denoise)}{nearest(denoise, DENOISE_FORMS)}")
     model = baseline.build(Scaling(width, depth), **kwargs)

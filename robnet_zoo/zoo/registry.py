@@ -28,19 +28,26 @@ from timm.models import (
     generate_default_cfgs,
     get_pretrained_cfg,
     is_model,
+    load_model_config_from_hf,
+    parse_model_name,
     register_model,
+    split_model_name_tag,
 )
 from timm.models import resolve_pretrained_cfg as resolve_cfg
 from torch import nn
 
+from robnet_zoo.core.documents import nearest, parse_json, read_bytes
 from robnet_zoo.core.files import note_shadowed
-from robnet_zoo.errors import WeightsError
+from robnet_zoo.errors import DocumentError, WeightsError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
 from robnet_zoo.genotype.specs import SPECS, SpecLike, load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import weights
+from robnet_zoo.zoo.hub import one_try
 
+CONFIG = "config.json"  # timm's own description of a model, in a folder that it loads as local-dir:FOLDER
+LOCAL = "local-dir:"
 DEFAULT_SPEC = "robnet_free"  # what the generic `robnet` builds when no spec is given
 ROBUSTBENCH = ("cifar10", "cifar100", "imagenet")  # its data sets: weights whose tag ends in one get an alias
 
@@ -145,6 +152,17 @@ def _check_weights(spec: Genotype, cfg: PretrainedCfg) -> None:
         weights.check(entry, spec, folder=Path(cfg.file).parent)
 
 
+def timm_config(spec: Genotype) -> dict[str, Any]:
+    """Return the `config.json` by which timm loads a folder with weights of a spec as local-dir:FOLDER."""
+    document = spec.model_dump(mode="json", exclude_none=True)
+    return {
+        "architecture": "robnet",
+        "num_classes": spec.network.num_classes,
+        "model_args": {"spec": document},
+        "pretrained_cfg": _default_cfg(document["network"]),
+    }
+
+
 def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: Any) -> nn.Module:
     """Return the network of any spec: a bundled name, a path, a mapping or a Genotype; by default robnet_free's.
 
@@ -189,15 +207,17 @@ def full_name(name: str) -> str:
 def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) -> Network:
     """Load a trained network, in eval mode.
 
-    target: a timm name, `name.tag` or `local-dir:FOLDER`, whose own weights are loaded; with `weights`, a safetensors
-    file, also a spec's name or path. Raises DocumentError, or WeightsError, also for names that timm does not know and
-    for models that were not compiled from a spec: their names do not say whether they expect normalised images.
+    target: a timm name, such as `name.tag` or `hf-hub:REPOSITORY`, or the folder of a training run or a conversion,
+    whose own weights are loaded; with `weights`, a safetensors file, also a spec's name or path. Raises DocumentError,
+    or WeightsError, also for names that timm does not know and for models that were not compiled from a spec: their
+    names do not say whether they expect normalised images. Those are refused before anything is fetched.
     """
     if weights is None:
         full = full_name(target)
+        model = _pretrained(full)
         if full != target:
             logging.getLogger(__name__).warning("%s: took the weights %s", target, full)
-        return _pretrained(full)
+        return model
     network = compile(load_spec(target))
     load_weights(network, read_weights(weights), source=weights, name=target)
     return network.eval()
@@ -227,16 +247,66 @@ def load_weights(
     model.load_state_dict(state)
 
 
+def run_folder(name: str) -> Path | None:
+    """Return the folder of a training run that a name means, `FOLDER` or `local-dir:FOLDER`; None if it means another.
+
+    A folder that timm can load itself is left to timm, where its name says `local-dir:`.
+    """
+    prefixed = name.startswith(LOCAL)
+    folder = Path(name.removeprefix(LOCAL))
+    own = [Genotype.file_name, "model.json"]
+    if not name or (prefixed and (folder / CONFIG).is_file()) or (not prefixed and is_known(name)):
+        return None
+    return folder if any((folder / file).is_file() for file in own) else None
+
+
+def timm_name(name: str) -> str:
+    """Return the name by which timm loads a model: `local-dir:FOLDER` for a folder with timm's configuration."""
+    return f"{LOCAL}{name}" if name and (Path(name) / CONFIG).is_file() and not is_known(name) else name
+
+
 def _pretrained(target: str) -> Network:
+    if (folder := run_folder(target)) is not None:
+        if not (folder / Genotype.file_name).is_file():
+            raise WeightsError(f"{target}: expected a model compiled from a spec, got a run of one of timm's")
+        return load_model(str(folder / Genotype.file_name), weights=folder / "model.safetensors")
+    name = timm_name(target)
     try:
-        model = create_model(target, pretrained=True)
-    except WeightsError:
+        _check_compiled(name)
+        with one_try(name):
+            model = create_model(name, pretrained=True)
+    except (WeightsError, DocumentError):
         raise
     except (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError) as error:
         raise WeightsError(f"{target}: {error}") from error  # timm's ways to refuse a name or a folder
     if not isinstance(model, Network):
         raise WeightsError(f"{target}: expected a model compiled from a spec, got {type(model).__name__}")
     return model.eval()
+
+
+def _check_compiled(name: str) -> None:
+    """Raise WeightsError unless timm's name is that of a model compiled from a spec; nothing but a name is fetched."""
+    try:
+        source, own = parse_model_name(name)
+    except ValueError:  # a path, or another prefix
+        source, own = None, ""
+    if source == "hf-hub":
+        with one_try(name):
+            _, architecture, _ = load_model_config_from_hf(own)
+    elif source == "local-dir":
+        config = parse_json(read_bytes(Path(own) / CONFIG), source=str(Path(own) / CONFIG))
+        architecture = str(config.get("architecture", "")) if isinstance(config, Mapping) else ""
+    else:
+        architecture, _ = split_model_name_tag(own)
+    known = ["robnet", *spec_names(), *aliases()]
+    if architecture in known:
+        return
+    if is_model(architecture):
+        raise WeightsError(f"{name}: expected a model compiled from a spec, got one of timm's")
+    near = nearest(name, [*default_cfgs, *known])
+    raise WeightsError(
+        f"{name or 'an empty name'}: neither the name of a model compiled from a spec nor a folder with one{near}"
+    )
 
 
 def _misfit(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str | None:

@@ -28,7 +28,6 @@ from robnet_zoo.errors import DocumentError, OnnxFileError, TargetError, Weights
 from robnet_zoo.genotype.specs import spec_names
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
-from robnet_zoo.zoo.architecture import from_run
 
 
 class Loader(NamedTuple):
@@ -86,10 +85,12 @@ def load_target(
 
     Raises: TargetError.
     """
+    if not name:
+        raise TargetError("expected the name of a model or a folder, got an empty text")
     computed_on = torch.device(device or _default_device())
     normalisation = normalisation_from(name, mean, std)
     try:
-        if name.endswith(".onnx"):
+        if name.lower().endswith(".onnx"):
             if weights is not None:
                 raise TargetError(f"{name}: an ONNX file brings its own weights, expected no others, got {weights}")
             return onnx_target(Path(name), normalisation, computed_on, strict=device is not None)
@@ -100,7 +101,7 @@ def load_target(
         raise TargetError(str(error)) from error
     if normalisation is None and loader.normalised and not isinstance(model, Network):
         normalisation = own_normalisation(name, model)
-    file = weights_file(name, weights, model)
+    file = weights_file(name_of_model, weights, model)
     called = full if weights is None else name  # the weights that timm takes depend on its version
     return frozen_target(model.to(computed_on), called, normalisation, dtype=dtype, file=file)
 
@@ -117,20 +118,20 @@ def _resolved(name: str, weights: Path | None) -> tuple[str, Loader]:
 
     The name of a model takes precedence over a folder that is called the same, which `full_name` has mentioned.
     """
+    if (folder := zoo.run_folder(name)) is not None:
+        return str(folder), Loader(trained_model, normalised=True)
     for prefix, loader in PREFIXES.items():
         if name.startswith(prefix):
             return name, loader
     path = Path(name)
     if path.is_dir() and not zoo.is_known(name):
-        if from_run(path) is not None:
-            return name, Loader(trained_model, normalised=True)
-        if not (path / "config.json").is_file():
+        if not (path / zoo.CONFIG).is_file():
             documents = "spec.json, model.json or config.json"
             raise TargetError(f"{name}: expected a folder with model.safetensors and {documents}")
         return f"local-dir:{name}", TIMM
-    if path.suffix == ".json" and weights is None:
+    if path.suffix.lower() == ".json" and weights is None:
         raise TargetError(f"{name}: expected weights for this spec: give a safetensors file")
-    if weights is not None and (path.suffix == ".json" or name in spec_names()):
+    if weights is not None and (path.suffix.lower() == ".json" or name in spec_names()):
         return name, Loader(lambda spec, file: zoo.load_model(spec, weights=file), normalised=False)
     if not timm.is_model(name):
         known = sorted({*zoo.default_cfgs, *spec_names()})

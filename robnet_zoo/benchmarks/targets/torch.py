@@ -23,6 +23,7 @@ from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.architecture import build, from_run
+from robnet_zoo.zoo.hub import one_try
 from robnet_zoo.zoo.weights import FOLDER, entry_of, state_sha256
 
 LOADING_ERRORS = (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError)
@@ -125,7 +126,8 @@ def timm_model(name: str, weights: Path | None) -> nn.Module:
     """Return a model of timm with its own weights or those of a safetensors file. Raises TargetError, WeightsError."""
     try:
         if weights is None:
-            return timm.create_model(name, pretrained=True)
+            with one_try(name):
+                return timm.create_model(name, pretrained=True)
         state = zoo.read_weights(weights)
         model = timm.create_model(name, pretrained=False, **_head(name, state))
     except WeightsError:
@@ -162,7 +164,7 @@ def weights_file(name: str, weights: Path | None, model: nn.Module) -> Path:
     if weights is not None:
         return weights
     path = Path(_configuration(model).get("file") or name)
-    return path if path.suffix == ".safetensors" else path / "model.safetensors"
+    return path if path.suffix.lower() == ".safetensors" else path / "model.safetensors"
 
 
 def trained_on(weights: Path) -> str | None:

@@ -179,7 +179,7 @@ def convert_codes(
         DocumentError: the file has none of these forms, or the original cannot express the spec.
         ArgumentError: a JSON file brings its own channels, depth, classes and stem.
     """
-    if Path(file).suffix == ".py":
+    if Path(file).suffix.lower() == ".py":
         codes, called = _python_codes(file, name)
         usual_channels, usual_depth = PUBLISHED.get(called, (36, 20))
         return from_codes(
