@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
-from robnet_zoo.cli.parameters import Json, Output, fail
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.reproduce.scale import FULL, Scale, load_scale
 
@@ -26,9 +26,9 @@ ScaleOverrides = partial(Scale)
 def run(
     plan: str,
     *,
-    data: Annotated[list[str], Parameter(negative=())],
-    test: Annotated[list[str], Parameter(negative=())],
-    output: Output,
+    data: Annotated[list[str] | None, Parameter(negative=())] = None,
+    test: Annotated[list[str] | None, Parameter(negative=())] = None,
+    output: OptionalOutput = None,
     scale: str = FULL,
     seeds: Annotated[list[int] | None, Parameter(negative=())] = None,
     rows: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -45,9 +45,10 @@ def run(
     Args:
         plan: A plan, by bundled name (`robnet-zoo plans` lists them), such as table1, or by path.
         data: Training images, as for `train`; several times for several data sets, in the plan's order (table3: svhn,
-            cifar100, tiny-imagenet).
-        test: Images to measure on, as for `benchmark`, in the same order.
-        output: A folder for trained models, results, the document of the whole and its report.
+            cifar100, tiny-imagenet). Required.
+        test: Images to measure on, as for `benchmark`, in the same order. Required except for --agenda, which counts
+            the training images without it.
+        output: A folder for trained models, results, the document of the whole and its report. Required.
         scale: A scale, by bundled name (full, small) or path. Its fields are flags, which override it.
         seeds: The seeds of the trainings; by default 0.
         rows: Only these rows, by the paper's names, such as "ResNet-18".
@@ -57,6 +58,10 @@ def run(
     from robnet_zoo.reproduce.plan import load_plan
 
     chosen = load_plan(plan) if rows is None else load_plan(plan).with_rows(rows)
+    test = data if agenda and not test else test
+    if not data or not test or output is None:
+        given = {"--data": data, "--test": test, "--output": output}
+        fail(f"expected {', '.join(flag for flag, value in given.items() if not value)} for {chosen.name}, got none")
     if len(data) != len(test):
         fail(f"--data, --test: expected equally many of both, got {len(data)} and {len(test)}")
     bundled = load_scale(scale)

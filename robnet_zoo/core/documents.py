@@ -164,8 +164,7 @@ def called(expected: str) -> WrapValidator:
         except ValidationError as error:
             if any(detail["type"] != "string_pattern_mismatch" for detail in error.errors(include_url=False)):
                 raise
-            text = f"expected {expected}, got {shown(value)}"
-            raise PydanticCustomError("problem", "{text}", {"text": text}) from None
+            raise problem_error(f"expected {expected}, got {shown(value)}") from None
 
     return WrapValidator(check)
 
@@ -289,14 +288,16 @@ def shown(value: object) -> str:
     return text
 
 
+def problem_error(text: str) -> PydanticCustomError:
+    """Return the error with which a validator of one value reports what is wrong with it."""
+    return PydanticCustomError("problem", "{text}", {"text": text})
+
+
 def problems_error(problems: Iterable[Problem]) -> ValidationError:
     """Return the error with which a model's validator reports several problems, each at a location below the model."""
     return ValidationError.from_exception_data(
         "document",
-        [
-            InitErrorDetails(type=PydanticCustomError("problem", "{text}", {"text": text}), loc=location, input=None)
-            for location, text in _first(problems)
-        ],
+        [InitErrorDetails(type=problem_error(text), loc=location, input=None) for location, text in _first(problems)],
     )
 
 

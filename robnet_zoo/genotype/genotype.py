@@ -22,7 +22,18 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
-from robnet_zoo.core.documents import Document, Place, Problem, Tuple, called, exactly, nearest, problems_error, shown
+from robnet_zoo.core.documents import (
+    Document,
+    Place,
+    Problem,
+    Tuple,
+    called,
+    exactly,
+    nearest,
+    problem_error,
+    problems_error,
+    shown,
+)
 from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.layers import DenoiseForm
@@ -39,6 +50,15 @@ Bit = Annotated[Literal[0, 1], exactly(0, 1)]
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100), called("a letter, then letters, digits and _")
 ]
+
+
+def _known(name: str) -> str:
+    """Check the name of an operation where it stands, so that it is reported together with wrong keys elsewhere."""
+    if name not in OPERATIONS:
+        raise problem_error(f"unknown operation {shown(name)}{nearest(name, OPERATIONS)}")
+    return name
+
+
 Text = Annotated[str, Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Budget = Literal["small", "medium", "large"]
@@ -199,7 +219,7 @@ class Genotype(Document):
     schema_version: Annotated[Literal[1], exactly(SCHEMA_VERSION)]
     name: Name
     operations: Annotated[
-        Tuple[str],
+        Tuple[Annotated[str, AfterValidator(_known)]],
         Field(max_length=MAX_OPERATIONS, description="the operations that α's last axis indexes"),
     ]
     cells: Annotated[dict[Name, Cell], Field(max_length=MAX_DEPTH), AfterValidator(FrozenDict)]
@@ -229,9 +249,6 @@ class Genotype(Document):
         if not self.operations:
             yield ("operations",), "expected one or more, got none"
             return
-        for index, name in enumerate(self.operations):
-            if name not in OPERATIONS:
-                yield ("operations", index), f"unknown operation {shown(name)}{nearest(name, OPERATIONS)}"
         for name, times in Counter(self.operations).items():
             if times > 1:
                 yield ("operations",), f"expected each operation once, got {shown(name)} {times} times"

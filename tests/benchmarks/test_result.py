@@ -1,5 +1,8 @@
 """A results document holds every outcome and is read again, also if it is older."""
 
+import shutil
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -7,8 +10,9 @@ from robnet_zoo import data
 from robnet_zoo.attacks import Bim, Fgsm
 from robnet_zoo.benchmarks.evaluation import evaluate
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.benchmarks.result import Result, results_in
 from robnet_zoo.benchmarks.targets.torch import of_module
+from robnet_zoo.errors import DocumentError
 from tests.benchmarks.grey_images import WHITE_BOX
 from tests.brightness import Brightness
 from tools import committed
@@ -43,3 +47,21 @@ def test_older_results_are_read_with_the_hash_that_they_have() -> None:
     assert Result.parse(older).model == stated.model.model_copy(update={"file_sha256": None})
     older["model"]["kind"] = "onnx"
     assert Result.parse(older).model.file_sha256 == stated.model.state_sha256
+
+
+def test_the_results_of_a_folder_are_among_any_other_json(tmp_path) -> None:
+    shutil.copy(committed.ROBUSTNESS / "robnet_micro.digits.json", tmp_path / "b.json")
+    other = {
+        "a.json": "[NaN]",
+        "c.json": "",
+        "d.json": "{} {}",
+        "e.json": "{}",
+        "f.json": '{"a": 1, "a": 2}',
+        "g.json": "// no",
+    }
+    for name, text in other.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "h.json").mkdir()
+    errors: list[DocumentError] = []
+    assert results_in(tmp_path, pass_over=errors.append) == [tmp_path / "b.json"]
+    assert [Path(error.source).name for error in errors] == ["a.json", "c.json", "d.json", "f.json", "g.json", "h.json"]

@@ -7,7 +7,8 @@ import pytest
 from robnet_zoo import cli
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import SCHEMA, SPECS, load_spec, spec_names
-from tests.command import run
+from robnet_zoo.zoo.architecture import TimmArchitecture
+from tests.command import fails, run
 
 
 def test_list_names_every_spec_with_its_exact_size(capsys):
@@ -24,10 +25,29 @@ def test_show_gives_the_figures_of_a_spec(capsys):
     assert "20 cell" in run(capsys, "show", "robnet_large")
 
 
-@pytest.mark.parametrize(("suffix", "magic"), [(".svg", b"<?xml"), (".png", b"\x89PNG")])
-def test_show_draws_a_cell(capsys, tmp_path, suffix, magic):
+def test_show_lists_many_different_cells_briefly(capsys):
+    assert max(map(len, run(capsys, "show", "robnet_free").splitlines())) < 100
+
+
+def test_show_takes_the_folder_of_a_training_run(capsys, tmp_path):
+    load_spec("robnet_micro").save_into(tmp_path)
+    expected = run(capsys, "show", "robnet_micro")
+    assert run(capsys, "show", str(tmp_path)) == run(capsys, "show", f"local-dir:{tmp_path}") == expected
+
+
+def test_show_takes_the_run_of_a_model_of_timm(capsys, tmp_path):
+    TimmArchitecture(model="resnet18_cifar", num_classes=7, input_size=(3, 16, 16)).save_into(tmp_path)
+    summary = json.loads(run(capsys, "show", str(tmp_path), "--json"))
+    assert (summary["name"], summary["classes"], summary["input_size"]) == ("resnet18_cifar", 7, "3x16x16")
+    assert summary["parameters"] == 11_172_423
+    assert "expected a spec" in fails(capsys, "show", str(tmp_path), "--draw", str(tmp_path / "cell.svg"))
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".svg", b"<?xml"), (".png", b"\x89PNG"), (".SVG", b"<?xml")])
+def test_show_draws_a_cell_and_says_where(capsys, tmp_path, suffix, magic):
     picture = tmp_path / f"cell{suffix}"
-    run(capsys, "show", "robnet_free", "--draw", str(picture), "--cell", "cell_3")
+    shown = run(capsys, "show", "robnet_free", "--draw", str(picture), "--cell", "cell_3")
+    assert shown.splitlines()[-1] == f"{picture}: cell_3"
     assert picture.read_bytes().startswith(magic)
 
 
@@ -40,6 +60,7 @@ def test_validate_names_every_mistake_of_every_file(capsys, spec_file, tmp_path)
     broken = json.loads(spec_file.read_text())
     broken["cells"]["cell"]["alpha"][4][1] = 2
     broken["layuot"] = broken.pop("layout")
+    broken["operations"][1] = "sep_conv"
     (tmp_path / "broken.json").write_text(json.dumps(broken))
     with pytest.raises(SystemExit) as exit:
         cli.main(["validate", str(spec_file), str(tmp_path / "broken.json"), "--json"])
@@ -48,6 +69,7 @@ def test_validate_names_every_mistake_of_every_file(capsys, spec_file, tmp_path)
     good, bad = json.loads(captured.out)
     assert good["problems"] == []
     assert any(problem == "cells.cell.alpha[4][1]: expected 0 or 1, got 2" for problem in bad["problems"])
+    assert any(problem.startswith('operations[1]: unknown operation "sep_conv"') for problem in bad["problems"])
     assert any("layuot" in problem and "layout" in problem for problem in bad["problems"])
     assert "broken.json: cells.cell.alpha[4][1]: expected 0 or 1, got 2\n" in captured.err
 

@@ -50,7 +50,8 @@ def test_an_original_checkpoint_becomes_a_folder_that_timm_loads(capsys, officia
 
 
 def test_a_genotype_of_darts_becomes_a_spec_in_a_file_or_on_standard_output(capsys, tmp_path):
-    run(capsys, "convert", "darts", "darts_v2", "--num-classes", "100", "-o", tmp_path / "spec.json")
+    told = run(capsys, "convert", "darts", "darts_v2", "--num-classes", "100", "-o", tmp_path / "spec.json")
+    assert told == f"{tmp_path / 'spec.json'}\n"
     assert parameters(Genotype.load(tmp_path / "spec.json")) == 3_349_342 + 90 * 577
     printed = run(capsys, "convert", "darts", TEXT, "--channels", "8", "--depth", "4", "--name", "mine")
     assert Genotype.loads(printed) == convert_darts(TEXT, channels=8, depth=4, name="mine")

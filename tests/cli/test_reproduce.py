@@ -7,17 +7,34 @@ from pathlib import Path
 import pytest
 
 from robnet_zoo.cli import main
+from tests.command import fails
 from tests.small_plan import COMMAND
 
 
 def test_the_agenda_says_what_is_to_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([*COMMAND, "-o", str(tmp_path), "--agenda"])
+    at = COMMAND.index("--test")
+    main([*COMMAND[:at], *COMMAND[at + 2 :], "-o", str(tmp_path), "--agenda"])  # which needs no images to measure on
     lines = capsys.readouterr().out.splitlines()
     assert "At a fraction of the paper's scale: width 0.05" in lines[0]
     jobs = [" ".join(line.split()[:2]) for line in lines[1:-1]]
     assert jobs == ["train ResNet-18,", "measure ResNet-18,", "train RobNet-free,", "measure RobNet-free,"]
     assert lines[-1].startswith("0 of 4 there already; about ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tabel1"], "tabel1: neither a bundled plan nor the path of a JSON file, did you mean 'table1'?"),
+        (["table1"], "expected --data, --test, --output for table1, got none"),
+        (["table1", "--data", "digits", "-o", "run"], "expected --test for table1, got none"),
+        (["table1", "--agenda", "-o", "run"], "expected --data, --test for table1, got none"),
+    ],
+)
+def test_what_is_missing_is_named_after_a_plan_that_is_wrong(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in fails(capsys, "reproduce", *arguments)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 """The module that a spec compiles to."""
 
+import re
 import time
 from functools import cache
 from io import BytesIO
 
 import pytest
+import timm
 import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from robnet_zoo.errors import ModelError
 from robnet_zoo.genotype import blueprint
 from robnet_zoo.genotype.genotype import Genotype, edges
 from robnet_zoo.genotype.operations import OPERATIONS
@@ -403,3 +406,26 @@ def test_symbolic_trace_of_a_denoised_network_gives_the_same_logits(spec: Genoty
     traced = torch.fx.symbolic_trace(network)
     torch.testing.assert_close(traced(images), network(images), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(torch.jit.script(traced)(images), network(images), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"in_chans": 0}, "in_chans: expected an integer of at least 1, got 0"),
+        ({"in_chans": True}, "in_chans: expected an integer of at least 1, got True"),
+        ({"in_chans": "3"}, "in_chans: expected an integer of at least 1, got '3'"),
+        ({"num_classes": -1}, "num_classes: expected an integer of at least 0, got -1"),
+        ({"num_classes": 2.5}, "num_classes: expected an integer of at least 0, got 2.5"),
+        ({"drop_rate": 2}, "drop_rate: expected a share, 0 to 1, got 2"),
+        ({"drop_rate": float("nan")}, "drop_rate: expected a share, 0 to 1, got nan"),
+    ],
+)
+@pytest.mark.parametrize("name", ["robnet_micro", "resnet18_cifar", "vgg16_cifar"])
+def test_an_argument_that_no_network_has_is_refused(name, arguments, message):
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        timm.create_model(name, **arguments)
+
+
+def test_a_head_of_less_than_no_classes_is_refused(tiny):
+    with pytest.raises(ModelError, match="num_classes: expected an integer of at least 0, got -1"):
+        Network(tiny).reset_classifier(-1)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from filelock import FileLock
 from PIL import Image
@@ -40,6 +41,8 @@ def test_a_run_leaves_the_weights_that_it_returns_and_its_records(tiny, images, 
     network = training.train(tiny, images, recipe, tmp_path, progress=False)
     saved = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(value, saved[key]) for key, value in network.state_dict().items())
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert_same_weights(network, again)
     rows = history(tmp_path)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert all(0 <= float(row["robust"]) <= float(row["clean"]) <= 1 for row in rows)

@@ -9,13 +9,22 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.data import resolve_data_config
 
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.errors import DocumentError, TargetError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
-from robnet_zoo.zoo.architecture import Architecture, TimmArchitecture, build, costs, from_run, load_architecture
+from robnet_zoo.zoo.architecture import (
+    Architecture,
+    TimmArchitecture,
+    build,
+    config_of,
+    costs,
+    from_run,
+    load_architecture,
+)
 from robnet_zoo.zoo.baselines import BASELINES
 
 
@@ -161,3 +170,28 @@ def test_a_folder_whose_document_is_of_another_model_is_refused(tmp_path: Path) 
     (tmp_path / "model.json").write_text(json.dumps(document))
     with pytest.raises(TargetError, match="no_such_model: timm cannot build it"):
         load_target(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        TimmArchitecture(
+            model="resnet18_cifar", num_classes=3, input_size=(1, 8, 8), width=0.1, depth=0.5, denoise="mean"
+        ),
+        TimmArchitecture(model="resnet10t", num_classes=3, input_size=(3, 32, 32)),
+    ],
+)
+def test_timm_loads_the_folder_of_a_run_of_its_model(architecture, tmp_path):
+    model = build(architecture).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config_of(architecture)))
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert set(resolve_data_config(model=again)["std"]) == {1.0}
+    assert tuple(again.pretrained_cfg["input_size"]) == architecture.input_size
+    images = torch.rand(2, *architecture.input_size)
+    assert torch.equal(again(images), model(images))
+
+
+def test_the_folder_of_a_run_is_its_architecture(tiny, tmp_path):
+    tiny.save_into(tmp_path)
+    assert load_architecture(str(tmp_path)) == load_architecture(f"local-dir:{tmp_path}") == tiny

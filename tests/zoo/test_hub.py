@@ -29,8 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("name", ["resnet18", "hf-hub:somebody/resnet", "hf_hub:somebody/resnet"])
 def test_without_a_network_the_hub_is_asked_once(asked: list[str], name: str) -> None:
     with pytest.raises(WeightsError, match=rf"{name}: expected .* cannot be reached \(no network\)"), hub.one_try(name):
-        assert constants.HF_HUB_OFFLINE
-        raise OSError("not in the cache")
+        raise OSError("not in the cache" if constants.HF_HUB_OFFLINE else "asked again")
     assert asked == [constants.ENDPOINT]
     assert not constants.HF_HUB_OFFLINE
 
@@ -58,6 +57,6 @@ def test_a_hub_that_answers_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_that_is_not_of_a_spec_is_refused_before_anything_is_fetched(asked: list[str]) -> None:
-    with pytest.raises(WeightsError, match=r"^resnet18: expected a model compiled from a spec"):
+    with pytest.raises(WeightsError, match=r"^resnet18\S*: expected a model compiled from a spec"):
         load_model("resnet18")
     assert asked == []

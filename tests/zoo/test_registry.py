@@ -1,6 +1,7 @@
 """The models in timm: all that works for timm's own models works for ours."""
 
 import importlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,45 @@ def test_load_model_takes_a_saved_folder(custom: dict[str, Any], tmp_path: Path)
     network = timm.create_model("robnet", spec=custom)
     save_for_hf(network, tmp_path, model_args={"spec": custom}, safe_serialization=True)
     assert same_weights(load_model(f"local-dir:{tmp_path}"), network)
+
+
+@pytest.mark.parametrize("prefix", ["", "local-dir:"])
+@pytest.mark.parametrize("configured", [False, True])
+def test_load_model_takes_the_folder_of_a_training_run(
+    tiny: Genotype, tmp_path: Path, prefix: str, configured: bool
+) -> None:
+    network = compile(tiny)
+    tiny.save_into(tmp_path)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    if configured:  # as runs are since timm can load them
+        (tmp_path / "config.json").write_text(json.dumps(zoo.timm_config(tiny)))
+    assert same_weights(load_model(f"{prefix}{tmp_path}"), network)
+
+
+def test_timm_loads_the_folder_of_a_training_run(custom: dict[str, Any], tmp_path: Path) -> None:
+    spec = Genotype.parse(custom)
+    network = compile(spec)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(zoo.timm_config(spec)))
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert same_weights(again, network)
+    assert tuple(again.pretrained_cfg["input_size"]) == (1, 16, 20)
+    assert timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=7).num_classes == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("robnet_fre", "robnet_fre: neither the name .*, did you mean 'robnet_free'"),
+        ("nowhere/model", "nowhere/model: neither the name"),
+        ("", "an empty name: neither the name"),
+        ("resnet18_cifar", "resnet18_cifar: expected a model compiled from a spec, got one of timm's"),
+        ("local-dir:nowhere", "nowhere/config.json: cannot be read"),
+    ],
+)
+def test_a_name_that_cannot_be_of_a_spec_is_refused_with_the_nearest(name: str, message: str) -> None:
+    with pytest.raises((WeightsError, DocumentError), match=message):
+        load_model(name)
 
 
 @pytest.mark.parametrize(

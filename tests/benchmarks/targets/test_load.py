@@ -39,6 +39,7 @@ WAYS = {
     "a spec's name": lambda path: (("robnet_micro",), {"weights": WEIGHTS}),
     "a spec's path": lambda path: ((str(folder_of_training(path) / "spec.json"),), {"weights": WEIGHTS}),
     "a folder of training": lambda path: ((str(folder_of_training(path)),), {}),
+    "local-dir of training": lambda path: ((f"local-dir:{folder_of_training(path)}",), {}),
     "a folder of timm": lambda path: ((str(folder_of_timm(path)),), {}),
     "local-dir": lambda path: ((f"local-dir:{folder_of_timm(path)}",), {}),
 }
@@ -67,6 +68,8 @@ def test_hash_of_bundled_weights_is_the_one_in_committed_results():
         ("robnet_mirco", {}, "robnet_mirco: neither an ONNX file.*, did you mean 'robnet_micro'"),
         ("robnet_large", {}, "no weights of robnet_large are bundled: train them"),
         ("nowhere/model.onnx", {}, "nowhere/model.onnx: cannot be read: No such file"),
+        ("nowhere/model.ONNX", {}, "nowhere/model.ONNX: cannot be read: No such file"),
+        ("", {}, "expected the name of a model or a folder, got an empty text"),
         ("nowhere/model.onnx", {"weights": WEIGHTS}, "an ONNX file brings its own weights"),
         ("nowhere/spec.json", {}, "expected weights for this spec"),
         ("robnet_free", {"weights": WEIGHTS}, "expected weights of robnet_free, got"),

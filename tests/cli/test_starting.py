@@ -1,0 +1,34 @@
+"""The sign of life while torch is loaded."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from robnet_zoo.cli.starting import starting
+
+
+def test_loading_torch_is_shown_while_it_lasts_without_a_line_of_its_own(monkeypatch, capsys) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    with starting():
+        shown = capsys.readouterr().err
+        assert shown == "robnet-zoo: loading torch ...\r"
+    assert capsys.readouterr().err == " " * (len(shown) - 1) + "\r"
+
+
+def test_it_ends_with_a_mistake_too(monkeypatch, capsys) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    with pytest.raises(SystemExit), starting():
+        sys.exit(2)
+    assert capsys.readouterr().err.endswith(" \r")
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_where_torch_is_there_or_another_process_shows_it_nothing_is_shown(monkeypatch, capsys, rank: str) -> None:
+    monkeypatch.setenv("RANK", rank)
+    if rank == "1":
+        monkeypatch.delitem(sys.modules, "torch")
+    with starting():
+        pass
+    assert capsys.readouterr().err == ""
