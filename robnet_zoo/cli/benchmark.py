@@ -48,7 +48,8 @@ def measure(
     """Measure models on real images, clean and attacked. After an interruption, the same command resumes.
 
     Args:
-        target: A timm name (robnet_micro.cifar10, resnet18), a folder that training left, an .onnx file, or with
+        target: A timm name (robnet_micro.cifar10, resnet18), a folder that training left, an .onnx file
+            (FILE.onnx:OUTPUT if several of its outputs could be logits), or with
             --weights the path of a spec. Several are measured one after the other, or in a transfer against each other.
         data: An .npz, a folder of class folders, pictures-64:FOLDER, cifar10-test:FOLDER, or `digits`.
         protocol: A bundled protocol (`protocols` lists them), such as quick, table1, table2 or autoattack, or

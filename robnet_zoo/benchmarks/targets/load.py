@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -66,9 +67,9 @@ def load_target(
     Args:
         name: it can be
 
-            - an ONNX file, `FILE.onnx`: ONNX Runtime judges. The proposer computes in float32: for a file of ours it is
-              the model that its metadata and weights give (for fp16 and int8, its twin in float32); for a foreign file
-              it is the graph, rebuilt in torch;
+            - an ONNX file, `FILE.onnx`, or `FILE.onnx:OUTPUT` if several of its outputs could be logits: ONNX Runtime
+              judges. The proposer computes in float32: for a file of ours it is the model that its metadata and weights
+              give (for fp16 and int8, its twin in float32); for a foreign file it is the graph, rebuilt in torch;
             - a name of timm (`name`, `name.tag`, `local-dir:FOLDER` or `hf-hub:REPOSITORY`), with its own weights or
               with `weights`. A model that was not compiled from a spec proposes itself, in float32;
             - the name or the path of a spec, with `weights`;
@@ -90,10 +91,11 @@ def load_target(
     computed_on = torch.device(device or _default_device())
     normalisation = normalisation_from(name, mean, std)
     try:
-        if name.lower().endswith(".onnx"):
+        if (onnx_file := _onnx_file(name)) is not None:
             if weights is not None:
                 raise TargetError(f"{name}: an ONNX file brings its own weights, expected no others, got {weights}")
-            return onnx_target(Path(name), normalisation, computed_on, strict=device is not None)
+            path, output = onnx_file
+            return onnx_target(path, normalisation, computed_on, strict=device is not None, output=output)
         full = zoo.full_name(name)
         name_of_model, loader = _resolved(name, weights)
         model = loader.load(name_of_model, weights).eval()
@@ -104,6 +106,14 @@ def load_target(
     file = weights_file(name_of_model, weights, model)
     called = full if weights is None else name  # the weights that timm takes depend on its version
     return frozen_target(model.to(computed_on), called, normalisation, dtype=dtype, file=file)
+
+
+def _onnx_file(name: str) -> tuple[Path, str | None] | None:
+    """Return the path in `FILE.onnx` or `FILE.onnx:OUTPUT`, and the output, or None for any other name."""
+    match = re.fullmatch(r"(.+?\.onnx)(?::(.+))?", name, re.IGNORECASE | re.DOTALL)
+    if match is None:
+        return None
+    return (Path(match[1]), match[2]) if not Path(name).exists() else (Path(name), None)
 
 
 def _default_device() -> str:

@@ -62,10 +62,10 @@ class OnnxClassifier:
     """A classifier that maps images (N, C, H, W) to logits (N, K), of the images' dtype and on their device.
 
     The file's input may be float32, float16 or float64, and NCHW or NHWC, depending on which axis has 1, 3 or
-    4 entries. Its batch may be free or fixed; images then run in pieces of that size, the last one filled up. Exactly
-    one of its outputs must be (N, K). If the rows of that output are probabilities, they are replaced by their
-    logarithms (`probabilities`), which are logits of the same function; a probability that rounds to 0 counts as the
-    smallest normal number.
+    4 entries. Its batch may be free or fixed; images then run in pieces of that size, the last one filled up. One of
+    its outputs must be (N, K); of several, `output` names the one to take. If the rows of that output are
+    probabilities, they are replaced by their logarithms (`probabilities`), which are logits of the same function; a
+    probability that rounds to 0 counts as the smallest normal number.
 
     Tensors are bound to the session where they lie, so a GPU needs no copy through the host. On a CPU, several pieces
     run side by side, each on a thread of its own.
@@ -77,6 +77,7 @@ class OnnxClassifier:
         threads: of the CPU; by default as many as torch uses.
         batch: run pieces of exactly this size, if the file leaves it open. By default all images run at once, but on a
             CPU at most 8 on each thread.
+        output: the name of the output that holds the logits; by default the only one of this shape.
 
     Attributes:
         sha256: of the file, followed by the files beside it that hold its weights, in the order of their names.
@@ -93,6 +94,7 @@ class OnnxClassifier:
         provider: Provider | None = None,
         threads: int | None = None,
         batch: int | None = None,
+        output: str | None = None,
     ) -> None:
         self.path, self.threads = Path(path), threads
         self.opened = read_file(path)
@@ -105,7 +107,7 @@ class OnnxClassifier:
         self.nhwc = axes[2] in CHANNELS and axes[0] not in CHANNELS
         self.batch = fixed or batch
         self.axes = (axes[2], axes[0], axes[1]) if self.nhwc else (axes[0], axes[1], axes[2])
-        self.probe, (self.output, self.output_dtype, self.num_classes) = self._try()
+        self.probe, (self.output, self.output_dtype, self.num_classes) = self._try(output)
         logits = self._logits(self.probe)
         self.probabilities = bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all())
 
@@ -162,13 +164,15 @@ class OnnxClassifier:
         self.session, self.provider = self._open(provider), provider
         self._side_session = self._open_side_session()
 
-    def module(self, *, batch: int | None = None) -> nn.Module:
+    def module(self, *, batch: int | None = None) -> _ImageModule:
         """Return the same function in torch, on the CPU, with gradients; in pieces of `batch` images if that is given.
 
-        The caller must check that it gives the file's logits. Raises UnsupportedError if torch cannot express it.
+        What the file computes in float16, the module computes in float32. The caller must check that it gives the
+        file's logits. Raises UnsupportedError if torch cannot express it.
         """
-        graph = GraphModule(self.proto, output=self.output, logarithm=self.probabilities)
-        return _ImageModule(graph, dtype=_torch_dtype(self.dtype), nhwc=self.nhwc, batch=batch)
+        graph = GraphModule(self.proto, output=self.output, logarithm=self.probabilities, widened=True)
+        dtype = torch.float32 if self.dtype is np.float16 else _torch_dtype(self.dtype)
+        return _ImageModule(graph, dtype=dtype, nhwc=self.nhwc, batch=batch)
 
     @property
     def _threads(self) -> int:
@@ -229,7 +233,7 @@ class OnnxClassifier:
         axes = [axis if isinstance(axis, int) and axis > 0 else None for axis in value.shape]
         return value.name, FLOATS[value.type], axes
 
-    def _try(self) -> tuple[Tensor, tuple[str, type[np.floating[Any]], int]]:
+    def _try(self, chosen: str | None) -> tuple[Tensor, tuple[str, type[np.floating[Any]], int]]:
         """Return random images that the file takes, (PROBED, C, H, W) in [0, 1], and its logits' name, type and K."""
         generator = torch.Generator().manual_seed(0)
         channels, height, width = self.axes
@@ -246,15 +250,18 @@ class OnnxClassifier:
             break
         names = [value.name for value in self.session.get_outputs()]
         arrays = dict(zip(names, map(np.asarray, outputs), strict=True))
+        if chosen is not None and chosen not in arrays:
+            raise self._error(f"expected the name of an output, got {chosen!r}{nearest(chosen, names)}")
         fitting = [
             name
             for name, value in arrays.items()
-            if value.dtype in FLOATS.values() and value.ndim == 2 and len(value) == count
+            if value.dtype in FLOATS.values() and value.ndim == 2 and len(value) == count and chosen in (None, name)
         ]
         if len(fitting) != 1 or arrays[fitting[0]].shape[1] < 2:
-            got = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
+            got = ", ".join(f"{name} {value.shape}" for name, value in arrays.items() if chosen in (None, name))
+            remedy = f"; {self.path.name}:{fitting[0]} (output= in Python) takes the first" if fitting[1:] else ""
             raise self._error(
-                f"expected a single output of logits, ({count}, K) for {counted(count, 'image')}, got {got}"
+                f"expected a single output of logits, ({count}, K) for {counted(count, 'image')}, got {got}{remedy}"
             )
         logits = arrays[fitting[0]]
         return images, (fitting[0], logits.dtype.type, logits.shape[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper
 from onnx.checker import ValidationError
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from robnet_zoo.converters.onnx.options import Precision
 from robnet_zoo.errors import OnnxFileError
@@ -68,15 +68,14 @@ def read_file(path: str | os.PathLike[str]) -> OnnxFile:
         del data
         tensors = list(_tensors(proto))
         locations = sorted({ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)})
-        folder = file.parent.resolve()
-        for location in locations:
-            if not (folder / location).resolve().is_relative_to(folder):
-                raise OnnxFileError(file, f"expected its weights in its own folder, got {location!r}")
-            _check_file(file, folder / location, MAX_WEIGHTS)
-            _add(digest, folder / location)
+        parts = {location: _part(file, location) for location in locations}
+        for part in parts.values():
+            _check_file(file, part, MAX_WEIGHTS)
+            _add(digest, part)
         for tensor in tensors:
-            _check_range(file, folder, tensor)
-        load_external_data_for_model(proto, str(folder))
+            _check_range(file, parts, tensor)
+        for tensor in filter(uses_external_data, tensors):
+            _take_in(tensor, parts[ExternalDataInfo(tensor).location])
     except OSError as error:
         what = "cannot be read" if error.filename in (None, str(file)) else f"{error.filename} cannot be read"
         raise OnnxFileError(file, f"{what}: {error.strerror or error}") from error
@@ -84,6 +83,35 @@ def read_file(path: str | os.PathLike[str]) -> OnnxFile:
         raise OnnxFileError(file, f"expected an ONNX file, got one that cannot be read: {error}") from error
     _check_sizes(file, proto)
     return OnnxFile(file, proto, digest.hexdigest())
+
+
+def _part(file: Path, location: str) -> Path:
+    """Return the path of a file that holds weights of a model: in the model's folder, or linked as the model is.
+
+    Where the model is a link, as in the cache of Hugging Face, links beside it may lead to the folder that it leads to.
+
+    Raises: OnnxFileError for a path or a link that leads anywhere else.
+    """
+    path = file.parent / location
+    inside = not Path(location).is_absolute() and ".." not in Path(location).parts
+    folders = (file.parent.resolve(), *([file.resolve().parent] if file.is_symlink() else []))
+    if inside and any(path.resolve().is_relative_to(folder) for folder in folders):
+        return path
+    link = f", a link to {path.resolve()}" if inside else ""
+    raise OnnxFileError(file, f"expected its weights in its own folder, got {location!r}{link}")
+
+
+def _take_in(tensor: onnx.TensorProto, part: Path) -> None:
+    """Move the numbers of a tensor from the file that holds them into the graph.
+
+    ONNX's own function for this refuses links.
+    """
+    info = ExternalDataInfo(tensor)
+    with open(part, "rb") as stream:
+        stream.seek(info.offset or 0)
+        tensor.raw_data = stream.read() if info.length is None else stream.read(info.length)
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
 
 
 def _check_file(path: Path, part: Path, limit: int) -> None:
@@ -102,14 +130,14 @@ def _add(digest: hashlib._Hash, file: Path) -> None:
             digest.update(chunk)
 
 
-def _check_range(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
+def _check_range(path: Path, parts: Mapping[str, Path], tensor: onnx.TensorProto) -> None:
     """Raise an OnnxFileError for external data beyond the end of their file, or a tensor of more numbers than data."""
     if any(size < 0 for size in tensor.dims):
         raise OnnxFileError(path, f"expected {tensor.name} of a size from 0 on, got {list(tensor.dims)}")
     numbers = prod(tensor.dims)
     if uses_external_data(tensor):
         info = ExternalDataInfo(tensor)
-        start, size = info.offset or 0, (folder / info.location).stat().st_size
+        start, size = info.offset or 0, parts[info.location].stat().st_size
         held = size - start if info.length is None else info.length
         if start < 0 or held < 0 or start + held > size:
             expected = f"expected {tensor.name} within {info.location}, of {size:,} bytes"

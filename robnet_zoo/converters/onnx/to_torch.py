@@ -32,12 +32,18 @@ class GraphModule(nn.Module):
         output: the name of the output, by default the first.
         logarithm: the output is probabilities, and the module returns their logarithms. If the graph ends in a
             softmax, both are computed together, so that the gradient does not vanish where a probability rounds to 1.
+        widened: float32 takes the place of float16, in which small gradients vanish. The input is float32 then.
+
+    Attributes:
+        narrow: whether anything in the graph is float16.
 
     Raises:
         UnsupportedError: an operator is unknown, or torch has no type for a constant.
     """
 
-    def __init__(self, model: onnx.ModelProto, *, output: str | None = None, logarithm: bool = False) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, *, output: str | None = None, logarithm: bool = False, widened: bool = False
+    ) -> None:
         super().__init__()
         if model.functions:
             model = inliner.inline_local_functions(model)
@@ -48,7 +54,17 @@ class GraphModule(nn.Module):
             raise UnsupportedError(f"expected a graph with one input, got {len(inputs)}")
         (self.input,) = inputs
         self.nodes: list[OnnxNode] = []
-        for node in _needed(model, self.output):
+        needed = _needed(model, self.output)
+        kinds = {value.type.tensor_type.elem_type for value in model.graph.input}
+        self.narrow = (
+            onnx.TensorProto.FLOAT16 in kinds
+            or any(_is_narrow(tensor) for tensor in constants.values())
+            or any(_is_narrow(value) for node in needed for value in node.attributes.items())
+        )
+        if widened and self.narrow:
+            constants = {name: _widened(tensor) for name, tensor in constants.items()}
+            needed = [replace(node, attributes=dict(map(_widened, node.attributes.items()))) for node in needed]
+        for node in needed:
             if set(node.inputs) - {""} <= constants.keys():
                 constants |= _evaluate(node, constants)
             else:
@@ -86,6 +102,26 @@ class GraphModule(nn.Module):
 
 def _is_integer(value: Tensor) -> bool:
     return not value.is_floating_point()
+
+
+def _is_narrow(value: object) -> bool:
+    """Return whether a constant is float16, or an attribute asks for it."""
+    match value:
+        case Tensor():
+            return value.dtype == torch.float16
+        case (str(name), attribute):
+            return (name == "to" and attribute == onnx.TensorProto.FLOAT16) or _is_narrow(attribute)
+    return False
+
+
+def _widened(value: Any) -> Any:
+    """Return a constant or an attribute, (name, value), with float32 in the place of float16."""
+    match value:
+        case Tensor() if _is_narrow(value):
+            return value.float()
+        case (str(name), attribute) if _is_narrow(value):
+            return name, onnx.TensorProto.FLOAT if name == "to" else _widened(attribute)
+    return value
 
 
 def _tensor(proto: onnx.TensorProto) -> Tensor:

@@ -204,3 +204,48 @@ def test_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, monkeypatc
     target = load_target(write(tmp_path / "m.onnx", [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]))
     assert target.proposer is None
     assert target.why_not == "its graph, rebuilt in torch, gives logits 0.001 away, more than 1e-05"
+
+
+def test_a_foreign_float16_file_has_gradients_that_do_not_vanish(tmp_path):
+    weight = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float16)
+    nodes = [
+        NODE("Flatten", ["x"], ["f"]),
+        NODE("Constant", [], ["w"], value=onnx.numpy_helper.from_array(weight)),
+        NODE("MatMul", ["f", "w"], ["m"]),
+        NODE("Cast", ["m"], ["c"], to=TensorProto.FLOAT),
+        NODE("Mul", ["c", "c"], ["s"]),
+        NODE("Cast", ["s"], ["y"], to=TensorProto.FLOAT16),
+    ]
+    target = load_target(write(tmp_path / "m.onnx", nodes, kind=TensorProto.FLOAT16), device="cpu")
+    assert target.why_not == ""
+    images = IMAGES.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(1e-9 * target.proposer(images).sum(), images)
+    pixels = IMAGES.flatten(1).clone().requires_grad_()
+    ((pixels @ torch.from_numpy(weight).float()) ** 2).sum().backward()
+    torch.testing.assert_close(gradient.flatten(1), 1e-9 * pixels.grad, rtol=1e-4, atol=0)
+
+
+def test_a_float16_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, monkeypatch):
+    wrong = dict(to_torch.OPERATORS) | {"Relu": lambda node, inputs: inputs[0].clamp(min=0) + 0.2}
+    monkeypatch.setattr(to_torch, "OPERATORS", wrong)
+    nodes = [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]
+    target = load_target(write(tmp_path / "m.onnx", nodes, kind=TensorProto.FLOAT16), device="cpu")
+    assert target.why_not == "its graph, rebuilt in torch, gives logits 0.2 away, more than 0.05"
+
+
+def test_of_several_outputs_the_name_chooses_one(tmp_path):
+    path = tmp_path / "m.onnx"
+    nodes = [NODE("Flatten", ["x"], ["y"]), NODE("Neg", ["y"], ["z"])]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 2, 2])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "yz"]
+    graph = helper.make_graph(nodes, "g", [given], outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises(TargetError, match=r"m\.onnx: .* got y \(5, 12\), z \(5, 12\); m\.onnx:y \(output= in Python\)"):
+        load_target(str(path))
+    for name, sign in (("y", 1), ("z", -1)):
+        target = load_target(f"{path}:{name}", device="cpu")
+        assert target.name == f"{path}:{name}"
+        torch.testing.assert_close(target.judge(IMAGES), sign * IMAGES.flatten(1))
+        torch.testing.assert_close(target.proposer(IMAGES), sign * IMAGES.flatten(1))
+    with pytest.raises(TargetError, match=r"expected the name of an output, got 'w'.* y, z"):
+        load_target(f"{path}:w")

@@ -5,11 +5,13 @@ import os
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from robnet_zoo.converters.onnx.classifier import OnnxClassifier
 from robnet_zoo.converters.onnx.file import read_file
 from robnet_zoo.errors import OnnxFileError
-from tests.converters.onnx.linear_files import NODE, WEIGHT, linear
+from tests.converters.onnx.linear_files import IMAGES, NODE, WEIGHT, linear
 
 
 def test_weights_outside_its_folder_are_refused(tmp_path):
@@ -28,8 +30,44 @@ def test_weights_outside_its_folder_are_refused(tmp_path):
     (folder / "m.data").symlink_to(tmp_path / "m.data")
     model.graph.initializer[0].external_data[0].value = "m.data"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(OnnxFileError, match=r"expected its weights in its own folder, got 'm\.data'"):
+    with pytest.raises(OnnxFileError, match=r"expected its weights in its own folder, got 'm\.data', a link to /.*m"):
         read_file(path)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """Return a model in a folder of links to files of other names, as the cache of Hugging Face lays them."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1a"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    path = linear(blobs / "m.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    for name, blob in (("m.onnx", "2b"), ("m.data", "3c")):
+        (blobs / name).rename(blobs / blob)
+        (snapshot / name).symlink_to(f"../../blobs/{blob}")
+    return snapshot / "m.onnx"
+
+
+def test_links_beside_a_linked_model_are_followed(cache):
+    (tensor,) = read_file(cache).proto.graph.initializer
+    assert np.array_equal(numpy_helper.to_array(tensor), WEIGHT)
+    assert torch.equal(OnnxClassifier(cache)(IMAGES), OnnxClassifier(linear(cache.parent / "one.onnx"))(IMAGES))
+
+
+def test_links_beside_a_linked_model_that_lead_elsewhere_are_refused(cache, tmp_path):
+    (tmp_path / "secret").write_bytes(b"0" * 192)
+    (cache.parent / "m.data").unlink()
+    (cache.parent / "m.data").symlink_to(tmp_path / "secret")
+    with pytest.raises(OnnxFileError, match=r"got 'm\.data', a link to /.*/secret"):
+        read_file(cache)
+
+
+def test_links_within_the_folder_are_followed(tmp_path):
+    path = linear(tmp_path / "m.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    (tmp_path / "m.data").rename(tmp_path / "other")
+    (tmp_path / "m.data").symlink_to("other")
+    assert np.array_equal(numpy_helper.to_array(read_file(path).proto.graph.initializer[0]), WEIGHT)
 
 
 def named(path, **sizes):
