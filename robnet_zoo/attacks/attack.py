@@ -16,7 +16,6 @@ from robnet_zoo.attacks.ball import Norm
 from robnet_zoo.attacks.outcome import BatchOutcome
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core.documents import Document, called
-from robnet_zoo.errors import AttackError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,13 +60,6 @@ class StepsFamily(NamedTuple):
 
     key: str
     steps: int
-
-
-def check_box(images: Tensor) -> None:
-    """Raise AttackError unless all images, (N, C, H, W), are in [0, 1]; NaN is not."""
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):
-        raise AttackError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
 
 
 class Attack(Document):

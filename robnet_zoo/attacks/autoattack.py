@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import model_validator
 
-from robnet_zoo.attacks.attack import BatchAttack, Classifier, Cost, check_box
+from robnet_zoo.attacks.arguments import check_images, class_numbers, radii
+from robnet_zoo.attacks.attack import BatchAttack, Classifier, Cost
 from robnet_zoo.attacks.ball import Norm, in_box, length, within
-from robnet_zoo.attacks.losses import margin
+from robnet_zoo.attacks.losses import is_right, margin_of_answer
 from robnet_zoo.attacks.outcome import BatchOutcome
 from robnet_zoo.core import lazy
 from robnet_zoo.core.documents import Tuple, problems_error
@@ -149,15 +150,18 @@ class AutoAttack(BatchAttack):
         Args:
             model: in eval mode and float32. A module's parameters are frozen meanwhile.
             images: (N, C, H, W) in [0, 1], float32.
-            labels: (N,).
+            labels: integers of any type, (N,) or (N, 1).
             eps: in image units.
             seed: of torch's global generators, which the library draws from.
 
         Raises:
-            AttackError: images leave [0, 1], labels are out of range, or there are too few classes.
+            AttackError: images leave [0, 1], labels are not classes of the model, eps is not a radius, or there are too
+                few classes.
             AutoAttackError: the package is missing, or the model is not what the attack needs.
         """
         started = time.perf_counter()
+        labels = class_numbers(labels, images)
+        radii(eps, images, norm=self.norm)
         counted = _Counted(model)
         warned: list[str] = []
         with _frozen(model, self.title), _undisturbed(seed), _overheard(warned):
@@ -168,7 +172,7 @@ class AutoAttack(BatchAttack):
                 logits = counted(adversarial)
         distances = length(adversarial - images, self.norm)
         inside = within(distances, eps) & in_box(adversarial)
-        confirmed = inside & (logits.argmax(1) != labels) & logits.isfinite().all(1)
+        confirmed = inside & ~is_right(logits, labels)
         good = [name is None or yes for name, yes in zip(claimed, confirmed.tolist(), strict=True)]
         kept = torch.tensor(good, device=images.device)
         return BatchOutcome(
@@ -176,7 +180,7 @@ class AutoAttack(BatchAttack):
             broken_by=tuple(name if yes else None for name, yes in zip(claimed, good, strict=True)),
             unconfirmed=tuple(not yes for yes in good),
             distances=tuple(distances.where(kept, 0).tolist()),
-            margins=tuple(margin(logits, labels, torch.full_like(labels, -1)).tolist()),
+            margins=tuple(margin_of_answer(logits, labels, torch.full_like(labels, -1)).tolist()),
             flags=tuple(sorted({_flag(text) for text in warned})),
             forwards=counted.forwards,
             backwards=counted.backwards,
@@ -187,7 +191,7 @@ class AutoAttack(BatchAttack):
         """Return which clean images the model classifies correctly, after checking that the attack can run."""
         if images.dtype != torch.float32:
             raise AutoAttackError(f"{self.title}: expected images in float32, got {images.dtype}")
-        check_box(images)
+        check_images(images)
         with torch.no_grad():
             logits = model(images)
         if logits.dtype != torch.float32:
@@ -201,7 +205,7 @@ class AutoAttack(BatchAttack):
             if not known:
                 hint = 'only the version custom with attacks ["square"] does without'
                 raise AutoAttackError(f"{self.title}: expected a model with gradients, got one without; {hint}")
-        right: list[bool] = (logits.argmax(1) == labels).tolist()
+        right: list[bool] = is_right(logits, labels).tolist()
         return right
 
     def _run(

@@ -10,7 +10,7 @@ from pydantic import Field
 from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, length
 from robnet_zoo.attacks.gradient import loss_gradient
-from robnet_zoo.attacks.losses import LOSSES
+from robnet_zoo.attacks.losses import LOSSES, margin_of_answer
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core import lazy
 
@@ -90,7 +90,7 @@ class CarliniWagner(IterativeAttack):
     def advance(self, rows: Rows, seen: Seen) -> None:
         assert seen.gradient is not None
         x, clean = rows["x"], rows["clean"]
-        margins = LOSSES["margin"](seen.logits, rows["label"], rows["target"])[:, None, None, None]
+        margins = margin_of_answer(seen.logits, rows["label"], rows["target"])[:, None, None, None]
         distance = length(x - clean, "l2")[:, None, None, None]
         fooled = margins > self.confidence
         nearer = fooled & (distance < rows["best_distance"])

@@ -16,9 +16,10 @@ from dataclasses import KW_ONLY, dataclass, field
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen, check_box
+from robnet_zoo.attacks.arguments import check_images, class_numbers, radii
+from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import in_box, length, within
-from robnet_zoo.attacks.losses import margin
+from robnet_zoo.attacks.losses import is_fooled, margin_of_answer
 from robnet_zoo.attacks.outcome import Outcome
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.errors import AttackError
@@ -60,15 +61,15 @@ def run(
 ) -> list[Outcome]:
     """Attack images, and return their outcomes, in the order of the images.
 
-    An image that the judge gets wrong without attack counts as fooled at step 0. An image outside the ball or the box,
-    or one that the model claims and the judge does not confirm, is not a success and counts as `unconfirmed`. When an
-    accelerator is out of memory, the number of slots is halved.
+    An image that the judge gets wrong without attack counts as fooled at step 0. An answer that is not finite is wrong.
+    An image outside the ball or the box, or one that the model claims and the judge does not confirm, is not a success
+    and counts as `unconfirmed`. When an accelerator is out of memory, the number of slots is halved.
 
     Args:
         attack: what moves the images.
         model: the classifier that the attack looks at.
         images: (N, C, H, W) in [0, 1].
-        labels: (N,).
+        labels: integers of any type, (N,) or (N, 1).
         eps: the radius of the balls in image units, a number or (N,).
         targets: (N,), the classes to reach; without them any wrong class is a success.
         seed: of all random numbers.
@@ -81,8 +82,9 @@ def run(
         on_outcome: is called with each outcome as it comes.
 
     Raises:
-        AttackError: images leave [0, 1], labels or targets are out of range, there are too few classes for the attack,
-            or there is not a single slot.
+        AttackError: images leave [0, 1], labels or targets are not classes of the model, eps is not a radius, there are
+            too few classes for the attack, the model has no gradients that the attack asks for, or there is not a
+            single slot.
     """
     return Batcher(
         attack,
@@ -95,7 +97,7 @@ def run(
         samples=samples,
         slots=slots,
         judge=model if judge is None else judge,
-        early=early and attack.early,
+        early=early,
         clean_logits=clean_logits,
         on_outcome=on_outcome,
     ).run()
@@ -185,25 +187,35 @@ class Batcher:
         return [self.outcomes[index] for index in range(len(self.images))]
 
     def _check(self) -> None:
+        if not isinstance(self.attack, IterativeAttack):
+            raise AttackError(f"expected an attack that moves image by image, got {type(self.attack).__name__}")
+        self.early = self.early and self.attack.early
         if self.slots < 1:
             raise AttackError(f"expected at least 1 slot, got {self.slots}")
-        if len(self.images):
-            check_box(self.images)
-        self.samples = range(len(self.images)) if self.samples is None else self.samples
-        self.targets = torch.full_like(self.labels, -1) if self.targets is None else self.targets
-        self.eps = torch.as_tensor(self.eps).to(self.images).expand(len(self.images))
+        check_images(self.images)
+        count = len(self.images)
+        self.labels = class_numbers(self.labels, self.images)
+        if self.targets is None:
+            self.targets = torch.full_like(self.labels, -1)
+        else:
+            self.targets = class_numbers(self.targets, self.images, name="targets")
+        self.eps = radii(self.eps, self.images, norm=self.attack.ball, minimal=self.attack.minimal)
+        self.samples = range(count) if self.samples is None else self.samples
+        if len(self.samples) != count:
+            raise AttackError(f"expected {count} samples, a number for each image, got {len(self.samples)}")
 
     def _start(self, looked: int) -> None:
         """Queue what the judge gets right; the rest is fooled. looked: how often the judge has seen each image."""
         assert self.clean_logits is not None
         assert self.targets is not None
         classes = self.clean_logits.shape[1]
-        if not (self.labels.min() >= 0 and max(self.labels.max(), self.targets.max()) < classes):
-            lowest, highest = int(self.labels.min()), int(max(self.labels.max(), self.targets.max()))
+        lowest = int(min(self.labels.min(), self.targets.min() + 1))  # -1 for no target
+        highest = int(max(self.labels.max(), self.targets.max()))
+        if lowest < 0 or highest >= classes:
             raise AttackError(f"expected labels and targets from 0 to {classes - 1}, got {lowest} to {highest}")
         self.attack.check(classes)
-        margins = self._margins(self.clean_logits, self.labels, self.targets).tolist()
-        fooled = self._fooled(self.clean_logits, self.labels, self.targets).tolist()
+        margins = margin_of_answer(self.clean_logits, self.labels, self.targets).tolist()
+        fooled = is_fooled(self.clean_logits, self.labels, self.targets).tolist()
         # Those that withstand run longest: when they come first, slots stay full to the end.
         for index in sorted(range(len(margins)), key=lambda index: margins[index]):
             job = _Job(index, margin=margins[index], judged=looked)
@@ -211,18 +223,6 @@ class Batcher:
                 self._finish(job, self.images[index], fooled=True, step=0)
             else:
                 self.queue.append(job)
-
-    @staticmethod
-    def _fooled(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-        """Return which rows are a success of the attack, bool (N,); rows with logits that are not finite are not."""
-        answers = logits.argmax(1)
-        wrong = torch.where(targets >= 0, answers == targets, answers != labels)
-        return wrong & logits.isfinite().all(1)
-
-    @staticmethod
-    def _margins(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-        """Return the margins, (N,); -inf where logits are not finite."""
-        return torch.where(logits.isfinite().all(1), margin(logits, labels, targets), -torch.inf)
 
     def _fill(self) -> None:
         """Put queued jobs into the free slots."""
@@ -268,7 +268,7 @@ class Batcher:
         """Query the model once, and take one step in every slot."""
         rows, asked = dict(self.rows), self.rows
         seen = self.attack.query(self.model, rows)
-        margins = self._margins(seen.logits, rows["label"], rows["target"])
+        margins = margin_of_answer(seen.logits, rows["label"], rows["target"])
         self.attack.advance(rows, seen)
         rows["t"] = rows["t"] + 1
         claimed = margins > 0 if self.early else torch.zeros_like(margins, dtype=torch.bool)
@@ -345,8 +345,8 @@ class Batcher:
         logits = self._judged(candidates)
         del self.waiting[: len(jobs)]  # after the forward, which may run out of memory
         inside = self._inside(candidates, index)
-        fooled = self._fooled(logits, labels, targets)
-        margins = torch.where(inside, self._margins(logits, labels, targets), -torch.inf)
+        fooled = is_fooled(logits, labels, targets)
+        margins = torch.where(inside, margin_of_answer(logits, labels, targets), -torch.inf)
         flags = torch.stack([fooled & inside, fooled & ~inside]).tolist()
         for job, success, outside, value in zip(jobs, *flags, margins.tolist(), strict=True):
             job.judged += 1
@@ -435,11 +435,17 @@ def in_full_batch(model: Classifier, images: Tensor, size: int) -> Tensor:
         model: the classifier.
         images: (N, C, H, W); N is at most `size`.
         size: of the batch, which the first image fills up.
+
+    Raises: AttackError if the classifier gives anything else.
     """
     count = len(images)
     if count < size:
         images = torch.cat([images, images[:1].expand(size - count, -1, -1, -1)])
-    return model(images)[:count]
+    logits = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise AttackError(f"expected logits (N, K) of {len(images)} images, got {got}")
+    return logits[:count]
 
 
 def _tiled(slots: Sequence[int], width: int) -> list[int]:

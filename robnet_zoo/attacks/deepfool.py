@@ -9,7 +9,8 @@ from pydantic import Field
 
 from robnet_zoo.attacks.attack import Classifier, Cost, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import Norm, project, steepest
-from robnet_zoo.attacks.losses import likeliest_wrong
+from robnet_zoo.attacks.gradient import gradient_of
+from robnet_zoo.attacks.losses import is_fooled, likeliest_wrong
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core import lazy
 
@@ -82,14 +83,12 @@ class DeepFool(IterativeAttack):
             logits = model(x)
             chosen = logits.gather(1, classes).sum(0)  # (1 + M,)
         count = len(chosen)
-        gradients = [torch.autograd.grad(chosen[i], x, retain_graph=i + 1 < count)[0] for i in range(count)]
+        gradients = [gradient_of(chosen[i], x, retain_graph=i + 1 < count) for i in range(count)]
         return Seen(logits.detach(), torch.stack(gradients, dim=1), backwards=count)
 
     def advance(self, rows: Rows, seen: Seen) -> None:
         assert seen.gradient is not None
-        answers = seen.logits.argmax(1)
-        reached = torch.where(rows["target"] >= 0, answers == rows["target"], answers != rows["label"])
-        rows["crossed"] = rows["crossed"] | reached
+        rows["crossed"] = rows["crossed"] | is_fooled(seen.logits, rows["label"], rows["target"])
         slopes = seen.gradient[:, 1:] - seen.gradient[:, :1]  # (N, M, C, H, W)
         gaps = seen.logits.gather(1, rows["ranking"]) - seen.logits.gather(1, rows["label"][:, None])  # (N, M)
         flat = slopes.flatten(2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from robnet_zoo.attacks.attack import Classifier, Rows, check_box
+from robnet_zoo.attacks.arguments import check_images, check_lengths, class_numbers
+from robnet_zoo.attacks.attack import Classifier, Rows
 from robnet_zoo.attacks.ball import Radius, project
 from robnet_zoo.attacks.gradient import GradientAttack, input_gradient
 from robnet_zoo.core import lazy
@@ -39,17 +40,18 @@ def fgsm(model: Classifier, images: Tensor, labels: Tensor, *, eps: float) -> Te
     Args:
         model: gives logits (N, K).
         images: (N, C, H, W) in [0, 1].
-        labels: (N,).
+        labels: integers of any type, (N,) or (N, 1).
         eps: in image units, e.g. 8/255.
 
     Returns:
         The adversarial images, same shape.
 
     Raises:
-        AttackError: images leave [0, 1].
+        AttackError: images leave [0, 1], labels are not integers, or a length is not from 0 to 1.
     """
-    check_box(images)
-    gradient, _ = input_gradient(model, images, labels)
+    check_images(images)
+    check_lengths(eps=eps)
+    gradient, _ = input_gradient(model, images, class_numbers(labels, images))
     return project(images + eps * gradient.sign(), images, eps)
 
 
@@ -63,7 +65,7 @@ def n_fgsm(
     Args:
         model: gives logits (N, K).
         images: (N, C, H, W) in [0, 1].
-        labels: (N,).
+        labels: integers of any type, (N,) or (N, 1).
         eps, step: in image units, e.g. 8/255 and 10/255.
         generator: of the noise.
 
@@ -71,9 +73,10 @@ def n_fgsm(
         The images, same shape.
 
     Raises:
-        AttackError: images leave [0, 1].
+        AttackError: images leave [0, 1], labels are not integers, or a length is not from 0 to 1.
     """
-    check_box(images)
+    check_images(images)
+    check_lengths(eps=eps, step=step)
     noisy = images + torch.empty_like(images).uniform_(-2 * eps, 2 * eps, generator=generator)
-    gradient, _ = input_gradient(model, noisy, labels)
+    gradient, _ = input_gradient(model, noisy, class_numbers(labels, images))
     return (noisy + step * gradient.sign()).clamp_(0, 1)

@@ -111,8 +111,24 @@ def loss_gradient(model: Classifier, x: Tensor, loss: Loss, labels: Tensor, targ
     with torch.enable_grad():
         logits = model(x)
         total = loss(logits, labels, targets).sum()
-    (gradient,) = torch.autograd.grad(total, x)
-    return gradient, logits.detach()
+    return gradient_of(total, x), logits.detach()
+
+
+def gradient_of(total: Tensor, x: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """Return the gradient of a number by images, (N, C, H, W). Raises AttackError if it does not depend on them.
+
+    Args:
+        total: the number, ().
+        x: the images, (N, C, H, W), which require a gradient.
+        retain_graph: whether there is another gradient to come.
+    """
+    gradient = None
+    if total.requires_grad:
+        (gradient,) = torch.autograd.grad(total, x, retain_graph=retain_graph, allow_unused=True)
+    if gradient is None:
+        what = "logits that depend on the images by operations that have gradients"
+        raise AttackError(f"expected {what}, got others; the attack `square` needs none")
+    return gradient
 
 
 def input_gradient(model: Classifier, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

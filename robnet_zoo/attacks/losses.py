@@ -70,6 +70,41 @@ def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return torch.where(targets >= 0, aimed, free)
 
 
+def is_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return which answers name the label, bool (N,); an answer with a logit that is not finite never does.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+    """
+    return (logits.argmax(1) == labels) & logits.isfinite().all(1)
+
+
+def is_fooled(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Return which answers are a success of an attack, bool (N,): not right or, with a target, the target.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        targets: (N,), -1 for none.
+    """
+    return torch.where(targets >= 0, is_right(logits, targets), ~is_right(logits, labels))
+
+
+def margin_of_answer(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Return `margin`, (N,); infinity for an answer that is not finite, as that is wrong; with a target, -infinity.
+
+    It is for comparisons, and not a loss: it has no gradient there.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        targets: (N,), -1 for none.
+    """
+    broken = torch.where(targets >= 0, -torch.inf, torch.inf).to(logits)
+    return torch.where(logits.isfinite().all(1), margin(logits, labels, targets), broken)
+
+
 def largest_other(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the largest logit other than the label's: (N, K), (N,) -> (N,)."""
     return logits.scatter(1, labels[:, None], -torch.inf).amax(1)

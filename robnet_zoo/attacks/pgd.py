@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from robnet_zoo.attacks.attack import Classifier, Rows, check_box
+from robnet_zoo.attacks.arguments import check_images, check_lengths, class_numbers
+from robnet_zoo.attacks.attack import Classifier, Rows
 from robnet_zoo.attacks.ball import project, random_start
 from robnet_zoo.attacks.gradient import IteratedGradientAttack, input_gradient
 from robnet_zoo.attacks.random import Key
@@ -55,7 +56,7 @@ def pgd(
     Args:
         model: gives logits (N, K).
         images: (N, C, H, W) in [0, 1].
-        labels: (N,).
+        labels: integers of any type, (N,) or (N, 1).
         eps, step: in image units, e.g. 8/255 and 2/255.
         steps: how many.
         generator: of the uniform random start in the ball, clamped to [0, 1]; None starts at the images.
@@ -64,9 +65,11 @@ def pgd(
         The last iterates, same shape.
 
     Raises:
-        AttackError: images leave [0, 1].
+        AttackError: images leave [0, 1], labels are not integers, or a length is not from 0 to 1.
     """
-    check_box(images)
+    check_images(images)
+    check_lengths(eps=eps, step=step)
+    labels = class_numbers(labels, images)
     adversarial = images
     if generator is not None:
         start = torch.empty_like(images).uniform_(-eps, eps, generator=generator)

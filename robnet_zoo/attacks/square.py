@@ -9,7 +9,7 @@ from pydantic import Field
 
 from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import project
-from robnet_zoo.attacks.losses import LOSSES
+from robnet_zoo.attacks.losses import margin_of_answer
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core import lazy
 
@@ -73,7 +73,7 @@ class Square(IterativeAttack):
             return Seen(model(rows["x"]))
 
     def advance(self, rows: Rows, seen: Seen) -> None:
-        value = LOSSES["margin"](seen.logits, rows["label"], rows["target"])
+        value = margin_of_answer(seen.logits, rows["label"], rows["target"])
         better = value > rows["best"]
         rows["best"] = torch.where(better, value, rows["best"])
         rows["kept"] = torch.where(better[:, None, None, None], rows["x"], rows["kept"])

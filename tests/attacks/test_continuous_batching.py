@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.attacks import Apgd, Attack, Bim, CarliniWagner, Outcome, Pgd, Square, run
+from robnet_zoo.attacks import Apgd, Attack, AutoAttack, Bim, CarliniWagner, DeepFool, Outcome, Pgd, Square, run
 from robnet_zoo.attacks.continuous_batching import Batcher, craft
+from robnet_zoo.errors import AttackError
 from tests.attacks.classifiers import ATTACKS, Counting, Opposites, greys, small
 
 EPS = 0.012  # some images are fooled, some are not
@@ -257,19 +258,33 @@ def test_what_is_crafted_is_the_last_iterate_of_every_image_even_of_those_that_a
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["pgd", "pgd_l2", "apgd", "deepfool_minimal", "square"])
-def test_logits_that_are_not_finite_are_not_a_success(name, value):
+@pytest.mark.parametrize("name", ["pgd", "pgd_l2", "apgd", "square"])
+def test_an_answer_that_is_not_finite_is_wrong(name, value):
     grey = torch.full((2, 3, 4, 4), 0.5)
     attack = ATTACKS[name].model_copy(update={"loss": "margin"} if "loss" in type(ATTACKS[name]).model_fields else {})
     outcomes = run(attack, Broken(value), grey, torch.zeros(2, dtype=torch.long), eps=EPS, slots=2)
-    assert not any(outcome.fooled for outcome in outcomes)
-    assert all(outcome.margin == -1 for outcome in outcomes)  # of the clean image
+    assert all(outcome.fooled and outcome.unconfirmed == 0 for outcome in outcomes)
+    assert all(outcome.margin == float("inf") for outcome in outcomes)
 
 
-def test_clean_logits_that_are_not_finite_are_not_a_success_either():
-    images = torch.rand(2, 3, 4, 4)
-    outcomes = run(Pgd(steps=2), Broken(float("nan")), images, torch.zeros(2, dtype=torch.long), eps=EPS, slots=2)
-    assert not any(outcome.fooled for outcome in outcomes)
+@pytest.mark.parametrize("attack", [CarliniWagner(steps=20, searches=2, initial_c=10.0), DeepFool(norm="l2")])
+def test_a_step_into_answers_that_are_not_finite_is_the_nearest_success(attack):
+    def half(x: Tensor) -> Tensor:  # dark images have no answer, and the others are right
+        bright = x.mean((1, 2, 3)) - 0.49
+        return torch.stack([bright.where(bright > 0, torch.nan) + 0.01, bright * 0], 1)
+
+    grey, labels = torch.full((2, 3, 4, 4), 0.5), torch.zeros(2, dtype=torch.long)
+    for outcome in run(attack, half, grey, labels, eps=1.0, slots=2):
+        assert outcome.fooled
+        assert 0.01 * 48**0.5 <= outcome.distance < 0.1 * 48**0.5
+
+
+def test_a_clean_answer_that_is_not_finite_is_wrong_but_it_is_not_the_target():
+    images, zeros = torch.rand(2, 3, 4, 4), torch.zeros(2, dtype=torch.long)
+    for outcome in run(Pgd(steps=2), Broken(float("nan")), images, zeros, eps=EPS, slots=2):
+        assert (outcome.fooled, outcome.step, outcome.forwards) == (True, 0, 0)
+    aimed = run(Pgd(steps=2), Broken(float("nan")), images, zeros, targets=zeros + 1, eps=EPS, slots=2)
+    assert not any(outcome.fooled for outcome in aimed)
 
 
 # What is counted
@@ -472,6 +487,33 @@ def test_labels_out_of_range_are_refused(value, network, images, labels):
 def test_a_target_out_of_range_is_refused(network, images, labels):
     with pytest.raises(ValueError, match="expected labels and targets from 0 to 4"):
         run(Pgd(), network, images, labels, eps=EPS, targets=torch.full_like(labels, 5))
+
+
+def test_an_attack_of_whole_batches_is_refused(network, images, labels):
+    with pytest.raises(AttackError, match="expected an attack that moves image by image, got AutoAttack"):
+        run(AutoAttack(), network, images, labels, eps=EPS)
+
+
+def test_a_number_of_samples_that_is_not_that_of_the_images_is_refused(network, images, labels):
+    with pytest.raises(AttackError, match="expected 20 samples, a number for each image, got 3"):
+        run(Pgd(), network, images, labels, eps=EPS, samples=range(3))
+
+
+@pytest.mark.parametrize(
+    ("model", "got"),
+    [(lambda x: (x,), "tuple"), (lambda x: x, r"\(64, 3, 8, 8\)"), (lambda x: x.sum((1, 2, 3)), r"\(64,\)")],
+)
+def test_a_model_that_gives_no_logits_is_refused(model, got, images, labels):
+    with pytest.raises(AttackError, match=rf"expected logits \(N, K\) of 64 images, got {got}"):
+        run(Pgd(), model, images, labels, eps=EPS)
+
+
+@pytest.mark.parametrize("attack", [Pgd(), DeepFool(), Apgd()])
+def test_a_model_without_gradients_is_refused_by_an_attack_that_asks_for_them(attack, network, images, labels):
+    with pytest.raises(
+        AttackError, match="expected logits that depend on the images by operations that have gradients"
+    ):
+        run(attack, lambda x: network(x.detach()), images, labels, eps=EPS)
 
 
 def test_no_slots_are_refused(network, images, labels):
