@@ -6,6 +6,7 @@ Most attacks are an `IterativeAttack`: they say how one image, in one slot, move
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
@@ -117,6 +118,11 @@ class Attack(Document):
     def components(self) -> tuple[str, ...]:
         """Return the attacks that this one consists of, in order; empty if it is a single one."""
         return ()
+
+    @property
+    def reach(self) -> float:
+        """Return how far the steps lead together, in image units; infinity if their length follows from eps."""
+        return math.inf
 
     def check(self, num_classes: int) -> None:
         """Raise AttackError if the attack is not defined for so few classes."""

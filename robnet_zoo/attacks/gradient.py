@@ -88,7 +88,6 @@ class IteratedGradientAttack(GradientAttack):
 
     @property
     def reach(self) -> float:
-        """Return how far the steps lead together, in image units."""
         return self.steps * in_image_units(self.step)
 
     def step_length(self, rows: Rows) -> Radius:

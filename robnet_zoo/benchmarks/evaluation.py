@@ -21,7 +21,7 @@ from tqdm import tqdm
 from robnet_zoo import attacks
 from robnet_zoo.attacks import BatchAttack, BatchOutcome, IterativeAttack
 from robnet_zoo.attacks.ball import length, within
-from robnet_zoo.attacks.losses import margin
+from robnet_zoo.attacks.losses import is_right, margin_of_answer
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.record import Recording
@@ -191,11 +191,14 @@ def _clean(run: Recording, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
         lowest, highest = int(run.images.labels.min()), int(run.images.labels.max())
         if lowest < 0:
             raise DataError(f"{run.images.name}: expected labels from 0 on, got {lowest}")
-        if logits.ndim != 2 or logits.shape[1] <= highest:
-            expected = f"expected logits (N, K) with K > {highest}, the highest label"
+        if logits.shape[1] <= max(highest, 1):
+            expected = f"expected logits (N, K) with K > {max(highest, 1)}"
+            expected += ", the highest label" if highest else ", an answer for each of two classes or more"
             raise TargetError(f"{run.target.name}: {expected}, got {tuple(logits.shape)}")
-        right = (logits.argmax(1) == labels).tolist()
-        margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
+        run.classes = logits.shape[1]
+        run.answers.update(zip(samples, logits.argmax(1).where(logits.isfinite().all(1), -1).tolist(), strict=True))
+        right = is_right(logits, labels).tolist()
+        margins = margin_of_answer(logits, labels, torch.full_like(labels, -1)).tolist()
         by_sample = dict(zip(samples, zip(right, margins, strict=True), strict=True))
         for sample in run.missing("clean", samples):
             correct, value = by_sample[sample]
@@ -210,7 +213,7 @@ def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], log
         return
     images, labels = run.batch(left)
     position = {sample: index for index, sample in enumerate(samples)}
-    right = (logits.argmax(1).cpu() == run.images.labels[torch.tensor(samples)]).tolist()
+    right = is_right(logits, run.images.labels[torch.tensor(samples)].to(logits.device)).tolist()
     with _adding(run, attack.title, bar) as add:
 
         def record(outcome: attacks.Outcome) -> None:
@@ -268,7 +271,7 @@ def _transfer(
             slots=batch,
         )
         for run, left, before in zip(runs, missing, logits, strict=True):
-            right = before[start : start + batch].argmax(1) == labels
+            right = is_right(before[start : start + batch], labels)
             _judge_transfer(run, attack, some, left, crafted, right, bar)
 
 
@@ -291,8 +294,8 @@ def _judge_transfer(
         logits = run.judged(adversarial)
         distances = length(adversarial - images, attack.ball)
         outside = ~within(distances, run.protocol.eps_value)
-        correct = (((logits.argmax(1) == labels) | outside) & right).tolist()
-        margins = margin(logits, labels, torch.full_like(labels, -1)).tolist()
+        correct = ((is_right(logits, labels) | outside) & right).tolist()
+        margins = margin_of_answer(logits, labels, torch.full_like(labels, -1)).tolist()
         for index, sample in enumerate(samples):
             if sample in left:
                 add(
@@ -334,7 +337,7 @@ def _attack_batches(run: Recording, attack: BatchAttack, samples: Sequence[int],
                 flags = outcome.flags
                 if size < whole:
                     flags += (f"out of memory: attacked in batches of {size} instead of {whole}",)
-                confirmed = (run.judged(outcome.images).argmax(1) != labels).tolist()
+                confirmed = (~is_right(run.judged(outcome.images), labels)).tolist()
                 for sample, entry in zip(some, _entries(outcome, confirmed), strict=True):
                     if sample in left:
                         add({"sample": sample, **entry, "flags": flags})

@@ -53,6 +53,8 @@ class Recording:
     whole: Images = field(init=False)
     journal: Journal = field(init=False)
     alarms: list[Alarm] = field(default_factory=list)  # what the target's checks raised
+    answers: dict[int, int] = field(default_factory=dict)  # the class of each image without attack, -1 if not finite
+    classes: int = 0  # of the target, once it has answered
 
     def __post_init__(self) -> None:
         self.whole = self.images
@@ -161,12 +163,20 @@ class Recording:
         )
         if not complete:
             return result
-        whole: dict[str, Any] = {"alarms": (*self.alarms, *alarms.from_result(result))}
+        whole: dict[str, Any] = {"alarms": self._all_alarms(result)}
         if len(measurements) > 1:
             whole["worst_case"] = worst_case(measurements)
         if self.source is None:
             whole["examples"] = examples(self.target, self.images, self.protocol, self.samples, measurements)
         return result.model_copy(update=whole)
+
+    def _all_alarms(self, result: Result) -> tuple[Alarm, ...]:
+        """Return the alarms of the target's checks, of its answers and all outcomes; the latter count more."""
+        labels = self.images.labels[torch.tensor(self.samples)].tolist()
+        answers = [self.answers[sample] for sample in self.samples]
+        counted = alarms.from_result(result)
+        seen = [alarm for alarm in self.alarms if alarm.name not in {other.name for other in counted}]
+        return (*seen, *alarms.from_answers(answers, labels, classes=self.classes), *counted)
 
 
 def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:

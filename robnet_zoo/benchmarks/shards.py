@@ -58,6 +58,8 @@ def merge(results: Sequence[Result]) -> Result:
     probed = dict.fromkeys(
         alarm for result in ordered for alarm in result.alarms if alarm not in alarms.from_result(result)
     )
+    if not all(any(alarm.name == "chance_level" for alarm in result.alarms) for result in ordered):
+        probed = {alarm: None for alarm in probed if alarm.name != "chance_level"}  # by chance in a part alone
     return merged.model_copy(update={"alarms": (*probed, *alarms.from_result(merged))})
 
 

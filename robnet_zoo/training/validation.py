@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import pgd
+from robnet_zoo.attacks.losses import is_right
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.data import Images
 from robnet_zoo.nn.forms.autocast import attack_form
@@ -92,4 +93,4 @@ def right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
         images: (N, C, H, W) in [0, 1].
         labels: (N,).
     """
-    return int((network(images).argmax(1) == labels).sum())
+    return int(is_right(network(images), labels).sum())

@@ -6,20 +6,31 @@ The signs of misleading gradients are those of Athalye et al. (2018, section 3.1
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
+from operator import attrgetter
 from types import MappingProxyType
 
 from robnet_zoo.attacks import Attack, Fgsm
 from robnet_zoo.attacks.gradient import IteratedGradientAttack
 from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.result import Alarm, Measurement, Result
-from robnet_zoo.core.statistics import compare
+from robnet_zoo.core.statistics import compare, wilson
 
-__all__ = ["ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_results", "from_target", "kind_of"]
+__all__ = [
+    "ALARMS",
+    "AlarmKind",
+    "Severity",
+    "by_kind",
+    "from_answers",
+    "from_result",
+    "from_results",
+    "from_target",
+    "kind_of",
+]
 
 
 class Severity(IntEnum):
@@ -44,7 +55,12 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
         "inputs_outside": AlarmKind("Images leave [0, 1], so eps means something other than it says.", Severity.WRONG),
         "labels_out_of_range": AlarmKind("Labels name classes that the model does not have.", Severity.WRONG),
         "nan_logits": AlarmKind(
-            "Some logits are not finite, and no attack can succeed on such an answer.", Severity.WRONG
+            "Some logits are not finite; such an answer counts as wrong, whatever the attack.", Severity.WRONG
+        ),
+        "chance_level": AlarmKind(
+            "Without attack the model is no better than chance: untrained, or given images of another normalisation or "
+            "labels of another order.",
+            Severity.WRONG,
         ),
         "mode_dependent": AlarmKind(
             "The model was handed over in training mode or stays in it, and answers differently there.", Severity.WRONG
@@ -65,6 +81,10 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
         ),
         "transfer_beats_white_box": AlarmKind(
             "Images made on another model fool this one more often than its own gradients do.", Severity.DOUBT
+        ),
+        "cannot_cross_ball": AlarmKind(
+            "All steps of an attack together are shorter than eps, so that it cannot come to the border of its ball.",
+            Severity.DOUBT,
         ),
         "fgsm_beats_pgd": AlarmKind("One step is stronger than many.", Severity.DOUBT),
         "more_steps_less_success": AlarmKind(
@@ -120,11 +140,32 @@ def from_result(result: Result) -> list[Alarm]:
     """
     if not result.complete:
         return []
-    raised = list(_unconfirmed(result))
+    outcomes = _outcomes(result)
+    raised = [*_not_finite(result), *_short(result, outcomes), *_unconfirmed(result)]
     if result.protocol.threat == "white_box":
-        outcomes = _outcomes(result)
-        raised += [*_square(outcomes), *_autoattack(outcomes), *_fgsm(result, outcomes), *_steps(outcomes)]
+        raised += [*_square(outcomes), *_autoattack(outcomes), *_fgsm(outcomes), *_steps(outcomes)]
     return raised
+
+
+def from_answers(answers: Sequence[int], labels: Sequence[int], *, classes: int) -> list[Alarm]:
+    """Return the alarm of a model whose answers without attack are no better than chance, as far as one can tell.
+
+    Chance is the share that would be right if the same answers met the same labels in another order: 1 / K for balanced
+    labels, and all that a constant answer gets right. If all labels are alike, it is 1 / K.
+
+    Args:
+        answers: the class of each image by the model, -1 where its answer is not finite.
+        labels: of the images.
+        classes: K of the model.
+    """
+    n, given, true = len(labels), Counter(answers), Counter(labels)
+    right = sum(answer == label for answer, label in zip(answers, labels, strict=True))
+    chance = sum(given[label] * count for label, count in true.items()) / n**2 if len(true) > 1 else 1 / classes
+    interval = wilson(right, n)
+    if interval.low > chance:
+        return []
+    text = f"{right} of {n} images are right without attack, {right / n:.1%} ({interval:.1%}); by chance {chance:.1%}"
+    return [Alarm(name="chance_level", text=f"{text} would be")]
 
 
 def from_results(results: Sequence[Result]) -> list[Alarm]:
@@ -192,18 +233,15 @@ def _autoattack(outcomes: Outcomes) -> Iterator[Alarm]:
             yield Alarm(name="square_beats_gradient", text=text)
 
 
-def _fgsm(result: Result, outcomes: Outcomes) -> Iterator[Alarm]:
-    """Compare FGSM with the best of the iterated attacks on the same loss that can cross the ball."""
-    eps = result.protocol.eps_value
+def _fgsm(outcomes: Outcomes) -> Iterator[Alarm]:
+    """Compare FGSM with the best of the iterated attacks on the same loss."""
     for attack, measured in outcomes:
         if not isinstance(attack, Fgsm):
             continue
         iterated = [
             (other, iterated_measured)
             for other, iterated_measured in outcomes
-            if isinstance(other, IteratedGradientAttack)
-            and (other.loss, other.ball) == (attack.loss, attack.ball)
-            and other.reach >= eps
+            if isinstance(other, IteratedGradientAttack) and (other.loss, other.ball) == (attack.loss, attack.ball)
         ]
         best = min(iterated, key=lambda pair: pair[1].accuracy, default=None)
         if best is not None and (text := _excess((attack, measured), [best])):
@@ -220,6 +258,33 @@ def _steps(outcomes: Outcomes) -> Iterator[Alarm]:
         for fewer, more in pairwise(sorted(lengths)):
             if text := _excess(lengths[fewer], [lengths[more]]):
                 yield Alarm(name="more_steps_less_success", text=text)
+
+
+def _short(result: Result, outcomes: Outcomes) -> Iterator[Alarm]:
+    """Yield an alarm for each attack that cannot cross the ball, unless more of the same steps can in this document."""
+    eps = result.protocol.eps_value
+    longest: dict[str, Attack] = {}
+    for attack, _ in outcomes:
+        key = attack.title if (family := attack.steps_family) is None else family.key
+        longest[key] = max(longest.get(key, attack), attack, key=attrgetter("reach"))
+    for attack in longest.values():
+        if attack.reach < eps:
+            text = f"the steps of {attack.title} add up to {attack.reach:.3g}, which is less than eps, {eps:.3g}"
+            yield Alarm(name="cannot_cross_ball", text=text)
+
+
+def _not_finite(result: Result) -> Iterator[Alarm]:
+    """Count the images with an answer that is not finite, clean or attacked; their margins are null."""
+    broken = {
+        measured.attack: {sample for sample, value in enumerate(measured.margins) if value is None}
+        for measured in result.measurements
+    }
+    images = set().union(*broken.values())
+    if images:
+        where = ", ".join(f"{len(samples)} under {attack}" for attack, samples in broken.items() if samples)
+        where = where.replace("under clean", "clean")
+        text = f"{len(images)} of {len(result.measurements[0].correct)} images get logits that are not finite: {where}"
+        yield Alarm(name="nan_logits", text=text)
 
 
 def _unconfirmed(result: Result) -> Iterator[Alarm]:
