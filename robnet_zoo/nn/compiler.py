@@ -8,6 +8,7 @@ import torch
 from robnet_zoo.errors import ModelError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.passes import COMPILER_PASSES, apply
+from robnet_zoo.nn.changes import check_unchanged
 from robnet_zoo.nn.forms.inference import InferenceNetwork
 from robnet_zoo.nn.forms.training import TrainingForm
 from robnet_zoo.nn.network import Network
@@ -68,10 +69,12 @@ def for_inference(
         dtype: of the cells' arithmetic; torch.bfloat16 is the fastest where the processor has it.
         channels_last: whether activations are in channels-last layout.
 
-    Raises: ModelError for a model that was not compiled from a spec.
+    Raises: ModelError for a model that was not compiled from a spec, or was changed since: by a hook, a forward of its
+        own, a parametrised or a replaced module. Any pooling and classifier are copied as they are.
     """
     if not isinstance(model, Network):
         raise ModelError(f"expected a robnet_zoo Network, got {type(model).__name__}")
+    check_unchanged(model)
     with torch.no_grad():
         return InferenceNetwork(model, dtype=dtype, channels_last=channels_last)
 
@@ -80,8 +83,9 @@ def for_training(network: Network, *, dtype: torch.dtype = torch.float32) -> Tra
     """Return a network in its training form: its own parameters and batch norms, arranged for speed.
 
     dtype: of the cells' arithmetic. Logits, gradients and running statistics are the network's own, in float64 to 1e-9.
-    Raises ModelError for a network that was not compiled from a spec.
+    Raises ModelError for a network that was not compiled from a spec, or was changed since; see `for_inference`.
     """
     if not isinstance(network, Network):
         raise ModelError(f"expected a robnet_zoo Network, got {type(network).__name__}")
+    check_unchanged(network)
     return TrainingForm(network, dtype=dtype)

@@ -16,6 +16,7 @@ from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.errors import TrainingError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
+from robnet_zoo.nn.changes import check_unchanged
 from robnet_zoo.nn.forms.autocast import safe_layout, training_form
 from robnet_zoo.nn.network import Network
 from robnet_zoo.training.distributed import World
@@ -139,6 +140,8 @@ def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
         recipe: its optimizer, averaging and batch norms.
         world: the processes of the run.
     """
+    if isinstance(network, Network):
+        check_unchanged(network)
     if recipe.sync_bn and world.size > 1:
         network = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]  # timm's knows norms that hold an activation
     average = None

@@ -15,7 +15,8 @@ from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.data import Images, PictureFiles
 from robnet_zoo.errors import TrainingError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.nn.compiler import for_training, subnetwork
+from robnet_zoo.nn.compiler import subnetwork
+from robnet_zoo.nn.forms.autocast import training_form
 from robnet_zoo.nn.network import Network
 from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
 from robnet_zoo.training.augmentation import augmented, resize
@@ -141,7 +142,7 @@ class Updates:
             return self.state.network, self.state.trained
         assert isinstance(self.state.network, Network), "paths are of compiled networks alone"
         network = subnetwork(self.state.network, self.paths.at(self.state.updates))
-        return network, for_training(network, dtype=resolve_dtype(self.recipe.dtype, self.world.device))
+        return network, training_form(network, dtype=resolve_dtype(self.recipe.dtype, self.world.device))
 
     def _replays(self, images: Tensor, labels: Tensor, *, strength: float) -> float:
         """Train on a batch several times, and return the mean loss."""

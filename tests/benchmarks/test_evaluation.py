@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from robnet_zoo import cli, data
-from robnet_zoo.attacks import AutoAttack, CarliniWagner, DeepFool, Fgsm, Pgd, Square
+from robnet_zoo.attacks import Apgd, AutoAttack, CarliniWagner, DeepFool, Fgsm, Pgd, Square
 from robnet_zoo.benchmarks import evaluation as robustness
 from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import Protocol
@@ -164,16 +165,40 @@ def measure(output: Path, protocol: Path) -> None:
     cli.main(["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
 
 
-def test_answers_that_are_nan_stay_wrong_under_every_attack(grey):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_answers_that_are_not_finite_are_wrong_clean_and_under_every_attack(value, grey):
     class Broken(Brightness):
         def forward(self, x):
-            return super().forward(x) + torch.where(x.mean((1, 2, 3)) < 110 / 255, torch.nan, 0.0)[:, None]
+            return super().forward(x) + torch.where(x.mean((1, 2, 3)) < 109.5 / 255, value, 0.0)[:, None]
 
-    result = evaluate(of_module(Broken(), name="broken"), grey, WHITE_BOX, progress=False)
-    for measurement in result.measurements[1:]:
-        pairs = zip(result.measurements[0].correct, measurement.correct, strict=True)
-        assert all(after <= before for before, after in pairs)
-    assert "nan_logits" in {alarm.name for alarm in result.alarms}
+    attacks = (Fgsm(), Pgd(steps=8, step="1/255"), Square(queries=20), DeepFool(), Apgd(steps=4))
+    protocol = Protocol(name="all", attacks=attacks)
+    images = replace(grey, labels=grey.labels * 0)  # of NaN, argmax is 0
+    result = evaluate(of_module(Broken(), name="broken"), images, protocol, progress=False)
+    for measurement in (*result.measurements, result.worst_case):
+        assert measurement.correct[:10] == (0,) * 10
+    assert result.measurement("clean").correct == (0,) * 10 + (1,) * 18 + (0,) * 28
+    assert result.measurement("clean").margins[:11] == (*[None] * 10, pytest.approx(-20 * (127.5 - 110) / 255))
+    (text,) = (alarm.text for alarm in result.alarms if alarm.name == "nan_logits")
+    assert "of 56 images get logits that are not finite: 10 clean, 10 under fgsm" in text
+
+
+def test_answers_that_are_not_finite_are_wrong_in_a_transfer(grey):
+    class Broken(Brightness):
+        def forward(self, x):
+            return super().forward(x) + torch.where(x.mean((1, 2, 3)) < 109.5 / 255, torch.nan, 0.0)[:, None]
+
+    images = replace(grey, labels=grey.labels * 0)[torch.arange(8, 28)]
+    protocol = Protocol(name="t", threat="transfer", attacks=(Fgsm(),))
+    darker = of_module(nn.Sequential(Brightness(), nn.Linear(2, 2, bias=False)), name="darker")
+    darker.judge.requires_grad_(False)
+    with torch.no_grad():
+        next(module for module in darker.judge.modules() if isinstance(module, nn.Linear)).weight.copy_(-torch.eye(2))
+    (result,) = evaluate_transfer([of_module(Broken(), name="b")], darker, images, protocol, progress=False)
+    # The source makes images darker by 8: 108 to 117 then have no answer, as 108 and 109 have none to begin with.
+    assert result.measurement("fgsm").correct == (0,) * 10 + (1,) * 10
+    (text,) = (alarm.text for alarm in result.alarms if alarm.name == "nan_logits")
+    assert text == "10 of 20 images get logits that are not finite: 2 clean, 10 under fgsm"
 
 
 def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_document_says_so(tmp_path, monkeypatch):

@@ -27,8 +27,9 @@ from robnet_zoo.core.documents import Document, Tuple
 from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
-from robnet_zoo.errors import DataError, ExportError, VerificationError
+from robnet_zoo.errors import DataError, ExportError, ModelError, VerificationError
 from robnet_zoo.genotype.genotype import STEM_STRIDES
+from robnet_zoo.nn.changes import check_unchanged
 from robnet_zoo.nn.network import Network
 from robnet_zoo.version import __version__
 from robnet_zoo.zoo.weights import state_sha256
@@ -104,7 +105,7 @@ def export(
     finite; the report says how far they are from torch's.
 
     Args:
-        model: compiled from a spec. It is not changed.
+        model: compiled from a spec and not changed since, except its weights. Nor is it changed here.
         path: the file to write.
         options: how the file is written, by default in fp32.
         images: real images of the model's size, by default scikit-learn's digits, scaled. int8 needs them: the first
@@ -153,7 +154,11 @@ def export(
 
 
 def to_onnx(network: Network, options: ExportOptions | None = None) -> onnx.ModelProto:
-    """Return a model in eval mode as an ONNX model in fp32 or fp16; for int8, the one that is quantised next."""
+    """Return a model in eval mode as an ONNX model in fp32 or fp16; for int8, the one that is quantised next.
+
+    Raises ModelError for a model that is not as its spec builds it.
+    """
+    check_unchanged(network, head=True)
     options = ExportOptions() if options is None else options
     graph = Graph(network, dtype=DTYPES[options.precision])
     height, width = options.input_size or network.spec.network.input_size[1:]
@@ -191,6 +196,10 @@ def _copied(model: nn.Module, path: str | os.PathLike[str]) -> Network:
     pool = model.global_pool.pool_type
     if pool != "avg":
         raise ExportError(f"{path}: expected a model whose global pooling averages, got {pool or 'none'!r}")
+    try:
+        check_unchanged(model, head=True)
+    except ModelError as error:
+        raise ExportError(f"{path}: {error}") from error
     return copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
 
 

@@ -7,8 +7,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.nn.compiler import for_inference, for_training
+from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.forms.inference import InferenceNetwork
+from robnet_zoo.nn.forms.training import TrainingForm
 from robnet_zoo.nn.network import Network
 
 BLOCK = 16  # channels that oneDNN takes at once, at most
@@ -47,8 +48,11 @@ class Cast(nn.Module):
 
 
 def training_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
-    """Return the module to train: the same parameters and batch norms, arranged for speed."""
-    return for_training(network, dtype=dtype) if isinstance(network, Network) else Cast(network, dtype=dtype)
+    """Return the module to train: the same parameters and batch norms, arranged for speed.
+
+    A compiled network must be as its spec builds it. That is not checked here, in every update, but by `state_of`.
+    """
+    return TrainingForm(network, dtype=dtype) if isinstance(network, Network) else Cast(network, dtype=dtype)
 
 
 def attack_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:

@@ -13,15 +13,16 @@ import torch
 from torch import nn
 
 from robnet_zoo import data
-from robnet_zoo.attacks import Apgd, AutoAttack, Fgsm, Pgd, Square
+from robnet_zoo.attacks import Apgd, AutoAttack, Bim, Fgsm, MiFgsm, Pgd, Square
 from robnet_zoo.benchmarks.checks import results as alarms
-from robnet_zoo.benchmarks.checks.results import ALARMS, Severity, by_kind, from_result, from_results
+from robnet_zoo.benchmarks.checks.results import ALARMS, Severity, by_kind, from_answers, from_result, from_results
 from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
-from robnet_zoo.benchmarks.protocol import Protocol
+from robnet_zoo.benchmarks.protocol import Protocol, load_protocol, protocol_names
 from robnet_zoo.benchmarks.result import Alarm, DataIdentity, Measurement, ModelIdentity, Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import trained_on
 from robnet_zoo.core.statistics import wilson
+from robnet_zoo.core.units import in_image_units
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import load_model
@@ -165,8 +166,77 @@ def test_fgsm_that_beats_pgd_is_seen():
     assert alarm_texts["fgsm_beats_pgd"].startswith("fgsm leaves")
 
 
-def test_fgsm_may_beat_steps_that_do_not_reach_the_border():
-    assert measured(Brightness(), Fgsm(), Pgd(steps=2, step="1/255")) == {}
+@pytest.mark.parametrize("step", ["0", "4/2550", "1/255"])
+@pytest.mark.parametrize("kind", [Pgd, Bim, MiFgsm])
+def test_steps_that_cannot_cross_the_ball_are_named_and_fgsm_beats_them(kind, step):
+    attack = kind(steps=2, step=step)
+    alarm_texts = measured(Brightness(), Fgsm(), attack)
+    assert set(alarm_texts) == {"cannot_cross_ball", "fgsm_beats_pgd"}
+    text = f"the steps of {attack.title} add up to {2 * in_image_units(step):.3g}, which is less than eps, 0.0314"
+    assert alarm_texts["cannot_cross_ball"] == text
+
+
+def test_steps_that_just_cross_the_ball_and_fewer_of_the_same_raise_no_alarm_about_it():
+    enough, fewer, other = (Pgd(steps=4), shares(5)), (Pgd(steps=3), shares(5)), (Pgd(steps=3, step="1/255"), shares(5))
+    assert from_result(written(enough, fewer)) == []
+    assert [alarm.name for alarm in from_result(written(fewer))] == ["cannot_cross_ball"]
+    (alarm,) = from_result(written(enough, (other[0].model_copy(update={"name": "slip"}), other[1])))
+    assert alarm.text.startswith("the steps of slip add up to 0.0118")
+    transfer = from_result(written(fewer, threat="transfer"))
+    assert [alarm.name for alarm in transfer] == ["cannot_cross_ball"]
+
+
+def test_no_bundled_protocol_has_an_attack_that_cannot_cross_its_ball():
+    for name in protocol_names():
+        protocol = load_protocol(name)
+        assert all(attack.reach >= protocol.eps_value for attack in protocol.attacks)
+
+
+def test_images_with_answers_that_are_not_finite_are_all_counted():
+    # The greys below 110 have no answer; with eps 8/255, those up to 117 come to lie there.
+    class Broken(Brightness):
+        def forward(self, x):
+            return super().forward(x) + torch.where(x.mean((1, 2, 3)) < 109.5 / 255, torch.nan, 0.0)[:, None]
+
+    images = greys()[torch.arange(55, -1, -1).repeat(2)]  # the broken ones come after the first 40
+    alarm_texts = measured(Broken(), PGD20, images=replace(images, pixels=images.pixels.clone()))
+    assert alarm_texts["nan_logits"].startswith("20 of 112 images get logits that are not finite: 20 clean")
+
+
+def test_answers_no_better_than_chance_are_seen():
+    labels = [0, 1, 2, 3] * 25
+    assert from_answers(labels, labels, classes=4) == []
+    (alarm,) = from_answers([0] * 100, labels, classes=4)
+    assert alarm.name == "chance_level"
+    assert alarm.text == "25 of 100 images are right without attack, 25.0% (17.5 – 34.3); by chance 25.0% would be"
+    assert from_answers([(label + 1) % 4 for label in labels], labels, classes=4)  # labels of another order
+    assert from_answers([-1] * 100, labels, classes=4)  # none is finite
+    assert from_answers([0] * 100, [0] * 90 + [1] * 10, classes=2)  # 90 % right, and blind
+    assert from_answers([0] * 85 + [1] * 15, [0] * 85 + [1] * 5 + [0] * 10, classes=2) == []
+
+
+def test_chance_ends_where_the_interval_does():
+    labels = [0, 1, 2, 3] * 25
+    lowest = next(right for right in range(100) if wilson(right, 100).low > 0.25)
+    for right in (0, lowest - 4, lowest, 100):  # whole rounds, so that every class is answered as often
+        right -= right % 4
+        answers = [label if index < right else (label + 1) % 4 for index, label in enumerate(labels)]
+        assert bool(from_answers(answers, labels, classes=4)) == (right < lowest)
+
+
+def test_labels_that_are_all_alike_are_compared_with_an_answer_of_any_class():
+    assert from_answers([1] * 28, [1] * 28, classes=2) == []
+    assert from_answers([0, 1] * 14, [1] * 28, classes=2)
+
+
+def test_an_untrained_model_is_named_and_its_document_says_so():
+    torch.manual_seed(0)
+    untrained = nn.Sequential(nn.Flatten(), nn.Linear(48, 10))
+    protocol = Protocol(name="made", attacks=(Fgsm(),), batch=8)
+    images = data.load("digits", n=100)
+    small = replace(images, pixels=images.pixels[:, :, ::8, ::8].contiguous())
+    result = evaluate(target_of(untrained), small, protocol, progress=False)
+    assert "chance_level" in {alarm.name for alarm in result.alarms}
 
 
 def test_more_steps_that_find_less_are_seen(monkeypatch):
