@@ -291,7 +291,7 @@ def _frozen(model: Classifier, title: str) -> Iterator[None]:
     if not isinstance(model, torch.nn.Module):
         yield
         return
-    if any(module.training for module in model.modules()):
+    if any(getattr(module, "training", False) for module in model.modules()):  # a frozen script has no mode
         raise AutoAttackError(f"{title}: expected a model in eval mode, got one in training mode")
     dtypes = {tensor.dtype for tensor in model.state_dict().values() if tensor.is_floating_point()} - {torch.float32}
     if dtypes:

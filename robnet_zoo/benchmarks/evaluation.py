@@ -26,6 +26,7 @@ from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.record import Recording
 from robnet_zoo.benchmarks.result import Alarm, Result, Shard
+from robnet_zoo.benchmarks.targets.probe import PROBED, probed
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.data import Images
@@ -60,6 +61,7 @@ def evaluate(
     Protocol.require(protocol, argument="protocol")
     if protocol.threat != "white_box":
         raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
+    target = _probed(target, images)
     _check_gradients(target, protocol)
     (result,) = _evaluate([Recording(target, images, protocol, None, shard, output)], progress=progress)
     return result
@@ -87,12 +89,19 @@ def evaluate_transfer(
     Protocol.require(protocol, argument="protocol")
     if protocol.threat != "transfer":
         raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
+    targets, source = [_probed(target, images) for target in targets], _probed(source, images)
     _check_gradients(source, protocol)
     paths = [None] * len(targets) if outputs is None else outputs
     runs = [
         Recording(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)
     ]
     return _evaluate(runs, progress=progress)
+
+
+def _probed(target: Target, images: Images) -> Target:
+    """Return a target with what a look at it with the first images shows, if they fit it at all."""
+    low, high = (shown := images.batch(slice(PROBED))[0]).aminmax()
+    return probed(target, shown) if low >= 0 and high <= 1 else target
 
 
 def _check_gradients(looked_at: Target, protocol: Protocol) -> None:

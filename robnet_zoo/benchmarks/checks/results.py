@@ -99,6 +99,13 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
         "unconfirmed": AlarmKind(
             "Successes are claimed that the original does not confirm, or outside the ball or the box.", Severity.NOTE
         ),
+        "no_fast_form": AlarmKind(
+            "The model was changed since its spec was built, or its fast form differs: attacks look at itself.",
+            Severity.NOTE,
+        ),
+        "output_chosen": AlarmKind(
+            "The model gives more than logits, and a part of its output counts as them.", Severity.NOTE
+        ),
         "unused_classes": AlarmKind(
             "No label names an upper class of the model, as if it were made for other data.", Severity.NOTE
         ),

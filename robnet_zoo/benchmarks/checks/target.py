@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robnet_zoo.attacks import Classifier, Pgd, run
 from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.result import Alarm
+from robnet_zoo.benchmarks.targets.probe import probed
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.data import VALIDATION_SHARE, Images
 from robnet_zoo.data.images import channels_advice
@@ -42,6 +43,8 @@ def from_target(
     """
     raised = [*_images(images), *_training(images, whole or images, target.training_sha256)]
     shown, labels = (part.to(target.device) for part in images.batch(slice(count)))
+    target = probed(target, shown)
+    raised += _forms(target)
     with _own_randomness(seed, target.device):
         logits = _first_answers(target, images.name, shown)
         again = _answers(target.judge, shown)
@@ -95,7 +98,14 @@ def _training(images: Images, whole: Images, training_sha256: str | None) -> Ite
             return
 
 
-# Answers
+# Forms and answers
+
+
+def _forms(target: Target) -> Iterator[Alarm]:
+    if target.output:
+        yield Alarm(name="output_chosen", text=target.output)
+    if target.proposer is target.judge and target.why_not:
+        yield Alarm(name="no_fast_form", text=f"attacks look at the model itself: {target.why_not}")
 
 
 @torch.no_grad()
@@ -154,7 +164,7 @@ def _company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) -> 
 
 def _modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[Alarm]:
     """Compare the module as it was handed over with itself in eval mode; modes and buffers are restored."""
-    modes = {part: part.training for part in module.modules()}
+    modes = {part: part.training for part in module.modules() if hasattr(part, "training")}
     if not any(modes.values()):
         return
     kept = [(buffer, buffer.clone()) for buffer in module.buffers()]  # a batch norm in training mode writes to them
@@ -163,7 +173,9 @@ def _modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[Alar
         for buffer, value in kept:
             buffer.copy_(value)
         module.eval()
-        stuck = [name or type(part).__name__ for name, part in module.named_modules() if part.training]
+        stuck = [
+            name or type(part).__name__ for name, part in module.named_modules() if part in modes and part.training
+        ]
         settled = _answers(module, shown)
     finally:
         for buffer, value in kept:

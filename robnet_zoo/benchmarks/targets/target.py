@@ -26,12 +26,14 @@ class Target:
             there is none.
         num_classes: how many logits the classifier gives, if that is known.
         input_size: (C, H, W), or None if the classifier takes any size.
-        why_not: one line that says why there is no proposer.
+        why_not: one line that says why there is no proposer, or why the judge is its own where a fast form was to be.
         device: where images must be.
         module: the model as it was handed over, in its own mode, as a classifier of float32 images in [0, 1]. None for
             a file.
         training_sha256: `Images.sha256` of the training images, if they are known.
         provenance: where the architecture comes from, in the words of its spec.
+        probed: whether it was looked at with a few images; see `robnet_zoo.benchmarks.targets.probe`.
+        output: which part of the module's output counts as logits, in words, if it gives more than them.
     """
 
     identity: ModelIdentity
@@ -44,6 +46,8 @@ class Target:
     module: nn.Module | None = None
     training_sha256: str | None = None
     provenance: str | None = None
+    probed: bool = False
+    output: str = ""
 
     @property
     def name(self) -> str:
@@ -85,7 +89,7 @@ class Normalised(nn.Module):
         self.std: Tensor
         for name, values in (("mean", normalisation.mean), ("std", normalisation.std)):
             self.register_buffer(name, torch.tensor(values, device=device)[:, None, None])  # (C, 1, 1)
-        self.training = isinstance(classifier, nn.Module) and classifier.training  # the classifier keeps its mode
+        self.training = getattr(classifier, "training", False)  # the classifier keeps its mode
 
     def forward(self, images: Tensor) -> Tensor:
         got, expected = images.shape[1], len(self.mean)

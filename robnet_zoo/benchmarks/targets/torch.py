@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import timm
@@ -14,11 +19,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from robnet_zoo.benchmarks.result import ModelIdentity
-from robnet_zoo.benchmarks.targets.target import Normalisation, Normalised, Target, inside, normalisation_from
+from robnet_zoo.benchmarks.targets.output import Logits
+from robnet_zoo.benchmarks.targets.target import Normalisation, Normalised, Target, normalisation_from
 from robnet_zoo.core.documents import parse_json, read_bytes
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.core.precision import Arithmetic, resolve_dtype
-from robnet_zoo.errors import TargetError, WeightsError, printable
+from robnet_zoo.errors import ModelError, TargetError, WeightsError, printable
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
@@ -26,6 +32,8 @@ from robnet_zoo.zoo.architecture import build, from_run
 from robnet_zoo.zoo.hub import one_try
 from robnet_zoo.zoo.weights import FOLDER, entry_of, state_sha256
 
+MANGLED = re.compile(rb"___torch_mangle_\d+")  # by which torch tells the classes of a process apart
+COPYING_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, PicklingError)
 LOADING_ERRORS = (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError)
 
 
@@ -44,7 +52,8 @@ def of_module(
     model's own mode and parameters stay as they are, and later training does not change what is measured.
 
     Args:
-        model: gives logits (N, K).
+        model: gives logits (N, K), or something with them in it (see `robnet_zoo.benchmarks.targets.output`). It may be
+            a TorchScript module, and need not have gradients.
         name: what results call it.
         mean, std: a number for each channel.
         num_classes: by default the model's attribute of this name, if it has one.
@@ -53,9 +62,11 @@ def of_module(
     Raises: TargetError if the model cannot be copied.
     """
     normalisation = normalisation_from(name, mean, std)
+    if not isinstance(model, nn.Module):
+        raise TargetError(f"{name}: expected a torch module, got {type(model).__name__}")
     try:
-        frozen = copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:
+        frozen = _copied(model)
+    except COPYING_ERRORS as error:
         raise TargetError(f"{name}: expected a model that can be copied, got: {error}") from error
     return frozen_target(frozen, name, normalisation, dtype=dtype, num_classes=num_classes)
 
@@ -77,36 +88,80 @@ def frozen_target(
         num_classes: by default the model's attribute of this name, if it has one.
         file: the weights were read from it, if there is such a file.
     """
-    handed = copy.deepcopy(model).float() if any(part.training for part in model.modules()) else model
-    judge = model.eval().float().requires_grad_(False)
-    device = next((value.device for value in chain(judge.parameters(), judge.buffers())), torch.device("cpu"))
-    proposer: nn.Module = judge
+    handed = _copied(model) if any(getattr(part, "training", False) for part in model.modules()) else None
+    settled = _settled(model)
+    device = next((value.device for value in chain(settled.parameters(), settled.buffers())), torch.device("cpu"))
     classes = getattr(model, "num_classes", None) if num_classes is None else num_classes
-    spec_hash = provenance = None
-    if isinstance(judge, Network):
-        proposer, spec_hash = for_inference(judge, dtype=resolve_dtype(dtype, device)), judge.spec.hash
-        provenance = judge.spec.provenance.source
     if classes == 0:
         raise TargetError(f"{name}: expected a model that gives logits, got one without head")
+    classes = classes if isinstance(classes, int) else None
+    spec_hash = provenance = form = None
+    why_not = ""
+    if isinstance(settled, Network):
+        try:
+            form = for_inference(settled, dtype=resolve_dtype(dtype, device))
+            spec_hash, provenance = settled.spec.hash, settled.spec.provenance.source
+        except ModelError as error:
+            why_not = f"it has no fast form: {error}"
+
+    def classifier(module: nn.Module) -> nn.Module:
+        normalised = module if normalisation is None else Normalised(module, normalisation, device=device)
+        return normalised if form is not None else Logits(normalised, name=name, num_classes=classes)
+
+    judge = classifier(settled)
+    state, script = settled.state_dict(), _script_sha256(settled)
     return Target(
         identity=ModelIdentity(
             name=printable(name),
             spec_hash=spec_hash,
-            state_sha256=state_sha256(model.state_dict()),
-            file_sha256=file_sha256(file) if file is not None and file.is_file() else None,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            state_sha256=state_sha256(state) if state or script is None else None,
+            file_sha256=file_sha256(file) if file is not None and file.is_file() else script,
+            parameters=sum(parameter.numel() for parameter in settled.parameters()),
             mean=None if normalisation is None else normalisation.mean,
             std=None if normalisation is None else normalisation.std,
         ),
-        judge=inside(judge, normalisation, device),
-        proposer=inside(proposer, normalisation, device),
-        num_classes=classes if isinstance(classes, int) else None,
-        input_size=_input_size(model),
+        judge=judge,
+        proposer=judge if form is None else classifier(form),
+        num_classes=classes,
+        input_size=_input_size(settled),
+        why_not=why_not,
         device=device,
-        module=handed if normalisation is None else Normalised(handed, normalisation, device=device),
+        module=judge if handed is None else classifier(handed.float()),
         training_sha256=None if file is None else trained_on(file),
         provenance=provenance,
     )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a deep copy; of a script by way of its file, since a copy would hold on to the graph of its parameters."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return torch.jit.load(io.BytesIO(model.save_to_buffer()))
+    return copy.deepcopy(model)
+
+
+def _settled(model: nn.Module) -> nn.Module:
+    """Return a model in eval mode and float32 whose parameters want no gradients; a frozen script is so already."""
+    if all(hasattr(part, "training") for part in model.modules()):
+        model = model.eval()
+    model = model.float()
+    for parameter in model.parameters():  # a script has no requires_grad_ of its own
+        parameter.requires_grad_(False)
+    return model
+
+
+def _script_sha256(model: nn.Module) -> str | None:
+    """Return the hash of a script's code and constants, where weights are once it is frozen; None for other modules."""
+    if not isinstance(model, torch.jit.ScriptModule):
+        return None
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(io.BytesIO(model.save_to_buffer())) as archive:
+        for path in sorted(archive.namelist()):
+            name = path.partition("/")[2]
+            if name.startswith(("code/", "constants", "data")) and not name.endswith(".debug_pkl"):
+                content = archive.read(path)
+                digest.update(MANGLED.sub(b"", name.encode()))
+                digest.update(MANGLED.sub(b"", content))
+    return digest.hexdigest()
 
 
 def own_normalisation(name: str, model: nn.Module) -> Normalisation:

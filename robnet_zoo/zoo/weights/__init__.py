@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +20,9 @@ from robnet_zoo.core.files import file_sha256, note_shadowed
 from robnet_zoo.core.units import Pixels, Share
 from robnet_zoo.errors import WeightsError
 from robnet_zoo.genotype.genotype import Genotype, Name
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
@@ -110,15 +114,27 @@ def state_sha256(state: Mapping[str, Any]) -> str:
 
     Names, shapes and values as float32 count, so the hash is the same whatever file the tensors are stored in.
     """
+    digest = hashlib.sha256()
+    for key, value in sorted(_tensors(state.items()), key=itemgetter(0)):
+        if not key.endswith("num_batches_tracked"):
+            digest.update(f"{key} {tuple(value.shape)}".encode())
+            value = value.detach().dequantize() if value.is_quantized else value.detach()
+            digest.update(value.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tensors(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a state dict, also those that modules of 8 bits keep in tuples.
+
+    What else modules keep is not part of the function.
+    """
     from torch import Tensor
 
-    digest = hashlib.sha256()
-    for key, value in sorted(state.items()):
-        # Counts of training steps, and what modules keep besides tensors, are not part of the function.
-        if isinstance(value, Tensor) and not key.endswith("num_batches_tracked"):
-            digest.update(f"{key} {tuple(value.shape)}".encode())
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    for key, value in items:
+        if isinstance(value, Tensor):
+            yield key, value
+        elif isinstance(value, tuple | list):
+            yield from _tensors((f"{key}.{index}", part) for index, part in enumerate(value))
 
 
 def check(entry: WeightsEntry, spec: Genotype, *, folder: Path = FOLDER) -> None:

@@ -1,0 +1,112 @@
+"""A look at a target with a few images, before anything is measured: what it gives, and whether its proposer is true.
+
+The proposer of a torch module is compared with its judge, answers and gradients; those of ONNX files were compared when
+they were opened. One that differs is not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from robnet_zoo.attacks import Classifier
+from robnet_zoo.attacks.gradient import gradient_of
+from robnet_zoo.benchmarks.targets.output import Logits
+from robnet_zoo.benchmarks.targets.target import Target
+from robnet_zoo.errors import AttackError, RobnetZooError, TargetError
+
+PROBED = 4  # images
+# Of the logits and of the gradients: the largest difference from the judge's, in the size of the latter. The first is
+# for float32, where TensorFloat-32 may be on; the second for bfloat16, whose steps are 1/256.
+EXACT, HALF = (1e-2, 0.2), (0.2, 0.8)
+NO_GRADIENTS = "its logits do not depend on the images by operations that have gradients"
+
+
+def probed(target: Target, images: Tensor) -> Target:
+    """Return a target with what a look at it shows: without a proposer, or with its judge as one, where it must be.
+
+    Args:
+        target: a target that was looked at before is returned as it is.
+        images: (N, C, H, W) in [0, 1]; the first few are shown to it.
+
+    Raises: TargetError if it does not take the images, or gives anything but logits.
+    """
+    if target.probed or not len(images):
+        return target
+    shown = images[:PROBED].to(target.device)
+    target = replace(target, probed=True, output=_output(target, shown))
+    if target.proposer is None or target.identity.kind != "torch":
+        return target
+    judged, why_not = _seen(target.judge, shown)
+    if judged is None:  # a proposer that has gradients is of another function
+        return replace(target, proposer=None, why_not=why_not)
+    if target.proposer is target.judge:
+        return target
+    proposed, why_not = _seen(target.proposer, shown)
+    why_not = why_not if proposed is None else _differences(proposed, judged, half=_is_half(target.proposer))
+    if not why_not:
+        return target
+    return replace(target, proposer=target.judge, why_not=f"its fast form is not used: {why_not}")
+
+
+def _output(target: Target, shown: Tensor) -> str:
+    """Return in words what of the target's output counts as logits, if it gives more than them."""
+    try:
+        with torch.no_grad():
+            if isinstance(target.judge, Logits):
+                return target.judge.choice(shown).words
+            logits = target.judge(shown)
+    except (RobnetZooError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a module of others raises
+        expected = f"expected to take images of {tuple(shown.shape)}, got {type(error).__name__}"
+        raise TargetError(f"{target.name}: {expected}: {error}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise TargetError(f"{target.name}: expected logits (N, K) with K of 2 or more, got {got}")
+    return ""
+
+
+def _seen(classifier: Classifier, shown: Tensor) -> tuple[tuple[Tensor, Tensor] | None, str]:
+    """Return the logits of images and the gradients of a weighted sum of them, or None and the reason."""
+    x = shown.clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            logits = classifier(x)
+            weights = torch.linspace(1, 2, logits.shape[1]).cos().to(logits)  # (K,), all different
+            total = (logits * weights).sum()
+        return (logits.detach(), gradient_of(total, x)), ""
+    except torch.OutOfMemoryError:
+        raise
+    except AttackError:
+        return None, NO_GRADIENTS
+    except Exception as error:  # whatever a module of others raises
+        return None, f"its gradients cannot be computed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _differences(proposed: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor], *, half: bool) -> str:
+    """Return in words how a proposer's logits and gradients differ from the judge's, or nothing.
+
+    An image whose answer is not finite is passed over, where both agree about that.
+    """
+    for what, own, true, allowed in zip(
+        ("logits", "gradients"), proposed, judged, HALF if half else EXACT, strict=True
+    ):
+        if own.shape != true.shape:
+            return f"its {what} are {tuple(own.shape)} instead of {tuple(true.shape)}"
+        finite = true.flatten(1).isfinite().all(1)  # (N,)
+        away = (own - true).double().flatten(1)[finite].norm(dim=1)
+        size = true.double().flatten(1)[finite].norm(dim=1)
+        far = ~(away <= allowed * size)  # NaN too
+        if bool(far.any()):
+            share = float((away / size)[far].nan_to_num(nan=torch.inf).amax())
+            return f"its {what} of {int(far.sum())} of {len(true)} images are {share:.2g} of the model's own size away"
+    return ""
+
+
+def _is_half(proposer: Classifier) -> bool:
+    """Return whether a proposer computes in a type that rounds at thousandths."""
+    parameters = proposer.parameters() if isinstance(proposer, torch.nn.Module) else ()
+    return any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in parameters)
