@@ -61,9 +61,10 @@ def evaluate(
     Protocol.require(protocol, argument="protocol")
     if protocol.threat != "white_box":
         raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
-    target = _probed(target, images)
-    _check_gradients(target, protocol)
-    (result,) = _evaluate([Recording(target, images, protocol, None, shard, output)], progress=progress)
+    recording = Recording(target, images, protocol, None, shard, output)
+    recording.target = _probed(target, images)
+    _check_gradients(recording.target, protocol)
+    (result,) = _evaluate([recording], progress=progress)
     return result
 
 
@@ -89,12 +90,14 @@ def evaluate_transfer(
     Protocol.require(protocol, argument="protocol")
     if protocol.threat != "transfer":
         raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
-    targets, source = [_probed(target, images) for target in targets], _probed(source, images)
-    _check_gradients(source, protocol)
     paths = [None] * len(targets) if outputs is None else outputs
     runs = [
         Recording(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)
     ]
+    source = _probed(source, images)
+    _check_gradients(source, protocol)
+    for run in runs:
+        run.target, run.source = _probed(run.target, images), source
     return _evaluate(runs, progress=progress)
 
 

@@ -15,8 +15,6 @@ from robnet_zoo.benchmarks.result import Alarm
 from robnet_zoo.benchmarks.targets.probe import probed
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.data import VALIDATION_SHARE, Images
-from robnet_zoo.data.images import channels_advice
-from robnet_zoo.errors import RobnetZooError, TargetError
 
 RANDOM = 1e-4  # of the largest logit: AutoAttack's bound between two answers to the same batch
 ROUNDING = 1e-3  # of the largest logit: two orders of summation, in TensorFloat-32 too
@@ -46,8 +44,7 @@ def from_target(
     target = probed(target, shown)
     raised += _forms(target)
     with _own_randomness(seed, target.device):
-        logits = _first_answers(target, images.name, shown)
-        again = _answers(target.judge, shown)
+        logits, again = _answers(target.judge, shown), _answers(target.judge, shown)
         random = _difference(logits, again)
         raised += [*_logits(logits), *_labels(images, logits.shape[1])]
         if random > RANDOM:
@@ -111,18 +108,6 @@ def _forms(target: Target) -> Iterator[Alarm]:
 @torch.no_grad()
 def _answers(model: Classifier, images: Tensor) -> Tensor:
     return model(images).detach().clone()  # a model may hand out a buffer that it writes to again
-
-
-def _first_answers(target: Target, name: str, shown: Tensor) -> Tensor:
-    """Return a target's logits of the first images. Raises TargetError if it cannot take such images."""
-    try:
-        return _answers(target.judge, shown)
-    except (torch.OutOfMemoryError, RobnetZooError):
-        raise
-    except (RuntimeError, ValueError, TypeError, LookupError) as error:
-        shape = tuple(shown.shape[1:])
-        advice = channels_advice(shape[0], 3)
-        raise TargetError(f"{target.name}: expected a model of {name}, {shape}, got: {error}{advice}") from error
 
 
 def _difference(first: Tensor, second: Tensor) -> float:

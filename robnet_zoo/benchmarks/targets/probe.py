@@ -15,6 +15,7 @@ from robnet_zoo.attacks import Classifier
 from robnet_zoo.attacks.gradient import gradient_of
 from robnet_zoo.benchmarks.targets.output import Logits
 from robnet_zoo.benchmarks.targets.target import Target
+from robnet_zoo.data.images import channels_advice
 from robnet_zoo.errors import AttackError, RobnetZooError, TargetError
 
 PROBED = 4  # images
@@ -36,6 +37,13 @@ def probed(target: Target, images: Tensor) -> Target:
     if target.probed or not len(images):
         return target
     shown = images[:PROBED].to(target.device)
+    devices = [shown.device] if shown.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # a model may draw from torch's own generators
+        torch.manual_seed(0)
+        return _compared(target, shown)
+
+
+def _compared(target: Target, shown: Tensor) -> Target:
     target = replace(target, probed=True, output=_output(target, shown))
     if target.proposer is None or target.identity.kind != "torch":
         return target
@@ -61,8 +69,9 @@ def _output(target: Target, shown: Tensor) -> str:
     except (RobnetZooError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a module of others raises
-        expected = f"expected to take images of {tuple(shown.shape)}, got {type(error).__name__}"
-        raise TargetError(f"{target.name}: {expected}: {error}") from error
+        shape = tuple(shown.shape[1:])
+        advice = channels_advice(shape[0], 3)
+        raise TargetError(f"{target.name}: expected a model of images {shape}, got: {error}{advice}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise TargetError(f"{target.name}: expected logits (N, K) with K of 2 or more, got {got}")

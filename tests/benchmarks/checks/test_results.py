@@ -241,6 +241,7 @@ def test_an_untrained_model_is_named_and_its_document_says_so():
 
 def test_more_steps_that_find_less_are_seen(monkeypatch):
     monkeypatch.setattr(alarms, "from_target", lambda *_, **__: [])  # whose queries would tire the model
+    monkeypatch.setattr("robnet_zoo.benchmarks.evaluation.probed", lambda target, _: target)
     # Eight images a forward: one for the clean ones, five for the four steps, and from then on the model says 1.
     alarm_texts = measured(Tiring(6), Pgd(steps=4), Pgd(steps=8), images=greys(128, 136))
     text = r"pgd4 leaves \d+\.0% right, pgd8 100.0%: of 8 images it alone fools [1-8], they alone 0"
@@ -260,7 +261,7 @@ def test_claims_that_are_never_confirmed_are_counted():
             return x - 6 / 255
 
     images = greys(128, 156)
-    target = replace(target_of(Brightness()), proposer=Shifted().eval())
+    target = replace(target_of(Brightness()), proposer=Shifted().eval(), probed=True)
     protocol = Protocol(name="made", eps="4/255", attacks=(PGD20,), batch=8)
     (alarm,) = from_result(evaluate(target, images, protocol, progress=False))
     # At eps 4/255 the original falls from 128 to 131, the other one up to 137: 10 are claimed, 6 are not confirmed.

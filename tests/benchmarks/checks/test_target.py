@@ -178,3 +178,12 @@ def test_the_training_file_is_known_where_only_its_first_images_are_measured(par
     (alarm,) = evaluate(target, greys(), protocol, progress=False).alarms
     assert alarm.name == "trained_on_test"
     assert alarm.text.startswith("40 of 40 images are among the very ones it was trained on")
+
+
+def test_what_attacks_look_at_and_what_counts_as_logits_is_said():
+    target = replace(target_of(Brightness()), why_not="it was changed", output="the first counts", probed=True)
+    alarms = {alarm.name: alarm.text for alarm in from_target(target, greys(), seed=0)}
+    assert alarms == {
+        "no_fast_form": "attacks look at the model itself: it was changed",
+        "output_chosen": "the first counts",
+    }

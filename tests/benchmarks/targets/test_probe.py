@@ -210,7 +210,7 @@ def test_what_counts_as_logits_is_said_in_the_document():
     ("module", "message"),
     [
         (nn.Flatten(0), r"m: expected logits \(N, K\) with K of 2 or more, got \(768,\)"),
-        (nn.Linear(7, 2), r"m: expected to take images of \(4, 3, 8, 8\), got RuntimeError: mat1 and mat2"),
+        (nn.Linear(7, 2), r"m: expected a model of images \(3, 8, 8\), got: mat1 and mat2"),
         (nn.Sequential(nn.Flatten(), nn.Linear(192, 1)), r"m: expected logits .* got \(4, 1\)"),
     ],
 )
