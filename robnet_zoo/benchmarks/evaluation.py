@@ -61,10 +61,7 @@ def evaluate(
     Protocol.require(protocol, argument="protocol")
     if protocol.threat != "white_box":
         raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
-    recording = Recording(target, images, protocol, None, shard, output)
-    recording.target = _probed(target, images)
-    _check_gradients(recording.target, protocol)
-    (result,) = _evaluate([recording], progress=progress)
+    (result,) = _evaluate([Recording(target, images, protocol, None, shard, output)], progress=progress)
     return result
 
 
@@ -94,11 +91,15 @@ def evaluate_transfer(
     runs = [
         Recording(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)
     ]
-    source = _probed(source, images)
-    _check_gradients(source, protocol)
-    for run in runs:
-        run.target, run.source = _probed(run.target, images), source
     return _evaluate(runs, progress=progress)
+
+
+def _look(runs: Sequence[Recording]) -> None:
+    """Replace the targets of runs, and their source, by what a look at them shows. Raises TargetError."""
+    source = None if runs[0].source is None else _probed(runs[0].source, runs[0].images)
+    for run in runs:
+        run.target, run.source = _probed(run.target, run.images), source
+    _check_gradients(runs[0].target if source is None else source, runs[0].protocol)
 
 
 def _probed(target: Target, images: Images) -> Target:
@@ -121,6 +122,8 @@ def _evaluate(runs: Sequence[Recording], *, progress: bool) -> list[Result]:
     """Fill the journals of runs that share everything but their targets, and return their documents, saved."""
     written = [run.finished() for run in runs]
     missing = [run for run, result in zip(runs, written, strict=True) if result is None]
+    if missing:
+        _look(missing)
     fresh = iter(_fill(missing, progress=progress) if missing else ())
     return [next(fresh) if result is None else result for result in written]
 
