@@ -5,62 +5,43 @@ Each lists the documents of its kind, or prints one in full, to begin one of you
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-if TYPE_CHECKING:
-    from robnet_zoo.core.bundled import Bundled
+from robnet_zoo.core.bundled import Bundled
 
 DocumentName = Annotated[str | None, Parameter(help="A bundled name or a path; without it, all are listed.")]
+DocumentsCommand = Callable[[str | None], None]
 
 
-def specs(name: DocumentName = None) -> None:
-    """List the bundled architectures with where they come from, or print one as JSON."""
-    from robnet_zoo.genotype.specs import SPECS
+def _command(module: str, kind: str, *, documents: str) -> DocumentsCommand:
+    """Return the command of a kind of documents.
 
-    _show(SPECS, name)
+    Args:
+        module: what holds them, imported when the command runs.
+        kind: their name in the module.
+        documents: what help calls them.
+    """
 
+    def command(name: DocumentName = None) -> None:
+        bundled: Bundled[Any] = getattr(import_module(f"robnet_zoo.{module}"), kind)
+        if name is not None:
+            print(bundled.load(name).dumps(), end="")
+            return
+        width = max(map(len, bundled.names()))
+        for each in bundled.names():
+            print(f"{each:{width}}  {bundled.summary(each)}")
 
-def recipes(name: DocumentName = None) -> None:
-    """List the bundled training recipes, or print one as JSON."""
-    from robnet_zoo.training.recipe import RECIPES
-
-    _show(RECIPES, name)
-
-
-def protocols(name: DocumentName = None) -> None:
-    """List the bundled protocols of `benchmark`, or print one as JSON."""
-    from robnet_zoo.benchmarks.protocol import PROTOCOLS
-
-    _show(PROTOCOLS, name)
-
-
-def configs(name: DocumentName = None) -> None:
-    """List the bundled configs of `search`, or print one as JSON."""
-    from robnet_zoo.search.config import CONFIGS
-
-    _show(CONFIGS, name)
+    command.__doc__ = f"List the bundled {documents}, or print one as JSON."
+    return command
 
 
-def plans(name: DocumentName = None) -> None:
-    """List the bundled plans of `reproduce`, or print one as JSON."""
-    from robnet_zoo.reproduce.plan import PLANS
-
-    _show(PLANS, name)
-
-
-def scales(name: DocumentName = None) -> None:
-    """List the bundled scales of `reproduce`, or print one as JSON."""
-    from robnet_zoo.reproduce.scale import SCALES
-
-    _show(SCALES, name)
-
-
-def _show(bundled: Bundled[Any], name: str | None) -> None:
-    if name is not None:
-        print(bundled.load(name).dumps(), end="")
-        return
-    width = max(map(len, bundled.names()))
-    for each in bundled.names():
-        print(f"{each:{width}}  {bundled.summary(each)}")
+specs = _command("genotype.specs", "SPECS", documents="architectures with where they come from")
+recipes = _command("training.recipe", "RECIPES", documents="training recipes")
+protocols = _command("benchmarks.protocol", "PROTOCOLS", documents="protocols of `benchmark`")
+configs = _command("search.config", "CONFIGS", documents="configs of `search`")
+plans = _command("reproduce.plan", "PLANS", documents="plans of `reproduce`")
+scales = _command("reproduce.scale", "SCALES", documents="scales of `reproduce`")
