@@ -27,13 +27,14 @@ def demo(*, output: Output = Path("demo-report")) -> None:
         output: A folder for results.json, model.onnx, cell.svg and report.html.
     """
     with starting():
-        from robnet_zoo import data, load_model
+        from robnet_zoo import data
         from robnet_zoo.benchmarks.evaluation import evaluate
         from robnet_zoo.benchmarks.protocol import load_protocol
         from robnet_zoo.benchmarks.targets.load import load_target
         from robnet_zoo.converters.onnx import OnnxClassifier, export
         from robnet_zoo.genotype.draw import draw_cell
         from robnet_zoo.reports import robustness
+        from robnet_zoo.zoo.registry import load_model
 
     output.mkdir(parents=True, exist_ok=True)
     print(f"1/4  loading {MODEL} through timm")
