@@ -11,7 +11,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 	$(BIN)/python tests/timm_suite/run.py
 
 lint: $(VENV)/installed

@@ -233,6 +233,7 @@ def test_export_gives_the_same_logits_at_every_batch_size(channels_last: bool) -
 
 
 def test_torch_compile_finds_no_graph_break() -> None:
+    torch.compiler.reset()  # else it checks again what it compiled for other tests
     network = network_of(SPECS["imagenet stem"])
     form, images = for_inference(network, dtype=torch.float64), images_of(network)
     fast = torch.compile(form, backend="aot_eager", fullgraph=True)
