@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robnet_zoo.training.loop import train
     from robnet_zoo.training.recipe import (
         Augmentation,
+        Distillation,
         Guard,
         Objective,
         Recipe,
@@ -37,6 +38,7 @@ __all__ = [
     "Recipe",
     "TrainingAttack",
     "Objective",
+    "Distillation",
     "Schedule",
     "Augmentation",
     "Stage",
@@ -60,6 +62,7 @@ __getattr__, __dir__ = lazy.face(
         ".loop": ("train",),
         ".recipe": (
             "Augmentation",
+            "Distillation",
             "Guard",
             "Objective",
             "Recipe",

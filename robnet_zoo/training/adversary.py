@@ -47,17 +47,31 @@ def attacked(
         labels: (N,).
         attack: the recipe's.
         generator: of the random starts.
-        strength: the factor of eps and step.
+        strength: the factor of eps and step; at 0 the images stay as they are.
     """
-    if not attack.steps:
+    if not attack.steps or not strength:
         return images
-    dtype = resolve_dtype(attack.dtype, images.device)
+    with attack_view(network, attack) as fast:
+        return _perturbed(fast, images, labels, attack, generator, strength)
+
+
+@contextmanager
+def attack_view(network: nn.Module, attack: TrainingAttack, *, trained: nn.Module | None = None) -> Iterator[nn.Module]:
+    """Let an attack see a network as its recipe says, and restore the network's modes afterwards.
+
+    Args:
+        network: what is attacked.
+        attack: the recipe's.
+        trained: the training form to use with the statistics of the batch, where a loss of the weights sees it too.
+    """
+    dtype = resolve_dtype(attack.dtype, next(network.parameters()).device)
     if attack.statistics == "batch":
         with batch_statistics(network):
-            return _perturbed(training_form(network, dtype=dtype), images, labels, attack, generator, strength)
+            yield training_form(network, dtype=dtype) if trained is None else trained
+        return
     with modes_kept(network):
         network.eval()
-        return _perturbed(attack_form(network, dtype=dtype), images, labels, attack, generator, strength)
+        yield attack_form(network, dtype=dtype)
 
 
 def _perturbed(
@@ -96,19 +110,46 @@ def _divergent(
     return adversarial
 
 
-def loss_of(model: nn.Module, clean: Tensor, adversarial: Tensor, labels: Tensor, objective: Objective) -> Tensor:
+def rectified(teacher: nn.Module, images: Tensor, labels: Tensor, *, share: float, temperature: float) -> Tensor:
+    """Return targets, (N, K), that a teacher has softened (Wu et al., 2024); see `recipe.Distillation`.
+
+    Args:
+        teacher: gives logits (N, K).
+        images: clean, (N, C, H, W) in [0, 1].
+        labels: (N,).
+        share: of the teacher's answer.
+        temperature: by which it is softened.
+    """
+    with torch.no_grad():
+        answers = F.softmax(teacher(images) / temperature, dim=1)  # (N, K)
+    preferred = answers.amax(1, keepdim=True) - answers.gather(1, labels[:, None])  # (N, 1)
+    shares = (share - preferred).clamp(0, 1)
+    return shares * answers + (1 - shares) * F.one_hot(labels, answers.shape[1])
+
+
+def loss_of(
+    model: nn.Module,
+    clean: Tensor,
+    adversarial: Tensor,
+    targets: Tensor,
+    objective: Objective,
+    start: Tensor | None = None,
+) -> Tensor:
     """Return the mean loss of the weights on a batch; see `recipe.Objective`.
 
     Args:
         model: the network, in train mode.
         clean, adversarial: (N, C, H, W) in [0, 1].
-        labels: (N,).
+        targets: labels, (N,), or shares of the classes, (N, K).
         objective: the recipe's.
+        start: the logits of the attack's start, (N, K), where the objective asks for them.
     """
     if objective.kind == "adversarial":
-        return F.cross_entropy(model(adversarial), labels, label_smoothing=objective.label_smoothing)
+        answers = model(adversarial)
+        loss = F.cross_entropy(answers, targets, label_smoothing=objective.label_smoothing)
+        return loss if start is None else loss + objective.tie * F.mse_loss(answers, start)
     answers, others = model(clean), model(adversarial)
-    natural = F.cross_entropy(answers, labels, label_smoothing=objective.label_smoothing)
+    natural = F.cross_entropy(answers, targets, label_smoothing=objective.label_smoothing)
     divergence = F.kl_div(
         F.log_softmax(others, dim=1), F.log_softmax(answers, dim=1), reduction="batchmean", log_target=True
     )

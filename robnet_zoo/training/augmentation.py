@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,19 +38,66 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
         augmentation: the recipe's.
         generator: of the random numbers.
     """
-    count, channels, height, width = images.shape
-    if pad := augmentation.crop:
-        padded = F.pad(images, (pad,) * 4)
-        top, left = torch.randint(0, 2 * pad + 1, (2, count), generator=generator)
-        rows = (top[:, None] + torch.arange(height))[:, None, :, None]  # (N, 1, H, 1)
-        columns = (left[:, None] + torch.arange(width))[:, None, None, :]  # (N, 1, 1, W)
-        images = padded[torch.arange(count)[:, None, None, None], torch.arange(channels)[:, None, None], rows, columns]
-    if augmentation.flip:
-        flipped = torch.rand(count, generator=generator) < 0.5
-        images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+    images = Moves.draw(len(images), augmentation, generator).moved(images)
     if augmentation.cutout:
         images = images * ~_squares(images, augmentation.cutout, generator)
     return images
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How some images are cropped and flipped.
+
+    down, right: (N,), the pixels by which the crop lies below and to the right of the image. flipped: bool (N,),
+    whether the crop is then flipped from left to right.
+    """
+
+    down: Tensor
+    right: Tensor
+    flipped: Tensor
+
+    @classmethod
+    def draw(cls, count: int, augmentation: Augmentation, generator: torch.Generator) -> Moves:
+        """Draw those of `count` images. The first numbers that `augment` draws are these."""
+        down = right = torch.zeros(count, dtype=torch.long)
+        flipped = torch.zeros(count, dtype=torch.bool)
+        if pad := augmentation.crop:
+            down, right = torch.randint(0, 2 * pad + 1, (2, count), generator=generator) - pad
+        if augmentation.flip:
+            flipped = torch.rand(count, generator=generator) < 0.5
+        return cls(down, right, flipped)
+
+    def scaled(self, down: float, right: float) -> Moves:
+        """Return them for images of another size, to the nearest pixel. down, right: that size, as a factor."""
+        return Moves((self.down * down).round().long(), (self.right * right).round().long(), self.flipped)
+
+    def moved(self, images: Tensor, *, outside: float = 0) -> Tensor:
+        """Return the crops, (N, C, H, W) of any dtype. outside: the value of pixels beyond the image."""
+        padded, index = self._padded(images, outside)
+        return padded[index]
+
+    def put_back(self, crops: Tensor, images: Tensor) -> Tensor:
+        """Return images, (N, C, H, W), with the pixels of their crops, (N, C, H, W), where they came from."""
+        padded, index = self._padded(images, 0)
+        padded[index] = crops
+        pad, (height, width) = self._reach, images.shape[2:]
+        return padded[:, :, pad : pad + height, pad : pad + width]
+
+    @property
+    def _reach(self) -> int:
+        return int(torch.stack([self.down, self.right]).abs().max())
+
+    def _padded(self, images: Tensor, outside: float) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return a padded copy of the images, and where their crops lie in it."""
+        count, channels, height, width = images.shape
+        pad = self._reach
+        rows = self.down[:, None] + pad + torch.arange(height)  # (N, H)
+        columns = self.right[:, None] + pad + torch.arange(width)  # (N, W)
+        columns = torch.where(self.flipped[:, None], columns.flip(1), columns)
+        image, channel = torch.arange(count)[:, None, None, None], torch.arange(channels)[:, None, None]
+        padded = images.new_full((count, channels, height + 2 * pad, width + 2 * pad), outside)
+        padded[:, :, pad : pad + height, pad : pad + width] = images
+        return padded, (image, channel, rows[:, None, :, None], columns[:, None, None, :])
 
 
 def _squares(images: Tensor, side: int, generator: torch.Generator) -> Tensor:

@@ -103,7 +103,7 @@ def estimate(
         stages: list[StageEstimate] = []
         with bar(total=len(set(sizes)), unit="image sizes", shown=progress and world.first) as shown:
             for size, epochs in Counter(sizes).items():
-                work.state.epoch = 1 + sizes.index(size)
+                work.state.epoch = len(sizes) - sizes[::-1].index(size)  # the last, whose attack is the strongest
                 batch, seconds = _timed_batch(work, updates, longest)
                 sample = max(world.size, batch // SAMPLE)
                 an_image = seconds / batch

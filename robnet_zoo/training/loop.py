@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from robnet_zoo.core import environment
 from robnet_zoo.core.documents import parse_json, read_bytes
 from robnet_zoo.core.files import file_sha256, write_atomically
-from robnet_zoo.data import Images, check_fits, check_labels, check_sample
+from robnet_zoo.data import Images, PictureFiles, check_fits, check_labels, check_sample
 from robnet_zoo.errors import DataError, DocumentError, TrainingError, WeightsError
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping
 from robnet_zoo.training.distributed import World, joined
@@ -79,6 +79,8 @@ def train(
     training, validation = fitting(spec, images, recipe)
     if paths is not None and recipe.attack.in_backward_pass:
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")
+    if paths is not None and recipe.objective.distillation is not None:
+        raise TrainingError("objective.distillation: expected none for sub-networks, whose average is of all of them")
     file = None if weights is None else find(weights)
     if file is not None and not file.is_file():
         raise WeightsError(f"{weights}: expected a safetensors file, or the name of bundled weights")
@@ -109,9 +111,12 @@ def fitting(spec: Architecture, images: Images, recipe: Recipe) -> tuple[Images,
         recipe: its batch, and how many of the held-out images it measures.
 
     Raises: DocumentError if the recipe is not one, DataError if the images do not fit the architecture, TrainingError
-        if they are fewer than a batch.
+        if they are fewer than a batch, or files where the attack keeps perturbations.
     """
     Recipe.require(recipe, argument="recipe")
+    if recipe.attack.remembers and isinstance(images.pixels, PictureFiles):
+        kind = recipe.attack.kind
+        raise TrainingError(f"attack.kind: expected images in memory for {kind}, which keeps perturbations, got files")
     input_size, num_classes = spec.signature
     check_fits(images, input_size=input_size, num_classes=num_classes)
     check_labels(images)
@@ -242,7 +247,7 @@ class TrainingRun:
         state, guard = self.state, self.recipe.guard
         started, before = time.perf_counter(), state.updates
         for loss in self.updates.epoch():
-            if guard and state.updates // guard.updates > before // guard.updates:
+            if guard and state.updates // guard.updates > before // guard.updates and self.updates.strength:
                 self._guard()
             state.seconds += time.perf_counter() - started
             records.step(state, loss, done=self.updates.done)

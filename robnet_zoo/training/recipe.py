@@ -28,23 +28,30 @@ class TrainingAttack(Document):
     step of `step` from uniform noise of twice eps, not projected: so single-step training does not overfit to it.
     `free` (Shafahi et al., 2019) trains on every batch `steps` times and takes the images' gradient from the same
     backward pass: one step of the perturbation, of length `step`, each time; perturbations stay for the next batch.
+    `fgsm_pgi` (Jia et al., 2022) is one step in the ball from the perturbation that an image has kept since the epoch
+    before (FGSM-EP). momentum: of the gradients that lead to the next start, as in FGSM-MEP.
     loss: what `pgd` climbs; `kl` is the divergence from the answer to the clean image (TRADES). statistics: which
     statistics of batch norms the attack sees: the running ones, as when the network is used, or those of the batch, as
     in the original code. Sub-networks of a supernet need those of the batch: its running ones are a mixture.
     """
 
-    kind: Literal["pgd", "n_fgsm", "free"] = "pgd"
+    kind: Literal["pgd", "n_fgsm", "free", "fgsm_pgi"] = "pgd"
     eps: LinfPixels = "8/255"
     step: LinfPixels = "2/255"
     steps: Annotated[int, Field(ge=0, description="0 trains on clean images")] = 7
     loss: Literal["cross_entropy", "kl"] = "cross_entropy"
     dtype: Annotated[Arithmetic, Field(description="of the attack's arithmetic")] = "bfloat16"
     statistics: Annotated[Literal["running", "batch"], Field(description="of batch norms, in the attack")] = "running"
+    momentum: Annotated[ProperShare, Field(description="of each image's gradients, for fgsm_pgi")] = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.kind == "n_fgsm" and self.steps != 1:
-            raise problems_error([(("steps",), f"expected 1 for n_fgsm, got {self.steps}")])
+        if self.kind in ("n_fgsm", "fgsm_pgi") and self.steps != 1:
+            raise problems_error([(("steps",), f"expected 1 for {self.kind}, got {self.steps}")])
+        if self.remembers and not self.eps_value:
+            raise problems_error([(("eps",), f"expected more than 0 for {self.kind}, got {self.eps}")])
+        if self.momentum and not self.remembers:
+            raise problems_error([(("momentum",), f"expected 0 for {self.kind}, got {self.momentum:g}")])
         if self.in_backward_pass and self.steps < 1:
             raise problems_error([(("steps",), f"expected at least 1 for free, got {self.steps}")])
         if self.kind != "pgd" and self.loss != "cross_entropy":
@@ -57,6 +64,11 @@ class TrainingAttack(Document):
     def in_backward_pass(self) -> bool:
         """Return whether one backward pass serves the attack and the weights, as in free training."""
         return self.kind == "free"
+
+    @property
+    def remembers(self) -> bool:
+        """Return whether each image keeps its perturbation until the next epoch."""
+        return self.kind == "fgsm_pgi"
 
     @property
     def updates_a_batch(self) -> int:
@@ -74,16 +86,41 @@ class TrainingAttack(Document):
         return in_image_units(self.step)
 
 
+class Distillation(Document):
+    """Targets that are partly the answers of the averaged weights to the clean images (ADR; Wu et al., 2024).
+
+    A target is a share of the teacher's answer, softened by a temperature, and the label for the rest. The share of an
+    image is smaller by as much as the teacher prefers its first choice to the label. Share and temperature go to their
+    final values along half a cosine, by the clock of the schedule. The defaults are the paper's for CIFAR-10.
+    """
+
+    share: Share = 0.7
+    final_share: Share = 0.95
+    temperature: Positive = 2.0
+    final_temperature: Positive = 1.0
+
+    def at(self, done: float) -> tuple[float, float]:
+        """Return share and temperature when `done` of the run is over."""
+        left = 0.5 * (1 + math.cos(math.pi * done))
+        share = self.final_share + (self.share - self.final_share) * left
+        return share, self.final_temperature + (self.temperature - self.final_temperature) * left
+
+
 class Objective(Document):
     """The loss of the weights.
 
     `adversarial`: the cross-entropy on adversarial images (paper, equation 1). `trades`: the cross-entropy on clean
     images plus `beta` times the divergence KL(clean answer || adversarial answer) (Zhang et al., 2019, equation 5).
+    label_smoothing: of the targets of the cross-entropy. Attacks climb the cross-entropy of the labels themselves.
+    tie: the weight of the mean squared distance between the logits of an attack's start and of its end, for `fgsm_pgi`
+    (Jia et al., 2022); one forward pass of the start then serves the attack and the loss.
     """
 
     kind: Literal["adversarial", "trades"] = "adversarial"
     beta: Positive = 6.0
     label_smoothing: ProperShare = 0.0
+    tie: Annotated[float, Field(ge=0, description="of the answers to an attack's start and its end; a weight")] = 0.0
+    distillation: Distillation | None = None
 
 
 class Schedule(Document):
@@ -158,7 +195,8 @@ class Recipe(Document):
     schedule: Schedule = Schedule()
     objective: Objective = Objective()
     attack: TrainingAttack = TrainingAttack()
-    eps_warmup: Annotated[ProperShare, Field(description="of the run, over which eps and step grow from 0")] = 0.0
+    standard: Annotated[ProperShare, Field(description="of the run, at its start, that trains on clean images")] = 0.0
+    eps_warmup: Annotated[ProperShare, Field(description="of the run, over which eps and step then grow from 0")] = 0.0
     augmentation: Augmentation = Augmentation()
     stages: Annotated[
         Tuple[Stage], Field(description="smaller images first; the epochs that are left see them whole")
@@ -195,6 +233,16 @@ class Recipe(Document):
             problems.append((("schedule", "milestones"), text))
         if self.objective.kind == "trades" and self.attack.kind != "pgd":
             problems.append((("attack", "kind"), f"expected pgd for trades, got {self.attack.kind}"))
+        if self.objective.tie and not self.attack.remembers:
+            problems.append((("objective", "tie"), f"expected 0 for {self.attack.kind}, got {self.objective.tie:g}"))
+        elif self.objective.tie and self.attack.statistics != "batch":
+            text = f"expected batch for objective.tie, got {self.attack.statistics}"
+            problems.append((("attack", "statistics"), text))
+        if self.objective.distillation is not None and not self.ema:
+            problems.append((("ema",), "expected more than 0 for distillation, whose teacher is the average, got 0"))
+        if self.standard + self.eps_warmup > 1:
+            text = f"expected at most {1 - self.standard:g}, what the standard training leaves, got {self.eps_warmup:g}"
+            problems.append((("eps_warmup",), text))
         if self.attack.loss == "kl" and self.objective.kind != "trades":
             problems.append((("attack", "loss"), "expected cross_entropy except for trades, got kl"))
         if self.guard is not None and self.validation < self.guard.images:
@@ -260,8 +308,11 @@ class Recipe(Document):
         return self.lr * (schedule.final + (1 - schedule.final) * falling)
 
     def strength(self, epochs: float, native: int) -> float:
-        """Return the factor of eps and step after `epochs` epochs."""
-        return min(1.0, self.done(epochs, native) / self.eps_warmup) if self.eps_warmup else 1.0
+        """Return the factor of eps and step after `epochs` epochs; 0 is standard training."""
+        attacked = self.done(epochs, native) - self.standard
+        if attacked < 0:
+            return 0.0
+        return min(1.0, attacked / self.eps_warmup) if self.eps_warmup else 1.0
 
 
 def _optimizers() -> list[str]:

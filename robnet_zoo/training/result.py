@@ -143,6 +143,12 @@ def _optimization(recipe: Recipe) -> Iterator[str]:
         yield f"{objective.kind} with beta {objective.beta:g}"
     if objective.label_smoothing:
         yield f"label smoothing {objective.label_smoothing:g}"
+    if objective.tie:
+        yield f"answers tied to those at the attack's start with {objective.tie:g}"
+    if objective.distillation is not None:
+        yield "targets softened by the averaged weights"
+    if recipe.standard:
+        yield f"clean images for the first {recipe.standard:.0%}"
     if recipe.clip:
         yield f"gradients clipped at {recipe.clip:g}"
     if recipe.ema:

@@ -42,6 +42,7 @@ class State:
     updates: int = 0  # of the weights, in all
     seconds: float = 0.0  # of work so far, in all sessions
     perturbation: Tensor | None = None  # of free training, (N, C, H, W): it stays from batch to batch
+    prior: dict[str, Tensor] = field(default_factory=dict)  # what training images keep between epochs, if anything
     guarded: dict[str, float] = field(default_factory=dict)  # the guard's best robust accuracy, by image size
     rescued: bool = False  # whether the guard has PGD take the place of the recipe's attack
     history: list[HistoryRow] = field(default_factory=list)
@@ -70,6 +71,7 @@ class State:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
+            "prior": self.prior,
         } | {name: getattr(self, name) for name in PLAIN}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -80,6 +82,7 @@ class State:
             self.average.module.load_state_dict(state["average"])
         for name in PLAIN:
             setattr(self, name, state[name])
+        self.prior = state.get("prior", {})  # not in checkpoints of earlier versions
 
 
 PLAIN = ("epoch", "step", "loss", "updates", "seconds", "perturbation", "guarded", "rescued", "history", "best")

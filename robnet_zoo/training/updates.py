@@ -16,12 +16,13 @@ from robnet_zoo.data import Images, PictureFiles
 from robnet_zoo.errors import TrainingError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import subnetwork
-from robnet_zoo.nn.forms.autocast import training_form
+from robnet_zoo.nn.forms.autocast import attack_form, training_form
 from robnet_zoo.nn.network import Network
-from robnet_zoo.training.adversary import Replay, attacked, loss_of, rescue
-from robnet_zoo.training.augmentation import augmented, resize
+from robnet_zoo.training.adversary import Replay, attack_view, attacked, loss_of, rectified, rescue
+from robnet_zoo.training.augmentation import Moves, augmented, resize
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.prefetch import Prefetcher
+from robnet_zoo.training.prior import Guided, prepare
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import State
 
@@ -60,6 +61,7 @@ class Updates:
         self.state, self.images, self.recipe, self.world, self.paths = state, images, recipe, world, paths
         self.steps = len(images) // recipe.batch  # an epoch
         self.native = images.shape[-1]
+        self.batches: tuple[Tensor, ...] = ()  # of this epoch: the indices of the images, of all processes
 
     def epoch(self) -> Iterator[float]:
         """Do the rest of a pass over the images, and yield the loss of each update.
@@ -69,7 +71,8 @@ class Updates:
         state, recipe = self.state, self.recipe
         draw = torch.Generator().manual_seed(recipe.seed * 100_003 + state.epoch)
         order = torch.randperm(len(self.images), generator=draw)
-        own = [batch[self.world.share(recipe.batch)] for batch in order.split(recipe.batch)[: self.steps]]
+        self.batches = order.split(recipe.batch)[: self.steps]
+        own = [batch[self.world.share(recipe.batch)] for batch in self.batches]
         with Prefetcher(self._drawn_images, threaded=isinstance(self.images.pixels, PictureFiles)) as drawn:
             while state.step < self.steps:
                 images, labels = drawn.get(own[state.step], state.updates)
@@ -106,6 +109,11 @@ class Updates:
         """Return the share of the run's work that is done."""
         return self.recipe.done(self.over, self.native)
 
+    @property
+    def strength(self) -> float:
+        """Return the factor of eps and step now."""
+        return self.recipe.strength(self.over, self.native)
+
     def _step(self, images: Tensor, labels: Tensor) -> float:
         """Train on images, (N, C, H, W), and labels, (N,), and return the mean loss over all processes.
 
@@ -114,18 +122,56 @@ class Updates:
         state, recipe, world = self.state, self.recipe, self.world
         for group in state.optimizer.param_groups:
             group["lr"] = recipe.lr_at(self.over, self.native)
-        strength = recipe.strength(self.over, self.native)
+        strength = self.strength
         images, labels = resize(images.to(world.device), self.size), labels.to(world.device)
         attack = rescue(recipe) if state.rescued else recipe.attack
+        targets = self._targets(images, labels)
         if attack.in_backward_pass:
-            return self._replays(images, labels, strength=strength)
+            return self._replays(images, targets, strength=strength)
         noise = generator(recipe.seed, state.updates, world.rank, "attack", device=world.device)
         network, trained = self._drawn()
+        guided = self._guided(images, noise, strength=strength) if attack.remembers and strength else None
+        start = None
         with self._dropout():  # an attack by the statistics of the batch has it too
-            adversarial = attacked(network, images, labels, attack, noise, strength=strength)
+            if guided is None:
+                adversarial = attacked(network, images, labels, attack, noise, strength=strength)
+            else:
+                tied = recipe.objective.tie > 0
+                with attack_view(network, attack, trained=trained if tied else None) as seen:
+                    adversarial, answers = guided.run(seen, labels, keep_graph=tied)
+                start = answers if tied else None
             trained.train()
-            loss = loss_of(trained, images, adversarial, labels, recipe.objective)
-        return self._update(loss)
+            loss = loss_of(trained, images, adversarial, targets, recipe.objective, start)
+        mean = self._update(loss)
+        if guided is not None:
+            guided.remember(world, self.batches[state.step])
+        return mean
+
+    def _targets(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return what the weights are to answer: labels, (N,), or shares of the classes, (N, K)."""
+        distillation, average = self.recipe.objective.distillation, self.state.average
+        if distillation is None or average is None:
+            return labels
+        teacher = attack_form(average.module, dtype=resolve_dtype(self.recipe.attack.dtype, self.world.device))
+        share, temperature = distillation.at(self.done)
+        return rectified(teacher, images, labels, share=share, temperature=temperature)
+
+    def _guided(self, images: Tensor, noise: torch.Generator, *, strength: float) -> Guided:
+        """Return the attack on the images of this update, (N, C, H, W), from what they have kept."""
+        state, recipe = self.state, self.recipe
+        _, height, width = self.images.shape
+        prepare(state, recipe.attack, count=len(self.images), shape=images.shape[1:])
+        draw = generator(recipe.seed, state.updates, self.world.rank, "images")  # that of `_drawn_images`
+        moves = Moves.draw(len(images), recipe.augmentation, draw)
+        return Guided(
+            state.prior,
+            images,
+            self.batches[state.step][self.world.share(recipe.batch)],
+            moves.scaled(images.shape[2] / height, images.shape[3] / width),
+            recipe.attack,
+            strength=strength,
+            generator=noise,
+        )
 
     @contextmanager
     def _dropout(self) -> Iterator[None]:
@@ -144,7 +190,7 @@ class Updates:
         network = subnetwork(self.state.network, self.paths.at(self.state.updates))
         return network, training_form(network, dtype=resolve_dtype(self.recipe.dtype, self.world.device))
 
-    def _replays(self, images: Tensor, labels: Tensor, *, strength: float) -> float:
+    def _replays(self, images: Tensor, targets: Tensor, *, strength: float) -> float:
         """Train on a batch several times, and return the mean loss."""
         state, recipe = self.state, self.recipe
         replay = Replay(state, images, recipe.attack, strength=strength)
@@ -152,7 +198,7 @@ class Updates:
         for _ in range(recipe.attack.steps):
             state.trained.train()
             with self._dropout():
-                loss = loss_of(state.trained, images, replay.start(), labels, recipe.objective)
+                loss = loss_of(state.trained, images, replay.start(), targets, recipe.objective)
             losses.append(self._update(loss))
             if not math.isfinite(losses[-1]):
                 break

@@ -7,9 +7,12 @@ import torch
 
 from robnet_zoo.nn.network import Network
 from robnet_zoo.training import (
+    Distillation,
     Guard,
+    Objective,
     Recipe,
     Stage,
+    TrainingAttack,
 )
 
 
@@ -37,4 +40,8 @@ EVERYTHING = {
     "stages": (Stage(size=16, epochs=1),),
     "guard": Guard(updates=2, images=8, steps=2, share=0.9),
     "select": "best",
+    "attack": TrainingAttack(kind="fgsm_pgi", steps=1, step="8/255", statistics="batch", momentum=0.3),
+    "objective": Objective(tie=10.0, distillation=Distillation(), label_smoothing=0.1),
+    "standard": 0.05,
+    "eps_warmup": 0.2,
 }

@@ -9,7 +9,7 @@ from torch import nn
 
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training import Guard, Objective, Recipe, TrainingAttack
-from robnet_zoo.training.adversary import Replay, attacked, batch_statistics, loss_of, rescue
+from robnet_zoo.training.adversary import Replay, attacked, batch_statistics, loss_of, rectified, rescue
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.state import initial_state
 
@@ -91,6 +91,25 @@ def test_the_adversarial_loss_sees_the_adversarial_images_alone(tiny):
     adversarial, labels = torch.rand(5, 3, 32, 32, dtype=torch.float64, generator=seeded()), torch.arange(5)
     loss = loss_of(network, torch.full_like(adversarial, torch.nan), adversarial, labels, Objective())
     torch.testing.assert_close(loss, -network(adversarial).log_softmax(1)[torch.arange(5), labels].mean())
+
+
+def test_rectified_targets_are_those_of_their_paper():
+    # Wu et al., 2024: the share of the teacher's answer falls with how much it prefers its first choice to the label.
+    logits, labels = torch.randn(8, 5, dtype=torch.float64, generator=seeded()) * 3, torch.arange(8) % 5
+    targets = rectified(lambda _: logits, logits, labels, share=0.7, temperature=2.0)
+    for row, label, target in zip(logits, labels, targets, strict=True):
+        answer = (row / 2).exp() / (row / 2).exp().sum()
+        share = max(0.0, float(0.7 - (answer.max() - answer[label])))
+        expected = [share * float(p) + (1 - share) * float(k == label) for k, p in enumerate(answer)]
+        assert target.tolist() == pytest.approx(expected)
+    loss = loss_of(lambda _: logits, logits, logits, targets, Objective(label_smoothing=0.2))
+    smoothed = 0.8 * targets + 0.2 / 5
+    torch.testing.assert_close(loss, -(smoothed * logits.log_softmax(1)).sum(1).mean())
+
+
+def test_at_no_strength_images_stay_and_cost_nothing():
+    images = torch.rand(2, 3, 4, 4)
+    assert attacked(nn.Identity(), images, torch.arange(2), TrainingAttack(), seeded(), strength=0.0) is images
 
 
 @pytest.mark.parametrize("kind", ["adversarial", "trades"])

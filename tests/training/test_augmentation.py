@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from robnet_zoo import data
-from robnet_zoo.training.augmentation import augment, augmented, resize
+from robnet_zoo.training.augmentation import Moves, augment, augmented, resize
 from robnet_zoo.training.recipe import Augmentation
 
 
@@ -21,6 +22,20 @@ def test_crops_are_of_the_padded_image_and_their_mirror_images():
     crops |= {tuple(torch.tensor(crop).reshape(4, 4).flip(1).flatten().tolist()) for crop in crops}
     changed = augment(image.repeat(500, 1, 1, 1), Augmentation(crop=1), seeded())
     assert {tuple(x.flatten().tolist()) for x in changed} == crops
+
+
+def test_moves_are_what_augmentation_draws_first_and_put_pixels_back():
+    raw, wanted = torch.rand(50, 3, 6, 6), Augmentation(crop=2)
+    moves = Moves.draw(50, wanted, seeded())
+    crops = moves.moved(raw)
+    assert torch.equal(crops, augment(raw, wanted, seeded()))
+    assert torch.equal(moves.put_back(crops, raw), raw)
+    for image, crop, down, right, flipped in zip(raw, crops, moves.down, moves.right, moves.flipped, strict=True):
+        padded, crop = F.pad(image, (2, 2, 2, 2)), crop.flip(2) if flipped else crop
+        assert torch.equal(crop, padded[:, 2 + down : 8 + down, 2 + right : 8 + right])
+    half = moves.scaled(0.5, 0.25)
+    assert (half.down - moves.down / 2).abs().max() <= 0.5
+    assert (half.right - moves.right / 4).abs().max() <= 0.5
 
 
 def test_without_changes_images_stay():

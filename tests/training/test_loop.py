@@ -162,6 +162,18 @@ def test_the_guard_watches_from_the_first_check_at_a_new_image_size(tiny, images
     assert seen == [(16, "n_fgsm")] * 3 + [(32, "n_fgsm"), (32, "pgd"), (32, "n_fgsm")]
 
 
+def test_the_guard_does_not_watch_standard_training(tiny, images, recipe, tmp_path, monkeypatch):
+    guard, watched = Guard(updates=1, images=8, steps=3, share=0.5), []
+
+    def validate(network, images, recipe, world, *, size, steps=10, generator):
+        watched.extend([len(watched)] if steps == 3 else [])
+        return {"clean": 0.5, "robust": 0.5}
+
+    monkeypatch.setattr(loop, "validate", validate)
+    training.train(tiny, images, changed(recipe, standard=0.6, guard=guard), tmp_path, progress=False)
+    assert len(watched) == 4  # of 9 updates: with the sixth the share of 0.6 is over
+
+
 def test_a_run_is_gone_on_with_where_there_is_one(tiny, images, recipe, tmp_path):
     with pytest.raises(TrainingError, match="none: expected the folder of a run to resume, got none"):
         training.train(tiny, images, recipe, tmp_path / "none", resume=True, progress=False)

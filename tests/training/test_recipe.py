@@ -3,7 +3,7 @@
 import pytest
 
 from robnet_zoo.errors import DocumentError
-from robnet_zoo.training import Recipe, Stage, load_recipe, recipe_names
+from robnet_zoo.training import Distillation, Recipe, Stage, load_recipe, recipe_names
 
 SHORT = {"name": "short", "epochs": 4}
 
@@ -133,6 +133,15 @@ def test_eps_grows_over_its_share_of_the_run():
     recipe = Recipe.parse(SHORT | {"eps_warmup": 0.5})
     assert [recipe.strength(epochs, 32) for epochs in (0, 1, 2, 3)] == [0, 0.5, 1, 1]
     assert Recipe.parse(SHORT).strength(0, 32) == 1
+    after = Recipe.parse(SHORT | {"standard": 0.25, "eps_warmup": 0.5})
+    assert [after.strength(epochs, 32) for epochs in (0, 0.5, 1, 2, 3, 4)] == [0, 0, 0, 0.5, 1, 1]
+    assert [Recipe.parse(SHORT | {"standard": 0.25}).strength(epochs, 32) for epochs in (0.9, 1)] == [0, 1]
+
+
+def test_distillation_is_annealed_along_half_a_cosine_as_in_its_paper():
+    at = [Distillation().at(done) for done in (0, 0.25, 0.5, 1)]
+    assert [share for share, _ in at] == pytest.approx([0.7, 0.95 - 0.25 * (2 + 2**0.5) / 4, 0.825, 0.95])
+    assert [temperature for _, temperature in at] == pytest.approx([2, 1 + (2 + 2**0.5) / 4, 1.5, 1])
 
 
 @pytest.mark.parametrize(
@@ -145,6 +154,16 @@ def test_eps_grows_over_its_share_of_the_run():
             "schedule.milestones: expected epochs of the run's 4, got 9; .* --epochs or model_copy",
         ),
         ({"attack": {"kind": "n_fgsm", "steps": 2}}, "attack.steps: expected 1 for n_fgsm, got 2"),
+        ({"attack": {"kind": "fgsm_pgi", "steps": 7}}, "attack.steps: expected 1 for fgsm_pgi, got 7"),
+        ({"attack": {"kind": "fgsm_pgi", "steps": 1, "eps": "0"}}, "attack.eps: expected more than 0 for fgsm_pgi"),
+        ({"attack": {"momentum": 0.3}}, "attack.momentum: expected 0 for pgd, got 0.3"),
+        ({"objective": {"tie": 10.0}}, "objective.tie: expected 0 for pgd, got 10"),
+        (
+            {"objective": {"tie": 10.0}, "attack": {"kind": "fgsm_pgi", "steps": 1}},
+            "attack.statistics: expected batch for objective.tie, got running",
+        ),
+        ({"objective": {"distillation": {}}}, "ema: expected more than 0 for distillation"),
+        ({"standard": 0.5, "eps_warmup": 0.6}, "eps_warmup: expected at most 0.5, what the standard training leaves"),
         ({"attack": {"kind": "free", "steps": 0}}, "attack.steps: expected at least 1 for free, got 0"),
         ({"attack": {"loss": "kl"}}, "attack.loss: expected cross_entropy except for trades, got kl"),
         ({"objective": {"kind": "trades"}, "attack": {"kind": "free"}}, "attack.kind: expected pgd for trades"),

@@ -1,5 +1,7 @@
 """The state that a run begins with."""
 
+import math
+
 import pytest
 import safetensors.torch
 import torch
@@ -51,6 +53,34 @@ def test_averaged_weights_are_what_a_run_with_averaging_gives(tiny, images, reci
     state = last_state(tmp_path / "b")
     assert torch.equal(state["network"]["classifier.weight"], plain.classifier.weight)
     assert torch.equal(state["average"]["classifier.weight"], averaged.classifier.weight)
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.995])
+def test_the_average_forgets_the_initial_weights_at_the_first_update(tiny, recipe, decay):
+    # Its decay at update k is (k - 1) / (k + 9) until it reaches the recipe's, so the first one keeps nothing.
+    state, n = initial_state(tiny, changed(recipe, ema=decay), World()), 12
+    weight, seen = state.network.classifier.weight, torch.rand(n, 10, 1, dtype=torch.float64)
+    with torch.no_grad():
+        weight.fill_(1e6)
+        state.average.module.classifier.weight.fill_(1e6)
+        for update, value in enumerate(seen, 1):
+            weight.copy_(value.expand_as(weight))
+            state.average.update(state.network, step=update)
+    decays = [min(decay, (k - 1) / (k + 9)) for k in range(1, n + 1)]
+    shares = [(1 - decays[k]) * math.prod(decays[k + 1 :]) for k in range(n)]
+    assert sum(shares) == pytest.approx(1)
+    expected = sum(share * value for share, value in zip(shares, seen, strict=True))
+    averaged = state.average.module.classifier.weight.double()
+    torch.testing.assert_close(averaged, expected.expand_as(averaged), rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_of_a_version_without_priors_is_read(tiny, recipe):
+    state = initial_state(tiny, recipe, World())
+    older = state.state_dict()
+    del older["prior"]
+    state.prior = {"levels": torch.zeros(1)}
+    state.load_state_dict(older)
+    assert state.prior == {}
 
 
 def test_a_run_begins_with_the_weights_that_it_is_given_and_says_so(tiny, images, recipe, tmp_path):
