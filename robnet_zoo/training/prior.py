@@ -69,19 +69,19 @@ class Guided:
         known = (levels.float() * (attack.eps_value / LEVELS)).clamp(-self.eps, self.eps)
         self.start = images + torch.where(levels == UNKNOWN, corners, known)  # it may leave the box
 
-    def run(self, model: nn.Module, labels: Tensor, *, keep_graph: bool) -> tuple[Tensor, Tensor]:
-        """Return the adversarial images, (N, C, H, W), and the logits of the start, (N, K).
+    def run(self, model: nn.Module, labels: Tensor, *, keep_graph: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the adversarial images, (N, C, H, W), and the logits of the start, (N, K), if their graph is kept.
 
         Args:
             model: what is attacked.
             labels: (N,).
-            keep_graph: whether a loss of the weights will see the logits.
+            keep_graph: whether a loss of the weights needs the logits.
         """
         start = self.start.requires_grad_()
         answers = model(start)
         (gradient,) = torch.autograd.grad(F.cross_entropy(answers, labels), start, retain_graph=keep_graph)
         self.gradient, self.start = gradient, start.detach()
-        return self._stepped(gradient), answers if keep_graph else answers.detach()
+        return self._stepped(gradient), answers if keep_graph else None
 
     def _stepped(self, direction: Tensor) -> Tensor:
         return project(self.start + self.step * direction.sign(), self.images, self.eps)

@@ -138,8 +138,7 @@ class Updates:
             else:
                 tied = recipe.objective.tie > 0
                 with attack_view(network, attack, trained=trained if tied else None) as seen:
-                    adversarial, answers = guided.run(seen, labels, keep_graph=tied)
-                start = answers if tied else None
+                    adversarial, start = guided.run(seen, labels, keep_graph=tied)
             trained.train()
             loss = loss_of(trained, images, adversarial, targets, recipe.objective, start)
         mean = self._update(loss)

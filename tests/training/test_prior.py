@@ -49,7 +49,7 @@ def test_three_epochs_are_those_of_the_algorithm_of_the_paper(state, model, mome
         prepare(state, attack, count=4, shape=(3, 6, 6))
         guided = Guided(state.prior, x, torch.arange(4), STILL, attack, strength=1.0, generator=seeded(epoch))
         adversarial, start = guided.run(model, labels, keep_graph=tie > 0)
-        loss_of(model, x, adversarial, labels, Objective(tie=tie), start if tie else None).backward()
+        loss_of(model, x, adversarial, labels, Objective(tie=tie), start).backward()
         ours = [parameter.grad.clone() for parameter in model.parameters()]
         guided.remember(World(), torch.arange(4))
 
