@@ -17,6 +17,7 @@ OTHERS = {
     "test_contributing.py": "the recipes of CONTRIBUTING.md, followed in a copy of the tree",
     "test_import.py": "what importing the package costs",
     "test_layering.py": "which folder imports which",
+    "test_odd_input.py": "what the command and the Python face do with odd input",
     "test_mirror.py": "the tests themselves",
     "test_packaging.py": "the wheel and the sdist",
     "test_public_face.py": "the public names of the whole package",

@@ -64,7 +64,9 @@ class Recording:
             expected = f"expected at least {count} batches of {self.protocol.batch} for as many shards"
             raise DataError(f"{self.images.name}: {expected}, got {counted(len(self.images), 'image')}")
         path = None if self.output is None else self.output.absolute()
-        if path is not None and (path.is_dir() or any(p.exists() and not p.is_dir() for p in path.parents)):
+        if path is not None and (
+            (path.exists() and not path.is_file()) or any(p.exists() and not p.is_dir() for p in path.parents)
+        ):
             raise DataError(f"{self.output}: expected the path of a file to write, got one that cannot be")
 
     @property

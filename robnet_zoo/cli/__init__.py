@@ -6,9 +6,10 @@ A mistake of the user is one line on stderr and exit code 2; `--json` prints wha
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError
 
 from robnet_zoo.cli.parameters import EVERY_FLAG, fail
 from robnet_zoo.errors import DocumentError, RobnetZooError
@@ -79,6 +80,8 @@ def command(*, overview: bool = False) -> App:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; see `robnet-zoo --help`."""
     given = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, TextIOWrapper):  # as stderr: a name that the terminal cannot show is not an error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app = command(overview=set(given) <= set(HELP_FLAGS))
         app(given, exit_on_error=False, print_error=False, result_action="return_value")
@@ -91,10 +94,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _fail(error: Exception) -> NoReturn:
     """End with a mistake of the user as one line."""
+    from json import JSONDecodeError
+
     from pydantic import ValidationError
 
-    from robnet_zoo.core.documents import sentences
+    from robnet_zoo.core.documents import sentences, shown
 
     if isinstance(error.__cause__, ValidationError) and isinstance(error, CycloptsError):
         error = DocumentError(f"--{sentence}" for sentence in sentences(error.__cause__))  # of flags
-    fail(" ".join(str(error).split()))
+    if isinstance(error, CoercionError) and isinstance(error.__cause__, JSONDecodeError) and error.token:
+        error = DocumentError([f"{error.token.keyword}: expected JSON, got {shown(error.token.value)}"])
+    fail(str(error))

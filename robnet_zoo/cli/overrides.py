@@ -20,12 +20,12 @@ def partial(model: type[BaseModel]) -> type[BaseModel]:
         if get_origin(kind) in (Union, UnionType) and len(get_args(kind)) == 2 and get_args(kind)[1] is type(None):
             kind = get_args(kind)[0]  # a part that may be none is overridden field by field too
         inner: Any = partial(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else kind
-        repeated = Parameter()
+        repeated = Parameter(json_list=True)
         if get_origin(kind) is tuple:  # of any length here: the document itself checks that
             item: Any = get_args(kind)[0]
             inner = Annotated[tuple[item, ...], BeforeValidator(_items)]
             if isinstance(item, type) and issubclass(item, BaseModel):  # each, or all in an array, is a value in JSON
-                repeated = Parameter(consume_multiple=False)
+                repeated = Parameter(consume_multiple=False, json_list=True)
         fields[name] = (Annotated[inner | None, Parameter(help=field.description), repeated], None)
     return create_model(f"{model.__name__}Overrides", **fields)
 

@@ -6,17 +6,21 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 from cyclopts import CoercionError, Parameter, Token, convert
 
+from robnet_zoo.errors import printable
+
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
-Numbers = Annotated[tuple[float, ...] | None, Parameter(negative=(), json_list=False)]  # [.5] is not JSON
+Numbers = Annotated[tuple[float, ...] | None, Parameter(negative=())]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 NUMBERS = (int, float)
+LONG_WORD = re.compile(r"(\S{100})\S{100,}(\S{50})")
 
 
 def converted(kind: Any, tokens: Sequence[Token]) -> Any:
@@ -29,21 +33,20 @@ def converted(kind: Any, tokens: Sequence[Token]) -> Any:
     return convert(kind, tokens, converter=_value)
 
 
-# What holds for every flag of every command: one that takes a list takes all the values that follow it.
-EVERY_FLAG = Parameter(converter=converted, consume_multiple=(1, None))
+# What holds for every flag of every command: one that takes a list takes all the values that follow it, and values that
+# begin with a bracket, as names of files may, are not read as JSON.
+EVERY_FLAG = Parameter(converter=converted, consume_multiple=(1, None), json_list=False)
 
 
 def _value(kind: Any, text: str) -> Any:
     if kind not in NUMBERS:
         return convert(kind, [text])
-    try:
+    with suppress(ValueError):
         value = kind(text)
-        if value != value:  # NaN
-            raise ValueError
-        return value
-    except ValueError:
-        expected = "an integer" if kind is int else "a number"
-        raise CoercionError(msg=f"expected {expected}, got {text!r}") from None
+        if value == value:  # not NaN
+            return value
+    expected = "an integer" if kind is int else "a number"
+    raise CoercionError(msg=f"expected {expected}, got {text!r}")
 
 
 def _numbers_in(kind: Any) -> bool:
@@ -64,6 +67,7 @@ def is_first() -> bool:
 
 
 def fail(message: str) -> NoReturn:
-    """End with one line on stderr and exit code 2."""
-    print(f"robnet-zoo: {message}", file=sys.stderr)
+    """End with one line on stderr and exit code 2: printable, and without the middle of words that fill lines."""
+    line = LONG_WORD.sub(r"\1...\2", " ".join(message.split()))
+    print(f"robnet-zoo: {printable(line)}", file=sys.stderr)
     sys.exit(2)

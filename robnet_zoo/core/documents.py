@@ -69,7 +69,7 @@ class Document(BaseModel):
         data = cls.upgraded(data)
         fields = cls.model_fields
         strange = _first(key for key in data if key not in fields)
-        unknown: list[Problem] = [((), f"unknown key {shown(key)}{nearest(key, fields)}") for key in strange]
+        unknown = _unknown_keys(strange, fields)
         try:
             document = handler({key: value for key, value in data.items() if key in fields})
         except ValidationError as error:
@@ -299,6 +299,17 @@ def problems_error(problems: Iterable[Problem]) -> ValidationError:
         "document",
         [InitErrorDetails(type=problem_error(text), loc=location, input=None) for location, text in _first(problems)],
     )
+
+
+def _unknown_keys(keys: Iterable[object], known: Iterable[str]) -> list[Problem]:
+    """Return a problem for each key. Only the first that is near none of the right ones lists them."""
+    problems: list[Problem] = []
+    listed = ""
+    for key in keys:
+        advice = nearest(key, known)
+        problems.append(((), f"unknown key {shown(key)}" + ("" if advice == listed else advice)))
+        listed = advice if "expected" in advice else listed
+    return problems
 
 
 def _first(items: Iterable[Item]) -> Iterator[Item]:

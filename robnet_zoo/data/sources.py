@@ -153,7 +153,7 @@ def _header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int,
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         if dtype.hasobject:
-            raise ValueError(f"{name}: expected numbers, got pickled objects")
+            raise DataError(f"{path}: expected `{name}` of numbers, got pickled objects, which cannot be read safely")
         claimed = file.tell() + math.prod(shape) * dtype.itemsize
     if claimed != member.file_size or claimed > MAX_DEFLATION * (member.compress_size + 1):
         expected = f"expected `{name}` of {claimed:,} bytes, as its header claims"

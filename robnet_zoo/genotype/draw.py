@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import colorsys
 import os
+from io import BytesIO
+from pathlib import Path
 
+from robnet_zoo.core.documents import nearest
+from robnet_zoo.core.files import write_atomically
+from robnet_zoo.errors import ArgumentError
 from robnet_zoo.genotype.genotype import Genotype
 
 # One for each operation of the published search spaces; `colours` adds more where a spec uses more.
@@ -23,8 +28,13 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
         name: the cell's name in `spec.cells`.
         path: the file to write; its suffix is the format.
 
-    Raises: KeyError for an unknown cell.
+    Raises: ArgumentError for an unknown cell and for another suffix; OSError.
     """
+    suffix = Path(path).suffix.lower()
+    if name not in spec.cells:
+        raise ArgumentError(f"name: unknown cell {name!r}{nearest(name, spec.cells)}")
+    if suffix not in (".svg", ".png"):
+        raise ArgumentError(f"path: expected a file that ends in .svg or .png, got {Path(path).name!r}")
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import FancyArrowPatch
@@ -70,7 +80,9 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
     height = 0.36 * x[nodes[-1]]
     axes.set(xlim=(-0.9, output + 0.9), ylim=(-height, height))
     axes.set_axis_off()
-    figure.savefig(path)
+    buffer = BytesIO()
+    figure.savefig(buffer, format=suffix[1:])
+    write_atomically(path, buffer.getvalue())
 
 
 def colours(count: int) -> tuple[str, ...]:

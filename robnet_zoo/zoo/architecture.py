@@ -214,10 +214,13 @@ def load_architecture(name: str) -> Architecture:
             return TimmArchitecture.load(path)
     if name in spec_names() or path.suffix.lower() == ".json" or path.is_file():
         return load_spec(name)
-    if not timm.is_model(name):
+    try:
+        published = timm.models.get_pretrained_cfg(name) if (known := timm.is_model(name)) else None
+    except RuntimeError:  # an unknown tag, which `is_model` does not look at
+        known, published = False, None
+    if not known:
         near = nearest(name, [*spec_names(), *BASELINES, *timm.list_models()])
         raise DocumentError([f"expected a spec or a model of timm{near}"], source=name)
-    published = timm.models.get_pretrained_cfg(name)
     size = (3, 224, 224) if published is None else published.input_size
     classes = 1000 if published is None else published.num_classes
     return TimmArchitecture(model=name, num_classes=classes, input_size=size)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -127,3 +128,11 @@ def test_the_overview_shows_the_first_line_of_a_commands_help(name: str) -> None
     described = getattr(importlib.import_module(f"robnet_zoo.cli.{module}"), attribute)
     help_text = described.__doc__ if callable(described) and not hasattr(described, "help") else described.help
     assert summary == help_text.partition("\n")[0]
+
+
+def test_a_name_that_the_terminal_cannot_show_is_printed_escaped(tiny, tmp_path):
+    spec = tmp_path / os.fsdecode(b"caf\xe9.json")
+    tiny.save(spec)
+    done = subprocess.run([sys.executable, "-m", "robnet_zoo.cli", "validate", spec], capture_output=True, text=True)
+    assert "caf\\udce9.json: valid" in done.stdout
+    assert done.stderr == ""

@@ -1,5 +1,7 @@
 """Values of flags, as people write them."""
 
+from pathlib import Path
+
 import pytest
 
 from robnet_zoo.cli import command
@@ -92,3 +94,20 @@ def test_help_shows_how_a_number_for_each_channel_is_given(capsys):
 def test_what_is_not_a_number_is_refused_where_numbers_are_listed(capsys, value):
     message = fails(capsys, *BENCHMARK, "--mean", ".5", "--std", ".5", value)
     assert f"--std: expected a number, got '{value}'" in message
+
+
+def test_a_name_that_begins_with_a_bracket_is_not_read_as_json():
+    assert given(["validate", "[a].json", "b.json"], "specs") == (Path("[a].json"), Path("b.json"))
+
+
+def test_json_that_cannot_be_read_is_named_with_its_flag(capsys):
+    assert '--attack: expected JSON, got "{\\"a"' in fails(capsys, *TRAIN, "--attack", '{"a')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"), [(["\x1b[31m\u202e"], r"\x1b[31m\u202e"), (["show", "x" * 3000], "x...x")]
+)
+def test_a_message_fits_on_a_line(capsys, arguments, shown):
+    message = fails(capsys, *arguments)
+    assert shown in message
+    assert len(message) < 600

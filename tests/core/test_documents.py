@@ -168,6 +168,16 @@ def test_message_lists_a_few_mistakes_and_counts_the_rest() -> None:
     assert str(error.value).count("parts[") == 4
 
 
+def test_right_keys_are_listed_once() -> None:
+    with pytest.raises(DocumentError) as caught:
+        Whole.parse({"a": 1, "b": 2, "pats": 3, "c": 4})
+    unknown = [problem for problem in caught.value.problems if "unknown" in problem]
+    listing = ", expected one of version, parts, by_name, ratio"
+    assert unknown == [
+        f'unknown key "a"{listing}', 'unknown key "b"', "unknown key \"pats\", did you mean 'parts'?", 'unknown key "c"'
+    ]  # fmt: skip
+
+
 def test_problems_of_a_hopeless_document_are_bounded() -> None:
     with pytest.raises(DocumentError, match=r"; and many more$") as error:
         Whole.parse({"parts": [{"size": 0}] * 1000})

@@ -49,6 +49,16 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"text"
 
 
+def test_a_pipe_is_written_into_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=write_atomically, args=(pipe, b"new"))
+    writer.start()
+    assert pipe.read_bytes() == b"new"
+    writer.join()
+    assert pipe.is_fifo()
+
+
 def test_hash_of_a_file_is_the_published_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from robnet_zoo.errors import ArgumentError
 from robnet_zoo.genotype.draw import COLOURS, colours, draw_cell
 from robnet_zoo.genotype.genotype import MAX_OPERATIONS, Genotype
 from robnet_zoo.genotype.operations import OPERATIONS
@@ -44,6 +45,16 @@ def test_a_tenth_operation_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(set(colours(10))) == 10
 
 
-def test_an_unknown_cell_is_a_key_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError):
-        draw_cell(genotype({"a": EVERYTHING}, "aaa"), "b", tmp_path / "cell.svg")
+@pytest.mark.parametrize(
+    ("cell", "file", "message"),
+    [
+        ("b", "cell.svg", "name: unknown cell 'b', expected one of a"),
+        ("a", "cell.bmp", "path: expected a file that ends in .svg or .png, got 'cell.bmp'"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_written(
+    tmp_path: Path, cell: str, file: str, message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        draw_cell(genotype({"a": EVERYTHING}, "aaa"), cell, tmp_path / file)
+    assert not list(tmp_path.iterdir())

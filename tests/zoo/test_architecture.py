@@ -41,9 +41,12 @@ def test_a_name_is_a_spec_a_document_or_a_model_of_timm(tmp_path: Path) -> None:
     assert load_architecture("resnet50").signature == ((3, 224, 224), 1000)
 
 
-def test_an_unknown_name_is_one_line_with_the_nearest_one() -> None:
-    with pytest.raises(DocumentError, match=r"^resnet18_cifr: expected a spec or a model of timm.*'resnet18_cifar'"):
-        load_architecture("resnet18_cifr")
+@pytest.mark.parametrize(
+    ("name", "near"), [("resnet18_cifr", "resnet18_cifar"), ("robnet_micro.digit", "robnet_micro")]
+)
+def test_an_unknown_name_is_one_line_with_the_nearest_one(name: str, near: str) -> None:
+    with pytest.raises(DocumentError, match=rf"^{name}: expected a spec or a model of timm, did you mean '{near}'"):
+        load_architecture(name)
 
 
 def test_the_folder_of_a_run_says_what_was_trained(tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except CheckpointError as error:
         raise type(error)(error.problems, source=str(source)) from None
     except Exception as error:  # a malformed pickle or zip raises nearly anything
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        reason = str(error) or type(error).__name__
         text = f"expected a checkpoint written by torch.save, got another or a damaged file ({shown(reason)})"
         raise CheckpointError([text], source=str(source)) from error
 

@@ -32,10 +32,11 @@ def write(
     Raises: ReportError for another ending, for documents that cannot be shown, and where comparisons are asked for and
         no two models were measured on the same images. Nothing is written then.
     """
+    format_of(output)  # before the work of the report
     if comparisons is None:
         save(robustness_report(results), output)
         return
-    format_of(output), format_of(comparisons)
+    format_of(comparisons)
     if Path(output).resolve() == Path(comparisons).resolve():
         raise ReportError(f"{output}: expected another file for the comparisons than for the report, got the same")
     report, compared = robustness_report(results), comparisons_report(results)

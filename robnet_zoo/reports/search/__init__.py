@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from robnet_zoo.reports.output import save
+from robnet_zoo.reports.output import format_of, save
 from robnet_zoo.reports.search.best import Pick
 from robnet_zoo.reports.search.report import search_report
 from robnet_zoo.search.result import StudyResult
@@ -24,4 +24,5 @@ def write(results: Sequence[StudyResult], output: str | os.PathLike[str], *, pic
 
     Raises: SearchError for no result and for two of one kind; ReportError for another ending; OSError.
     """
+    format_of(output)  # before the work of the report
     save(search_report(results, picks=picks), output)

@@ -1,0 +1,312 @@
+"""Odd input: 500 argument lists for the command, drawn from its own parameters.
+
+The command either does what it is asked, or ends with exit code 2 and one line on stderr, `robnet-zoo: ...`, which says
+what was expected, what was got and where. The line is readable: short, printable, without the names of classes. What
+was there before such an end is there after it, and nothing else; and no pickle was executed. (`validate` has a line for
+each problem of a file instead; notes that a file was passed over, or a name taken for this or that, may come before.)
+
+Work that would take long is cut where it begins: all that comes before it is real.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import pytest
+
+from robnet_zoo import cli
+from tests import odd_folder
+
+EXAMPLES = 500
+SECONDS = 20  # an example that takes longer waits for ever
+LOCKS = {".fetching", ".lock"}
+MAX_LENGTH = 400  # of a message
+WORDS_OF_LIBRARIES = re.compile(
+    r"pydantic|cyclopts|torch\.nn|Traceback|<class|object at 0x|\b[A-Z]\w*(Error|Exception)\b"
+)
+BEGINNINGS = (  # of work that takes long
+    "robnet_zoo.training.loop.TrainingRun.to_the_end",
+    "robnet_zoo.training.duration._timed_batch",
+    "robnet_zoo.benchmarks.evaluation._target_alarms",
+    "robnet_zoo.search.pipeline.train_supernet",
+    "robnet_zoo.reproduce.reproduction.costs",
+    "robnet_zoo.converters.onnx.exporter.to_onnx",
+    "robnet_zoo.reports.search.search_report",
+)
+
+
+class Begun(BaseException):
+    """Work that takes long has begun: the arguments were right."""
+
+
+class Late(BaseException):
+    """An example is still at work after `SECONDS`."""
+
+
+class Flag(NamedTuple):
+    """A parameter of a command, with its names, if it is not a positional one, and the type of its values."""
+
+    names: tuple[str, ...]
+    key: str
+    hint: Any
+    required: bool
+
+
+def commands(app: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[Flag]]]:
+    """Yield every command with its parameters."""
+    if app.default_command is not None:
+        flags = []
+        for argument in app.assemble_argument_collection():
+            positional = argument.field_info.kind.name != "KEYWORD_ONLY"
+            names = () if positional else tuple(name for name in argument.names if name != "*")
+            if positional or names:
+                key = argument.names[0].lstrip("-").lower()
+                flags.append(Flag(names, key, argument.hint, argument.required))
+        yield path, flags
+    for name in app:
+        if not name.startswith("-"):
+            yield from commands(app[name], (*path, name))
+
+
+COMMANDS = dict(commands(cli.command()))
+RIGHT = {  # values that let a command go on, by parameter
+    "architecture": ["tiny.json", "robnet_micro", "resnet18_cifar", "run"],
+    "data": ["images.npz", "pictures", "digits", "pictures-32:pictures"],
+    "test": ["images.npz", "digits"],
+    "output": ["out", "out.json", "out.html", "out.onnx", "new/out.json", "out.csv", "out.md"],
+    "comparisons": ["more.html", "more.csv"],
+    "draw": ["cell.svg", "cell.png"],
+    "recipe": ["fast", "paper", "micro_digits"],
+    "weights": ["tiny.safetensors", "robnet_micro.digits", "run/model.safetensors"],
+    "source-weights": ["tiny.safetensors"],
+    "model": ["run", "local-dir:run", "robnet_micro.digits", "tiny.json"],
+    "target": ["run", "model.onnx", "robnet_micro.digits", "tiny.json"],
+    "source": ["run", "model.onnx"],
+    "protocol": ["quick", "table2", "square", "autoattack"],
+    "config": ["small"],
+    "plan": ["table1", "table3"],
+    "scale": ["small"],
+    "spec": ["tiny.json", "robnet_micro"],
+    "specs": ["tiny.json"],
+    "result": ["result.json", "table.json"],
+    "results": ["result.json", "study.json", "."],
+    "documents": ["result.json"],
+    "file": ["codes.json", "foreign.pth"],
+    "genotype": ["DARTS_V2", "PC_DARTS_cifar"],
+    "storage": ["study.db", "journal:study.log", "sqlite:///study.db"],
+    "shard": ["0/2"],
+    "rows": ["ResNet-18", "RobNet-free"],
+    "beside": ["run"],
+    "batch": ["4", "16"],
+    "validation": ["5"],
+    "milestones": ["[0.5]"],
+    "stages": ['{"size": 16, "epochs": 1}'],
+    "eps": ["8/255", "0.03"],
+    "step": ["2/255"],
+    "cell": ["cell"],
+    "mean": [".5", ".5,.5,.5"],
+    "std": [".5", "1 1 1"],
+}  # fmt: skip
+TEXTS = [
+    "", " ", "-", "--", "---", "-1", "0", "1", "2.9", "1e3", "1e400", "-inf", "nan", "9" * 30, "0x10", "1_000", "٣",
+    "½", "8/0", "/", "8/255/1", "true", "null", "None", "[]", "{}", "[1, x]", '{"a": 1}', '{"size": 16}', "[[[", "'",
+    '"', "\\", "a b", "\t", "a\nb", "\x1b[31mred", "é", "文字", "🙂", "\u202e", "\udce9", "x" * 3000, "$(id)", "%s%n",
+    "{0}", "*", "robnet_fre", "robnet_micro.digit", "robnet_free", "robnet_small", "resnet18", "digit", "fast", "qick",
+    "smal", "table9", "postgresql://nobody@localhost:1/none", "sqlite://", "mysql://a/b", "journal:", "--json", "-n",
+    "--help", "-o", "--epohcs", "out", "3/3", "-1/2", "1/99999999999", "cell_based", "kl", "int8", "[a].json",
+]  # fmt: skip
+
+
+ODD = TEXTS + odd_folder.paths()
+
+
+def right(flag: Flag) -> list[str]:
+    """Return values of a parameter that let a command go on."""
+    known = RIGHT.get(flag.key.rpartition(".")[2]) or [str(value) for value in _literals(flag.hint)]
+    text = str(flag.hint)
+    return known or (["1", "2", "5"] if "int" in text else ["0.5", "1"] if "float" in text else ["a", "b c"])
+
+
+def _literals(hint: Any) -> list[Any]:
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [value for inner in get_args(hint) for value in _literals(inner)]
+
+
+def argument_list(number: int) -> list[str]:
+    """Return a command and its arguments: most of them right, so that some command lines get far, and some odd."""
+    draw = Random(number)
+    path = draw.choices(list(COMMANDS), [1 + min(8, len(flags)) for flags in COMMANDS.values()])[0]
+    if draw.random() < 0.03:
+        path = draw.choice([(), ("--version",), ("-h",), (draw.choice(ODD),)])
+    oddness = draw.choice([0.05, 0.2, 0.5])
+    required = [flag for flag in COMMANDS.get(path, []) if flag.required and draw.random() < 0.95]
+    optional = [flag for flag in COMMANDS.get(path, []) if not flag.required]
+    tokens: list[str] = []
+    for flag in required + draw.sample(optional, min(len(optional), draw.randrange(5))):
+        many = "list" in str(flag.hint) or "tuple" in str(flag.hint)
+        count = draw.randint(1, 3) if many else 1
+        values = [draw.choice(ODD if draw.random() < oddness else right(flag)) for _ in range(count)]
+        if not flag.names:
+            tokens = [*values, *tokens]
+            continue
+        name = draw.choice(flag.names)
+        if "bool" in str(flag.hint) or "--no-" in name or "--empty-" in name:
+            values = []
+        elif name.startswith("--") and len(values) == 1 and draw.random() < 0.3:
+            name, values = f"{name}={values[0]}", []
+        tokens += [name, *values]
+    if draw.random() < 0.1:
+        tokens.insert(draw.randint(0, len(tokens)), draw.choice(ODD))
+    return [*path, *tokens]
+
+
+def snapshot(folder: Path) -> dict[str, object]:
+    """Return the files of a folder: where links lead, and sizes and times; locks, which may stay, are left out."""
+    entries: dict[str, object] = {}
+    for at, folders, files in os.walk(folder):
+        for name in files + [name for name in folders if Path(at, name).is_symlink()]:
+            path = Path(at, name)
+            status = path.lstat()
+            if name not in LOCKS:
+                file = (status.st_size, status.st_mtime_ns) if path.is_file() else None
+                entries[os.path.relpath(path, folder)] = os.readlink(path) if path.is_symlink() else file
+    return entries
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    odd_folder.fill(folder, tiny)
+    return folder
+
+
+class Room:
+    """The folder in which examples run, as it was at the beginning of each."""
+
+    def __init__(self, template: Path, above: Path) -> None:
+        self.template, self.above = template, above
+        self.before = snapshot(template)
+        self.changed = True
+
+    @contextmanager
+    def fresh(self) -> Iterator[Path]:
+        folder = self.above / "here"
+        if self.changed:
+            shutil.rmtree(folder, ignore_errors=True)
+            copied(self.template, folder)
+        self.changed = True
+        os.chdir(folder)
+        yield folder
+        self.changed = self.differences() != []
+
+    def differences(self) -> list[str]:
+        after = snapshot(self.above / "here")
+        return sorted(key for key in after.keys() | self.before.keys() if after.get(key, 0) != self.before.get(key, 0))
+
+
+def copied(source: Path, target: Path) -> None:
+    def copy(here: str, there: str) -> None:
+        if Path(here).is_fifo():
+            os.mkfifo(there)
+        else:
+            shutil.copy2(here, there, follow_symlinks=False)
+
+    shutil.copytree(source, target, symlinks=True, copy_function=copy)
+
+
+@pytest.fixture(scope="module")
+def room(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    def begin(*_: object, **__: object) -> None:
+        raise Begun
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(101, "Network is unreachable")
+
+    before = os.getcwd()
+    with pytest.MonkeyPatch.context() as patch:
+        for beginning in BEGINNINGS:
+            patch.setattr(beginning, begin)
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
+        patch.setattr(socket.socket, "connect", refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        yield Room(template, tmp_path_factory.mktemp("above"))
+    os.chdir(before)
+
+
+def traced(error: BaseException) -> str:
+    """Return an error with the last line of the package that it came through."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "robnet_zoo" in frame.filename]
+    return f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}: {str(error)[:200]}"
+
+
+def complaint(arguments: Sequence[str], room: Room) -> str | None:
+    """Run the command, and return what it did against the rule, if anything."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
+
+    def late(*_: object) -> None:
+        raise Late
+
+    signal.signal(signal.SIGALRM, late)
+    with room.fresh() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        signal.alarm(SECONDS)
+        try:
+            cli.main(list(arguments))
+            code: object = 0
+        except Begun:
+            code = 0
+        except SystemExit as exit:
+            code = exit.code or 0
+        except (Exception, Late) as error:
+            return f"raised {traced(error)}"
+        finally:
+            signal.alarm(0)
+        out.flush()
+        err.flush()
+        shown = err.buffer.getvalue().decode()
+        if (folder / odd_folder.SIGN).exists():
+            return "executed a pickle"
+        if list(folder.parent.iterdir()) != [folder]:
+            return f"wrote beside the folder: {list(folder.parent.iterdir())}"
+        if code == 0:
+            parts = [path for path in room.differences() if path.endswith(".part")]
+            return f"left {parts}" if parts else None
+        if code != 2:
+            return f"exit code {code}"
+        if room.differences():
+            return f"ended with {shown!r}, but changed {room.differences()}"
+    if arguments[0] == "validate" and "robnet-zoo: " not in shown:
+        return None
+    lines = [line for line in shown.splitlines() if line.startswith("robnet-zoo: ")]
+    last = shown.removesuffix("\n").rpartition("\n")[2].rpartition("\r")[2]
+    message = last.removeprefix("robnet-zoo: ")
+    if lines != [last] or not message:
+        return f"expected one line, got {shown!r}"
+    if len(message) > MAX_LENGTH:
+        return f"expected at most {MAX_LENGTH} characters, got {len(message)}: {message[:2000]}"
+    if not message.isprintable():
+        return f"expected a printable line, got {message!r}"
+    if match := WORDS_OF_LIBRARIES.search(message):
+        return f"expected no words of libraries, got {match[0]} in {message}"
+    return None
+
+
+def test_the_command_answers_odd_argument_lists_in_a_line(room: Room) -> None:
+    complaints = ((argument_list(number), complaint(argument_list(number), room)) for number in range(EXAMPLES))
+    assert [(arguments, text) for arguments, text in complaints if text] == []
