@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from robnet_zoo.attacks.ball import Norm
 from robnet_zoo.core import lazy
+from robnet_zoo.core.documents import shown
 from robnet_zoo.errors import AttackError
 
 if TYPE_CHECKING:
@@ -60,9 +62,12 @@ def radii(eps: float | Tensor, images: Tensor, *, norm: Norm, minimal: bool = Fa
         ball: beyond 1 in linf, beyond the diagonal of the box in l2.
     """
     try:
-        given = torch.as_tensor(eps).detach().to(images)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise AttackError(f"expected eps as a number in image units, got {eps!r}") from error
+        given = torch.as_tensor(float(eps) if isinstance(eps, Real) else eps).detach()
+        if given.is_complex():
+            raise TypeError
+        given = given.to(images)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise AttackError(f"expected eps as a number in image units, got {shown(eps)}") from error
     if given.shape not in ((), (len(images),)):
         shape = tuple(given.shape)
         raise AttackError(f"expected eps as a number or ({len(images)},), one an image, got the shape {shape}")

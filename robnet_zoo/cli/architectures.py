@@ -12,7 +12,7 @@ from robnet_zoo.cli.starting import starting
 from robnet_zoo.core.documents import nearest
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Denoise, Genotype
-from robnet_zoo.genotype.specs import load_spec, spec_names
+from robnet_zoo.genotype.specs import SPECS, load_spec, spec_names
 
 LOCAL = "local-dir:"  # before a folder, in timm
 RUN_OF_TIMM = "model.json"  # in the folder of a training run
@@ -27,7 +27,7 @@ def list_(*, as_json: Json = False) -> None:
     entries = weights.manifest().entries
     rows: list[dict[str, Any]] = []
     for name in spec_names():
-        spec = load_spec(name)
+        spec = SPECS.own(name)
         rows.append(
             {
                 "name": name,

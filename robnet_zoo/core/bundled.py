@@ -59,7 +59,7 @@ class Bundled(Generic[D]):
         if isinstance(name, str) and name in names:
             if os.path.isfile(name):
                 note_shadowed(name, taken=f"the bundled {self.kind}")
-            return self.document.load(self.path(name))
+            return self.own(name)
         file = Path(name)
         if not file.exists() and file.suffix.lower() != ".json":
             near = nearest(name, names)
@@ -67,7 +67,11 @@ class Bundled(Generic[D]):
             raise DocumentError([expected], source=os.fsdecode(name))
         return self.document.load(file)
 
+    def own(self, name: str) -> D:
+        """Load the bundled document of this name, whatever lies here. Raises DocumentError."""
+        return self.document.load(self.path(name))
+
     def summary(self, name: str) -> str:
         """Return the line that says what a document is."""
-        text: str | None = attrgetter(self.about)(self.load(name))
+        text: str | None = attrgetter(self.about)(self.own(name))
         return text or ""

@@ -90,8 +90,8 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
         advice = near if "did you mean" in near else ""
         got = "something else" if os.path.lexists(name) else "nothing there"
         raise DataError(f"{name}: expected an .npz, a folder of class folders or a known data set, got {got}{advice}")
-    if n is not None and not 0 < n <= len(images):
-        raise DataError(f"{name}: expected n from 1 to {len(images)}, got {n}")
+    if n is not None and not (type(n) is int and 0 < n <= len(images)):
+        raise DataError(f"{name}: expected n from 1 to {len(images)}, an integer, got {n!r}")
     if n is None:
         return images
     check_sample(images[:n], images[n:], called=f"the first {n:,} images")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robnet_zoo.core.bundled import Bundled
+from robnet_zoo.core.files import note_shadowed
 from robnet_zoo.genotype.genotype import Genotype
 
 SPECS = Bundled(
@@ -28,4 +29,9 @@ def load_spec(spec: SpecLike) -> Genotype:
     if isinstance(spec, Mapping):
         return Genotype.parse(spec)
     inner = Path(spec) / Genotype.file_name
-    return SPECS.load(inner if os.fspath(spec) and spec not in spec_names() and inner.is_file() else spec)
+    if not os.fspath(spec) or not inner.is_file():
+        return SPECS.load(spec)
+    if not isinstance(spec, str) or spec not in spec_names():
+        return SPECS.load(inner)
+    note_shadowed(spec, taken="the bundled spec")
+    return SPECS.own(spec)

@@ -106,7 +106,9 @@ def _kinds_of_layer(layer: Layer) -> tuple[tuple[str, Kind], ...]:
 
 def _kinds_of_head(network: Network) -> Iterator[tuple[str, Kind]]:
     with torch.device("meta"):
-        parts = create_classifier(network.num_features, network.num_classes, network.global_pool.pool_type)
+        parts = create_classifier(
+            network.num_features, network.num_classes, getattr(network.global_pool, "pool_type", "avg")
+        )
     for own, part in zip(HEAD, parts, strict=True):
         for name, module in part.named_modules(prefix=own):
             yield name, _kind(module)

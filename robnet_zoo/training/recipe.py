@@ -16,6 +16,7 @@ from robnet_zoo.core.units import LinfPixels, Share, in_image_units
 from robnet_zoo.core.wording import counted
 
 DEFAULT = "paper"
+MAX_EPOCHS = 1_000_000  # the schedule lists them
 USUAL_OPTIMIZERS = ("sgd", "momentum")  # for others timm is asked, which takes seconds to import
 Positive = Annotated[float, Field(gt=0)]
 ProperShare = Annotated[float, Field(ge=0, lt=1)]
@@ -183,7 +184,7 @@ class Recipe(Document):
     schema_version: Annotated[Literal[1], exactly(1)] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\z"), called("letters, digits, _ and -")]
     description: str = ""
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
     batch: Annotated[int, Field(ge=2, description="images a step, of all processes together")] = 128
     optimizer: Annotated[str, Field(description="timm's name; sgd is with Nesterov's momentum, momentum without")] = (
         "sgd"
@@ -279,7 +280,7 @@ class Recipe(Document):
 
     def _ready_for(self, changes: Mapping[str, Any]) -> Self:
         epochs = changes.get("epochs")
-        return self.lasting(epochs) if type(epochs) is int and epochs >= 1 else self
+        return self.lasting(epochs) if type(epochs) is int and 1 <= epochs <= MAX_EPOCHS else self
 
     def size_at(self, epoch: int, native: int) -> int:
         """Return the pixels a side of the images in an epoch, which counts from 1. native: those of the data."""

@@ -13,7 +13,7 @@ from robnet_zoo.core.documents import Document, Tuple, renamed, version
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.core.units import Share
 from robnet_zoo.core.wording import counted
-from robnet_zoo.training.recipe import Recipe, load_recipe, recipe_names
+from robnet_zoo.training.recipe import RECIPES, Recipe
 from robnet_zoo.training.validation import ATTACK
 from robnet_zoo.zoo.architecture import Architecture, costs
 
@@ -81,7 +81,7 @@ class TrainingResult(Document):
     @property
     def is_bundled(self) -> bool:
         """Return whether its recipe is a bundled one, in every field."""
-        return self.recipe.name in recipe_names() and load_recipe(self.recipe.name) == self.recipe
+        return self.recipe.name in RECIPES.names() and RECIPES.own(self.recipe.name) == self.recipe
 
     @property
     def over(self) -> bool:

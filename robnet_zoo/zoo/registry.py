@@ -169,7 +169,7 @@ def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: 
     To save one with timm's `save_for_hf`, give it `model_args={"spec": spec.model_dump(mode="json")}`: then the folder
     does not depend on a file that lies elsewhere.
     """
-    genotype = load_spec(DEFAULT_SPEC if spec is None else spec)
+    genotype = SPECS.own(DEFAULT_SPEC) if spec is None else load_spec(spec)
     given = kwargs.get("pretrained_cfg") or {}  # a saved model's, if one is loaded
     if isinstance(given, Mapping):
         own = {"architecture": "robnet"} | _default_cfg(genotype.network.model_dump())
@@ -321,7 +321,7 @@ def _misfit(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tens
 
 def _entry_point(name: str, spec: str) -> Callable[..., nn.Module]:
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        return _create(name, load_spec(spec), pretrained, kwargs)
+        return _create(name, SPECS.own(spec), pretrained, kwargs)
 
     entry.__name__ = entry.__qualname__ = name
     entry.__doc__ = f"The network of `specs/{spec}.json`."

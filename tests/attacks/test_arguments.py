@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -93,6 +94,7 @@ def test_lengths_of_the_plain_functions_are_from_0_to_1(length):
 
 def test_a_radius_is_as_large_as_the_box_at_most():
     assert radii(1.0, IMAGES, norm="linf").tolist() == [1.0] * 3
+    assert radii(Fraction(1, 4), IMAGES, norm="linf").tolist() == [0.25] * 3
     assert radii(48**0.5, IMAGES, norm="l2").tolist() == pytest.approx([48**0.5] * 3)  # from black to white
     with pytest.raises(AttackError, match=r"\(l2, such as 8/255\), from 0 to 6.928, .*, got 7"):
         radii(7, IMAGES, norm="l2")
@@ -106,7 +108,10 @@ def test_an_attack_that_looks_for_the_nearest_image_takes_any_radius_but_a_negat
             run(attack, MODEL, IMAGES, LABELS, eps=eps)
 
 
-@pytest.mark.parametrize(("eps", "got"), [("8/255", "number"), (None, "number"), (torch.zeros(2), r"or \(3,\)")])
+@pytest.mark.parametrize(
+    ("eps", "got"),
+    [("8/255", "number"), (None, "number"), (1j, "number"), (10**400, "number"), (torch.zeros(2), r"or \(3,\)")],
+)
 def test_what_is_not_a_number_an_image_is_refused(eps, got):
     with pytest.raises(AttackError, match=f"expected eps as a .*{got}"):
         run(Pgd(), MODEL, IMAGES, LABELS, eps=eps)

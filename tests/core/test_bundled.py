@@ -74,7 +74,10 @@ def test_a_bundled_name_that_is_a_file_too_is_taken_with_a_word_on_how_to_get_th
     RECIPES.load("paper").model_copy(update={"name": "mine"}).save("paper")
     assert RECIPES.load("paper").name == "paper"
     assert "paper: took the bundled recipe of this name, not what lies here: ./paper is that" in caplog.text
+    caplog.clear()
     assert RECIPES.load("./paper").name == "mine"
+    assert (RECIPES.own("paper").name, RECIPES.summary("paper")[:8]) == ("paper", "CIFAR-10")
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("wrong", [3, None, ["paper"]])

@@ -235,7 +235,7 @@ def test_the_first_images_of_a_set_that_is_sorted_by_class_are_refused(tmp_path)
         data.load(tmp_path / "sorted.npz", n=20)
 
 
-@pytest.mark.parametrize("n", [0, 21])
+@pytest.mark.parametrize("n", [0, 21, 2.9, True])
 def test_more_images_than_there_are_is_refused(npz, n):
     with pytest.raises(DataError, match="expected n from 1 to 20"):
         data.load(npz, n=n)

@@ -22,3 +22,12 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 
 def test_the_schema_is_not_a_spec() -> None:
     assert "genotype.schema" not in spec_names()
+
+
+def test_a_bundled_name_that_is_a_runs_folder_too_is_taken_with_a_word_on_the_other(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "robnet_micro").mkdir()
+    load_spec("robnet_small").save(tmp_path / "robnet_micro" / "spec.json")
+    assert load_spec("robnet_micro").name == "robnet_micro"
+    assert "took the bundled spec of this name, not what lies here: ./robnet_micro is that" in caplog.text
+    assert load_spec("./robnet_micro").name == "robnet_small"

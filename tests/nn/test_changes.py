@@ -95,6 +95,7 @@ CHANGES = {
 HEADS = {
     "a hook": lambda n: n.classifier.register_forward_hook(lambda *given: -given[-1]) and None,
     "another classifier": replaced("classifier", nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 5))),
+    "a pooling of torch's": replaced("global_pool", nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())),
     "another pooling": replaced("global_pool.pool", nn.AdaptiveMaxPool2d(1)),
 }
 

@@ -116,6 +116,7 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
 GAIN = 0.002  # of the images: AutoAttack's 0.2 points, beyond which a weaker attack that wins is a flag
 LOSS_GAIN = 0.1  # the same where only the weaker attack climbs a margin, which alone wins points on honest models
 CHANCE = 0.05  # p of McNemar's test above which one gradient attack has not beaten another
+ROUNDED = 1e-9  # of eps: what a sum of steps may lose to rounding
 UNCONFIRMED = 0.05  # of the images that the form that proposes claims
 
 Outcomes = list[tuple[Attack, Measurement]]  # attacks with their measurements
@@ -275,7 +276,7 @@ def _short(result: Result, outcomes: Outcomes) -> Iterator[Alarm]:
         key = attack.title if (family := attack.steps_family) is None else family.key
         longest[key] = max(longest.get(key, attack), attack, key=attrgetter("reach"))
     for attack in longest.values():
-        if attack.reach < eps:
+        if attack.reach < eps * (1 - ROUNDED):
             text = f"the steps of {attack.title} add up to {attack.reach:.3g}, which is less than eps, {eps:.3g}"
             yield Alarm(name="cannot_cross_ball", text=text)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from robnet_zoo.errors import TargetError
+from robnet_zoo.data.images import channels_advice
+from robnet_zoo.errors import RobnetZooError, TargetError
 
 SHOWN = 6  # parts of an output that a message lists
 
@@ -34,14 +36,29 @@ class Logits(nn.Module):
         self.training = getattr(module, "training", False)  # the module keeps its mode; a frozen script has none
 
     def choice(self, images: Tensor) -> Choice:
-        """Return the logits of images (N, C, H, W), and what they are. Raises TargetError if there are none."""
-        output = self.module(images.clone())  # which it may write into
+        """Return the logits of images (N, C, H, W), and what they are.
+
+        Raises: TargetError if there are none, or the module does not take the images.
+        """
+        try:
+            output = self.module(images.clone())  # which it may write into
+        except (RobnetZooError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a module of others raises
+            raise not_taken(self.name, images, error) from error
         if isinstance(output, Tensor) and _fits(output, len(images), None) and output.ndim == 2:
             return Choice(output, "")
         return _chosen(output, len(images), self.num_classes, name=self.name)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.choice(images).logits
+
+
+def not_taken(name: str, images: Tensor, error: Exception) -> TargetError:
+    """Return the error of a target that raised an error of its own with images (N, C, H, W)."""
+    count, *shape = images.shape
+    got = f"{error} ({count} at once){channels_advice(shape[0], 3)}"
+    return TargetError(f"{name}: expected a model of images {tuple(shape)}, got: {got}")
 
 
 def _chosen(output: Any, count: int, num_classes: int | None, *, name: str) -> Choice:
@@ -73,7 +90,10 @@ def _parts(output: Any) -> Iterable[tuple[str, Any]]:
         return [(str(key), part) for key, part in output.items()]
     if isinstance(output, tuple | list):
         return zip(getattr(output, "_fields", map(str, range(len(output)))), output, strict=True)
-    return vars(output).items() if hasattr(output, "__dict__") else ()
+    parts = dict(vars(output)) if hasattr(output, "__dict__") else {}
+    if hasattr(output, "logits"):  # also where it is a property or a slot
+        parts["logits"] = output.logits
+    return parts.items()
 
 
 def _fits(part: Any, count: int, num_classes: int | None) -> bool:

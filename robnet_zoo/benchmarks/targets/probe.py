@@ -13,9 +13,8 @@ from torch import Tensor
 
 from robnet_zoo.attacks import Classifier
 from robnet_zoo.attacks.gradient import gradient_of
-from robnet_zoo.benchmarks.targets.output import Logits
+from robnet_zoo.benchmarks.targets.output import Logits, not_taken
 from robnet_zoo.benchmarks.targets.target import Target
-from robnet_zoo.data.images import channels_advice
 from robnet_zoo.errors import AttackError, RobnetZooError, TargetError
 
 PROBED = 4  # images
@@ -69,9 +68,7 @@ def _output(target: Target, shown: Tensor) -> str:
     except (RobnetZooError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a module of others raises
-        shape = tuple(shown.shape[1:])
-        advice = channels_advice(shape[0], 3)
-        raise TargetError(f"{target.name}: expected a model of images {shape}, got: {error}{advice}") from error
+        raise not_taken(target.name, shown, error) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise TargetError(f"{target.name}: expected logits (N, K) with K of 2 or more, got {got}")
@@ -91,7 +88,8 @@ def _seen(classifier: Classifier, shown: Tensor) -> tuple[tuple[Tensor, Tensor] 
         raise
     except AttackError:
         return None, NO_GRADIENTS
-    except Exception as error:  # whatever a module of others raises
+    except Exception as raised:  # whatever a module of others raises
+        error = raised.__cause__ or raised
         return None, f"its gradients cannot be computed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 

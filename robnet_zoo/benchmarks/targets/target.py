@@ -111,13 +111,24 @@ def normalisation_from(name: str, mean: Sequence[float] | None, std: Sequence[fl
     """
     if mean is None and std is None:
         return None
-    lengths = {0 if values is None else len(values) for values in (mean, std)}
-    if mean is None or std is None or 0 in lengths or (len(lengths) > 1 and 1 not in lengths):
+    means, deviations = _numbers(mean), _numbers(std)
+    lengths = {len(means), len(deviations)}
+    if 0 in lengths or (len(lengths) > 1 and 1 not in lengths):
         raise TargetError(f"{name}: expected mean and std, a number a channel each, got {mean} and {std}")
-    mean, std = ([*values] * (max(lengths) if len(values) == 1 else 1) for values in (mean, std))
-    if not all(map(math.isfinite, mean)) or not all(math.isfinite(value) and value > 0 for value in std):
+    if not all(map(math.isfinite, means)) or not all(math.isfinite(value) and value > 0 for value in deviations):
         raise TargetError(f"{name}: expected finite means and positive deviations, got {mean} and {std}")
-    return Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
+    channels = max(lengths)
+    return Normalisation(*(values * (channels if len(values) == 1 else 1) for values in (means, deviations)))
+
+
+def _numbers(values: Sequence[float] | float | None) -> tuple[float, ...]:
+    """Return one number or several as a tuple, which is empty for anything else."""
+    try:
+        if values is None or isinstance(values, int | float):
+            return () if values is None else (float(values),)
+        return tuple(map(float, values))
+    except (TypeError, ValueError, OverflowError):
+        return ()
 
 
 def inside(classifier: Classifier, normalisation: Normalisation | None, device: torch.device) -> Classifier:

@@ -193,13 +193,13 @@ def _copied(model: nn.Module, path: str | os.PathLike[str]) -> Network:
     """Return a copy of the model in float32 and eval mode, on the CPU. Raises ExportError if it cannot be exported."""
     if not isinstance(model, Network):
         raise ExportError(f"{path}: expected a model compiled from a spec, got {type(model).__name__}")
-    pool = model.global_pool.pool_type
-    if pool != "avg":
-        raise ExportError(f"{path}: expected a model whose global pooling averages, got {pool or 'none'!r}")
     try:
         check_unchanged(model, head=True)
     except ModelError as error:
         raise ExportError(f"{path}: {error}") from error
+    pool = model.global_pool.pool_type
+    if pool != "avg":
+        raise ExportError(f"{path}: expected a model whose global pooling averages, got {pool or 'none'!r}")
     return copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
 
 

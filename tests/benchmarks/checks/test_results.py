@@ -186,6 +186,15 @@ def test_steps_that_just_cross_the_ball_and_fewer_of_the_same_raise_no_alarm_abo
     assert [alarm.name for alarm in transfer] == ["cannot_cross_ball"]
 
 
+def test_steps_that_fall_short_by_rounding_alone_raise_no_alarm():
+    attack = Pgd(steps=25, step="3/1275")
+    assert attack.reach < in_image_units("15/255")
+    result = written((attack, shares(5)))
+    assert (
+        from_result(result.model_copy(update={"protocol": result.protocol.model_copy(update={"eps": "15/255"})})) == []
+    )
+
+
 def test_no_bundled_protocol_has_an_attack_that_cannot_cross_its_ball():
     for name in protocol_names():
         protocol = load_protocol(name)

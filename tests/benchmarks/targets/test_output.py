@@ -24,6 +24,13 @@ class Answer:
     logits: Tensor
 
 
+class Slotted:
+    __slots__ = ("logits",)
+
+    def __init__(self, logits):
+        self.logits = logits
+
+
 class Giving(nn.Module):
     def __init__(self, output):
         super().__init__()
@@ -54,6 +61,7 @@ def choice(output, num_classes=None):
             OrderedDict(out=LOGITS, loss=torch.ones(())),
             "of its output, OrderedDict(out (4, 3), loss ()), `out` counts as logits",
         ),
+        (Slotted(LOGITS), "of its output, Slotted(logits (4, 3)), `logits` counts as logits"),
         (Answer(WIDE, LOGITS), "of its output, Answer(hidden (4, 8), logits (4, 3)), `logits` counts as logits"),
     ],
 )
@@ -101,3 +109,16 @@ def test_images_stay_as_they_are_where_a_module_writes_into_its_input():
     assert torch.equal(images, IMAGES)
     (gradient,) = torch.autograd.grad(logits.sum(), images)
     torch.testing.assert_close(gradient, torch.full_like(images, 2 / 25))
+
+
+def test_a_module_that_raises_an_error_of_its_own_with_more_images_is_named():
+    class OfFour(nn.Module):
+        def forward(self, x):
+            return x.reshape(4, 3, 25).mean(2)
+
+    logits = Logits(OfFour(), name="m", num_classes=None)
+    assert torch.equal(logits(IMAGES), LOGITS)
+    with pytest.raises(
+        TargetError, match=r"^m: expected a model of images \(3, 5, 5\), got: .*invalid for input.* \(8 at"
+    ):
+        logits(torch.cat([IMAGES, IMAGES]))

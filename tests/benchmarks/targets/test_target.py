@@ -25,7 +25,7 @@ def test_images_of_other_channels_than_mean_and_std_are_refused():
         target.judge(torch.rand(4, 1, 5, 5))
 
 
-@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,)), ((0.5,), (0.5,) * 3), ((0.5,) * 3, [0.5])])
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 0.5), ((0.5,), (0.5,)), ((0.5,), (0.5,) * 3), ((0.5,) * 3, [0.5])])
 def test_a_single_number_is_for_all_channels(mean, std):
     target = of_module(Means(), name="means", mean=mean, std=std)
     images = torch.rand(4, 3, 5, 5)
@@ -43,7 +43,15 @@ def test_grey_images_on_a_model_of_three_channels_are_refused_with_a_way_out():
 
 @pytest.mark.parametrize(
     ("mean", "std"),
-    [(MEAN, None), (None, STD), (MEAN, STD[:2]), ((), ()), (MEAN, (1, 0, 1)), ((0, 0, float("nan")), STD)],
+    [
+        (MEAN, None),
+        (None, STD),
+        (MEAN, STD[:2]),
+        ((), ()),
+        (MEAN, (1, 0, 1)),
+        ((0, 0, float("nan")), STD),
+        (("a",), STD),
+    ],
 )
 def test_unusable_mean_and_std_are_refused(mean, std):
     with pytest.raises(TargetError, match=r"means: expected (mean and std, a number a channel|finite means)"):
