@@ -1,16 +1,23 @@
-"""Odd input: 500 argument lists for the command, drawn from its own parameters.
+"""Odd input: 500 argument lists for the command and 500 calls of the Python face, drawn from their own parameters.
 
 The command either does what it is asked, or ends with exit code 2 and one line on stderr, `robnet-zoo: ...`, which says
 what was expected, what was got and where. The line is readable: short, printable, without the names of classes. What
 was there before such an end is there after it, and nothing else; and no pickle was executed. (`validate` has a line for
 each problem of a file instead; notes that a file was passed over, or a name taken for this or that, may come before.)
 
+Documents are built, parsed and loaded from values of any type, and functions are called with odd texts, paths and
+numbers where their annotations want such. They return, or raise an OSError or an error of the package, of one printable
+line. (Values of types that an annotation does not allow are a matter for type checkers, but documents check theirs.)
+
 Work that would take long is cut where it begins: all that comes before it is real.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import io
+import math
 import os
 import re
 import shutil
@@ -18,15 +25,18 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import pytest
+import torch
 
 from robnet_zoo import cli
+from robnet_zoo.core.documents import Document
+from robnet_zoo.errors import RobnetZooError
 from tests import odd_folder
 
 EXAMPLES = 500
@@ -45,6 +55,23 @@ BEGINNINGS = (  # of work that takes long
     "robnet_zoo.converters.onnx.exporter.to_onnx",
     "robnet_zoo.reports.search.search_report",
 )
+
+FACES = (
+    "",
+    ".attacks",
+    ".benchmarks",
+    ".converters",
+    ".converters.onnx",
+    ".search",
+    ".training",
+    ".data",
+    ".reproduce",
+)
+VALUES: list[Any] = [
+    *(None, math.nan, math.inf, -1, 0, 10**30, 2.9, True, "", "x", "8/0", "nan", b"", b"x", "\udce9", "a\x00b", [], {}),
+    *([1, "x"], {"a": 1}, (), object(), torch.zeros(2), torch.zeros(()), torch.float16, Path("x"), {1: 2}, set(), int),
+    *({"kind": "pgd"}, [[]], [None], print),
+]
 
 
 class Begun(BaseException):
@@ -310,3 +337,79 @@ def complaint(arguments: Sequence[str], room: Room) -> str | None:
 def test_the_command_answers_odd_argument_lists_in_a_line(room: Room) -> None:
     complaints = ((argument_list(number), complaint(argument_list(number), room)) for number in range(EXAMPLES))
     assert [(arguments, text) for arguments, text in complaints if text] == []
+
+
+def public(kind: Callable[[Any], bool]) -> list[Any]:
+    """Return what the public faces name of a kind."""
+    faces = [importlib.import_module(f"robnet_zoo{face}") for face in FACES]
+    return list(
+        {id(thing): thing for face in faces for name in face.__all__ if kind(thing := getattr(face, name))}.values()
+    )
+
+
+def is_simple(function: Any) -> bool:
+    """Return whether a function is called with texts, paths and numbers alone."""
+    if not inspect.isfunction(function):
+        return False
+    types = [str(parameter.annotation) for parameter in inspect.signature(function).parameters.values()]
+    words = set(re.findall(r"[A-Za-z.]+", " ".join(types)))
+    return bool(types) and words <= {"str", "int", "float", "bool", "None", "Path", "os.PathLike", "SpecLike", "Stem"}
+
+
+DOCUMENTS = public(lambda thing: inspect.isclass(thing) and issubclass(thing, Document))
+FUNCTIONS = public(is_simple)
+NUMBERS_OF = {"int": [-1, 0, 1, 3, 10**30], "float": [math.nan, math.inf, -1.0, 0.0, 0.5], "bool": [True, False]}
+
+
+def call(number: int) -> tuple[str, Callable[[], object]]:
+    """Return a call of the Python face, and how it is written."""
+    draw = Random(number)
+    if draw.random() < 0.5:
+        document = draw.choice(DOCUMENTS)
+        names = list(document.model_fields)
+        given = {name: draw.choice(VALUES) for name in draw.sample(names, draw.randint(0, min(4, len(names))))}
+        kind, value = draw.choice(["build", "parse", "loads", "load"]), draw.choice(VALUES)
+        if kind == "build":
+            return f"{document.__name__}(**{given})", lambda: document(**given)
+        value = draw.choice([value, given]) if kind == "parse" else value
+        return f"{document.__name__}.{kind}({value!r})", lambda: getattr(document, kind)(value)
+    function = draw.choice(FUNCTIONS)
+    arguments: list[Any] = []
+    options: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.default is not parameter.empty and draw.random() < 0.5:
+            continue
+        numbers = [
+            value for kind, values in NUMBERS_OF.items() if kind in str(parameter.annotation) for value in values
+        ]
+        known = RIGHT.get(name.replace("_", "-"), [])
+        text = draw.choice([*TEXTS, "a\x00b", *odd_folder.paths()] if draw.random() < 0.5 or not known else known)
+        value = (
+            draw.choice(numbers) if numbers else Path(text) if str(parameter.annotation).startswith("Path") else text
+        )
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            options[name] = value
+        else:
+            arguments.append(value)
+    return f"{function.__name__}(*{arguments}, **{options})", lambda: function(*arguments, **options)
+
+
+def complaint_about_call(made: Callable[[], object], room: Room) -> str | None:
+    """Make a call, and return what it did against the rule, if anything."""
+    with room.fresh() as folder:
+        try:
+            made()
+        except (Begun, OSError):
+            return None
+        except RobnetZooError as error:
+            if not str(error).isprintable() or WORDS_OF_LIBRARIES.search(str(error)):
+                return f"expected a printable line without words of libraries, got {error!s:.600}"
+        except Exception as error:
+            return f"raised {traced(error)}"
+        return "executed a pickle" if (folder / odd_folder.SIGN).exists() else None
+
+
+def test_the_python_face_answers_odd_calls_with_errors_of_the_package(room: Room) -> None:
+    calls = [call(number) for number in range(EXAMPLES)]
+    complaints = [(text, complaint_about_call(made, room)) for text, made in calls]
+    assert [(text, complaint) for text, complaint in complaints if complaint] == []

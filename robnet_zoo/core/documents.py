@@ -100,6 +100,8 @@ class Document(BaseModel):
     @classmethod
     def loads(cls, text: str | bytes, *, source: str = "") -> Self:
         """Return the document in a JSON text. Raises DocumentError."""
+        if not isinstance(text, str | bytes):
+            raise DocumentError([f"expected JSON as text or bytes, got {shown(text)}"], source=source)
         _check_size(len(text), cls.max_bytes, source)
         return cls.parse(parse_json(text, source=source), source=source)
 
@@ -196,6 +198,8 @@ def renamed(data: Mapping[Any, Any], old: str, new: str) -> Mapping[Any, Any]:
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
     """Return a file's bytes. Raises DocumentError if it cannot be read or is larger than `limit` bytes."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise DocumentError([f"expected the path of a file, got {shown(path)}"])
     source = os.fsdecode(path)
     try:
         with open(source, "rb") as file:

@@ -244,6 +244,14 @@ def test_path_that_cannot_be_opened_gives_one_printable_line(name: str) -> None:
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize("value", [None, 3, ["x"]])
+def test_what_is_neither_text_nor_path_is_refused(value: object) -> None:
+    with pytest.raises(DocumentError, match="expected JSON as text or bytes, got"):
+        Whole.loads(value)  # type: ignore[arg-type]
+    with pytest.raises(DocumentError, match="expected the path of a file, got"):
+        Whole.load(value)  # type: ignore[arg-type]
+
+
 def test_directory_gives_a_document_error(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="cannot be read: "):
         Whole.load(tmp_path)
