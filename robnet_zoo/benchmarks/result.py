@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -206,14 +207,17 @@ def results_in(
 
     Args:
         folder: where they are.
-        pattern: of their names.
+        pattern: of their names, whose case does not matter.
         pass_over: is told of each file that cannot be read as strict JSON, as results documents are.
     """
-    return [path for path in sorted(folder.glob(pattern)) if _is_result(path, pass_over)]
+    named = [path for path in sorted(folder.iterdir()) if fnmatch(path.name.lower(), pattern.lower())]
+    return [path for path in named if _is_result(path, pass_over)]
 
 
 def _is_result(path: Path, pass_over: Callable[[DocumentError], None]) -> bool:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DocumentError(["expected a file, got a folder or a device"], source=str(path))
         content = parse_json(read_bytes(path), source=str(path))
     except DocumentError as error:
         pass_over(error)

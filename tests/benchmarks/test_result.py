@@ -1,5 +1,6 @@
 """A results document holds every outcome and is read again, also if it is older."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def test_the_results_of_a_folder_are_among_any_other_json(tmp_path) -> None:
     for name, text in other.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "h.json").mkdir()
+    os.mkfifo(tmp_path / "i.json")
+    shutil.copy(tmp_path / "b.json", tmp_path / "j.JSON")
     errors: list[DocumentError] = []
-    assert results_in(tmp_path, pass_over=errors.append) == [tmp_path / "b.json"]
-    assert [Path(error.source).name for error in errors] == ["a.json", "c.json", "d.json", "f.json", "g.json", "h.json"]
+    assert results_in(tmp_path, pass_over=errors.append) == [tmp_path / "b.json", tmp_path / "j.JSON"]
+    assert "".join(Path(error.source).stem for error in errors) == "acdfghi"
