@@ -11,11 +11,13 @@ from robnet_zoo.cli.parameters import is_first
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Show that torch is loaded, on stderr, until the block ends; then the line is blank again.
+    """Show that torch is loaded, on a terminal, until the block ends; then the line is blank again.
 
-    The block is everything that keeps a command silent at its start. A process that has torch already shows nothing.
+    The block is everything that keeps a command silent at its start. A process that has torch already shows nothing,
+    and where stderr is a file or a pipe, it holds mistakes alone.
     """
-    line = "robnet-zoo: loading torch ..." if is_first() and "torch" not in sys.modules else ""
+    watched = is_first() and sys.stderr.isatty()
+    line = "robnet-zoo: loading torch ..." if watched and "torch" not in sys.modules else ""
     print(line, end="\r" if line else "", file=sys.stderr, flush=True)
     try:
         yield

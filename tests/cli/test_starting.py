@@ -9,6 +9,12 @@ import pytest
 from robnet_zoo.cli.starting import starting
 
 
+@pytest.fixture
+def terminal(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
+
+
+@pytest.mark.usefixtures("terminal")
 def test_loading_torch_is_shown_while_it_lasts_without_a_line_of_its_own(monkeypatch, capsys) -> None:
     monkeypatch.delitem(sys.modules, "torch")
     with starting():
@@ -17,6 +23,7 @@ def test_loading_torch_is_shown_while_it_lasts_without_a_line_of_its_own(monkeyp
     assert capsys.readouterr().err == " " * (len(shown) - 1) + "\r"
 
 
+@pytest.mark.usefixtures("terminal")
 def test_it_ends_with_a_mistake_too(monkeypatch, capsys) -> None:
     monkeypatch.delitem(sys.modules, "torch")
     with pytest.raises(SystemExit), starting():
@@ -24,11 +31,19 @@ def test_it_ends_with_a_mistake_too(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err.endswith(" \r")
 
 
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_where_torch_is_there_or_another_process_shows_it_nothing_is_shown(monkeypatch, capsys, rank: str) -> None:
     monkeypatch.setenv("RANK", rank)
     if rank == "1":
         monkeypatch.delitem(sys.modules, "torch")
+    with starting():
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_or_a_pipe_holds_mistakes_alone(monkeypatch, capsys) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
     with starting():
         pass
     assert capsys.readouterr().err == ""
