@@ -41,6 +41,21 @@ def assigned(statement: ast.stmt) -> tuple[list[str], ast.expr | None]:
     return [], None
 
 
+def changed(statement: ast.stmt) -> set[str]:
+    """Return the names whose values a statement may change: `a += ...`, `a[0] = ...`, `a.append(...)`, `del a[0]`."""
+    changing: list[ast.expr] = []
+    for node in ast.walk(statement):
+        match node:
+            case ast.AugAssign(target=target):
+                changing.append(target)
+            case ast.Subscript(ctx=ast.Store() | ast.Del()):
+                changing.append(node.value)
+            case ast.Call(func=ast.Attribute(value=owner)):
+                changing.append(owner)
+    names = (name for expression in changing for name in ast.walk(expression))
+    return {name.id for name in names if isinstance(name, ast.Name)}
+
+
 def literal(value: ast.expr) -> Any:
     """Return the value of texts, integers, lists, tuples and range(...); anything else would have to be executed.
 

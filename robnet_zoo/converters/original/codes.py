@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from robnet_zoo.converters.python_text import MAX_BYTES, assigned, literal, statements
+from robnet_zoo.converters.python_text import MAX_BYTES, assigned, changed, literal, statements
 from robnet_zoo.core.documents import Document, nearest, parse_json, read_bytes, shown
 from robnet_zoo.errors import ArgumentError, DocumentError
 from robnet_zoo.genotype.genotype import Genotype, NetworkConfig, Provenance, edges
@@ -236,24 +236,29 @@ def _from_parameters(codes: Any, parameters: ModelParameters, name: str) -> Geno
 def _python_codes(file: Path, name: str | None) -> tuple[Any, str]:
     """Return the named code lists of a Python file, or its only ones, and their name."""
     source = str(file)
+    lists: list[str] = []  # names that lists were assigned to
     values: dict[str, Any] = {}  # lists, and texts that say why an expression is not one
     try:
         text = read_bytes(file, limit=MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DocumentError(["expected a Python text, got one that is not UTF-8"], source=source) from None
-    for names, expression in map(assigned, statements(text, source)):
+    for statement in statements(text, source):
+        names, expression = assigned(statement)
+        later = f"expected lists that are written out at once, got a change of them in line {statement.lineno}"
+        values |= dict.fromkeys(changed(statement) & values.keys(), later)
         if isinstance(expression, ast.Name):  # a second name for the same lists
             value: Any = values.get(expression.id, f"expected lists of codes, got the unknown {expression.id}")
         else:
             value = _literal_or_reason(expression)
         values |= dict.fromkeys(names, value)
-    lists = [key for key, value in values.items() if key and isinstance(value, list)]
+        if isinstance(value, list):
+            lists += [key for key in names if key and key not in lists]
     name = lists[0] if name is None and len(lists) == 1 else name
     if name is None or name not in values:
-        given = "code lists that are assigned to a name" if not lists else "one of several code lists, by name"
+        expected = "one of several code lists, by name, got none" if lists else "code lists with a name, got none"
         if name is not None:
-            given = f"another name than {shown(name)}"
-        raise DocumentError([f"expected {given}{nearest(name or '', lists)}"], source=source)
+            expected = f"the name of code lists, got {shown(name)}"
+        raise DocumentError([f"expected {expected}{nearest(name or '', lists)}"], source=source)
     if not isinstance(values[name], list):
         raise DocumentError([f"{name}: {values[name]}"], source=source)
     return values[name], name

@@ -396,6 +396,8 @@ def _kind(value: object) -> str:
         return str(value)
     if isinstance(value, _TensorRecord):
         return "a tensor"
+    if type(value) is _Inert:  # of numpy, or a random state
+        return "an array or another object that is not a tensor"
     if isinstance(value, _Inert):
         return f"an object of {type(value)}"
     return "dict" if isinstance(value, dict) else type(value).__name__

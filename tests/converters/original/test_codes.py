@@ -102,8 +102,8 @@ def test_a_python_file_of_the_original_gives_the_bundled_specs_and_is_not_run(tm
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [
-        (PYTHON, None, "expected one of several code lists, by name, expected one of robnet_large_v1"),
-        (PYTHON, "robnet_large", 'expected another name than "robnet_large"'),
+        (PYTHON, None, "expected one of several code lists, by name, got none, expected one of robnet_large_v1"),
+        (PYTHON, "robnet_large", 'expected the name of code lists, got "robnet_large"'),
         (
             PYTHON,
             "built",
@@ -111,7 +111,8 @@ def test_a_python_file_of_the_original_gives_the_bundled_specs_and_is_not_run(tm
         ),
         (PYTHON, "epochs", "epochs: expected lists of codes, got 3"),
         ("x = y", "x", "x: expected lists of codes, got the unknown y"),
-        ("import os", None, "expected code lists that are assigned to a name"),
+        ("import os", None, "expected code lists with a name, got none"),
+        ("x = [['11']]\nx.append(['00'])", None, "x: expected lists that are written out at once, got .* in line 2"),
         ("x = [['11']]", None, r"x: codes\[0\]: expected 14 codes, one an edge, got 1"),
         ("x = [", None, "not Python: .* at line 1"),
     ],

@@ -316,6 +316,7 @@ def test_directory_and_missing_file_are_named(tmp_path):
     ("tree", "message"),
     [
         ({"state_dict": {"w": torch.ones(1), "lr": 0.1}}, '"lr": expected a tensor under a name, got float'),
+        ({"state_dict": {"w": np.ones(1)}}, '"w": expected a tensor under a name, got an array or another object'),
         ({"state_dict": {3: torch.ones(1)}}, "3: expected a tensor under a name, got a tensor"),
         ({"epoch": 3, "weights": {}}, '"epoch": expected a tensor under a name, got int; "weights": .* got dict'),
         ({"state_dict": {}}, "expected a state dict, .* got an empty one"),
