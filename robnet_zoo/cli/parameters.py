@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import UnionType
@@ -29,7 +29,7 @@ def converted(kind: Any, tokens: Sequence[Token]) -> Any:
     cyclopts itself rounds 2.9 to 3.
     """
     if _numbers_in(kind):
-        tokens = [token.evolve(value=part) for token in tokens for part in parts(token.value)]
+        tokens = [token.evolve(value=part) for token in tokens for part in parts(token.value) or ("",)]
     return convert(kind, tokens, converter=_value)
 
 
@@ -56,9 +56,9 @@ def _numbers_in(kind: Any) -> bool:
     return get_origin(kind) in (list, tuple) and get_args(kind)[0] in NUMBERS
 
 
-def parts(text: str) -> Iterator[str]:
-    """Yield the numbers in `.485 .456`, `.485,.456` or `(.485, .456)`, or what stands in their places."""
-    yield from re.findall(r"[^\s,()[\]]+", text)
+def parts(text: str) -> list[str]:
+    """Return the numbers in `.485 .456`, `.485,.456` or `(.485, .456)`, or what stands in their places."""
+    return re.findall(r"[^\s,()[\]]+", text)
 
 
 def is_first() -> bool:

@@ -154,6 +154,8 @@ def _header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int,
         shape, _, dtype = read(file)
         if dtype.hasobject:
             raise DataError(f"{path}: expected `{name}` of numbers, got pickled objects, which cannot be read safely")
+        if min(shape, default=0) < 0:
+            raise DataError(f"{path}: expected `{name}` of a size from 0 on, got {shape}")
         claimed = file.tell() + math.prod(shape) * dtype.itemsize
     if claimed != member.file_size or claimed > MAX_DEFLATION * (member.compress_size + 1):
         expected = f"expected `{name}` of {claimed:,} bytes, as its header claims"

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from robnet_zoo.core.bundled import Bundled
+from robnet_zoo.core.documents import shown
 from robnet_zoo.core.files import note_shadowed
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Genotype
 
 SPECS = Bundled(
@@ -28,6 +30,8 @@ def load_spec(spec: SpecLike) -> Genotype:
         return spec
     if isinstance(spec, Mapping):
         return Genotype.parse(spec)
+    if not isinstance(spec, str | os.PathLike):
+        raise DocumentError([f"expected a spec, or its name or path, got {shown(spec)}"])
     inner = Path(spec) / Genotype.file_name
     if not os.fspath(spec) or not inner.is_file():
         return SPECS.load(spec)

@@ -90,10 +90,10 @@ def test_help_shows_how_a_number_for_each_channel_is_given(capsys):
     assert ".485 .456 .406" in " ".join(run(capsys, "benchmark", "--help").replace("│", " ").split())
 
 
-@pytest.mark.parametrize("value", ["resnet18", "nan"])
+@pytest.mark.parametrize("value", ["resnet18", "nan", "", "[ ]"])
 def test_what_is_not_a_number_is_refused_where_numbers_are_listed(capsys, value):
     message = fails(capsys, *BENCHMARK, "--mean", ".5", "--std", ".5", value)
-    assert f"--std: expected a number, got '{value}'" in message
+    assert f"--std: expected a number, got '{value.strip(' []')}'" in message
 
 
 def test_a_name_that_begins_with_a_bracket_is_not_read_as_json():

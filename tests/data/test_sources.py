@@ -113,7 +113,7 @@ def header(shape: tuple[int, ...], descr: str) -> bytes:
         (header((10**6, 1000, 1000, 3), "|u1"), header((10**6,), "<i8"), "`images` of 3,000,000,000,[0-9]* bytes"),
         (header((10**13, 1, 1, 3), "|u1"), header((10**13,), "<i8"), "`images` of 30,000,"),
         (header((1, 1, 1, 3), "|u1") + b"rgb", header((10**12,), "<i8"), "`labels` of 8,000,000,000,"),
-        (header((-4, 2, 2, 3), "|u1"), header((4,), "<i8"), "`images`"),
+        (header((-4, 2, 2, 3), "|u1"), header((4,), "<i8"), "`images` of a size from 0 on, got [(]-4, 2, 2, 3[)]"),
         (b"\x93NUMPY\x01\x00" + (5000).to_bytes(2, "little") + b"(" * 5000, b"", "cannot be read"),
     ],
 )

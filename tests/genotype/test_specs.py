@@ -20,6 +20,12 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
         load_spec("robnet_mico")
 
 
+@pytest.mark.parametrize("spec", [3, None, ["robnet_micro"], b"robnet_micro"])
+def test_what_is_neither_a_spec_nor_a_name_is_refused(spec: object) -> None:
+    with pytest.raises(DocumentError, match="expected a spec, or its name or path, got "):
+        load_spec(spec)  # type: ignore[arg-type]
+
+
 def test_the_schema_is_not_a_spec() -> None:
     assert "genotype.schema" not in spec_names()
 
