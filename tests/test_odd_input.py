@@ -6,8 +6,9 @@ was there before such an end is there after it, and nothing else; and no pickle 
 each problem of a file instead; notes that a file was passed over, or a name taken for this or that, may come before.)
 
 Documents are built, parsed and loaded from values of any type, and functions are called with odd texts, paths and
-numbers where their annotations want such. They return, or raise an OSError or an error of the package, of one printable
-line. (Values of types that an annotation does not allow are a matter for type checkers, but documents check theirs.)
+numbers where their annotations want such, or with odd models, images and labels. They return, or raise an OSError or an
+error of the package, of one printable line. (Values of types that an annotation does not allow are a matter for type
+checkers, but documents check theirs. What a model that was given raises comes through as it is.)
 
 Work that would take long is cut where it begins: all that comes before it is real.
 """
@@ -33,9 +34,13 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from robnet_zoo import cli
+from robnet_zoo.attacks import Apgd, AutoAttack, DeepFool, Fgsm, Pgd, Square, run
+from robnet_zoo.benchmarks import Protocol, evaluate, of_module
 from robnet_zoo.core.documents import Document
+from robnet_zoo.data import Images
 from robnet_zoo.errors import RobnetZooError
 from tests import odd_folder
 
@@ -356,6 +361,81 @@ def is_simple(function: Any) -> bool:
     return bool(types) and words <= {"str", "int", "float", "bool", "None", "Path", "os.PathLike", "SpecLike", "Stem"}
 
 
+class Plain(nn.Module):
+    """Logits that are linear in the image; `end` changes what is given."""
+
+    def __init__(self, end: Callable[[Tensor], object] = lambda logits: logits) -> None:
+        super().__init__()
+        self.weight, self.end = nn.Parameter(torch.linspace(-1, 1, 5 * 192).sin().reshape(192, 5)), end
+
+    def forward(self, images: Tensor) -> object:
+        return self.end(images.flatten(1) @ self.weight)
+
+
+PICTURES = torch.linspace(0, 1, 4 * 192).reshape(4, 3, 8, 8)
+POOLS: dict[str, list[Any]] = {  # by argument; the first of each is right
+    "attack": [
+        Pgd(steps=2),
+        Fgsm(),
+        Apgd(steps=2),
+        Square(queries=3),
+        DeepFool(steps=2),
+        AutoAttack(version="custom", attacks=("apgd-ce",)),
+    ],
+    "model": [
+        Plain(),
+        Plain(lambda logits: (logits, logits)),
+        Plain(lambda logits: {"logits": logits}),
+        Plain(lambda logits: logits[:, :1]),
+        Plain(lambda logits: logits.detach().round()),
+        Plain(lambda logits: logits / 0),
+        Plain(lambda logits: logits.sum()),
+        Plain(lambda logits: "logits"),
+        nn.Linear(3, 3),
+    ],
+    "images": [
+        PICTURES,
+        2 * PICTURES,
+        PICTURES / 0,
+        PICTURES[:0],
+        PICTURES[0],
+        PICTURES[:, :1],
+        PICTURES.double(),
+        PICTURES.half(),
+        PICTURES.mul(255).byte(),
+        PICTURES.to(torch.complex64),
+        PICTURES.transpose(1, 3),
+    ],
+    "labels": [
+        torch.arange(4),
+        torch.arange(4, dtype=torch.int32),
+        torch.arange(4, dtype=torch.uint8)[:, None],
+        torch.arange(3),
+        torch.arange(4) - 1,
+        torch.full((4,), 10**12),
+        torch.rand(4),
+        torch.ones(4, dtype=torch.bool),
+        torch.eye(4),
+    ],
+    "eps": [8 / 255, 0, 8, -1, math.nan, math.inf, 10**400, 0.5],
+    "slots": [4, 0, -1, 10**12],
+    "seed": [0, -1, 2**70],
+}
+
+
+def tensor_call(draw: Random) -> tuple[str, Callable[[], object]]:
+    """Return a call of a function that wants a model and images, of which most are right, and how it is written."""
+    given = {name: draw.choice(pool) if draw.random() < 0.3 else pool[0] for name, pool in POOLS.items()}
+    text = f"{given}".replace("\n", " ")
+    attack, model, images, labels = (given.pop(name) for name in ("attack", "model", "images", "labels"))
+    if draw.random() < 0.3:
+        protocol = Protocol(name="odd", eps="8/255", dtype="float32", attacks=(attack,))
+        pictures = Images(PICTURES.mul(255).byte(), torch.arange(4), "odd")
+        return f"evaluate({text})", lambda: evaluate(of_module(model, name="odd"), pictures, protocol, progress=False)
+    given |= {} if draw.random() < 0.5 else {"targets": draw.choice(POOLS["labels"])}
+    return f"run({text})", lambda: run(attack, model, images, labels, **given)
+
+
 DOCUMENTS = public(lambda thing: inspect.isclass(thing) and issubclass(thing, Document))
 FUNCTIONS = public(is_simple)
 NUMBERS_OF = {"int": [-1, 0, 1, 3, 10**30], "float": [math.nan, math.inf, -1.0, 0.0, 0.5], "bool": [True, False]}
@@ -364,6 +444,8 @@ NUMBERS_OF = {"int": [-1, 0, 1, 3, 10**30], "float": [math.nan, math.inf, -1.0, 
 def call(number: int) -> tuple[str, Callable[[], object]]:
     """Return a call of the Python face, and how it is written."""
     draw = Random(number)
+    if number % 3 == 0:
+        return tensor_call(draw)
     if draw.random() < 0.5:
         document = draw.choice(DOCUMENTS)
         names = list(document.model_fields)
@@ -405,6 +487,8 @@ def complaint_about_call(made: Callable[[], object], room: Room) -> str | None:
             if not str(error).isprintable() or WORDS_OF_LIBRARIES.search(str(error)):
                 return f"expected a printable line without words of libraries, got {error!s:.600}"
         except Exception as error:
+            if any(frame.name == "forward" for frame in traceback.extract_tb(error.__traceback__)):
+                return None  # what the caller's own model raises is the caller's
             return f"raised {traced(error)}"
         return "executed a pickle" if (folder / odd_folder.SIGN).exists() else None
 

@@ -166,6 +166,7 @@ class Batcher:
         self._check()
         if not len(self.images):
             return []
+        self.slots = min(self.slots, len(self.images))
         self.jobs = [None] * self.slots
         looked = int(self.clean_logits is None)
         while self.clean_logits is None:

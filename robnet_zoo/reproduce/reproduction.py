@@ -146,8 +146,9 @@ class Reproduction:
             expected = f"expected at least one batch of {recipe.batch} training images, got {trained_on}"
             raise ReproduceError(f"{images.name} at the scale {self.scale.name}: {expected}")
         digest = hashlib.sha256()
-        what = recipe.model_copy(update={"description": ""})  # other words are the same training
-        for text in (architecture.hash, what.dumps(), images.sha256):
+        # Other words are the same training, and so are the defaults of fields that came later.
+        what = recipe.model_dump_json(exclude={"description"}, exclude_defaults=True)
+        for text in (architecture.hash, what, images.sha256):
             digest.update(text.encode())
         name = f"{file_name(row.label)}.{part.data}.seed{seed}.{digest.hexdigest()[:10]}"
         return TrainingJob(part, row, seed, architecture, recipe, images, self.folder / "models" / name)

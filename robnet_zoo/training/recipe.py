@@ -92,7 +92,7 @@ class Distillation(Document):
 
     A target is a share of the teacher's answer, softened by a temperature, and the label for the rest. The share of an
     image is smaller by as much as the teacher prefers its first choice to the label. Share and temperature go to their
-    final values along half a cosine, by the clock of the schedule. The defaults are the paper's for CIFAR-10.
+    final values along half a cosine, by the clock of the schedule.
     """
 
     share: Share = 0.7
