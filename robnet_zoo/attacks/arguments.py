@@ -61,13 +61,14 @@ def radii(eps: float | Tensor, images: Tensor, *, norm: Norm, minimal: bool = Fa
     Raises: AttackError for NaN, for a radius below 0 and, unless `minimal`, for one with which any image is in the
         ball: beyond 1 in linf, beyond the diagonal of the box in l2.
     """
+    wrong = f"expected eps as a number in image units, got {shown(eps)}"
     try:
         given = torch.as_tensor(float(eps) if isinstance(eps, Real) else eps).detach()
-        if given.is_complex():
-            raise TypeError
-        given = given.to(images)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise AttackError(f"expected eps as a number in image units, got {shown(eps)}") from error
+        raise AttackError(wrong) from error
+    if given.is_complex():
+        raise AttackError(wrong)
+    given = given.to(images)
     if given.shape not in ((), (len(images),)):
         shape = tuple(given.shape)
         raise AttackError(f"expected eps as a number or ({len(images)},), one an image, got the shape {shape}")

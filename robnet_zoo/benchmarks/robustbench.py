@@ -12,7 +12,6 @@ from typing import Literal
 
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks.result import Measurement, Result
-from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import ResultError, RobustBenchError
 
 Dataset = Literal["cifar10", "cifar100", "imagenet"]
@@ -79,9 +78,7 @@ def model_info(
     }
     notes = []
     if result.data.n != TEST_IMAGES[dataset]:
-        notes.append(
-            f"Evaluated on {counted(result.data.n, 'image')} ({result.data.name}) instead of {TEST_IMAGES[dataset]}."
-        )
+        notes.append(f"Evaluated on {result.data.n} images ({result.data.name}) instead of {TEST_IMAGES[dataset]}.")
     if attacked.flags:
         notes.append(f"AutoAttack raised flags: {', '.join(attacked.flags)}.")
     return info | ({"footnote": " ".join(notes)} if notes else {})

@@ -73,7 +73,7 @@ class Document(BaseModel):
         try:
             document = handler({key: value for key, value in data.items() if key in fields})
         except ValidationError as error:
-            raise problems_error([*unknown, *_problems(error)]) if unknown else error from None
+            raise problems_error([*unknown, *problems_in(error)]) if unknown else error from None
         if unknown:
             raise problems_error(unknown)
         return document
@@ -320,7 +320,8 @@ def _first(items: Iterable[Item]) -> Iterator[Item]:
     return islice(items, MAX_PROBLEMS)
 
 
-def _problems(error: ValidationError) -> list[Problem]:
+def problems_in(error: ValidationError) -> list[Problem]:
+    """Return what is wrong by an error of pydantic, each with its location."""
     details = error.errors(include_url=False)
     return [problem for detail in _first(details) for problem in _problems_at(detail)]
 
@@ -347,7 +348,7 @@ def _tag(context: Mapping[str, Any]) -> str:
 
 def sentences(error: ValidationError) -> list[str]:
     """Return pydantic's problems, a line each, with the location and what was expected there."""
-    return [_sentence(problem) for problem in _problems(error)]
+    return [_sentence(problem) for problem in problems_in(error)]
 
 
 def _sentence(problem: Problem) -> str:

@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from robnet_zoo.core.documents import (
     Document,
@@ -30,8 +30,8 @@ from robnet_zoo.core.documents import (
     called,
     exactly,
     nearest,
-    problem_error,
     problems_error,
+    problems_in,
     shown,
 )
 from robnet_zoo.core.wording import counted
@@ -50,15 +50,6 @@ Bit = Annotated[Literal[0, 1], exactly(0, 1)]
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100), called("a letter, then letters, digits and _")
 ]
-
-
-def _known(name: str) -> str:
-    """Check the name of an operation where it stands, so that it is reported together with wrong keys elsewhere."""
-    if name not in OPERATIONS:
-        raise problem_error(f"unknown operation {shown(name)}{nearest(name, OPERATIONS)}")
-    return name
-
-
 Text = Annotated[str, Field(max_length=10_000)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Budget = Literal["small", "medium", "large"]
@@ -206,6 +197,12 @@ class Provenance(Document):
     weights_sha256: Text | None = None  # the state_sha256 of the supernet
 
 
+def _unknown_operations(operations: object) -> Iterator[Problem]:
+    for index, name in enumerate(operations if isinstance(operations, list | tuple) else ()):
+        if isinstance(name, str) and name not in OPERATIONS:
+            yield ("operations", index), f"unknown operation {shown(name)}{nearest(name, OPERATIONS)}"
+
+
 class Genotype(Document):
     """An architecture.
 
@@ -219,7 +216,7 @@ class Genotype(Document):
     schema_version: Annotated[Literal[1], exactly(SCHEMA_VERSION)]
     name: Name
     operations: Annotated[
-        Tuple[Annotated[str, AfterValidator(_known)]],
+        Tuple[str],
         Field(max_length=MAX_OPERATIONS, description="the operations that α's last axis indexes"),
     ]
     cells: Annotated[dict[Name, Cell], Field(max_length=MAX_DEPTH), AfterValidator(FrozenDict)]
@@ -237,6 +234,16 @@ class Genotype(Document):
             raise problems_error([(("schema_version",), text)])
         return handler(data)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _no_unknown_operations(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Report unknown operations where keys or types are wrong too, with which `_check` does not begin."""
+        try:
+            return handler(data)
+        except ValidationError as error:
+            unknown = list(_unknown_operations(data.get("operations") if isinstance(data, Mapping) else None))
+            raise problems_error([*unknown, *problems_in(error)]) if unknown else error from None
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = [*self._operation_problems(), *self._layout_problems(), *self._size_problems()]
@@ -249,6 +256,7 @@ class Genotype(Document):
         if not self.operations:
             yield ("operations",), "expected one or more, got none"
             return
+        yield from _unknown_operations(self.operations)
         for name, times in Counter(self.operations).items():
             if times > 1:
                 yield ("operations",), f"expected each operation once, got {shown(name)} {times} times"

@@ -9,6 +9,7 @@ import torch
 
 import robnet_zoo
 from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.wording import counted
 
 
 def test_the_software_is_that_of_this_process():
@@ -28,7 +29,7 @@ def test_packages_that_are_not_installed_are_left_out(monkeypatch):
 
 
 def test_a_processor_is_named_with_the_threads_that_torch_uses():
-    assert f", {torch.get_num_threads()} threads" in device()
+    assert f", {counted(torch.get_num_threads(), 'thread')}" in device()
     assert not device().startswith(",")
 
 

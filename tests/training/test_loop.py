@@ -294,7 +294,7 @@ def test_data_that_vanishes_is_one_line_and_the_run_goes_on_when_it_is_back(larg
 
     loop.TrainingRun._end_of_epoch = vanish
     try:
-        with pytest.raises(DataError, match=r"expected a picture that can be read, got: .*No such file"):
+        with pytest.raises(DataError, match=r"expected the file of a picture, got none there"):
             training.train(large, pictures, recipe, run, progress=False)
     finally:
         loop.TrainingRun._end_of_epoch = real

@@ -28,7 +28,6 @@ from robnet_zoo.zoo.weights import Sha256, state_sha256
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 else:
     torch = lazy.module("torch")
 
@@ -38,8 +37,8 @@ FILES = ("model.safetensors", "config.json", "spec.json", "README.md")  # what `
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, Tensor], spec: Genotype, *, slice_head: bool = False
-) -> dict[str, Tensor]:
+    state_dict: Mapping[str, torch.Tensor], spec: Genotype, *, slice_head: bool = False
+) -> dict[str, torch.Tensor]:
     """Return the state dict of `compile(spec)` with the weights of one of the original, in their own dtypes.
 
     A missing `num_batches_tracked` counts as 0. Weights that the original stores but the compiled network does not
@@ -68,7 +67,7 @@ def convert_state_dict(
         listed = ", ".join(map(_printable, islice(state_dict, NAMED))) or "none"
         more = f" and {len(state_dict) - NAMED} more" if len(state_dict) > NAMED else ""
         raise CheckpointError([f"expected weights of the original, such as {originals[0]}, got {listed}{more}"])
-    converted: dict[str, Tensor] = {}
+    converted: dict[str, torch.Tensor] = {}
     problems: list[str] = []
     for key, like in expected.items():
         original = _original_key(key, plan)
@@ -95,7 +94,7 @@ def convert_state_dict(
     return converted
 
 
-def unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unwrapped(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return a state dict with the names that the original's network gives, without those of modules around it.
 
     DataParallel and torch.compile can wrap parts of the network as well, and the original calls no part so.
@@ -108,7 +107,7 @@ def unwrapped(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         listed = ", ".join(_printable(".".join([*prefix, "cells"])) for prefix in prefixes)
         raise CheckpointError([f"expected one network, got several: {listed}"])
     prefix = next(iter(prefixes), ())
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, torch.Tensor] = {}
     for key, parts in names.items():
         inside = bool(prefixes) and tuple(parts[: len(prefix)]) == prefix
         name = ".".join(parts[len(prefix) :]) if inside else key
@@ -134,7 +133,7 @@ def _check_original_has(spec: Genotype) -> None:
         raise CheckpointError(problems, source=spec.name)
 
 
-def _difference(original: str, tensor: Tensor, like: Tensor) -> str:
+def _difference(original: str, tensor: torch.Tensor, like: torch.Tensor) -> str:
     """Describe how a tensor of the original differs from the one that the network needs."""
     expected, got = shown(list(like.shape)), shown(list(tensor.shape))
     if tensor.shape == like.shape:
