@@ -24,6 +24,8 @@ from robnet_zoo.attacks.outcome import Outcome
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.errors import AttackError
 
+MOST_SLOTS = 65_536  # images attacked at once
+
 
 @dataclass
 class _Job:
@@ -166,7 +168,6 @@ class Batcher:
         self._check()
         if not len(self.images):
             return []
-        self.slots = min(self.slots, len(self.images))
         self.jobs = [None] * self.slots
         looked = int(self.clean_logits is None)
         while self.clean_logits is None:
@@ -191,8 +192,8 @@ class Batcher:
         if not isinstance(self.attack, IterativeAttack):
             raise AttackError(f"expected an attack that moves image by image, got {type(self.attack).__name__}")
         self.early = self.early and self.attack.early
-        if self.slots < 1:
-            raise AttackError(f"expected at least 1 slot, got {self.slots}")
+        if not 1 <= self.slots <= MOST_SLOTS:
+            raise AttackError(f"expected from 1 to {MOST_SLOTS:,} slots, got {self.slots}")
         check_images(self.images)
         count = len(self.images)
         self.labels = class_numbers(self.labels, self.images)

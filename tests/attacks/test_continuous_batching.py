@@ -517,7 +517,7 @@ def test_a_model_without_gradients_is_refused_by_an_attack_that_asks_for_them(at
 
 
 def test_no_slots_are_refused(network, images, labels):
-    with pytest.raises(ValueError, match="expected at least 1 slot, got 0"):
+    with pytest.raises(ValueError, match="expected from 1 to 65,536 slots, got 0"):
         run(Pgd(), network, images, labels, eps=EPS, slots=0)
 
 
