@@ -12,10 +12,8 @@ from robnet_zoo.cli.starting import starting
 from robnet_zoo.core.documents import nearest
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Denoise, Genotype
-from robnet_zoo.genotype.specs import SPECS, load_spec, spec_names
+from robnet_zoo.genotype.specs import LOCAL, RUN_OF_TIMM, SPECS, load_spec, spec_names
 
-LOCAL = "local-dir:"  # before a folder, in timm
-RUN_OF_TIMM = "model.json"  # in the folder of a training run
 MAX_LAYOUT = 80  # characters
 
 

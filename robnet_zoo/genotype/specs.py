@@ -18,6 +18,8 @@ SPECS = Bundled(
 )
 SCHEMA = SPECS.path("genotype.schema")
 spec_names = SPECS.names
+LOCAL = "local-dir:"  # timm's prefix of a folder
+RUN_OF_TIMM = "model.json"  # what a training run of a model of timm has in place of a spec
 SpecLike = str | os.PathLike[str] | Mapping[str, Any] | Genotype
 
 

@@ -31,7 +31,7 @@ from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype import blueprint
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.layers import DenoiseForm
-from robnet_zoo.genotype.specs import load_spec, spec_names
+from robnet_zoo.genotype.specs import RUN_OF_TIMM, load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.baselines import BASELINES, MAX_FACTOR
 from robnet_zoo.zoo.registry import run_folder, timm_config
@@ -56,7 +56,7 @@ class TimmArchitecture(Document):
     width, depth, denoise: of the comparison networks (`robnet_zoo.zoo.baselines`).
     """
 
-    file_name: ClassVar[str] = "model.json"  # in the folder of a training run
+    file_name: ClassVar[str] = RUN_OF_TIMM
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
     model: Annotated[str, Field(min_length=1, max_length=200)]

@@ -40,14 +40,13 @@ from robnet_zoo.core.documents import nearest, parse_json, read_bytes
 from robnet_zoo.core.files import note_shadowed
 from robnet_zoo.errors import DocumentError, WeightsError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
-from robnet_zoo.genotype.specs import SPECS, SpecLike, load_spec, spec_names
+from robnet_zoo.genotype.specs import LOCAL, RUN_OF_TIMM, SPECS, SpecLike, load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.hub import one_try
 
 CONFIG = "config.json"  # timm's own description of a model, in a folder that it loads as local-dir:FOLDER
-LOCAL = "local-dir:"
 DEFAULT_SPEC = "robnet_free"  # what the generic `robnet` builds when no spec is given
 ROBUSTBENCH = ("cifar10", "cifar100", "imagenet")  # its data sets: weights whose tag ends in one get an alias
 
@@ -254,7 +253,7 @@ def run_folder(name: str) -> Path | None:
     """
     prefixed = name.startswith(LOCAL)
     folder = Path(name.removeprefix(LOCAL))
-    own = [Genotype.file_name, "model.json"]
+    own = [Genotype.file_name, RUN_OF_TIMM]
     if not name or (prefixed and (folder / CONFIG).is_file()) or (not prefixed and is_known(name)):
         return None
     return folder if any((folder / file).is_file() for file in own) else None

@@ -26,7 +26,7 @@ from robnet_zoo.benchmarks.targets.torch import (
 from robnet_zoo.core.documents import nearest
 from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.errors import DocumentError, OnnxFileError, TargetError, WeightsError
-from robnet_zoo.genotype.specs import spec_names
+from robnet_zoo.genotype.specs import LOCAL, spec_names
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
 
@@ -46,7 +46,7 @@ TIMM = Loader(timm_model, normalised=True)
 PREFIXES: Mapping[str, Loader] = MappingProxyType(
     {
         "robustbench:": Loader(robustbench_model, normalised=False),
-        "local-dir:": TIMM,
+        LOCAL: TIMM,
         "hf-hub:": TIMM,
         "hf_hub:": TIMM,
     }
@@ -138,7 +138,7 @@ def _resolved(name: str, weights: Path | None) -> tuple[str, Loader]:
         if not (path / zoo.CONFIG).is_file():
             documents = "spec.json, model.json or config.json"
             raise TargetError(f"{name}: expected a folder with model.safetensors and {documents}")
-        return f"local-dir:{name}", TIMM
+        return f"{LOCAL}{name}", TIMM
     if path.suffix.lower() == ".json" and weights is None:
         raise TargetError(f"{name}: expected weights for this spec: give a safetensors file")
     if weights is not None and (path.suffix.lower() == ".json" or name in spec_names()):
