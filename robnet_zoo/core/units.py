@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from robnet_zoo.core.documents import problems_error, shown
 
 LEVELS = 255  # of a pixel, beside black
-TEXT = re.compile(r"[0-9]+(/0*[1-9][0-9]*)?|[0-9]*\.[0-9]+")
+TEXT = re.compile(r"[0-9]+/0*[1-9][0-9]*|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 MAX_LENGTH = 100  # of such a text
 
 Share = Annotated[float, Field(ge=0, le=1)]

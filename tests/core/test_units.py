@@ -19,7 +19,18 @@ class Ball(Document):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("8/255", 8 / 255), ("0", 0.0), ("1", 1.0), ("1/3", 1 / 3), ("0.03", 0.03), (".5", 0.5)]
+    ("text", "value"),
+    [
+        ("8/255", 8 / 255),
+        ("0", 0.0),
+        ("1", 1.0),
+        ("1/3", 1 / 3),
+        ("0.03", 0.03),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("7.8e-3", 0.0078),
+        ("5E-1", 0.5),
+    ],
 )
 def test_a_document_keeps_a_distance_as_it_was_given(text: str, value: float) -> None:
     ball = Ball.loads(f'{{"radius": "{text}"}}')
@@ -47,7 +58,21 @@ def test_python_gives_a_number_and_the_document_holds_a_text_of_the_same_value(n
     assert Ball.loads(ball.dumps()) == ball
 
 
-TEXTS = ("", "8/0", "1/00", "-1/255", "8 / 255", "8/255/2", "x", "1" * 101, "\u0668/\u0662")
+TEXTS = (
+    "",
+    ".",
+    "e-3",
+    "8/0",
+    "1/00",
+    "1e-100",
+    "1/1e2",
+    "-1/255",
+    "8 / 255",
+    "8/255/2",
+    "x",
+    "1" * 101,
+    "\u0668/\u0662",
+)
 
 
 @pytest.mark.parametrize("value", [*TEXTS, -0.1, math.nan, math.inf, 5e-324, True, None, [1]])
