@@ -20,6 +20,7 @@ OTHERS = {
     "test_odd_input.py": "what the command and the Python face do with odd input",
     "test_mirror.py": "the tests themselves",
     "test_packaging.py": "the wheel and the sdist",
+    "test_pages.py": "the commands and the Python of README and docs, run",
     "test_public_face.py": "the public names of the whole package",
     "attacks/test_against_peers.py": "the attacks beside those of other libraries",
     "attacks/test_mistakes_of_peers.py": "mistakes that other libraries made",
