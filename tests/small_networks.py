@@ -14,7 +14,10 @@ from robnet_zoo.nn.network import Network
 
 
 def genotype(cells: Mapping[str, Mapping[str, list[str]]], layout: str, **network: object) -> Genotype:
-    """Return a spec. cells: of two nodes, as operations by edge, by one-letter name; a layout `aba` has three cells."""
+    """Return a spec. cells: of two nodes, as operations by edge, by one-letter name; a layout `aba` has three cells.
+
+    Nodes that have an edge are concatenated, even if none of their edges carries anything.
+    """
     edges, names = ["0->2", "1->2", "0->3", "1->3", "2->3"], list(OPERATIONS)
     config = {"stem": "cifar", "channels": 4, "depth": len(layout), "reductions": [1], "num_classes": 5}
     return Genotype.parse(
@@ -39,11 +42,13 @@ EVERYTHING = {"0->2": list(OPERATIONS), "1->3": list(OPERATIONS), "2->3": list(O
 SEPARABLE = {"0->2": ["sep_conv_3x3"], "1->2": ["identity", "sep_conv_3x3"], "2->3": ["sep_conv_3x3", "identity"]}
 IDENTITIES = {"0->2": ["identity"], "1->2": ["identity"], "1->3": ["identity"], "2->3": ["identity"]}
 FIRST_INPUT, SECOND_INPUT = {"0->2": ["sep_conv_3x3", "identity"]}, {"1->2": ["identity", "max_pool_3x3"]}
+UNREACHED = {"0->2": [], "0->3": ["identity"], "1->3": ["sep_conv_3x3"], "2->3": ["dil_conv_3x3", "identity"]}
 SPECS = {
     "every operation": genotype({"a": EVERYTHING}, "aaa"),
     "every operation, norms without scale": genotype({"a": EVERYTHING}, "aaa", affine=False),
     "identities alone": genotype({"a": IDENTITIES}, "aaa"),
     "cells that read one input": genotype({"a": SEPARABLE, "b": FIRST_INPUT, "c": SECOND_INPUT}, "abaca"),
+    "a node that no input reaches": genotype({"a": SEPARABLE, "b": UNREACHED}, "abb"),
     "two reductions in a row, the first at once": genotype({"a": SEPARABLE}, "aaaa", reductions=[0, 1]),
     **{
         f"denoised, {form}": genotype({"a": SEPARABLE}, "aaa", denoise={"after": [0, 2], "form": form})

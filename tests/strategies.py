@@ -21,20 +21,12 @@ NAMES = ("cell_0", "cell_1", "normal", "reduce")  # the first two are the names 
 
 @st.composite
 def cells(draw: st.DrawFn, operations: int, *, max_nodes: int = 3) -> dict[str, Any]:
-    """Draw a cell as JSON, with dead edges and nodes, but no node in use that no input reaches."""
+    """Draw a cell as JSON, with dead edges and nodes, and nodes that no input reaches."""
     nodes = draw(st.integers(1, max_nodes))
     kinds = ([0] * operations, *([int(k == on) for k in range(operations)] for on in range(operations)))
     row = st.sampled_from(kinds) | st.lists(st.integers(0, 1), min_size=operations, max_size=operations)
     alpha = {edge: list(draw(row)) for edge in edges(nodes)}
     concat = sorted(draw(st.sets(st.integers(2, nodes + 1), min_size=1)))
-    fed = {0, 1}
-    for node in range(2, nodes + 2):
-        used = node in concat or any(bits for edge, row in alpha.items() if edge[0] == node for bits in row)
-        if used and not any(any(alpha[edge]) for edge in alpha if edge[1] == node and edge[0] in fed):
-            source = draw(st.integers(0, 1))
-            alpha[next(edge for edge in alpha if edge == (source, node))][0] = 1
-        if any(any(alpha[edge]) for edge in alpha if edge[1] == node):
-            fed.add(node)
     return {"alpha": list(alpha.values()), "concat": concat}
 
 
@@ -104,7 +96,7 @@ def disguised(draw: st.DrawFn, spec: Genotype) -> Genotype:
 
 
 def _insert_dead_node(draw: st.DrawFn, cell: dict[str, Any], operations: int) -> None:
-    """Insert a node at any position that reads any nodes that an input reaches, and that nothing reads."""
+    """Insert a node at any position that reads any nodes, and that nothing reads."""
     nodes = next(n for n in range(1, 100) if len(edges(n)) == len(cell["alpha"]))
     at = draw(st.integers(2, nodes + 2))
     old = dict(zip(edges(nodes), cell["alpha"], strict=True))
@@ -117,10 +109,6 @@ def _insert_dead_node(draw: st.DrawFn, cell: dict[str, Any], operations: int) ->
         else:
             key = next(e for e in old if e == (source - (source > at), target - (target > at)))
             alpha.append(old[key])
-    unfed = {node for node in range(2, at) if not any(any(row) for edge, row in old.items() if edge[1] == node)}
-    for index, (source, target) in enumerate(edges(nodes + 1)):
-        if target == at and source in unfed:
-            alpha[index] = [0] * operations
     cell["alpha"] = alpha
     cell["concat"] = [node + (node >= at) for node in cell["concat"]]
 
@@ -135,8 +123,10 @@ def changed(draw: st.DrawFn, spec: Genotype) -> Genotype:
         st.sampled_from(["bit", "bit", "bit", "concat", "channels", "classes", "images", "affine", "stem", "denoise"])
     ):
         case "bit":
+            zeros = cell.zeros(spec.operations)
             live = [index for index, edge in enumerate(cell.edges) if edge[1] in cell.live_nodes]
             index, k = draw(st.sampled_from(live)), draw(st.integers(0, len(spec.operations) - 1))
+            assume(cell.edges[index][0] not in zeros or not OPERATIONS[spec.operations[k]].keeps_zero)
             data["cells"][name]["alpha"][index][k] ^= 1
         case "concat":
             node = draw(st.integers(2, cell.nodes + 1))

@@ -28,6 +28,7 @@ class CellBlueprint:
     """The blocks of one cell.
 
     preprocess: for each input that the cell reads (0, 1), the block that brings it to `channels` and to one size.
+    zeros: the nodes that are read, and that no edge leads to.
     edges: for each edge that carries something, its operations' blocks by name; ordered by target, then source.
     concat: the nodes of the output.  inner: nodes 0 and 1 behind their preprocessing.  output: the concatenation.
     denoise: what is computed of the concatenation and added to it, if anything is.
@@ -35,12 +36,23 @@ class CellBlueprint:
 
     inputs: tuple[Feature, Feature]
     preprocess: dict[int, Block]
+    zeros: tuple[int, ...]
     edges: dict[Edge, dict[str, Block]]
     concat: tuple[int, ...]
     inner: Feature
     output: Feature
     reduction: bool
     denoise: Block = ()
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Return the nodes that are computed, in this order: inputs, zeros, sums."""
+        return (*sorted(self.preprocess), *self.zeros, *dict.fromkeys(edge[1] for edge in self.edges))
+
+    @property
+    def stride(self) -> int:
+        """Return how many times smaller the nodes behind the inputs are."""
+        return 2 if self.reduction else 1
 
 
 @dataclass(frozen=True)
@@ -134,10 +146,12 @@ def _cell(
         for source in (0, 1)
         if any(edge[0] == source for edge in carried)
     }
+    fed, reading = {edge[1] for edge in carried}, {edge[0] for edge in carried}
+    zeros = tuple(sorted((reading | {*cell.concat}) - fed - {0, 1}))
     output = Feature(len(cell.concat) * channels, (inner.size[0] // stride, inner.size[1] // stride))
     denoise = spec.network.denoise
     added = layers.denoising(output.channels, denoise.form) if denoise and depth in denoise.after else ()
-    return CellBlueprint(inputs, preprocess, carried, cell.concat, inner, output, reduction, added)
+    return CellBlueprint(inputs, preprocess, zeros, carried, cell.concat, inner, output, reduction, added)
 
 
 def _blocks(plan: Blueprint) -> Iterator[tuple[Block, Size]]:

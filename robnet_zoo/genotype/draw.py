@@ -21,7 +21,8 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
     """Draw a cell as a graph into an .svg or .png file.
 
     The inputs are on the left, the output on the right; an arc is one operation on one edge, coloured by operation.
-    Edges that the output does not depend on are left out, as the compiler leaves them out.
+    A node that nothing reaches is marked as zero. Operations that the output does not depend on are left out, as the
+    compiler leaves them out.
 
     Args:
         spec: the genotype that has the cell.
@@ -39,7 +40,8 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import FancyArrowPatch
 
-    cell = spec.cells[name]
+    cell = spec.cells[name].without_dead_edges(spec.operations)
+    zeros = cell.zeros(spec.operations)
     nodes = sorted(cell.live_nodes | {0, 1})
     x = {node: 1.5 * index for index, node in enumerate(nodes)}
     output = 1.5 * len(nodes)
@@ -63,7 +65,7 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
         )
         axes.add_patch(arrow)
     for node in nodes:
-        label = {0: "0\nbefore", 1: "1\nlast"}.get(node, str(node))
+        label = {0: "0\nbefore", 1: "1\nlast"}.get(node, f"{node}\nzero" if node in zeros else str(node))
         inside = "#edf2f7" if node < 2 else "#ffffff"
         axes.plot(x[node], 0, "o", markersize=32, color=inside, markeredgecolor="#1a202c", zorder=3)
         axes.text(x[node], 0, label, ha="center", va="center", fontsize=9, zorder=4)

@@ -6,7 +6,7 @@ target >= 2 is an edge, and α says which operations it carries (paper, section 
 
     node j = sum over i < j, k of α[(i, j), k] * operation k (node i)
 
-The cell's output is the concatenation of the nodes in `concat`.
+A node whose edges carry nothing is zero. The cell's output is the concatenation of the nodes in `concat`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -83,6 +83,16 @@ def edges(nodes: int) -> tuple[Edge, ...]:
     return tuple(Edge((source, target)) for target in range(2, 2 + nodes) for source in range(target))
 
 
+def _live_nodes(alpha: Sequence[tuple[int, ...]], concat: tuple[int, ...]) -> frozenset[int]:
+    """Return the nodes, inputs included, from which operations lead to the output."""
+    live = set(concat)
+    every = edges(MAX_NODES)[: len(alpha)]
+    for edge, row in reversed(list(zip(every, alpha, strict=True))):
+        if edge[1] in live and any(row):
+            live.add(edge[0])
+    return frozenset(live)
+
+
 class Cell(Document):
     """One cell: α over (edge, operation), edges ordered by target node, then source."""
 
@@ -113,15 +123,6 @@ class Cell(Document):
         for index, node in enumerate(self.concat):
             if node > last:
                 yield ("concat", index), f"expected a node from 2 to {last}, got {node}"
-        fed = {0, 1}
-        for edge, row in zip(self.edges, self.alpha, strict=True):
-            if any(row) and edge[0] in fed:
-                fed.add(edge[1])
-        feeding = {edge[0] for edge, row in zip(self.edges, self.alpha, strict=True) if any(row)}
-        for node in range(2, last + 1):
-            if node not in fed and (node in self.concat or node in feeding):
-                first = len(edges(node - 2))  # the rows of the nodes before
-                yield ("alpha",), f"no input reaches node {node}, expected a 1 in rows {first} to {first + node - 1}"
 
     @property
     def nodes(self) -> int:
@@ -139,14 +140,34 @@ class Cell(Document):
     @cached_property
     def live_nodes(self) -> frozenset[int]:
         """Return the nodes, inputs included, that the output depends on."""
-        live = set(self.concat)
-        for edge, row in reversed(list(zip(self.edges, self.alpha, strict=True))):
-            if edge[1] in live and any(row):
-                live.add(edge[0])
-        return frozenset(live)
+        return _live_nodes(self.alpha, self.concat)
+
+    def zeros(self, operations: tuple[str, ...]) -> frozenset[int]:
+        """Return the nodes that are zero whatever the weights: sums of nothing, or of what keeps such a node zero."""
+        zeros = set(range(2, 2 + self.nodes))
+        for edge, row in zip(self.edges, self.alpha, strict=True):
+            carried = [name for name, bit in zip(operations, row, strict=True) if bit]
+            if carried and not (edge[0] in zeros and all(OPERATIONS[name].keeps_zero for name in carried)):
+                zeros.discard(edge[1])  # edges are ordered by target, so whether the source is zero is known
+        return frozenset(zeros)
+
+    def without_dead_edges(self, operations: tuple[str, ...]) -> Cell:
+        """Return the cell without operations that do not change its output, or the cell itself if it has none.
+
+        They are those on edges into nodes that the output does not depend on, and those that add a zero.
+        """
+        zeros = self.zeros(operations)
+        keeping = [OPERATIONS[name].keeps_zero for name in operations]
+        alpha = [
+            tuple(int(bit and not keeps) for bit, keeps in zip(row, keeping, strict=True)) if edge[0] in zeros else row
+            for edge, row in zip(self.edges, self.alpha, strict=True)
+        ]
+        live = _live_nodes(alpha, self.concat)
+        alpha = [row if edge[1] in live else (0,) * len(row) for edge, row in zip(self.edges, alpha, strict=True)]
+        return self if tuple(alpha) == self.alpha else self.model_copy(update={"alpha": alpha})
 
     def active(self, operations: tuple[str, ...]) -> Iterator[tuple[Edge, str]]:
-        """Yield (edge, operation) of every 1 in α that the output depends on, in α's order."""
+        """Yield (edge, operation) of every 1 in α on an edge into a live node, in α's order."""
         for edge, row in zip(self.edges, self.alpha, strict=True):
             if edge[1] in self.live_nodes:
                 yield from ((edge, name) for name, bit in zip(operations, row, strict=True) if bit)
@@ -299,9 +320,11 @@ class Genotype(Document):
             yield ("network", "channels"), f"expected an even number for the imagenet stem, got {network.channels}"
 
     def _unread_problems(self) -> Iterator[Problem]:
-        """Yield each cell, or last stage of the imagenet stem, whose output nothing reads."""
+        """Yield the stem, or its last stage, and each cell whose output nothing reads."""
         reads = [self.cells[name].live_nodes & {0, 1} for name in self.layout]
-        for depth in range(-1 if self.network.stem == "imagenet" else 0, len(reads) - 1):
+        if self.network.stem == "cifar" and 0 in reads[0]:  # both inputs of the first cell are the stem's output
+            reads[0] = frozenset({0, 1})
+        for depth in range(-1, len(reads) - 1):
             if 1 in reads[depth + 1] or (depth + 2 < len(reads) and 0 in reads[depth + 2]):
                 continue
             readers = " or ".join(f"layout[{later}]" for later in (depth + 1, depth + 2) if later < len(reads))
@@ -312,8 +335,9 @@ class Genotype(Document):
     def hash(self) -> str:
         """Return the sha256 of the function that the spec compiles to, as 64 hex digits.
 
-        Formatting, key order, names, provenance, unused cells and operations, and dead edges do not change it; any
-        change of the computed function does. The order of nodes is part of the function: it orders the channels.
+        Formatting, key order, names, provenance, unused cells and operations, dead edges and operations that add a
+        zero do not change it; any change of the computed function does. The order of nodes is part of the function: it
+        orders the channels.
         """
         described = {name: self._described(cell) for name, cell in self.cells.items()}
         function = {
@@ -324,6 +348,7 @@ class Genotype(Document):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _described(self, cell: Cell) -> dict[str, Any]:
+        cell = cell.without_dead_edges(self.operations)
         number = {node: index for index, node in enumerate(sorted(cell.live_nodes | {0, 1}))}
         active = sorted((number[edge[1]], number[edge[0]], name) for edge, name in cell.active(self.operations))
         return {"active": active, "concat": [number[node] for node in cell.concat]}
@@ -333,7 +358,8 @@ class Genotype(Document):
         """Return the share of the (edge, operation) pairs that are on, mean over the layout (paper, equation 2).
 
         The paper divides by the number of edges, which would allow values up to 2; here 1 is the maximum. It is a
-        share of the search space: dead edges do not count as on, and operations that no edge carries count as off.
+        share of the search space: edges into dead nodes do not count as on, operations that no edge carries count as
+        off, and those on nodes that are zero count like any other.
         """
         shares = [
             sum(1 for _ in self.cells[name].active(self.operations))

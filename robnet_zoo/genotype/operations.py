@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
@@ -60,6 +61,11 @@ class Operation:
 
     layers: Callable[[int, int, bool], Block]
     is_conv: bool
+
+    @cached_property
+    def keeps_zero(self) -> bool:
+        """Whether zeros stay zeros, whatever the weights, at stride 1: only a norm adds something."""
+        return not any(isinstance(layer, Norm) for layer in self.layers(2, 1, False))
 
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(

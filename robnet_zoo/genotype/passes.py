@@ -14,21 +14,16 @@ Pass = Callable[[Genotype], Genotype]
 
 
 def drop_dead_edges(spec: Genotype) -> Genotype:
-    """Switch off every operation on an edge into a node that the output does not depend on.
+    """Switch off every operation on an edge into a node that the output does not depend on, and those that add a zero.
 
     The shape of α stays, and so do the weight keys of what remains.
     """
-
-    def rewrite(cell: Cell) -> Cell:
-        rows = zip(cell.edges, cell.alpha, strict=True)
-        alpha = [row if edge[1] in cell.live_nodes else (0,) * len(row) for edge, row in rows]
-        return cell.model_copy(update={"alpha": alpha})
-
-    return _with_cells(spec, {name: rewrite(cell) for name, cell in spec.cells.items()})
+    cells = {name: cell.without_dead_edges(spec.operations) for name, cell in spec.cells.items()}
+    return _with_cells(spec, cells)
 
 
 def drop_dead_nodes(spec: Genotype) -> Genotype:
-    """Remove intermediate nodes that the output does not depend on, and renumber the others in order.
+    """Remove intermediate nodes that no operation leads from to the output, and renumber the others in order.
 
     This is the only pass that renames weight keys, so the compiler does without it: it never builds a dead node.
     """
@@ -73,7 +68,13 @@ def merge_equal_cells(spec: Genotype) -> Genotype:
 
 # In this order no pass leaves work for an earlier one. The compiler's share keeps every weight key as it is.
 COMPILER_PASSES: tuple[Pass, ...] = (drop_unused_cells, drop_dead_edges, drop_unused_operations, merge_equal_cells)
-CANONICAL_PASSES: tuple[Pass, ...] = (drop_unused_cells, drop_dead_nodes, drop_unused_operations, merge_equal_cells)
+CANONICAL_PASSES: tuple[Pass, ...] = (
+    drop_unused_cells,
+    drop_dead_edges,
+    drop_dead_nodes,
+    drop_unused_operations,
+    merge_equal_cells,
+)
 
 
 def apply(spec: Genotype, passes: tuple[Pass, ...]) -> Genotype:

@@ -65,7 +65,8 @@ def _changes(network: Network, *, head: bool) -> Iterator[str]:
         yield f"{next(iter(built))} is missing"
     for index, (cell, cell_plan) in enumerate(zip(network.cells, plan.cells, strict=True)):
         assert isinstance(cell, CellModule)
-        if (cell.wiring, cell.concat, cell.reads_before, cell.reads_last) != _wiring(cell_plan):
+        inputs, zeros = (cell.reads_before, cell.reads_last), (cell.zeros, cell.channels, cell.stride)
+        if (cell.wiring, cell.concat, inputs, zeros) != _wiring(cell_plan):
             yield f"cells.{index} is wired otherwise than the spec says"
 
 
@@ -127,9 +128,9 @@ def _kind(module: nn.Module) -> Kind:
     return (type(module), module.extra_repr()) if module.extra_repr() else (type(module),)
 
 
-def _wiring(plan: CellBlueprint) -> tuple[list[tuple[int, int]], list[int], bool, bool]:
+def _wiring(plan: CellBlueprint) -> tuple[list[tuple[int, int]], list[int], tuple[bool, bool], tuple[int, int, int]]:
     """Return what `CellModule` keeps of its graph."""
-    targets = dict.fromkeys(edge[1] for edge in plan.edges)
-    position = {node: index for index, node in enumerate([*sorted(plan.preprocess), *targets])}
+    position = {node: index for index, node in enumerate(plan.nodes)}
     wiring = [(position[source], position[target]) for source, target in plan.edges]
-    return wiring, [position[node] for node in plan.concat], 0 in plan.preprocess, 1 in plan.preprocess
+    inputs, zeros = (0 in plan.preprocess, 1 in plan.preprocess), (len(plan.zeros), plan.inner.channels, plan.stride)
+    return wiring, [position[node] for node in plan.concat], inputs, zeros

@@ -90,6 +90,18 @@ class Median2d(nn.Module):
         return values[4]
 
 
+def zero_node(last: Tensor, channels: int, stride: int) -> Tensor:
+    """Return a node of a cell that no edge leads to: zeros, (N, channels, H / stride, W / stride).
+
+    Args:
+        last: the cell's second input, (N, C, H, W).
+        channels: of a node.
+        stride: how many times smaller a node is than the input.
+    """
+    height, width = (last.shape[2] + stride - 1) // stride, (last.shape[3] + stride - 1) // stride
+    return last.new_zeros([last.shape[0], channels, height, width])
+
+
 class Denoising(nn.Sequential):
     """x + filter, 1x1 convolution and norm of x: (N, C, H, W) -> (N, C, H, W); see `genotype.layers.denoising`."""
 

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from robnet_zoo.errors import ModelError
 from robnet_zoo.genotype.blueprint import Blueprint, CellBlueprint, blueprint
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.nn.layers import Denoising, build
+from robnet_zoo.nn.layers import Denoising, build, zero_node
 
 
 class EdgeModule(nn.ModuleDict):
@@ -43,7 +43,7 @@ def check_arguments(*, num_classes: int | None = None, in_chans: int | None = No
 
 
 class CellModule(nn.Module):
-    """Two inputs, a graph of operations, the concatenation of its nodes.
+    """Two inputs, a graph of operations, the concatenation of its nodes. A node that no edge leads to is zero.
 
     before: (N, C_before, H, W) or (N, C_before, 2H, 2W); last: (N, C_last, H, W).
     Returns (N, len(concat) * C, H, W), or half the size from a reduction cell.
@@ -52,8 +52,7 @@ class CellModule(nn.Module):
     def __init__(self, plan: CellBlueprint, *, shared_with: "CellModule | None" = None) -> None:
         """Make the cell's modules, or take over those of a cell to share them, `shared_with`."""
         super().__init__()
-        targets = dict.fromkeys(edge[1] for edge in plan.edges)
-        position = {node: index for index, node in enumerate([*sorted(plan.preprocess), *targets])}
+        position = {node: index for index, node in enumerate(plan.nodes)}
         self.preprocess, self.edges = nn.ModuleDict(), nn.ModuleDict()
         for source, block in plan.preprocess.items():
             self.preprocess[str(source)] = build(block) if shared_with is None else shared_with.preprocess[str(source)]
@@ -64,6 +63,7 @@ class CellModule(nn.Module):
             )
         # Of each edge, the positions of source and target among the tensors that `forward` keeps.
         self.wiring = [(position[source], position[target]) for source, target in plan.edges]
+        self.zeros, self.channels, self.stride = len(plan.zeros), plan.inner.channels, plan.stride
         self.concat = [position[node] for node in plan.concat]
         self.reads_before, self.reads_last = 0 in plan.preprocess, 1 in plan.preprocess
         if shared_with is None:
@@ -80,6 +80,8 @@ class CellModule(nn.Module):
         nodes: list[Tensor] = []
         for index, block in enumerate(self.preprocess.values()):
             nodes.append(block(inputs[index]))  # (N, C, H, W)
+        if self.zeros:
+            nodes += [zero_node(last, self.channels, self.stride)] * self.zeros
         for index, edge in enumerate(self.edges.values()):
             source, target = self.wiring[index]
             output = edge(nodes[source])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -92,6 +92,11 @@ class SearchSpace(Document):
             cell: {"alpha": [[int(bit) for bit in word] for word in code.split(" ")], "concat": self._concat}
             for cell, code in zip(names, codes, strict=True)
         }
+        problems = [
+            f"cells.{cell}.alpha: {text}" for cell, code in zip(names, codes, strict=True) for text in _unreached(code)
+        ]
+        if problems:
+            raise DocumentError(problems, source=name)
         return Genotype.parse(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -127,6 +132,16 @@ class SearchSpace(Document):
         rows = zip(cell.edges, cell.alpha, strict=True)
         on = {(edge, name) for edge, row in rows for name, bit in zip(operations, row, strict=True) if bit}
         return self.code((edge, name) in on for edge in cell.edges for name in self.operations)
+
+
+def _unreached(code: str) -> Iterator[str]:
+    """Yield which nodes of a cell no edge leads to: they would be zero, and a search has better uses for a node."""
+    words = code.split(" ")
+    first, node = 0, 2
+    while first + node <= len(words):
+        if not any("1" in word for word in words[first : first + node]):
+            yield f"no input reaches node {node}, expected a 1 in rows {first} to {first + node - 1}"
+        first, node = first + node, node + 1
 
 
 def bits(codes: Sequence[str]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from robnet_zoo.errors import ArgumentError
 from robnet_zoo.genotype.draw import COLOURS, colours, draw_cell
 from robnet_zoo.genotype.genotype import MAX_OPERATIONS, Genotype
 from robnet_zoo.genotype.operations import OPERATIONS
-from tests.small_networks import EVERYTHING, genotype
+from tests.small_networks import EVERYTHING, SEPARABLE, UNREACHED, genotype
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".svg", b"<?xml"), (".png", b"\x89PNG")])
@@ -19,6 +19,15 @@ def test_the_suffix_is_the_format(tmp_path: Path, suffix: str, magic: bytes) -> 
     picture = tmp_path / f"cell{suffix}"
     draw_cell(genotype({"a": EVERYTHING}, "aaa"), "a", picture)
     assert picture.read_bytes().startswith(magic)
+
+
+def test_a_node_that_no_input_reaches_is_marked_and_its_identity_left_out(tmp_path: Path) -> None:
+    without = UNREACHED | {"2->3": [name for name in UNREACHED["2->3"] if name != "identity"]}
+    for name, cell in (("with", UNREACHED), ("without", without)):
+        draw_cell(genotype({"a": SEPARABLE, "b": cell}, "ab"), "b", tmp_path / f"{name}.svg")
+    picture, expected = ((tmp_path / f"{name}.svg").read_text() for name in ("with", "without"))
+    assert picture.count("<!-- zero -->") == 1
+    assert picture.count(COLOURS[0]) == expected.count(COLOURS[0]) > 0
 
 
 def test_the_fixed_colours_differ_and_come_first() -> None:

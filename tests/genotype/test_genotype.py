@@ -15,12 +15,16 @@ import torch
 import torch.fx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from robnet_zoo import compile
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import Edge, FrozenDict, Genotype, edges
 from robnet_zoo.genotype.layers import DENOISE_FORMS
+from robnet_zoo.genotype.operations import OPERATIONS
+from robnet_zoo.genotype.passes import drop_dead_nodes
 from robnet_zoo.genotype.specs import SPECS, load_spec, spec_names
+from robnet_zoo.nn.layers import build
 from robnet_zoo.nn.network import Network
 from tests.small_networks import SEPARABLE, genotype
 from tests.strategies import changed, disguised, fill, images, specs
@@ -113,10 +117,6 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "too many edges": (put(*ALPHA, [[1, 1]] * 595), "cells.normal_3.alpha: expected at most 560 of them, got 595"),
     "alpha missing": (drop(*ALPHA), "cells.normal_3.alpha: missing"),
     "alpha misspelt": (put(*CELL, "alhpa", []), "cells.normal_3: unknown key \"alhpa\", did you mean 'alpha'?"),
-    "node without edge": (
-        put(*ALPHA, [[1, 0], [1, 1], [0, 0], [0, 0], [0, 0]]),
-        "cells.normal_3.alpha: no input reaches node 3, expected a 1 in rows 2 to 4",
-    ),
     "concat descending": (
         put(*CELL, "concat", [3, 2]),
         "cells.normal_3.concat: expected one or more nodes in ascending order, got [3, 2]",
@@ -237,16 +237,49 @@ def test_later_schema_is_refused_for_that_reason_alone() -> None:
     assert problems(put("schema_version", 2), put("new_key", 1), drop("layout")) == (problem,)
 
 
-def test_cell_without_any_operation_names_each_node_that_it_should_feed() -> None:
-    assert problems(put(*ALPHA, [[0, 0]] * 5)) == (
-        "cells.normal_3.alpha: no input reaches node 2, expected a 1 in rows 0 to 1",
-        "cells.normal_3.alpha: no input reaches node 3, expected a 1 in rows 2 to 4",
-    )
+def zero_nodes(*rows: list[int], operations: tuple[str, ...] = ("identity", "sep_conv_3x3")) -> set[int]:
+    data = valid()
+    normal = {"alpha": [[1] * len(operations)] * 5, "concat": [2, 3]}
+    data["cells"] = {"normal_3": normal, "reduce": {"alpha": list(rows), "concat": [3]}}
+    data |= {"operations": operations, "layout": ["normal_3"] * 3}
+    return set(Genotype.parse(data).cells["reduce"].zeros(operations))
 
 
-def test_node_fed_only_by_an_unreached_node_is_unreached() -> None:
-    change = put("cells", "reduce", {"alpha": [[0, 0], [0, 0], [0, 0], [0, 0], [1, 0]], "concat": [3]})
-    assert len(problems(change)) == 2
+def test_node_that_nothing_reaches_is_zero_and_so_is_its_identity() -> None:
+    assert zero_nodes([0, 0], [0, 0], [0, 1], [0, 0], [1, 0]) == {2}
+    assert zero_nodes([0, 0], [0, 0], [0, 0], [0, 0], [1, 0]) == {2, 3}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operation_keeps_a_zero_if_it_has_no_norm(operation: str) -> None:
+    has_norm = any(isinstance(module, nn.BatchNorm2d) for module in build(OPERATIONS[operation].layers(4, 1, True)))
+    zeros = zero_nodes([0], [0], [0], [0], [1], operations=(operation,))
+    assert zeros == ({2} if has_norm else {2, 3})
+
+
+def test_operation_that_adds_a_zero_does_not_change_the_hash_and_one_with_a_norm_does() -> None:
+    def hashed(*row: int) -> str:
+        data = valid()
+        data["cells"]["reduce"] = {"alpha": [[0, 0], [0, 0], [0, 1], [1, 0], list(row)], "concat": [2, 3]}
+        return Genotype.parse(data | {"layout": ["normal_3", "reduce", "normal_3"]}).hash
+
+    assert hashed(0, 0) == hashed(1, 0)
+    assert len({hashed(0, 0), hashed(0, 1)}) == 2
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_cell_of_zeros_is_allowed_where_others_read_its_inputs(depth: int) -> None:
+    data = valid()
+    data["cells"]["zero"] = {"alpha": [[0, 0], [0, 0]], "concat": [2]}
+    data["layout"][depth] = "zero"
+    assert Genotype.parse(data).cells["zero"].live_nodes == {2}
+
+
+def test_stem_that_nothing_reads_is_named() -> None:
+    zeros, only_second = {"alpha": [[0, 0]] * 2, "concat": [2]}, {"alpha": [[0, 0], [1, 0]], "concat": [2]}
+    cells = put("cells", {"zeros": zeros, "only_second": only_second})
+    skipped = "network.stem: expected layout[0] or layout[1] to read this output, got a network that skips it"
+    assert problems(cells, put("layout", ["zeros", "only_second", "only_second"])) == (skipped,)
 
 
 def test_node_that_nothing_feeds_and_nothing_reads_is_allowed() -> None:
@@ -504,21 +537,16 @@ def test_edges_are_ordered_by_target_then_source() -> None:
 @given(spec=specs())
 @settings(deadline=None, max_examples=40)
 def test_density_counts_and_budget_equal_those_of_the_built_network(spec: Genotype) -> None:
-    network = compile(spec)
     carried = [
-        (depth, key.split("->"), name)
-        for depth, cell in enumerate(network.cells)
-        for key, edge in cell.edges.items()
-        for name in edge
+        (key.split("->"), name) for cell in compile(spec).cells for key, edge in cell.edges.items() for name in edge
     ]
-    convs = [(int(target) - int(source)) for _, (source, target), name in carried if "conv" in name]
+    convs = [(int(target) - int(source)) for (source, target), name in carried if "conv" in name]
     assert spec.direct_convs == sum(step == 1 for step in convs)
     assert spec.skip_convs == sum(step > 1 for step in convs)
     mean = len(convs) / len(spec.layout)
     assert spec.budget == ("small" if mean <= 7 else "medium" if mean <= 10 else "large")
-    on = [0] * len(spec.layout)
-    for depth, _, _ in carried:
-        on[depth] += 1
+    whole = Network(drop_dead_nodes(spec))  # with the operations that add a zero, which the compiler leaves out
+    on = [sum(len(edge) for edge in cell.edges.values()) for cell in whole.cells]
     pairs = [len(spec.cells[name].alpha) * len(spec.operations) for name in spec.layout]
     assert spec.density == pytest.approx(sum(a / b for a, b in zip(on, pairs, strict=True)) / len(on))
 

@@ -305,6 +305,7 @@ ONE_INPUT: dict[str, Carried] = {
 NETWORKS = {
     "every operation": every_operation(),
     "a cell that reads one input": genotype(**ONE_INPUT, concat=[2]),
+    "a node that no input reaches": small_networks.SPECS["a node that no input reaches"],
     "imagenet stem": genotype(**ONE_INPUT, concat=[2], stem="imagenet", input_size=[3, 32, 32]),
 }
 EVERY_NETWORK = pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)

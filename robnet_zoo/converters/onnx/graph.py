@@ -136,6 +136,8 @@ class Graph:
             source: self._block(block, cell.preprocess[str(source)], f"{key}.preprocess.{source}", inputs[source])
             for source, block in plan.preprocess.items()
         }
+        if plan.zeros:
+            nodes |= dict.fromkeys(plan.zeros, self._zero(plan, last))
         for edge, blocks in plan.edges.items():
             for name, block in blocks.items():
                 path = f"edges.{edge}.{name}"
@@ -149,6 +151,15 @@ class Graph:
             return output
         added = self._block(plan.denoise, cell.denoise, f"{key}.denoise", output, like=output)
         return GraphValue(self._node("Add", [output.name, added.name]), output.positions, output.width)
+
+    def _zero(self, plan: CellBlueprint, last: GraphValue) -> GraphValue:
+        """Add the node that no edge leads to, of the size of the others."""
+        channels, width = plan.inner.channels, aligned(plan.inner.channels)
+        batch, pixels = self._node("Shape", [last.name], end=1), self._node("Shape", [last.name], start=2)
+        if plan.stride > 1:
+            pixels = self._node("Div", [pixels, self._integers([plan.stride])])
+        shape = self._node("Concat", [batch, self._integers([width]), pixels], axis=0)
+        return GraphValue(self._node("Expand", [self._real(0.0), shape]), np.arange(channels), width)
 
     def _head(self, classifier: nn.Module, x: GraphValue) -> None:
         """Add global average pooling and the linear layer, if there is one."""

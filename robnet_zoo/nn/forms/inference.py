@@ -25,6 +25,7 @@ from robnet_zoo.genotype.blueprint import CellBlueprint, blueprint
 from robnet_zoo.genotype.layers import Block
 from robnet_zoo.nn.forms.folding import Affine, Derived, Fold, Halves, Step, fold
 from robnet_zoo.nn.forms.layout import Activation, as_image, every_second, is_pointwise, keep_layout, pixels
+from robnet_zoo.nn.layers import zero_node
 from robnet_zoo.nn.network import CellModule, Network
 
 
@@ -273,10 +274,10 @@ class InferenceCell(nn.Module):
             )
             for source in self.sources
         )
-        targets = dict.fromkeys(edge[1] for edge in plan.edges)
-        position = {node: index for index, node in enumerate([*self.sources, *targets])}
+        self.zeros, self.channels, self.stride = len(plan.zeros), plan.inner.channels, plan.stride
+        position = {node: index for index, node in enumerate(plan.nodes)}
         self.nodes = nn.ModuleList()
-        for target in targets:
+        for target in plan.nodes[len(self.sources) + self.zeros :]:
             operations = []
             for edge, blocks in plan.edges.items():
                 if edge[1] == target:
@@ -296,6 +297,8 @@ class InferenceCell(nn.Module):
         values = [
             Activation(block(inputs[source])) for source, block in zip(self.sources, self.preprocess, strict=True)
         ]
+        if self.zeros:
+            values += [Activation(zero_node(last[0].x, self.channels, self.stride))] * self.zeros
         for node in self.nodes:
             values.append(Activation(node(values)))
         outputs = [values[index] for index in self.concat]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from robnet_zoo.nn.forms.layout import Activation, as_image, every_second, is_pointwise, keep_layout, pixels
-from robnet_zoo.nn.layers import Denoising, FactorizedConv2d
+from robnet_zoo.nn.layers import Denoising, FactorizedConv2d, zero_node
 from robnet_zoo.nn.network import CellModule, Network
 
 
@@ -54,6 +54,8 @@ def _cell(cell: CellModule, before: Sequence[Activation], last: Sequence[Activat
     """Return the nodes of `concat`, or their denoised concatenation, from the nodes of the two cells before."""
     inputs = {"0": before, "1": last}
     values = [Activation(_mixed(block, inputs[source])) for source, block in cell.preprocess.items()]
+    if cell.zeros:
+        values += [Activation(zero_node(last[0].x, cell.channels, cell.stride))] * cell.zeros
     operations: dict[int, list[tuple[int, nn.Module]]] = {}  # of each target: (source, operation)
     for (source, target), edge in zip(cell.wiring, cell.edges.values(), strict=True):
         assert isinstance(edge, nn.ModuleDict)

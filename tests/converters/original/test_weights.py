@@ -17,7 +17,7 @@ from robnet_zoo.errors import CheckpointError, OutputExistsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.zoo.weights import state_sha256
 
-GOLDENS = ["free_c8", "free_svhn100_c8", "large_c8", "large_imagenet_c8"]
+GOLDENS = ["free_c8", "free_svhn100_c8", "large_c8", "large_imagenet_c8", "msrobnet_1560_c8"]
 
 
 def changed(spec, **network):
