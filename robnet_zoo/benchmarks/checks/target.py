@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.attacks import Classifier, Pgd, run
 from robnet_zoo.attacks.gradient import input_gradient
+from robnet_zoo.benchmarks.checks.inputs import from_inputs
 from robnet_zoo.benchmarks.result import Alarm
 from robnet_zoo.benchmarks.targets.probe import probed
 from robnet_zoo.benchmarks.targets.target import Target
@@ -52,6 +53,7 @@ def from_target(
             raised.append(Alarm(name="random_outputs", text=text))
         else:
             raised += _company(target.judge, shown, logits, seed=seed)
+        raised += from_inputs(target, images, batch=len(shown))
         if target.module is not None:
             raised += _modes(target.module, shown, compared=random <= RANDOM)
         refused = {"inputs_outside", "labels_out_of_range", "nan_logits"} & {alarm.name for alarm in raised}

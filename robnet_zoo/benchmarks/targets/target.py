@@ -34,6 +34,7 @@ class Target:
         provenance: where the architecture comes from, in the words of its spec.
         probed: whether it was looked at with a few images; see `robnet_zoo.benchmarks.targets.probe`.
         output: which part of the module's output counts as logits, in words, if it gives more than them.
+        stated: the normalisation that timm's configuration of the model states, whether or not it is used.
     """
 
     identity: ModelIdentity
@@ -48,6 +49,7 @@ class Target:
     provenance: str | None = None
     probed: bool = False
     output: str = ""
+    stated: Normalisation | None = None
 
     @property
     def name(self) -> str:

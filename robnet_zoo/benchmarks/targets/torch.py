@@ -129,6 +129,7 @@ def frozen_target(
         module=judge if handed is None else classifier(handed.float()),
         training_sha256=None if file is None else trained_on(file),
         provenance=provenance,
+        stated=stated_normalisation(name, settled),
     )
 
 
@@ -166,15 +167,23 @@ def _script_sha256(model: nn.Module) -> str | None:
 
 def own_normalisation(name: str, model: nn.Module) -> Normalisation:
     """Return the normalisation that timm's configuration of a model states. Raises TargetError if it states none."""
-    configuration = _configuration(model)
-    mean, std = configuration.get("mean"), configuration.get("std")
-    normalisation = None
-    if isinstance(mean, list | tuple) and isinstance(std, list | tuple):
-        normalisation = normalisation_from(name, mean, std)
+    normalisation = stated_normalisation(name, model)
     if normalisation is None:
         expected = "expected to know how its inputs are normalised, which its configuration does not say"
         raise TargetError(f"{name}: {expected}: give mean and std, 0 and 1 a channel if it takes [0, 1] as it is")
     return normalisation
+
+
+def stated_normalisation(name: str, model: nn.Module) -> Normalisation | None:
+    """Return the normalisation that timm's configuration of a model states, or None if it states none.
+
+    Raises TargetError for one that cannot be.
+    """
+    configuration = _configuration(model)
+    mean, std = configuration.get("mean"), configuration.get("std")
+    if not (isinstance(mean, list | tuple) and isinstance(std, list | tuple)):
+        return None
+    return normalisation_from(name, mean, std)
 
 
 def timm_model(name: str, weights: Path | None) -> nn.Module:
