@@ -1,19 +1,22 @@
 """The `robnet-zoo` command: a thin layer over the API, whose documents become flags.
 
-A mistake of the user is one line on stderr and exit code 2; `--json` prints what a program can read.
+Exit codes: 0 when all is done; 2 for a mistake in what was given, which is one line on stderr; 130 after Ctrl-C, when
+the same command resumes; 1 for a mistake of the package, which is a traceback. `--json` prints what a program can read.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
-from cyclopts import App, CoercionError, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError, Parameter
 
 from robnet_zoo.cli.parameters import EVERY_FLAG, fail
 from robnet_zoo.errors import DocumentError, RobnetZooError
-from robnet_zoo.version import __version__
 
 HELP_FLAGS = ("--help", "-h")
 COMMANDS = {  # where each is, imported when it is asked for, and the first line of its help
@@ -54,6 +57,12 @@ COMMANDS = {  # where each is, imported when it is asked for, and the first line
         "reproduce:reproduce",
         "Reproduce the paper's tables and figures, from data to trained weights to measured table.",
     ),
+    "push": ("push:push", "Put a model on Hugging Face's hub, from where timm loads it as hf-hub:REPOSITORY."),
+    "doctor": (
+        "doctor:doctor",
+        "Look at what the package depends on here, and exit with code 2 if something is wrong.",
+    ),
+    "completion": ("completion:completion", "Print the script by which a shell completes commands and flags."),
     "demo": (
         "demo:demo",
         "Load a bundled model, attack it on handwritten digits, export it to ONNX, and write a small report.",
@@ -67,7 +76,7 @@ def command(*, overview: bool = False) -> App:
         name="robnet-zoo",
         help=__doc__,
         help_flags=HELP_FLAGS,
-        version=__version__,
+        version=versions,
         help_format="plaintext",
         default_parameter=EVERY_FLAG,
         suppress_keyboard_interrupt=False,
@@ -77,14 +86,44 @@ def command(*, overview: bool = False) -> App:
     return app
 
 
+def versions() -> str:
+    """Return the version of this package, and those of what its results depend on."""
+    from robnet_zoo.core.environment import software
+
+    return "\n".join(f"{name.replace('_', '-')} {version}" for name, version in software().items())
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; see `robnet-zoo --help`."""
     given = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, TextIOWrapper):  # as stderr: a name that the terminal cannot show is not an error
         sys.stdout.reconfigure(errors="backslashreplace")
+    app = command(overview=set(given) <= set(HELP_FLAGS))
+
+    @app.meta.default
+    def run(
+        *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], log_file: Path | None = None
+    ) -> None:
+        """Run a command.
+
+        Args:
+            words: The command and its flags.
+            log_file: Append the progress, notes and mistakes to this file, with the time.
+        """
+        from robnet_zoo.cli.log import logged
+
+        with logged(log_file, words), _mistakes():
+            app(words, exit_on_error=False, print_error=False, result_action="return_value")
+
+    with _mistakes():
+        app.meta(given, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """End with a line, instead of a traceback, after an interruption or a mistake of the user."""
     try:
-        app = command(overview=set(given) <= set(HELP_FLAGS))
-        app(given, exit_on_error=False, print_error=False, result_action="return_value")
+        yield
     except KeyboardInterrupt:
         print("robnet-zoo: interrupted; what was written is kept, and the same command resumes", file=sys.stderr)
         sys.exit(130)

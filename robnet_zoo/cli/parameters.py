@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -70,4 +71,5 @@ def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2: printable, and without the middle of words that fill lines."""
     line = LONG_WORD.sub(r"\1...\2", " ".join(message.split()))
     print(f"robnet-zoo: {printable(line)}", file=sys.stderr)
+    logging.getLogger(__name__).info("%s", printable(line))  # below what the terminal shows
     sys.exit(2)

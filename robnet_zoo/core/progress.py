@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
+LOGGED = 30.0  # seconds between lines in a log
 
-class _Log(tqdm):  # type: ignore[misc]  # tqdm is not typed
+
+class _Bar(tqdm):  # type: ignore[misc]  # tqdm is not typed
+    """A bar whose line also goes to a log, if there is one, every half minute and at its end."""
+
+    logged = 0.0  # seconds, when it last did
+
+    def display(self, *arguments: Any, **options: Any) -> Any:
+        if time.monotonic() - self.logged >= LOGGED and self.n > 0:
+            self._log()
+        return super().display(*arguments, **options)
+
+    def close(self) -> None:
+        if not self.disable:
+            self._log()
+        super().close()
+
+    def _log(self) -> None:
+        self.logged = time.monotonic()
+        logger = logging.getLogger(__name__)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s", " ".join(self.format_meter(**self.format_dict | {"ascii": True, "ncols": 0}).split()))
+
+
+class _Lines(_Bar):
     """A line each time, where a terminal would show the same line again."""
 
     @staticmethod
@@ -32,7 +58,7 @@ def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, 
         own_eta: whether the caller puts the remaining time into the postfix, because units of work differ in cost.
     """
     terminal = os.isatty(2)
-    kind = tqdm if terminal else _Log
+    kind = _Bar if terminal else _Lines
     return kind(
         total=total,
         initial=done,

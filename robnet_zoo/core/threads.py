@@ -36,4 +36,5 @@ def is_command(arguments: Sequence[str]) -> bool:
     arguments: all that the interpreter was started with, as in sys.orig_argv.
     """
     script = PurePath(arguments[1]).name if len(arguments) > 1 else ""
-    return script in ("robnet-zoo", "robnet-zoo.exe") or ("-m", "robnet_zoo.cli") in pairwise(arguments)
+    modules = [following for flag, following in pairwise(arguments) if flag == "-m"]
+    return script in ("robnet-zoo", "robnet-zoo.exe") or modules[:1] in (["robnet_zoo"], ["robnet_zoo.cli"])

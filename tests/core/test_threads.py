@@ -28,6 +28,7 @@ def test_a_setting_of_the_user_is_left_alone(name):
         ["python", "/somewhere/bin/robnet-zoo", "list"],
         ["python.exe", "robnet-zoo.exe", "list"],
         ["python", "-m", "robnet_zoo.cli", "list"],
+        ["python", "-m", "robnet_zoo", "list"],
         ["python", "-u", "-X", "dev", "-m", "robnet_zoo.cli", "train"],
     ],
 )

@@ -1,0 +1,5 @@
+"""`python -m robnet_zoo`."""
+
+from robnet_zoo.cli import main
+
+main()
