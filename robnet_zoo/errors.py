@@ -152,3 +152,7 @@ class ReproduceError(RobnetZooError, RuntimeError):
 
 class ReportError(RobnetZooError, ValueError):
     """A report cannot be written: an unknown kind of file, or documents that cannot be shown."""
+
+
+class EditorError(RobnetZooError, ValueError):
+    """The editor cannot do what its page asks for, or cannot be served."""

@@ -31,6 +31,7 @@ ORDER = (
     "search",
     "reproduce",
     "reports",
+    "editor",
     "benchmarks/speed",
     "cli",
     "",  # the public face

@@ -25,7 +25,8 @@ OTHERS = {
     "attacks/test_against_peers.py": "the attacks beside those of other libraries",
     "attacks/test_mistakes_of_peers.py": "mistakes that other libraries made",
     "cli/test_command.py": "the package cli itself",
-    "reports/test_browser.py": "every page, in a browser",
+    "editor/test_browser.py": "the page, in a browser",
+    "reports/test_browser.py": "every report, in a browser",
     "training/test_timm_models.py": "training of models that timm brings",
     "zoo/test_weights.py": "the package zoo/weights itself, whose folder holds data",
 }

@@ -59,6 +59,7 @@ BEGINNINGS = (  # of work that takes long
     "robnet_zoo.reproduce.reproduction.costs",
     "robnet_zoo.converters.onnx.exporter.to_onnx",
     "robnet_zoo.reports.search.search_report",
+    "robnet_zoo.editor.serving.server_of",
 )
 
 FACES = (

@@ -192,6 +192,8 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "evaluate_transfer", evaluate_transfer)
     monkeypatch.setattr(onnx, "export", export, raising=False)
     monkeypatch.setattr(pipeline, "Search", Search)
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # which would wait for Ctrl-C
+    monkeypatch.setattr("webbrowser.open", lambda address: True)
     for name, kind in (("CIFAR10", Cifar), ("CIFAR100", Cifar), ("SVHN", Svhn)):
         monkeypatch.setattr(torchvision.datasets, name, kind)
 

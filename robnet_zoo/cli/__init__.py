@@ -37,6 +37,10 @@ COMMANDS = {  # where each is, imported when it is asked for, and the first line
         "training:train",
         "Train an architecture adversarially. After an interruption, the same command resumes the run.",
     ),
+    "edit": (
+        "edit:edit",
+        "Draw and change a cell on a page in a browser, beside its figures and all that is wrong with it.",
+    ),
     "estimate": (
         "training:estimate",
         "Estimate how long `train` would take on this machine, from a few updates at each image size.",

@@ -1,0 +1,366 @@
+"""The page in a real browser: a cell from nothing to timm, two windows, a killed server, a keyboard, a phone."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from robnet_zoo.editor.desk import open_desk
+from robnet_zoo.editor.serving import listen, server_of
+from robnet_zoo.genotype.genotype import Genotype
+from tests.browser import assert_fits, contrasts, headless
+
+EXPECTED = re.compile(r"ERR_CONNECTION|status of 400")  # the console on a killed server and a refused value
+SECONDS = 10  # that an answer may take on a busy machine
+
+
+@contextmanager
+def serving(spec: str) -> Iterator[str]:
+    """Serve an editor in this process; gives its address."""
+    with listen(0) as listener:
+        server = server_of(open_desk(spec), listener)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory) -> Iterator[Any]:
+    with headless(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def waited(condition: Callable[[], Any]) -> Any:
+    """Return what a condition gives, once that is true."""
+    end = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < end, "expected it to come true"
+        time.sleep(0.02)
+    return value
+
+
+class Page:
+    """The page in a window of the browser."""
+
+    def __init__(self, browser: Any, address: str, *, new: bool = False) -> None:
+        self.browser = browser
+        if new:
+            browser.switch_to.new_window("window")
+        browser.get(address)
+        self.window = browser.current_window_handle
+        waited(lambda: browser.find_elements("css selector", "main:not([hidden]) .stage"))
+
+    def front(self) -> None:
+        self.browser.switch_to.window(self.window)
+
+    def find(self, selector: str) -> Any:
+        return self.browser.find_element("css selector", selector)
+
+    def text(self, selector: str) -> str:
+        return self.browser.execute_script("return document.querySelector(arguments[0])?.textContent ?? ''", selector)
+
+    def key(self, key: str) -> Any:
+        return self.find(f'[data-key="{key}"]')
+
+    def announced(self, action: Callable[[], Any]) -> str:
+        """Return what a screen reader is told after an action."""
+        self.browser.execute_script("document.getElementById('announcement').textContent = ''")
+        action()
+        return waited(lambda: self.text("#announcement"))
+
+    def click(self, key: str) -> None:
+        """Click a control of the page with the mouse."""
+        control = self.key(key)
+        self.browser.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", control)
+        control.click()
+
+    def press(self, key: str) -> str:
+        """Click a control that changes the draft, and return what is announced."""
+        return self.announced(lambda: self.click(key))
+
+    def choose(self, key: str) -> None:
+        """Click an edge or a node of the drawing where it is drawn."""
+        self.browser.execute_script(
+            """
+            const group = document.querySelector(`[data-key="${arguments[0]}"]`);
+            const line = group.querySelector(".hit");
+            group.scrollIntoView({ block: "center", behavior: "instant" });
+            let point = { x: 0, y: 0 };
+            if (line) point = line.getPointAtLength(line.getTotalLength() / 2);
+            const { x, y } = new DOMPoint(point.x, point.y).matrixTransform(group.getScreenCTM());
+            document.elementFromPoint(x, y).dispatchEvent(new MouseEvent("click", { bubbles: true }));
+            """,
+            key,
+        )
+        waited(lambda: self.key(key).get_attribute("aria-pressed") == "true")
+
+    def type_into(self, selector: str, text: str) -> None:
+        """Type a text into a field in place of what it holds, and Enter."""
+        field = self.find(selector)
+        self.browser.execute_script("arguments[0].value = ''", field)
+        field.send_keys(text, "\n")
+
+    def fill(self, selector: str, text: str) -> str:
+        """Type a text into a field, and return what is announced."""
+        return self.announced(lambda: self.type_into(selector, text))
+
+    @property
+    def draft(self) -> str:
+        return self.browser.execute_script(
+            "return JSON.stringify(JSON.parse(sessionStorage.getItem(Object.keys(sessionStorage)[0])).drafts.at(-1))"
+        )
+
+
+@pytest.fixture
+def page(chromium, tmp_path) -> Iterator[Page]:
+    """The page of a file that is not there yet, `mine.json`."""
+    with serving(str(tmp_path / "mine.json")) as address:
+        opened = Page(chromium, address)
+        yield opened
+        leave(chromium)
+
+
+def leave(browser: Any) -> None:
+    """Close all windows but the first, without questions about unsaved work."""
+    for window in browser.window_handles[1:]:
+        browser.switch_to.window(window)
+        browser.close()
+    browser.switch_to.window(browser.window_handles[0])
+    browser.execute_script("window.addEventListener('beforeunload', (event) => event.stopImmediatePropagation(), true)")
+    browser.get("about:blank")
+    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["source"] != "intervention"]
+    assert not [text for text in complaints if not EXPECTED.search(text)]
+
+
+def test_a_cell_from_nothing_is_saved_compiled_and_loaded_through_timm(page, tmp_path):
+    assert "no input reaches node 2" in page.text("#verdict")
+    page.choose("edge 0 2")
+    page.press("switch identity")
+    page.choose("edge 1 2")
+    assert page.press("switch sep_conv_3x3").endswith("Valid.")
+    page.press("add node")
+    assert "no input reaches node 3" in page.text("#verdict")
+    page.choose("edge 2 3")
+    page.press("switch sep_conv_3x3")
+    page.choose("edge 1 3")
+    page.press("switch identity")
+    page.fill("#name", "hand_made")
+    page.fill('[data-key="channels"]', "8")
+    shown = page.text("#figure-parameters dd")
+    assert page.announced(page.find("#save").click) == f"Saved in {tmp_path / 'mine.json'}."
+
+    spec = Genotype.load(tmp_path / "mine.json")
+    assert spec.name == "hand_made"
+    assert spec.cells["cell"].alpha == ((1, 0), (0, 1), (0, 0), (1, 0), (0, 1))
+    assert spec.hash.startswith(page.text("#hash"))
+    model = timm.create_model("robnet", spec=str(tmp_path / "mine.json")).eval()
+    assert f"{sum(p.numel() for p in model.parameters()):,}" == shown
+    assert model(torch.rand(1, 3, 32, 32)).shape == (1, 10)
+    assert str(tmp_path / "mine.json") in page.text("#training-line")
+
+
+def test_undo_and_redo_lead_through_the_drafts(page):
+    begun = page.draft
+    page.press("add node")
+    once = page.draft
+    page.press("add node")
+    twice = page.draft
+    assert page.announced(page.find("#undo").click).startswith("Undone.")
+    assert page.draft == once
+    page.announced(page.find("#undo").click)
+    assert page.draft == begun
+    assert not page.find("#undo").is_enabled()
+    page.announced(page.find("#redo").click)
+    page.announced(page.find("#redo").click)
+    assert page.draft == twice
+
+
+def test_a_reload_keeps_the_draft(page):
+    page.press("add node")
+    draft = page.draft
+    page.browser.execute_script(
+        "window.addEventListener('beforeunload', (event) => event.stopImmediatePropagation(), true)"
+    )
+    page.browser.refresh()
+    waited(lambda: page.browser.find_elements("css selector", "main:not([hidden]) .stage"))
+    assert page.draft == draft
+    assert "from before it was loaded again" in page.text("#banner")
+
+
+def test_of_two_windows_the_second_asks_before_it_replaces_what_the_first_saved(page, tmp_path):
+    first = page
+    page.fill("#name", "first")
+    page.choose("edge 1 2")
+    page.press("switch identity")
+    second = Page(page.browser, page.browser.current_url, new=True)
+    second.choose("edge 0 2")
+    second.press("switch sep_conv_3x3")
+    second.choose("edge 1 2")
+    second.press("switch sep_conv_3x3")
+    first.front()
+    assert first.announced(first.find("#save").click).startswith("Saved")
+    second.front()
+    for answer, name in (("dismiss", "first"), ("accept", "mine")):
+        second.find("#save").click()
+        question = waited(lambda: alert_of(second.browser))
+        assert "has changed since this window read it" in question.text
+        getattr(question, answer)()
+        waited(lambda name=name: Genotype.load(tmp_path / "mine.json").name == name)
+        waited(lambda: second.text("#announcement"))
+    assert Genotype.load(tmp_path / "mine.json").cells["cell"].alpha == ((0, 1), (0, 1))
+
+
+def alert_of(browser: Any) -> Any:
+    from selenium.common.exceptions import NoAlertPresentException
+
+    try:
+        return browser.switch_to.alert
+    except NoAlertPresentException:
+        return None
+
+
+def started(file: Path, port: int = 0) -> tuple[subprocess.Popen[str], str]:
+    """Start the command itself; gives its process and the page's address."""
+    command = [sys.executable, "-m", "robnet_zoo.cli", "edit", str(file), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().split()[0]
+
+
+def test_a_killed_server_costs_nothing_and_the_page_goes_on_with_the_next(chromium, tmp_path):
+    process, address = started(tmp_path / "mine.json")
+    try:
+        page = Page(chromium, address)
+        page.choose("edge 1 2")
+        page.press("switch sep_conv_3x3")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        page.click("switch identity")
+        waited(lambda: "does not answer. Nothing is lost" in page.text("#banner"))
+        assert page.find("#download").is_enabled()
+        process, again = started(tmp_path / "mine.json", int(address.split(":")[2].strip("/")))
+        assert again == address
+        waited(lambda: page.text("#banner") == "" and "switched" in page.text("#announcement"))
+        assert page.announced(page.find("#save").click).startswith("Saved")
+        assert Genotype.load(tmp_path / "mine.json").cells["cell"].alpha == ((0, 0), (1, 1))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+        leave(chromium)
+
+
+def test_the_keyboard_alone_makes_a_cell(page):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def type_keys(*keys: str) -> None:
+        ActionChains(page.browser).send_keys(*keys).perform()
+
+    def focus(attribute: str = "aria-label") -> str:
+        return page.browser.switch_to.active_element.get_attribute(attribute) or ""
+
+    page.find("#name").click()
+    for _ in range(60):
+        type_keys(Keys.TAB)
+        if focus().startswith("Edge"):
+            break
+    assert focus() == "Edge 0 to 2: nothing"
+    type_keys(Keys.ARROW_RIGHT)
+    assert focus() == "Edge 1 to 2: nothing"
+    type_keys(Keys.ENTER)
+    waited(lambda: "Edge 1 → 2" in page.text("#chosen"))
+    assert focus() == "Edge 1 to 2: nothing", "the focus stays"
+    type_keys(Keys.TAB)
+    assert focus("data-key") == "switch identity"
+    assert page.announced(lambda: type_keys(" ")).endswith("Valid.")
+    assert focus("data-key") == "switch identity"
+    undo = ActionChains(page.browser).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL)
+    page.announced(undo.perform)
+    assert "no input reaches node 2" in page.text("#verdict")
+
+
+def test_a_problem_leads_to_its_control(page):
+    page.choose("edge 1 2")
+    page.press("switch identity")
+    page.fill('[data-key="height"]', "30")
+    assert page.key("height").get_attribute("aria-invalid") == "true"
+    page.click("problem 0")
+    assert page.browser.switch_to.active_element.get_attribute("data-key") == "height"
+
+
+def test_a_refused_value_is_explained_and_the_draft_stays(page):
+    draft = page.draft
+    page.type_into('[data-key="channels"]', "0")
+    waited(lambda: "network.channels: expected at least 1, got 0" in page.text("#banner"))
+    assert page.draft == draft
+    assert page.key("channels").get_attribute("value") == "16"
+
+
+@pytest.fixture(scope="module")
+def large(chromium) -> Iterator[Page]:
+    """The page of a large spec with everything open, to be looked at."""
+    with serving("robnet_free") as address:
+        page = Page(chromium, address)
+        page.choose("edge 1 3")
+        page.find("#other").send_keys("racl")
+        page.announced(page.find("#compare button").click)
+        yield page
+        leave(chromium)
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1400])
+def test_the_page_never_scrolls_sideways(large, width):
+    inside = ".canvas"  # a drawing scrolls in itself
+    large.browser.execute_script(
+        f"document.querySelectorAll('{inside}').forEach((canvas) => canvas.classList.add('scroll'))"
+    )
+    assert_fits(large.browser, width)
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_text_can_be_read_by_day_and_in_the_dark(large, scheme, dark):
+    page, least, text = contrasts(large.browser, scheme)
+    assert page < 0.05 if dark else page > 0.8
+    assert least >= 4.5, text
+
+
+def test_every_control_has_a_name_for_a_screen_reader(large):
+    nodes = large.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    controls = {"button", "checkbox", "combobox", "textbox", "spinbutton", "img", "group"}
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node["ignored"] and node["role"]["value"] in controls
+    ]
+    assert len(named) > 80
+    nameless = [role for role, name in named if not name and role != "group"]
+    assert nameless == []
+
+
+def test_two_specs_stand_side_by_side(large):
+    assert large.text("#comparison thead").startswith("robnet_free (shown above)racl")
+    assert len(large.browser.find_elements("css selector", "#comparison svg.cell")) == 2
+    assert "They compile to different functions." in large.text("#comparison")
+
+
+def test_nearest_published_cells_are_listed(large):
+    waited(lambda: "robnet_free" in large.text("#nearest li"))
+    assert large.text("#nearest li strong") == "0"

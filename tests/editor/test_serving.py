@@ -1,0 +1,31 @@
+"""The socket: on this machine alone, at the usual port or a free one."""
+
+from __future__ import annotations
+
+import pytest
+
+from robnet_zoo.editor.serving import LOOPBACK, PORT, listen
+from robnet_zoo.errors import EditorError
+
+
+def test_it_listens_on_the_loopback_interface_alone():
+    with listen(0) as listener:
+        assert listener.getsockname()[0] == LOOPBACK == "127.0.0.1"
+
+
+def test_beside_a_second_editor_a_free_port_is_taken():
+    with listen() as first, listen() as second:
+        ports = {first.getsockname()[1], second.getsockname()[1]}
+    assert len(ports) == 2
+    assert second.getsockname()[1] != PORT if first.getsockname()[1] == PORT else True
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_an_error_of_a_line():
+    with listen(0) as listener, pytest.raises(EditorError, match=r"--port: expected a free port, got \d+"):
+        listen(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_number_that_is_not_a_port_is_refused(port):
+    with pytest.raises(EditorError, match=f"from 0 to 65535, got {port}"):
+        listen(port)
