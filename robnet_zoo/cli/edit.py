@@ -37,9 +37,10 @@ def edit(
     try:
         from robnet_zoo.editor.serving import serve
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        library = (error.name or "").partition(".")[0]
+        if library not in ("starlette", "uvicorn"):
             raise
-        raise EditorError(f"the editor needs {error.name}: pip install 'robnet-zoo[edit]'") from error
+        raise EditorError(f"the editor needs {library}: pip install 'robnet-zoo[edit]'") from error
 
     def ready(address: str) -> None:
         print(f"{address}  (Ctrl-C ends it)", flush=True)

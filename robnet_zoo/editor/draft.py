@@ -13,7 +13,7 @@ from robnet_zoo.genotype.genotype import MAX_DEPTH, MAX_NODES, Cell, FrozenDict,
 
 
 class DraftCell(Cell):
-    """A cell of which only the shape is checked: its nodes need not be fed, and its output may be empty."""
+    """A cell of which only the shape is checked: its output may be empty."""
 
     def _problems(self) -> Iterator[Problem]:
         sizes = {nodes * (nodes + 3) // 2: nodes for nodes in range(1, MAX_NODES + 1)}

@@ -73,13 +73,14 @@ export function drawCell(name, cell, { colours, chosen = null, choose = null, ma
   }
   for (const node of cell.nodes) {
     const isChosen = chosen?.node === node.node;
+    const role = node.input ? ["before", "last"][node.node] : node.zero ? "zero" : "";
     const kind = node.input ? " input" : node.output ? " output" : "";
     const group = svg("g", { class: `node${kind}${node.live || node.input ? "" : " dead"}${isChosen ? " chosen" : ""}`, transform: `translate(${node.node * GAP} ${MIDDLE})` });
-    group.append(svg("circle", { r: RADIUS }), svg("text", { dy: node.input ? -1 : 5 }, String(node.node)));
-    if (node.input) group.append(svg("text", { class: "role", dy: 10 }, node.node ? "last" : "before"));
+    group.append(svg("circle", { r: RADIUS }), svg("text", { dy: role ? -1 : 5 }, String(node.node)));
+    if (role) group.append(svg("text", { class: "role", dy: 10 }, role));
     drawing.append(group);
     if (!node.input) {
-      const label = `Node ${node.node}${node.output ? ", in the output" : ""}${node.live ? "" : ", does not reach the output"}`;
+      const label = `Node ${node.node}${node.zero ? ", zero as no input reaches it" : ""}${node.output ? ", in the output" : ""}${node.live ? "" : ", does not reach the output"}`;
       items.push([node.node * 100 + 50, group, label, { node: node.node }, isChosen]);
     }
   }

@@ -137,7 +137,8 @@ def _where(location: Place) -> str:
 
 def _cell(draft: Draft, name: str, cell: DraftCell) -> Json:
     """Return a cell as a graph: what is in it, what is on, and what the output depends on."""
-    live = cell.live_nodes
+    reduced = cell.without_dead_edges(draft.operations)
+    live, zeros = reduced.live_nodes, cell.zeros(draft.operations)
     depths = [depth for depth, other in enumerate(draft.layout) if other == name]
     return {
         "nodes": [
@@ -145,6 +146,7 @@ def _cell(draft: Draft, name: str, cell: DraftCell) -> Json:
                 "node": node,
                 "input": node < 2,
                 "live": node in live,
+                "zero": node in zeros,
                 "output": node in cell.concat,
             }
             for node in range(2 + cell.nodes)
@@ -154,10 +156,10 @@ def _cell(draft: Draft, name: str, cell: DraftCell) -> Json:
                 "source": edge[0],
                 "target": edge[1],
                 "on": [operation for operation, bit in zip(draft.operations, row, strict=True) if bit],
-                "live": edge[1] in live,
+                "live": edge[1] in live and any(row) == any(kept),
                 "direct": edge[1] == edge[0] + 1,
             }
-            for edge, row in zip(cell.edges, cell.alpha, strict=True)
+            for edge, row, kept in zip(cell.edges, cell.alpha, reduced.alpha, strict=True)
         ],
         "depths": depths,
         "summary": f"{counted(cell.nodes, 'node')}, {counted(sum(map(sum, cell.alpha)), 'operation')} on edges, "

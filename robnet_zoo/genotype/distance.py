@@ -23,6 +23,7 @@ class CellGraph:
     @classmethod
     def of_cell(cls, cell: Cell, operations: tuple[str, ...]) -> CellGraph:
         """Return the graph of a cell. operations: what the columns of its α stand for."""
+        cell = cell.without_dead_edges(operations)
         carried: dict[tuple[int, int], frozenset[str]] = {}
         for edge, name in cell.active(operations):
             carried[edge] = carried.get(edge, NONE) | {name}
@@ -42,8 +43,9 @@ class CellGraph:
 def edit_distance(one_cell: CellGraph, another: CellGraph) -> int:
     """Return the least number of switches between two cells, whatever the numbers of their intermediate nodes.
 
-    A switch turns an operation on an edge on or off, or takes a node into the output or out of it. Dead nodes and
-    edges do not count. It is the distance of the two labelled graphs with fixed inputs, exactly, by branch and bound.
+    A switch turns an operation on an edge on or off, or takes a node into the output or out of it. What does not
+    change the output does not count. It is the distance of the two labelled graphs with fixed inputs, exactly, by
+    branch and bound.
 
     Raises: ArgumentError if a cell has more than MAX_LIVE_NODES live nodes.
     """

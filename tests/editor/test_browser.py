@@ -149,13 +149,13 @@ def leave(browser: Any) -> None:
 
 
 def test_a_cell_from_nothing_is_saved_compiled_and_loaded_through_timm(page, tmp_path):
-    assert "no input reaches node 2" in page.text("#verdict")
+    assert "got a network that skips it" in page.text("#verdict")
     page.choose("edge 0 2")
     page.press("switch identity")
     page.choose("edge 1 2")
     assert page.press("switch sep_conv_3x3").endswith("Valid.")
     page.press("add node")
-    assert "no input reaches node 3" in page.text("#verdict")
+    assert "zero as no input reaches it" in page.key("node 3").get_attribute("aria-label")
     page.choose("edge 2 3")
     page.press("switch sep_conv_3x3")
     page.choose("edge 1 3")
@@ -294,7 +294,7 @@ def test_the_keyboard_alone_makes_a_cell(page):
     assert focus("data-key") == "switch identity"
     undo = ActionChains(page.browser).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL)
     page.announced(undo.perform)
-    assert "no input reaches node 2" in page.text("#verdict")
+    assert "got a network that skips it" in page.text("#verdict")
 
 
 def test_a_problem_leads_to_its_control(page):

@@ -35,13 +35,12 @@ def test_figures_are_those_of_the_compiled_network_and_of_show(name, capsys, tmp
 
 def test_a_draft_with_problems_has_places_and_no_figures():
     shown = view(blank())
-    assert shown["problems"] == [
-        {
-            "place": ["cells", "cell", "alpha"],
-            "where": "cells.cell.alpha",
-            "text": "no input reaches node 2, expected a 1 in rows 0 to 1",
-        }
-    ]
+    assert [problem["where"] for problem in shown["problems"]] == ["network.stem", "layout[0]", "layout[1]"]
+    assert shown["problems"][2] == {
+        "place": ["layout", 1],
+        "where": "layout[1]",
+        "text": "expected layout[2] to read this output, got a network that skips it",
+    }
     assert (shown["hash"], shown["figures"], shown["passes"], shown["line"]) == (None, [], [], None)
 
 
@@ -56,6 +55,14 @@ def test_the_graph_of_a_cell_is_the_alpha(tiny):
     ]
     assert [node["node"] for node in shown["nodes"] if node["output"]] == [2, 3]
     assert shown["depths"] == [0, 1]
+
+
+def test_a_node_that_no_input_reaches_is_marked_as_zero_and_what_adds_nothing_as_dead(tiny):
+    alpha = ((1, 1), (0, 1), (0, 0), (0, 0), (0, 0), (0, 0), (1, 0), (0, 0), (1, 0))
+    draft = Draft.of_spec(tiny.overridden({"cells": {"cell": {"alpha": alpha, "concat": (2, 4)}}}))
+    shown = view(draft)["cells"]["cell"]
+    assert [node["node"] for node in shown["nodes"] if node["zero"]] == [3]
+    assert [(edge["source"], edge["target"]) for edge in shown["edges"] if edge["on"] and not edge["live"]] == [(3, 4)]
 
 
 def test_the_sizes_of_the_layout_are_those_of_the_compiled_network(tiny):
