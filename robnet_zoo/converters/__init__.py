@@ -1,4 +1,4 @@
-"""Outside formats to ours and back: the original's checkpoints and codes, genotypes of DARTS, and ONNX files.
+"""Outside formats to ours and back: the original's checkpoints and codes, genotypes of others, and ONNX files.
 
 `CONVERTERS` is the table that `robnet-zoo convert` reads; `table.py` says how to add a converter. The names of the
 `onnx` package are in `robnet_zoo.converters.onnx`.
@@ -11,7 +11,9 @@ from robnet_zoo.errors import CheckpointError, OutputExistsError, UnsafeCheckpoi
 
 if TYPE_CHECKING:
     from robnet_zoo.converters import onnx
-    from robnet_zoo.converters.darts import GENOTYPES, DartsGenotype, convert_darts, from_darts
+    from robnet_zoo.converters.darts import DartsGenotype, convert_darts, from_darts
+    from robnet_zoo.converters.literature import GENOTYPES, MSROBNETS
+    from robnet_zoo.converters.msrobnet import convert_msrobnet
     from robnet_zoo.converters.original.codes import (
         convert_codes,
         from_codes,
@@ -43,6 +45,9 @@ __all__ = [
     "DartsGenotype",
     "convert_darts",
     "from_darts",
+    # Genotypes of aw_nas
+    "MSROBNETS",
+    "convert_msrobnet",
     # ONNX files
     "onnx",
     # Errors
@@ -54,10 +59,12 @@ __all__ = [
 __getattr__, __dir__ = lazy.face(
     __name__,
     {
-        ".darts": ("GENOTYPES", "DartsGenotype", "convert_darts", "from_darts"),
+        ".darts": ("DartsGenotype", "convert_darts", "from_darts"),
+        ".msrobnet": ("convert_msrobnet",),
         ".original.codes": ("convert_codes", "from_codes", "from_original_json", "to_codes", "to_original_json"),
         ".original.unpickling": ("read_checkpoint",),
         ".original.weights": ("ConversionReport", "convert_checkpoint", "convert_state_dict"),
+        ".literature": ("GENOTYPES", "MSROBNETS"),
         ".table": ("CONVERTERS", "Converter"),
     },
     parts=("onnx",),

@@ -1,10 +1,10 @@
 """Convert genotypes of DARTS (Liu et al., ICLR 2019), and of all who search its space, to specs.
 
 A genotype is two cells, `normal` and `reduce`. Each is a list of (operation, source): entries 2i and 2i + 1 are summed
-into node 2 + i, and sources 0 and 1 are the cell's inputs. `normal_concat` and `reduce_concat` are the nodes that are
-concatenated to the output. The network around the cells is the one that DARTS evaluates: a stem of 3C channels,
-reductions at depths L // 3 and 2L // 3, and norms that learn a scale and a shift. Its auxiliary head and its drop-path
-are for training only and not part of a spec.
+into node 2 + i, and sources 0 and 1 are the cell's inputs. The operation `none` is zero, and carries nothing.
+`normal_concat` and `reduce_concat` are the nodes that are concatenated to the output. The network around the cells is
+the one that DARTS evaluates: a stem of 3C channels, reductions at depths L // 3 and 2L // 3, and norms that learn a
+scale and a shift. Its auxiliary head and its drop-path are for training only and not part of a spec.
 
 Texts are read as data and never executed.
 """
@@ -14,18 +14,18 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from robnet_zoo.converters.literature import GENOTYPES
 from robnet_zoo.converters.original.codes import Stem
 from robnet_zoo.converters.python_text import MAX_BYTES, assigned, literal, statements
 from robnet_zoo.core.documents import Document, Tuple, nearest, parse_json, read_bytes, shown
 from robnet_zoo.errors import DocumentError
+from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import MAX_NODES, Genotype, Provenance, edges
 from robnet_zoo.genotype.operations import OPERATIONS
 
@@ -49,20 +49,6 @@ class DartsGenotype(Document):
     reduce_concat: Concat
 
 
-@dataclass(frozen=True)
-class PublishedGenotype:
-    """A bundled genotype and where it is from."""
-
-    genotype: Mapping[str, Any]
-    source: str
-    paper: str
-
-    @property
-    def provenance(self) -> Provenance:
-        """Return the provenance of the spec."""
-        return Provenance(source=self.source, paper=self.paper)
-
-
 def convert_darts(
     genotype: str,
     *,
@@ -72,13 +58,13 @@ def convert_darts(
     depth: int = 20,
     num_classes: int = 10,
     stem: Stem = "cifar",
-) -> Genotype:
+) -> Genotype | str:
     """Convert a DARTS-style genotype to the spec of the network that DARTS evaluates with it. The text is never run.
 
     Args:
-        genotype: darts_v1, darts_v2, pdarts, pc_darts, pc_darts_imagenet, advrush, racl; a .json or Python file; or
-            the text itself, such as "Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...],
-            reduce_concat=range(2, 6))".
+        genotype: The name of a published one, such as advrush or wsrnet_plus; a .json or Python file; the text itself,
+            such as "Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"; or
+            list, for a table of the published ones.
         pick: Which of several genotypes in the file, by name.
         name: The spec's name; by default the genotype's, else the file's stem.
         channels: Channels of a node in the first cell.
@@ -86,12 +72,17 @@ def convert_darts(
         num_classes: Logits.
         stem: cifar for 32x32 images, imagenet for 224x224.
 
+    Returns:
+        The spec, or the table.
+
     Raises:
         DocumentError: names the part of the text that is wrong or that a spec cannot express.
     """
+    if genotype == "list":
+        return listing()
     if genotype in GENOTYPES:
-        published = GENOTYPES[genotype]
-        fields, called, provenance = published.genotype, genotype, published.provenance
+        entry = GENOTYPES[genotype]
+        fields, called, provenance = entry.genotype, genotype, entry.provenance
     else:
         fields, called = _pick(*_read(genotype), pick)
         provenance = None
@@ -104,6 +95,29 @@ def convert_darts(
         stem=stem,
         provenance=provenance,
     )
+
+
+def published(name: str) -> Genotype:
+    """Return the spec of a published genotype in DARTS' network for CIFAR-10: 36 channels, 20 cells."""
+    entry = GENOTYPES[name]
+    sizes: dict[str, Any] = {"channels": 36, "depth": 20, "num_classes": 10, "stem": "cifar"}
+    return from_darts(entry.genotype, name=name, **sizes, provenance=entry.provenance)
+
+
+def equals() -> dict[str, list[str]]:
+    """Return, by name, the other published genotypes that compute the same function."""
+    hashes = {name: published(name).hash for name in GENOTYPES}
+    return {name: [other for other in hashes if other != name and hashes[other] == hashes[name]] for name in hashes}
+
+
+def listing() -> str:
+    """Return a table of the published genotypes: year, parameters of `published`, equal functions, paper."""
+    lines = [f"{'name':<18} year  parameters  published in"]
+    for name, others in equals().items():
+        entry = GENOTYPES[name]
+        same = f"the same function as {', '.join(others)}; " if others else ""
+        lines.append(f"{name:<18} {entry.year}  {parameters(published(name)):>10,}  {same}{entry.paper}")
+    return "\n".join([*lines, ""])
 
 
 def from_darts(
@@ -138,7 +152,8 @@ def from_darts(
     problems = [text for kind, (entries, concat) in cells.items() for text in _problems(kind, entries, concat)]
     if problems:
         raise DocumentError(problems, source=name)
-    used = {NAMES[operation] for entries, _ in cells.values() for operation, _ in entries if operation != NONE}
+    built = {kind: _carried(entries, concat) for kind, (entries, concat) in cells.items()}
+    used = {operation for carried, *_ in built.values() for *_, operation in carried}
     operations = [operation for operation in OPERATIONS if operation in used]
     reductions = sorted({depth // 3, 2 * depth // 3})
     data = {
@@ -146,7 +161,11 @@ def from_darts(
         "name": name,
         "operations": operations,
         "cells": {
-            kind: {"alpha": _alpha(entries, operations), "concat": concat} for kind, (entries, concat) in cells.items()
+            kind: {
+                "alpha": [[int((*edge, operation) in carried) for operation in operations] for edge in edges(nodes)],
+                "concat": concat,
+            }
+            for kind, (carried, nodes, concat) in built.items()
         },
         "layout": ["reduce" if at in reductions else "normal" for at in range(depth)],
         "network": {
@@ -191,26 +210,38 @@ def _problems(kind: str, entries: tuple[tuple[str, int], ...], concat: tuple[int
     if len(entries) % 2 or not entries:
         yield f"{kind}: expected two entries a node, got {len(entries)}"
         return
-    seen: set[tuple[int, int, str]] = set()
     for index, (operation, source) in enumerate(entries):
         node = 2 + index // 2
         if operation not in NAMES and operation != NONE:
             yield f"{kind}[{index}][0]: unknown operation {shown(operation)}{nearest(operation, [*NAMES, NONE])}"
         if not 0 <= source < node:
             yield f"{kind}[{index}][1]: expected a node before {node}, got {source}"
-        if operation != NONE and (node, source, operation) in seen:
-            text = f"expected another operation or source, got {shown(operation)} of node {source} a second time"
-            yield f"{kind}[{index}]: {text}: an edge of a spec carries an operation once"
-        seen.add((node, source, operation))
     last = 1 + len(entries) // 2
     if not concat or any(a >= b for a, b in pairwise(concat)) or not 2 <= concat[0] <= concat[-1] <= last:
         yield f"{kind}_concat: expected nodes from 2 to {last} in ascending order, got {shown(concat)}"
 
 
-def _alpha(entries: tuple[tuple[str, int], ...], operations: list[str]) -> list[list[int]]:
-    """Return α of a cell, (edges x operations)."""
-    carried = {(source, 2 + index // 2, NAMES.get(name)) for index, (name, source) in enumerate(entries)}
-    return [[int((*edge, operation) in carried) for operation in operations] for edge in edges(len(entries) // 2)]
+def _carried(
+    entries: tuple[tuple[str, int], ...], concat: tuple[int, ...]
+) -> tuple[set[tuple[int, int, str]], int, list[int]]:
+    """Return (source, target, operation) of all that a cell's edges carry, its number of nodes, and its concat.
+
+    An edge of a spec carries an operation once. Where a genotype has it twice, the second is carried by a node of its
+    own in front of the target, which is not concatenated and whose identity adds it to the target.
+    """
+    carried: set[tuple[int, int, str]] = set()
+    number = {0: 0, 1: 1}  # of the genotype's nodes, ours
+    last = 1
+    for node in range(2, 2 + len(entries) // 2):
+        pair = [(number[source], NAMES[name]) for name, source in entries[2 * node - 4 : 2 * node - 2] if name != NONE]
+        if len(pair) > len(set(pair)):
+            last += 1
+            carried.add((pair[1][0], last, pair[1][1]))
+            pair[1] = (last, "identity")
+        last += 1
+        number[node] = last
+        carried |= {(source, last, name) for source, name in pair}
+    return carried, last - 1, [number[node] for node in concat]
 
 
 def _read(genotype: str) -> tuple[dict[str, Any], str]:
@@ -270,98 +301,3 @@ def _fields(value: ast.expr | None) -> dict[str, ast.expr] | None:
         }
         return fields if "normal" in fields else None
     return None
-
-
-def _genotype(normal: str, reduce: str) -> Mapping[str, Any]:
-    """Return a genotype from cells written as `operation source`, two for each node, all four nodes concatenated."""
-
-    def entries(cell: str) -> tuple[tuple[str, int], ...]:
-        words = cell.split()
-        return tuple((name, int(source)) for name, source in zip(words[::2], words[1::2], strict=True))
-
-    concat = (2, 3, 4, 5)
-    fields = {"normal": entries(normal), "normal_concat": concat, "reduce": entries(reduce), "reduce_concat": concat}
-    return MappingProxyType(fields)
-
-
-_DARTS = "H. Liu, K. Simonyan, Y. Yang, DARTS: Differentiable Architecture Search, ICLR 2019 (arXiv:1806.09055)"
-_PC_DARTS = (
-    "Y. Xu, L. Xie, X. Zhang, X. Chen, G.-J. Qi, Q. Tian, H. Xiong, PC-DARTS: Partial Channel Connections for "
-    "Memory-Efficient Architecture Search, ICLR 2020 (arXiv:1907.05737)"
-)
-GENOTYPES: Mapping[str, PublishedGenotype] = MappingProxyType(
-    {
-        "darts_v1": PublishedGenotype(
-            _genotype(
-                "sep_conv_3x3 1 sep_conv_3x3 0  skip_connect 0 sep_conv_3x3 1"
-                "  skip_connect 0 sep_conv_3x3 1  sep_conv_3x3 0 skip_connect 2",
-                "max_pool_3x3 0 max_pool_3x3 1  skip_connect 2 max_pool_3x3 0"
-                "  max_pool_3x3 0 skip_connect 2  skip_connect 2 avg_pool_3x3 0",
-            ),
-            "genotype DARTS_V1 of the authors' code: first-order approximation",
-            _DARTS,
-        ),
-        "darts_v2": PublishedGenotype(
-            _genotype(
-                "sep_conv_3x3 0 sep_conv_3x3 1  sep_conv_3x3 0 sep_conv_3x3 1"
-                "  sep_conv_3x3 1 skip_connect 0  skip_connect 0 dil_conv_3x3 2",
-                "max_pool_3x3 0 max_pool_3x3 1  skip_connect 2 max_pool_3x3 1"
-                "  max_pool_3x3 0 skip_connect 2  skip_connect 2 max_pool_3x3 1",
-            ),
-            "genotype DARTS_V2 of the authors' code: second-order approximation",
-            _DARTS,
-        ),
-        "pdarts": PublishedGenotype(
-            _genotype(
-                "skip_connect 0 dil_conv_3x3 1  skip_connect 0 sep_conv_3x3 1"
-                "  sep_conv_3x3 1 sep_conv_3x3 3  sep_conv_3x3 0 dil_conv_5x5 4",
-                "avg_pool_3x3 0 sep_conv_5x5 1  sep_conv_3x3 0 dil_conv_5x5 2"
-                "  max_pool_3x3 0 dil_conv_3x3 1  dil_conv_3x3 1 dil_conv_5x5 3",
-            ),
-            "genotype PDARTS of the authors' code, searched on CIFAR-10",
-            "X. Chen, L. Xie, J. Wu, Q. Tian, Progressive Differentiable Architecture Search: Bridging the Depth Gap "
-            "between Search and Evaluation, ICCV 2019 (arXiv:1904.12760)",
-        ),
-        "pc_darts": PublishedGenotype(
-            _genotype(
-                "sep_conv_3x3 1 skip_connect 0  sep_conv_3x3 0 dil_conv_3x3 1"
-                "  sep_conv_5x5 0 sep_conv_3x3 1  avg_pool_3x3 0 dil_conv_3x3 1",
-                "sep_conv_5x5 1 max_pool_3x3 0  sep_conv_5x5 1 sep_conv_5x5 2"
-                "  sep_conv_3x3 0 sep_conv_3x3 3  sep_conv_3x3 1 sep_conv_3x3 2",
-            ),
-            "genotype PC_DARTS_cifar of the authors' code, searched on CIFAR-10",
-            _PC_DARTS,
-        ),
-        "pc_darts_imagenet": PublishedGenotype(
-            _genotype(
-                "skip_connect 1 sep_conv_3x3 0  sep_conv_3x3 0 skip_connect 1"
-                "  sep_conv_3x3 1 sep_conv_3x3 3  sep_conv_3x3 1 dil_conv_5x5 4",
-                "sep_conv_3x3 0 skip_connect 1  dil_conv_5x5 2 max_pool_3x3 1"
-                "  sep_conv_3x3 2 sep_conv_3x3 1  sep_conv_5x5 0 sep_conv_3x3 3",
-            ),
-            "genotype PC_DARTS_image of the authors' code, searched on ImageNet",
-            _PC_DARTS,
-        ),
-        "advrush": PublishedGenotype(
-            _genotype(
-                "sep_conv_3x3 1 sep_conv_3x3 0  sep_conv_5x5 0 sep_conv_3x3 1"
-                "  sep_conv_3x3 1 sep_conv_3x3 0  skip_connect 0 sep_conv_3x3 1",
-                "sep_conv_3x3 0 sep_conv_3x3 1  skip_connect 0 dil_conv_3x3 2"
-                "  skip_connect 0 avg_pool_3x3 1  skip_connect 0 skip_connect 2",
-            ),
-            "genotype ADVRUSH of the authors' code",
-            "J. Mok, B. Na, H. Choe, S. Yoon, AdvRush: Searching for Adversarially Robust Neural Architectures, "
-            "ICCV 2021 (arXiv:2108.01289)",
-        ),
-        "racl": PublishedGenotype(
-            _genotype(
-                "sep_conv_3x3 0 sep_conv_3x3 1  sep_conv_5x5 0 skip_connect 1"
-                "  sep_conv_3x3 0 skip_connect 3  sep_conv_3x3 3 skip_connect 4",
-                "sep_conv_3x3 0 sep_conv_5x5 1  avg_pool_3x3 0 dil_conv_3x3 1"
-                "  sep_conv_3x3 0 sep_conv_5x5 1  sep_conv_3x3 2 dil_conv_3x3 3",
-            ),
-            "genotype RACL in the code of AdvRush's authors; its own authors' code is not known to be public",
-            "M. Dong, Y. Li, Y. Wang, C. Xu, Adversarially Robust Neural Architectures (arXiv:2009.00902)",
-        ),
-    }
-)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from robnet_zoo.converters.darts import convert_darts
+from robnet_zoo.converters.msrobnet import convert_msrobnet
 from robnet_zoo.converters.original.codes import convert_codes
 from robnet_zoo.converters.original.weights import convert_checkpoint
 from robnet_zoo.core.documents import Document
@@ -29,5 +30,6 @@ CONVERTERS: Mapping[str, Converter] = MappingProxyType(
         "original": convert_checkpoint,
         "codes": convert_codes,
         "darts": convert_darts,
+        "msrobnet": convert_msrobnet,
     }
 )
