@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from robnet_zoo.converters.darts import GENOTYPES, convert_darts
+from robnet_zoo.converters import darts
+from robnet_zoo.converters.literature import GENOTYPES
 from robnet_zoo.errors import EditorError
 from robnet_zoo.genotype.distance import MAX_LIVE_NODES, CellGraph, edit_distance
 from robnet_zoo.genotype.genotype import Cell, Genotype
@@ -28,7 +29,7 @@ class Neighbour:
 @cache
 def published() -> Mapping[str, Genotype]:
     """Return the published architectures by name."""
-    return {name: SPECS.own(name) for name in SPECS.names()} | {name: convert_darts(name) for name in GENOTYPES}
+    return {name: SPECS.own(name) for name in SPECS.names()} | {name: darts.published(name) for name in GENOTYPES}
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robnet_zoo.converters.darts import GENOTYPES
+from robnet_zoo.converters.literature import GENOTYPES
 from robnet_zoo.editor.published import groups, load_published, nearest_cells, published
 from robnet_zoo.errors import EditorError
 from robnet_zoo.genotype.genotype import Cell, edges
