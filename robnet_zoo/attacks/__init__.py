@@ -14,12 +14,14 @@ from robnet_zoo.attacks.attack import Attack, BatchAttack, Classifier, Cost, Ite
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.attacks.bim import Bim
 from robnet_zoo.attacks.carlini_wagner import CarliniWagner
+from robnet_zoo.attacks.ddn import Ddn
 from robnet_zoo.attacks.deepfool import DeepFool
 from robnet_zoo.attacks.fgsm import Fgsm, fgsm, n_fgsm
 from robnet_zoo.attacks.mi_fgsm import MiFgsm
 from robnet_zoo.attacks.outcome import BatchOutcome, Outcome
 from robnet_zoo.attacks.pgd import Pgd, pgd
 from robnet_zoo.attacks.square import Square
+from robnet_zoo.attacks.square_l2 import SquareL2
 from robnet_zoo.core import lazy
 from robnet_zoo.errors import AttackError
 
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from robnet_zoo.attacks.continuous_batching import craft, run
 
 AnyAttack = Annotated[
-    Fgsm | Bim | Pgd | MiFgsm | Apgd | DeepFool | CarliniWagner | Square | AutoAttack, Field(discriminator="kind")
+    Fgsm | Bim | Pgd | MiFgsm | Apgd | DeepFool | CarliniWagner | Ddn | Square | SquareL2 | AutoAttack,
+    Field(discriminator="kind"),
 ]
 """Every attack that a protocol may name, distinguished by its `kind`."""
 
@@ -50,7 +53,9 @@ __all__ = [
     "Apgd",
     "DeepFool",
     "CarliniWagner",
+    "Ddn",
     "Square",
+    "SquareL2",
     "AutoAttack",
     "ATTACKS",
     "AnyAttack",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -58,29 +58,28 @@ class Square(IterativeAttack):
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         clean = rows["clean"]
-        _, channels, _, width = clean.shape
-        stripes = [key.generator("stripes").choice([-1.0, 1.0], (channels, 1, width)) for key in keys]
-        start = torch.from_numpy(np.stack(stripes)).to(clean)
-        rows["x"] = project(clean + rows["eps"] * start, clean, rows["eps"])
+        rows["x"] = self._start(keys, clean, rows["eps"])
         rows["kept"] = rows["x"]
         rows["best"] = torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device)
         # A Philox stream a query is keyed by these two halves of a key of the sample's own.
         halves = [key.generator("squares").integers(0, 2**63 - 1, 2) for key in keys]
         rows["stream"] = torch.from_numpy(np.stack(halves)).to(clean.device)
 
+    def _start(self, keys: Sequence[Key], clean: Tensor, eps: Tensor) -> Tensor:
+        """Return what the first query tries, (N, C, H, W): here stripes, a column wide."""
+        channels, _, width = clean.shape[1:]
+        stripes = [key.generator("stripes").choice([-1.0, 1.0], (channels, 1, width)) for key in keys]
+        return project(clean + eps * torch.from_numpy(np.stack(stripes)).to(clean), clean, eps)
+
     def query(self, model: Classifier, rows: Rows) -> Seen:
         with torch.no_grad():
             return Seen(model(rows["x"]))
 
     def advance(self, rows: Rows, seen: Seen) -> None:
-        value = margin_of_answer(seen.logits, rows["label"], rows["target"])
-        better = value > rows["best"]
-        rows["best"] = torch.where(better, value, rows["best"])
-        rows["kept"] = torch.where(better[:, None, None, None], rows["x"], rows["kept"])
+        self._keep_better(rows, margin_of_answer(seen.logits, rows["label"], rows["target"]))
         _, channels, height, width = rows["x"].shape
         windows, signs = [], []
-        for stream, t in zip(rows["stream"].tolist(), rows["t"].tolist(), strict=True):
-            generator = np.random.Generator(np.random.Philox(key=stream, counter=t << 64))
+        for generator, t in self._generators(rows):
             side = self._side(t, height, width)
             top, left = generator.integers(0, (height - side + 1, width - side + 1))
             window = np.zeros((1, height, width), dtype=bool)
@@ -92,10 +91,24 @@ class Square(IterativeAttack):
         moved = torch.where(inside, colour, rows["kept"])
         rows["x"] = project(moved, rows["clean"], rows["eps"])
 
+    def _keep_better(self, rows: Rows, value: Tensor) -> None:
+        """Keep what was tried where its margin, (N,), is the largest so far."""
+        better = value > rows["best"]
+        rows["best"] = torch.where(better, value, rows["best"])
+        rows["kept"] = torch.where(better[:, None, None, None], rows["x"], rows["kept"])
+
+    def _generators(self, rows: Rows) -> Iterator[tuple[np.random.Generator, int]]:
+        """Yield, for each row, the generator of its next query and how many queries came before."""
+        for stream, t in zip(rows["stream"].tolist(), rows["t"].tolist(), strict=True):
+            yield np.random.Generator(np.random.Philox(key=stream, counter=t << 64)), t
+
     def _side(self, t: int, height: int, width: int) -> int:
         """Return the side of the square that query t + 1 tries, in pixels."""
-        share = self.share / 2 ** sum(t * 10_000 / self.queries > border for border in HALVINGS)
-        return max(1, min(round((share * height * width) ** 0.5), height - 1, width - 1))
+        return max(1, min(round((self._share(t) * height * width) ** 0.5), height - 1, width - 1))
+
+    def _share(self, t: int) -> float:
+        """Return the share of the pixels that query t + 1 changes."""
+        return self.share / 2 ** sum(t * 10_000 / self.queries > border for border in HALVINGS)
 
     def result(self, rows: Rows, x: Tensor) -> Tensor:
         return rows["kept"]  # what is proposed last is never looked at

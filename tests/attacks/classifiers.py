@@ -5,7 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.attacks import Apgd, Bim, CarliniWagner, DeepFool, Fgsm, IterativeAttack, MiFgsm, Pgd, Square
+from robnet_zoo.attacks import (
+    Apgd,
+    Bim,
+    CarliniWagner,
+    Ddn,
+    DeepFool,
+    Fgsm,
+    IterativeAttack,
+    MiFgsm,
+    Pgd,
+    Square,
+    SquareL2,
+)
 
 EPS = 8 / 255
 STEP = "4/255"
@@ -35,12 +47,15 @@ ATTACKS: dict[str, IterativeAttack] = {
     "deepfool_minimal": DeepFool(mode="minimal"),
     "deepfool_minimal_l2": DeepFool(mode="minimal", norm="l2"),
     "cw": CarliniWagner(searches=3, steps=40, learning_rate=0.03, initial_c=1.0),
+    "ddn": Ddn(steps=60, radius=0.3),
     "square": Square(queries=60),
+    "square_l2": SquareL2(queries=60),
 }
 LONGER: dict[str, IterativeAttack] = {  # steps enough to reach the optimum of a linear model
     "apgd_dlr_t": Apgd(steps=20, loss="dlr", target_classes=1),
     "cw": CarliniWagner(searches=6, steps=60, learning_rate=0.02, initial_c=0.1),
     "square": Square(queries=1200),
+    "square_l2": SquareL2(queries=1200),
 }
 GRADIENT = [name for name, attack in ATTACKS.items() if not attack.gradient_free]
 BALL = [name for name, attack in ATTACKS.items() if not attack.minimal]  # what they give lies in the ball

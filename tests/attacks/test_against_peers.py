@@ -13,7 +13,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks import Apgd, Bim, CarliniWagner, DeepFool, Fgsm, Outcome, Pgd, Square, run
+from robnet_zoo.attacks import (
+    Apgd,
+    Bim,
+    CarliniWagner,
+    Ddn,
+    DeepFool,
+    Fgsm,
+    Outcome,
+    Pgd,
+    Square,
+    SquareL2,
+    run,
+)
 from robnet_zoo.attacks.ball import length, project
 from robnet_zoo.attacks.losses import LOSSES
 from robnet_zoo.attacks.random import Key, normal, uniform
@@ -116,7 +128,8 @@ def test_targeted_apgd_decides_as_its_authors_code_does(trained, autopgd):
     assert int((robust != survivors(outcomes)).sum()) <= 1
 
 
-def test_square_decides_as_its_authors_code_does(trained):
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_decides_as_its_authors_code_does(norm, trained):
     square = peer("pyautoattack.square")
 
     class ToTheEdge(square.SquareAttack):
@@ -126,10 +139,12 @@ def test_square_decides_as_its_authors_code_does(trained):
             return super().random_int(low, high + 1, shape)
 
     model, images, labels = trained
-    outcomes = run(Square(queries=1000), model, images, labels, eps=EPS, slots=40)
-    theirs = ToTheEdge(model, n_queries=1000, eps=EPS, seed=0, resc_schedule=True, device="cpu")
+    attack, eps, by_chance = {"linf": (Square(queries=1000), EPS, 1), "l2": (SquareL2(queries=300), 0.5, 2)}[norm]
+    outcomes = run(attack, model, images, labels, eps=eps, slots=40)
+    options = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "n_queries": attack.queries, "eps": eps, "device": "cpu"}
+    theirs = ToTheEdge(model, seed=0, resc_schedule=True, **options)
     robust = model(theirs.perturb(images, labels)).argmax(1) == labels
-    assert int((robust != survivors(outcomes)).sum()) <= 1
+    assert int((robust != survivors(outcomes)).sum()) <= by_chance
     assert 0 < int(robust.sum()) < 40
 
 
@@ -208,3 +223,22 @@ def test_carlini_wagner_finds_distances_like_foolboxs(trained, foolbox):
     ours = torch.tensor([outcome.distance for outcome in outcomes])
     assert all(outcome.fooled for outcome in outcomes)
     assert (ours / theirs).median() == pytest.approx(1, abs=0.05)
+
+
+def test_ddn_takes_the_steps_of_adv_lib():
+    model = small(seed=4).double()
+    images = torch.rand(8, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    labels = model(images).argmax(1)
+    expected = peer("adv_lib.attacks").ddn(model, images, labels, steps=60, levels=None)
+    outcomes = run(Ddn(steps=60), model, images, labels, eps=10.0, slots=8)
+    assert all(outcome.fooled for outcome in outcomes)
+    torch.testing.assert_close(torch.stack([outcome.image for outcome in outcomes]), expected, rtol=0, atol=1e-6)
+
+
+def test_ddn_finds_images_as_near_as_adv_libs_attacks_do(trained):
+    attacks = peer("adv_lib.attacks")
+    model, images, labels = (part if index == 0 else part[:12] for index, part in enumerate(trained))
+    outcomes = run(Ddn(), model, images, labels, eps=10.0, slots=12)
+    ours = torch.tensor([outcome.distance for outcome in outcomes])
+    for theirs in (attacks.ddn(model, images, labels, levels=None), attacks.fmn(model, images, labels, 2, steps=100)):
+        assert (ours / length(theirs - images, "l2")).median() < 1.02

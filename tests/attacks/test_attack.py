@@ -81,9 +81,10 @@ def test_the_same_seed_gives_the_same_images_and_another_seed_others_where_chanc
     assert torch.equal(attacked(0), attacked(1)) == (not attack.is_random)
 
 
-@pytest.mark.parametrize("name", sorted(set(BALL) - {"deepfool", "deepfool_l2", "mi_di_fgsm"}))
+@pytest.mark.parametrize("name", sorted(set(BALL) - {"deepfool", "deepfool_l2", "mi_di_fgsm", "square_l2"}))
 def test_the_worst_image_of_a_linear_model_is_found(name):
-    # DeepFool goes to the boundary instead, and the gradient of a padded image is not that of the image.
+    # DeepFool goes to the boundary instead, the gradient of a padded image is not that of the image, and windows of
+    # Square in l2, at least 3 pixels wide, do not reach every image of 4x4.
     attack, model, images = LONGER.get(name, ATTACKS[name]), Opposites(), greys(24)
     distances = model.distances(images, attack.ball)
     far = distances.argsort()[-8:]
@@ -95,7 +96,7 @@ def test_the_worst_image_of_a_linear_model_is_found(name):
     assert reached.max() < 1 + 1e-4
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"square_l2"}))
 def test_a_linear_model_is_fooled_exactly_where_its_boundary_lies_in_the_ball(name):
     attack, model, images = LONGER.get(name, ATTACKS[name]), Opposites(), greys(30)
     distances = model.distances(images, attack.ball)
@@ -189,7 +190,7 @@ def test_an_attack_of_fewer_steps_is_the_beginning_of_its_family(attack, network
     assert sum(outcome.fooled for outcome in long) > 0
 
 
-MARGIN = {"square", "cw"} | {name for name in ATTACKS if "margin" in name or "dlr" in name}
+MARGIN = {"square", "square_l2", "cw"} | {name for name in ATTACKS if "margin" in name or "dlr" in name}
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robnet_zoo.attacks import Apgd, DeepFool, MiFgsm, Pgd, Square
+from robnet_zoo.attacks import Apgd, DeepFool, MiFgsm, Pgd, Square, SquareL2
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol, protocol_names
 from robnet_zoo.core.units import in_image_units
 from robnet_zoo.errors import DocumentError
@@ -41,6 +41,9 @@ def test_a_protocol_names_the_paper_if_it_is_of_one_of_its_tables(name):
         ("autoattack", "white_box", ["autoattack"]),
         ("apgd", "white_box", ["theirs", "apgd_ce", "apgd_dlr_t"]),
         ("full", "white_box", ["fgsm", "pgd20", "apgd_ce", "apgd_dlr_t", "square"]),
+        ("apgd_l2", "white_box", ["theirs", "apgd_ce", "apgd_dlr_t"]),
+        ("autoattack_l2", "white_box", ["autoattack"]),
+        ("l2", "white_box", ["pgd20", "deepfool", "ddn", "cw_l2", "apgd_ce", "apgd_dlr_t", "square_l2"]),
     ],
 )
 def test_the_attacks_are_the_columns_of_the_table(name, threat, titles):
@@ -51,9 +54,11 @@ def test_the_attacks_are_the_columns_of_the_table(name, threat, titles):
 @pytest.mark.parametrize("name", protocol_names())
 def test_the_budget_is_the_papers_with_steps_of_a_quarter_of_eps(name):
     protocol = load_protocol(name)
-    eps, step = BUDGETS["ImageNet" in protocol.description]
+    norm = "l2" if name.endswith("l2") else "linf"
+    eps, step = ("0.5", "0.125") if norm == "l2" else BUDGETS["ImageNet" in protocol.description]
     assert protocol.eps == eps
-    assert all((attack.norm, attack.restarts) == ("linf", 1) for attack in of_kind(name, Pgd))
+    assert {attack.ball for attack in protocol.attacks} == {norm}
+    assert all(attack.restarts == 1 for attack in of_kind(name, Pgd))
     assert all(attack.step == step for attack in of_kind(name, Pgd | MiFgsm))
 
 
@@ -73,6 +78,16 @@ def test_full_has_the_budgets_of_autoattack():
     assert (first.steps, first.loss, first.target_classes) == (100, "cross_entropy", 0)
     assert (aimed.steps, aimed.loss, aimed.target_classes) == (100, "dlr", 9)
     (square,) = of_kind("full", Square)
+    assert (square.queries, square.share) == (5000, 0.8)
+
+
+def test_l2_has_the_budgets_of_autoattack():
+    first, aimed = of_kind("l2", Apgd)
+    assert [(attack.steps, attack.loss, attack.target_classes) for attack in (first, aimed)] == [
+        (100, "cross_entropy", 0),
+        (100, "dlr", 9),
+    ]
+    (square,) = of_kind("l2", SquareL2)
     assert (square.queries, square.share) == (5000, 0.8)
 
 
