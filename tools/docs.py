@@ -39,15 +39,15 @@ from robnet_zoo.search.selection import picks
 from robnet_zoo.training import TrainingEstimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
-from tools import committed
+from tools import cells, committed
 from tools.bundle import training_runs
 
 OURS = ("apgd_ce", "apgd_dlr_t")
 SEARCHES = tuple(committed.SEARCH / f"small.{kind}.json" for kind in ("cell_based", "cell_free"))
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ROBUSTNESS, TRAINING, ONNX, SEARCH, REPRODUCE = (
-    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search", "reproduce")
+ROBUSTNESS, TRAINING, ONNX, SEARCH, REPRODUCE, CELLS = (
+    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search", "reproduce", "cells")
 )
 SEARCH_REPORT = ROOT / "docs" / "search_small.html"
 TABLE1_REPORT = ROOT / "docs" / "table1_small.html"
@@ -242,6 +242,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         ONNX: (precisions, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),
+        CELLS: (cells.robust_cells, cells.claims, cells.drawings),
     }
 )
 
@@ -263,7 +264,8 @@ if __name__ == "__main__":
     for document in TABLES:
         write_atomically(document, filled(document).encode())
         print(f"{document.name} is current", file=sys.stderr)
-    for file, text in model_cards().items():
+    for file, text in (model_cards() | cells.pictures()).items():
+        file.parent.mkdir(exist_ok=True)
         write_atomically(file, text.encode())
         print(f"{file.name} is current", file=sys.stderr)
     studies = searches()
