@@ -21,7 +21,7 @@ from robnet_zoo.errors import DocumentError, RobnetZooError
 HELP_FLAGS = ("--help", "-h")
 COMMANDS = {  # where each is, imported when it is asked for, and the first line of its help
     "list": ("architectures:list_", "List the bundled architectures and their trained weights."),
-    "show": ("architectures:show", "Summarise an architecture, and draw a cell of it."),
+    "show": ("architectures:show", "Summarise an architecture, and draw a cell of it or the whole network."),
     "validate": ("architectures:validate", "Check spec files, and exit with code 2 if any is wrong."),
     "schema": ("architectures:schema", "Print the JSON Schema of a spec."),
     "specs": (

@@ -43,22 +43,32 @@ def list_(*, as_json: Json = False) -> None:
         print(f"{row['name']:24} {row['parameters']:>12,} {row['multiply_adds'] / 1e6:>12.1f} M  {tags}")
 
 
-def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_json: Json = False) -> None:
-    """Summarise an architecture, and draw a cell of it.
+def show(
+    spec: str,
+    *,
+    draw: Path | None = None,
+    cell: str | None = None,
+    draw_network: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Summarise an architecture, and draw a cell of it or the whole network.
 
     Args:
         spec: A bundled name, the path of a spec, or the folder of a training run.
         draw: Draw a cell into this .svg or .png file.
         cell: The cell to draw; by default the first of the layout.
+        draw_network: Draw the whole network, every cell in its place, into this .svg or .png file.
     """
-    from robnet_zoo.genotype.draw import draw_cell
+    from robnet_zoo.genotype import draw as pictures
 
-    if draw is not None and draw.suffix.lower() not in (".svg", ".png"):
-        fail(f"--draw: expected a file that ends in .svg or .png, got {draw.name!r}")
+    for flag, path in (("--draw", draw), ("--draw-network", draw_network)):
+        if path is not None and path.suffix.lower() not in (".svg", ".png"):
+            fail(f"{flag}: expected a file that ends in .svg or .png, got {path.name!r}")
+    drawn = ""
     folder = Path(spec.removeprefix(LOCAL))  # as training leaves it
     if (folder / RUN_OF_TIMM).is_file() and spec not in spec_names():
-        if draw is not None or cell is not None:
-            fail(f"--draw, --cell: expected a spec, got {spec}, whose architecture is a model of timm")
+        if draw is not None or cell is not None or draw_network is not None:
+            fail(f"--draw, --draw-network, --cell: expected a spec, got {spec}, whose architecture is a model of timm")
         summary = _summary_of_timm(folder / RUN_OF_TIMM)
     else:
         genotype = load_spec(folder if spec.startswith(LOCAL) else spec)
@@ -67,7 +77,10 @@ def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_jso
         if name not in genotype.cells:
             fail(f"--cell: unknown cell {name!r}{nearest(name, genotype.cells)}")
         if draw is not None:
-            draw_cell(genotype, name, draw)
+            pictures.draw_cell(genotype, name, draw)
+            drawn = name
+        if draw_network is not None:
+            pictures.draw_network(genotype, draw_network)
     if as_json:
         print(json.dumps(summary, indent=1))
     else:
@@ -76,8 +89,9 @@ def show(spec: str, *, draw: Path | None = None, cell: str | None = None, as_jso
                 f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
             )
             print(f"{key.replace('_', ' '):18} {text}")
-    if draw is not None:
-        print(f"{draw}: {name}", file=sys.stderr if as_json else sys.stdout)
+    for path, what in ((draw, drawn), (draw_network, "the whole network")):
+        if path is not None:
+            print(f"{path}: {what}", file=sys.stderr if as_json else sys.stdout)
 
 
 def _summary_of_timm(document: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, Numbers, OptionalOutput, Output, fail, is_first
+from robnet_zoo.cli.parameters import Json, Numbers, OptionalOutput, Output, Quiet, fail, is_first
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.errors import DocumentError
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from robnet_zoo.benchmarks.protocol import Protocol
     from robnet_zoo.benchmarks.result import Result, Shard
     from robnet_zoo.benchmarks.targets.target import Target
+    from robnet_zoo.core.statistics import Interval
     from robnet_zoo.data import Images
 
+SCALE = 32  # characters of a drawn interval
 benchmark = App(name="benchmark", help="Measure models on real images, clean and attacked.")
 
 
@@ -43,6 +45,7 @@ def measure(
     batch: int | None = None,
     shard: str | None = None,
     output: OptionalOutput = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure models on real images, clean and attacked. After an interruption, the same command resumes.
@@ -102,14 +105,15 @@ def measure(
                 else load_target(name, weights=source_weights, dtype=chosen.dtype, mean=source_mean, std=source_std)
                 for name in source or target
             ]
-    results = _measured(targets, sources, images, chosen, shard=shard, output=output)
+    results = _measured(targets, sources, images, chosen, shard=shard, output=output, progress=is_first() and not quiet)
     if not results:  # a process that is not the first
         return
     if as_json:
         documents = [result.model_dump(mode="json", exclude_none=True) for result in results]
         print(json.dumps(documents[0] if len(targets) * len(sources) == 1 else documents))
         return
-    print("\n".join(_summary(result) for result in results), end="")
+    if not quiet:
+        print("\n".join(_summary(result) for result in results), end="")
 
 
 def _measured(
@@ -120,6 +124,7 @@ def _measured(
     *,
     shard: str | None,
     output: Path | None,
+    progress: bool,
 ) -> list[Result]:
     """Return a document for every pair of source and target; under torchrun, only the first process returns them."""
     from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
@@ -131,7 +136,6 @@ def _measured(
     names = [_path(output, target, source, protocol, several=several) for source in sources for target in targets]
     if output is not None and len(set(names)) < len(names):
         fail(f"--output: expected models whose files have different names, got {', '.join(map(str, names))}")
-    progress = is_first()
     for source in sources:
         paths = [_path(output, target, source, protocol, several=several) for target in targets]
         mine = [path if path is None or part is None else _part_path(path, part) for path in paths]
@@ -182,20 +186,37 @@ def _part_path(path: Path, shard: Shard) -> Path:
 
 
 def _summary(result: Result) -> str:
-    """Describe a result for a terminal: alarms, then a line an attack."""
+    """Describe a result for a terminal: alarms, then a table of accuracies with their intervals, drawn to scale."""
     source = "" if result.source is None else f", attacked through {result.source.name}"
     if result.source is not None and result.source.weights == result.model.weights:
         source += " (a white box, as its weights are the same)"
     lines = [f"{result.model.name}{source}: {result.protocol.name}, eps {result.protocol.eps}, {result.data.name}"]
     lines += [f"ALARM {alarm.name}: {alarm.text}" for alarm in result.alarms]
     measurements = [*result.measurements, *([result.worst_case] if result.worst_case else [])]
-    width = max(len(measurement.attack) for measurement in measurements)
-    for measurement in measurements:
-        lines.append(
-            f"{measurement.attack:{width}} {measurement.accuracy:8.2%}  ({measurement.interval:.1%})  "
-            f"{sum(measurement.correct)} of {len(measurement.correct)}"
+    rows = [
+        (
+            measurement.attack,
+            f"{measurement.accuracy:.2%}",
+            f"{measurement.interval:.1%}",
+            f"{sum(measurement.correct)} of {len(measurement.correct)}",
+            _drawn(measurement.interval, measurement.accuracy),
         )
+        for measurement in measurements
+    ]
+    table = [("attack", "accuracy", "95 % interval", "images", f"{'0 %':{SCALE - 5}}100 %"), *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for name, *cells in table:
+        right = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([f"{name:{widths[0]}}", *right]).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _drawn(interval: Interval, accuracy: float) -> str:
+    """Return an interval and its accuracy as characters on a scale from 0 to 1."""
+    low, at, high = (round(share * (SCALE - 1)) for share in (interval.low, accuracy, interval.high))
+    marks = ["-" if low <= index <= high else " " for index in range(SCALE)]
+    marks[low], marks[high], marks[at] = "[", "]", "|"
+    return "".join(marks)
 
 
 @benchmark.command

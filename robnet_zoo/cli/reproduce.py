@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
-from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, Quiet, fail
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.reproduce.scale import FULL, Scale, load_scale
 
@@ -34,6 +35,7 @@ def run(
     rows: Annotated[list[str] | None, Parameter(negative=())] = None,
     beside: Annotated[list[str] | None, Parameter(negative=())] = None,
     agenda: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
     overrides: Annotated[ScaleOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
 ) -> None:
@@ -78,14 +80,15 @@ def run(
     if agenda:
         print("\n".join(lines))
         return
-    if not as_json:
+    if not as_json and not quiet:
         print("\n".join(lines), flush=True)
-    result = work.run()
+    result = work.run(progress=not quiet)
     for note in work.notes:
-        print(note)
+        print(note, file=sys.stderr)
     page = work.document.with_suffix(".html")
     write(result, page)
-    print(result.dumps() if as_json else _summary(result, page), end="")
+    if as_json or not quiet:
+        print(result.dumps() if as_json else _summary(result, page), end="")
 
 
 @reproduce.command

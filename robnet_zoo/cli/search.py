@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from robnet_zoo.cli.parameters import Output
+from robnet_zoo.cli.parameters import Output, Quiet
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.config import load_config
@@ -19,7 +19,15 @@ search = App(name="search", help="Search for architectures in an adversarially t
 
 
 @search.command
-def run(*, config: str, data: str, output: Output, storage: str | None = None, workers: int = 1) -> None:
+def run(
+    *,
+    config: str,
+    data: str,
+    output: Output,
+    storage: str | None = None,
+    workers: int = 1,
+    quiet: Quiet = False,
+) -> None:
     """Search from data to specs: train the supernets, evaluate candidates, pick specs, write the report.
 
     After an interruption, the same command resumes.
@@ -37,9 +45,10 @@ def run(*, config: str, data: str, output: Output, storage: str | None = None, w
     with starting():
         from robnet_zoo.search.pipeline import Search
 
-        whole = Search(chosen, data, output, storage)
+        whole = Search(chosen, data, output, storage, shown=not quiet)
     for path in whole.run(workers=workers):
-        print(path)
+        if not quiet:
+            print(path)
     _write_report([StudyResult.load(path) for path in whole.documents.values()], output / REPORT)
 
 

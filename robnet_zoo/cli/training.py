@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
-from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail, is_first
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, Quiet, fail, is_first
 from robnet_zoo.cli.starting import starting
+from robnet_zoo.core.progress import sparkline
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 
@@ -30,6 +33,7 @@ def train(
     checkpoint_updates: int | None = Keeping.updates,
     checkpoints: int = Keeping.count,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Quiet = False,
     overrides: Annotated[RecipeOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
 ) -> None:
     """Train an architecture adversarially. After an interruption, the same command resumes the run.
@@ -55,8 +59,12 @@ def train(
         from robnet_zoo import training
 
         chosen, images = _fitted(architecture, data)
-    training.train(chosen, images, chosen_recipe, output, weights=weights, keeping=keeping, resume=resume)
-    if is_first():
+    training.train(
+        chosen, images, chosen_recipe, output, weights=weights, keeping=keeping, resume=resume, progress=not quiet
+    )
+    if is_first() and not quiet:
+        for line in _outcome(output):
+            print(line)
         print(output / "model.safetensors")
 
 
@@ -67,6 +75,7 @@ def estimate(
     recipe: str = DEFAULT,
     updates: int = 3,
     output: OptionalOutput = None,
+    quiet: Quiet = False,
     as_json: Json = False,
     overrides: Annotated[RecipeOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
 ) -> None:
@@ -89,12 +98,27 @@ def estimate(
         from robnet_zoo.training.duration import table
 
         chosen, images = _fitted(architecture, data)
-        result = training.estimate(chosen, images, chosen_recipe, updates=updates)
+        result = training.estimate(chosen, images, chosen_recipe, updates=updates, progress=not quiet)
     if not is_first():
         return
     if output is not None:
         result.save(output)
-    print(result.dumps() if as_json else f"{table(result)}\n", end="")
+    if as_json or not quiet:
+        print(result.dumps() if as_json else f"{table(result)}\n", end="")
+
+
+def _outcome(folder: Path) -> Iterator[str]:
+    """Yield what a run has reached, and its curve, if held-out images were measured."""
+    from robnet_zoo.training.result import TrainingResult
+    from robnet_zoo.training.validation import ATTACK
+
+    result = TrainingResult.load(folder / "training.json")
+    chosen, curve = result.chosen, [row.robust for row in result.epochs if row.robust is not None]
+    if chosen.clean is not None and chosen.robust is not None:
+        yield (
+            f"epoch {chosen.epoch} of {result.epochs[-1].epoch}: {chosen.clean:.1%} of {result.held_out:,} held-out "
+            f"images right, {chosen.robust:.1%} under {ATTACK}; {ATTACK} by epoch {sparkline(curve)}"
+        )
 
 
 def _fitted(architecture: str, data: str) -> tuple[Architecture, Images]:

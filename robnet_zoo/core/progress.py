@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
+BARS = "▁▂▃▄▅▆▇█"
 LOGGED = 30.0  # seconds between lines in a log
 
 
@@ -45,6 +47,19 @@ class _Lines(_Bar):
             file.flush()
 
         return write
+
+
+def sparkline(values: Sequence[float], *, width: int = 20) -> str:
+    """Return a curve as a word of bars, from the least value to the greatest.
+
+    width: in characters; of more values than that, each bar is the mean of its part.
+    """
+    count = min(width, len(values))
+    edges = [round(index * len(values) / count) for index in range(count + 1)] if count else []
+    means = [sum(values[start:end]) / (end - start) for start, end in pairwise(edges)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    steps = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((mean - low) * steps)] for mean in means)
 
 
 def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, own_eta: bool = False) -> tqdm[Any]:

@@ -1,7 +1,7 @@
 """The genotype: its document, operations and layers as data, passes, blueprint, counts, drawing. Imports no torch."""
 
 from robnet_zoo.genotype.blueprint import Blueprint, multiply_adds, parameters
-from robnet_zoo.genotype.draw import draw_cell
+from robnet_zoo.genotype.draw import draw_cell, draw_network
 from robnet_zoo.genotype.genotype import Cell, Edge, Genotype, NetworkConfig, Provenance
 from robnet_zoo.genotype.operations import OPERATIONS, Operation
 from robnet_zoo.genotype.passes import canonical
@@ -22,4 +22,5 @@ __all__ = [
     "parameters",
     "multiply_adds",
     "draw_cell",
+    "draw_network",
 ]

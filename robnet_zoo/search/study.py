@@ -34,6 +34,7 @@ from robnet_zoo.genotype.blueprint import multiply_adds
 from robnet_zoo.search.candidates import BIT, CandidateSet
 from robnet_zoo.search.heartbeat import Heartbeat, Pace, StaleWatch, is_gone, this_process
 from robnet_zoo.search.result import Candidate
+from robnet_zoo.search.selection import best
 from robnet_zoo.search.storage import one_line, open_storage
 
 TRIES = 3  # how often the evaluation of a candidate may raise
@@ -139,6 +140,7 @@ class Study:
         self._watch = StaleWatch(grace=pace.grace)
         self._process = this_process()
         self._generator = random.Random(secrets.randbits(64))  # where to look after a collision
+        self._results: dict[int, Candidate] = {}  # by trial; a finished one never changes
         self._since = len(self._trials())  # earlier failures are forgotten: a restart tries again
 
     @classmethod
@@ -206,10 +208,15 @@ class Study:
 
         Where a sampler chooses, the index is the candidate's rank in the order of trials.
         """
-        done = [Candidate.loads(trial.user_attrs["result"]) for trial in _done(self._trials())]
+        done = [self._result(trial) for trial in _done(self._trials())]
         if self.wanted.candidates is None:
             return tuple(candidate.model_copy(update={"index": index}) for index, candidate in enumerate(done))
         return tuple(sorted(done, key=lambda candidate: candidate.index))
+
+    def _result(self, trial: FrozenTrial) -> Candidate:
+        if trial.number not in self._results:
+            self._results[trial.number] = Candidate.loads(trial.user_attrs["result"])
+        return self._results[trial.number]
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -383,12 +390,23 @@ def work(study: Study, evaluate: Callable[[Claim], Candidate], *, shown: bool = 
             claim = study.claim()
             raised = claim is not None and not _evaluated(claim, evaluate)
             counts = study.counts()
+            progress.set_postfix_str(_best_so_far(study) if shown else "", refresh=False)
             progress.update(counts.done - progress.n)
             if counts.failed and (raised or (claim is None and not counts.running)):
                 name, error = next(iter(counts.failed.items()))
                 raise SearchError(f"{study.wanted.name}: candidate {name} failed {TRIES} times, at last with {error}")
             if claim is None and counts.done < counts.total:
                 time.sleep(study.pace.poll)
+
+
+def _best_so_far(study: Study) -> str:
+    """Return the most robust finetuned candidate of all workers as text, or an empty text while there is none."""
+    finetuned = [candidate for candidate in study.candidates() if candidate.after is not None]
+    if not finetuned:
+        return ""
+    leader = best(finetuned)
+    assert leader.after is not None
+    return f"best so far: {leader.index} with {leader.after.robust:.1%} robust, {leader.after.clean:.1%} clean"
 
 
 def _evaluated(claim: Claim, evaluate: Callable[[Claim], Candidate]) -> bool:

@@ -11,6 +11,7 @@ from typing import Self
 
 from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.progress import bar as progress_bar
+from robnet_zoo.core.progress import sparkline
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.state import HistoryRow, State
 from robnet_zoo.training.validation import ATTACK
@@ -73,6 +74,7 @@ class Records:
         parts = [f"epoch {state.epoch}/{self.recipe.epochs}", f"loss {state.loss / state.step:.3f}"]
         if state.history and "clean" in state.history[-1]:
             parts += [f"{name} {state.history[-1][name]:.1%}" for name in ("clean", "robust")]
+            parts[-1] += f" {sparkline([row['robust'] for row in state.history if 'robust' in row])}"
         if state.rescued:
             parts.append("guarded by PGD")
         return ", ".join([*parts, f"{_duration(left)} left"])

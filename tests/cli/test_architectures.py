@@ -51,6 +51,15 @@ def test_show_draws_a_cell_and_says_where(capsys, tmp_path, suffix, magic):
     assert picture.read_bytes().startswith(magic)
 
 
+def test_show_draws_the_whole_network_beside_a_cell(capsys, spec_file, tmp_path):
+    cell, network = tmp_path / "cell.svg", tmp_path / "network.svg"
+    shown = run(capsys, "show", spec_file, "--draw", cell, "--draw-network", network)
+    assert shown.splitlines()[-2:] == [f"{cell}: cell", f"{network}: the whole network"]
+    assert network.read_text().count("reads") == 2
+    json.loads(run(capsys, "show", spec_file, "--draw-network", network, "--json"))
+    assert "--draw-network: expected" in fails(capsys, "show", spec_file, "--draw-network", tmp_path / "x.pdf")
+
+
 def test_validate_accepts_every_bundled_spec(capsys):
     files = [str(SPECS.path(name)) for name in spec_names()]
     assert run(capsys, "validate", *files).count(": valid, hash ") == len(files)

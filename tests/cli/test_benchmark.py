@@ -1,13 +1,14 @@
 """`robnet-zoo benchmark` and `report` as they are typed."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from robnet_zoo import data
+from robnet_zoo import cli, data
 from robnet_zoo.attacks import Fgsm, Pgd
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.protocol import PROTOCOLS, Protocol
@@ -84,6 +85,22 @@ def test_results_are_reported_in_each_form(capsys, suffix, white_box, tmp_path):
     run(capsys, "benchmark", DIGITS, *COMMON, "--protocol", white_box, "-o", result)
     assert run(capsys, "report", result, "-o", page) == f"{page}\n"
     assert DIGITS in page.read_text()
+
+
+def test_a_measurement_ends_with_a_table_of_intervals_drawn_to_scale(capsys, white_box, tmp_path):
+    few = ("--data", "digits", "-n", "6", "--eps", "1/2", "--batch", "6")
+    command = ("benchmark", DIGITS, *few, "--protocol", white_box, "-o", tmp_path / "result.json")
+    head, *rows = run(capsys, *command).splitlines()[-5:]
+    assert head.split() == ["attack", "accuracy", "95", "%", "interval", "images", "0", "%", "100", "%"]
+    for measurement, row in zip([*Result.load(command[-1]).measurements, None], rows, strict=True):
+        drawn = row[head.index("0 %") :]
+        assert re.fullmatch(r" *(\[-*)?\|(-*\])?", drawn)
+        if measurement is not None:
+            assert row.split()[:2] == [measurement.attack, f"{measurement.accuracy:.2%}"]
+            assert drawn.index("|") == round(measurement.accuracy * 31)
+    cli.main([*map(str, command), "--quiet"])
+    assert tuple(capsys.readouterr()) == ("", "")
+    json.loads(run(capsys, *command, "--quiet", "--json"))
 
 
 def test_transfer_and_square_reach_an_exported_file(capsys, tmp_path):

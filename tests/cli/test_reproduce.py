@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from robnet_zoo.cli import main
+from robnet_zoo.reproduce import reproduction
+from robnet_zoo.reproduce.result import ReproductionResult
 from tests.command import fails
-from tests.small_plan import COMMAND
+from tests.small_plan import COMMAND, made_result
 
 
 def test_the_agenda_says_what_is_to_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,6 +22,21 @@ def test_the_agenda_says_what_is_to_do_and_does_nothing(tmp_path: Path, capsys: 
     assert jobs == ["train ResNet-18,", "measure ResNet-18,", "train RobNet-free,", "measure RobNet-free,"]
     assert lines[-1].startswith("0 of 4 there already; about ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["--json", "--quiet"])
+def test_stdout_is_clean_if_that_is_wanted(flag: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    def finished(work: reproduction.Reproduction, *, progress: bool) -> ReproductionResult:
+        work.notes.append("left out: ResNet-18: its loss is NaN")
+        assert progress is (flag == "--json")
+        return made_result()
+
+    monkeypatch.setattr(reproduction.Reproduction, "run", finished)
+    monkeypatch.setattr(reproduction.Reproduction, "agenda", lambda work: [])
+    main([*COMMAND, "-o", str(tmp_path), flag])
+    captured = capsys.readouterr()
+    assert captured.out == ("" if flag == "--quiet" else made_result().dumps())
+    assert captured.err == "left out: ResNet-18: its loss is NaN\n"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robnet_zoo import training
+from robnet_zoo import cli, training
 from robnet_zoo.cli import main
 from robnet_zoo.cli import training as command
 from robnet_zoo.training import TrainingEstimate
@@ -33,7 +33,7 @@ def test_a_documented_command_gives_a_recipe(line, monkeypatch):
     trained = []
     monkeypatch.setattr(command, "_fitted", lambda architecture, data: (architecture, data))
     monkeypatch.setattr(training, "train", lambda architecture, images, recipe, *_, **__: trained.append(recipe))
-    main(shlex.split(line))
+    main([*shlex.split(line), "--quiet"])
     assert len(trained) == 1
 
 
@@ -43,7 +43,7 @@ def test_every_recipe_takes_another_number_of_epochs(name, monkeypatch):
     monkeypatch.setattr(command, "_fitted", lambda architecture, data: (architecture, data))
     monkeypatch.setattr(training, "train", lambda architecture, images, recipe, *_, **__: trained.append(recipe))
     for flags in (["--epochs", "1"], ["--epochs", "30", "--schedule.kind", "linear"]):
-        main(["train", "mine.json", "--data", "D", "-o", "R", "--recipe", name, *flags])
+        main(["train", "mine.json", "--data", "D", "-o", "R", "--recipe", name, "--quiet", *flags])
     assert [recipe.epochs for recipe in trained] == [1, 30]
 
 
@@ -52,6 +52,12 @@ def test_train_then_benchmark_then_export(capsys, spec_file, tmp_path):
     common = ["--data", "digits", "--output", str(out), "--recipe", "micro_digits"]
     run(capsys, "train", str(spec_file), *common, "--epochs", "1", "--batch", "400", "--attack.steps", "1")
     assert json.loads((out / "run.json").read_text())["recipe"]["attack"]["steps"] == 1
+    again = run(capsys, "train", str(spec_file), *common, "--epochs", "1", "--batch", "400", "--attack.steps", "1")
+    summary, path = again.splitlines()
+    assert re.fullmatch(
+        r"epoch 1 of 1: [\d.]+% of 129 held-out images right, [\d.]+% under PGD-10; .* epoch ▁", summary
+    )
+    assert path == str(out / "model.safetensors")
     weights = ["--weights", str(out / "model.safetensors")]
     document = run(capsys, "benchmark", str(spec_file), *weights, "--data", "digits", "-n", "30", "--json")
     result = json.loads(document)
@@ -69,6 +75,8 @@ def test_checkpoints_are_written_and_kept_as_flags_say_and_a_run_resumes(capsys,
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == [f"{updates:010}.pt" for updates in (5, 6, 8, 10)]  # 5 an epoch
     assert run(capsys, *common, "--resume") == f"{tmp_path / 'run' / 'model.safetensors'}\n"
+    cli.main([*common, "--resume", "--quiet"])
+    assert tuple(capsys.readouterr()) == ("", "")
 
 
 def test_estimate_prints_and_writes_how_long_training_takes(capsys, spec_file, tmp_path):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from robnet_zoo.core.progress import bar
+from robnet_zoo.core.progress import bar, sparkline
 
 LINE = re.compile(r"pgd20: +\d+%\|.*\| \d+/100 \[\d\d:\d\d<[\d:?]+, +[\d.?]+ ?(s/)? images")  # rate and remaining time
 
@@ -62,3 +62,19 @@ def test_work_that_is_not_shown_says_nothing(capfd):
     with bar(total=3, shown=False) as shown:
         shown.update(3)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "curve"),
+    [
+        ([], ""),
+        ([0.3], "▁"),
+        ([0.2, 0.2], "▁▁"),
+        ([0.0, 0.5, 1.0], "▁▅█"),
+        ([0.3, 0.2, 0.1], "█▅▁"),
+        ([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"),
+        (range(1000), "▁▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇██"),
+    ],
+)
+def test_a_curve_goes_from_its_least_to_its_greatest_value(values, curve):
+    assert sparkline(values) == curve

@@ -51,6 +51,16 @@ def test_a_worker_killed_in_the_middle_loses_no_candidate_and_none_is_counted_tw
     assert sum(interrupted.values()) <= 1
 
 
+def test_the_progress_names_the_most_robust_candidate_so_far(file: str, capfd: pytest.CaptureFixture[str]) -> None:
+    wanted = candidate_set(4)
+    with Study.open(file, wanted, pace=FAST) as study:
+        work(study, judged, shown=True)
+        leader = max(study.candidates(), key=lambda candidate: candidate.after.robust if candidate.after else 0)
+    assert leader.after is not None
+    last = [line for line in capfd.readouterr().err.splitlines() if line][-1]
+    assert f"best so far: {leader.index} with {leader.after.robust:.1%} robust" in last
+
+
 def test_workers_that_claim_without_a_pause_never_claim_the_same(where: str, tmp_path: Path) -> None:
     log, wanted, gate = tmp_path / "log", candidate_set(60, nodes=3), PROCESSES.Barrier(3)
     finish(*[start(where, wanted, Noted(log, 0), gate=gate) for _ in range(3)])
