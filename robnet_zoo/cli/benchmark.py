@@ -95,7 +95,6 @@ def measure(
         from robnet_zoo.benchmarks.targets.load import load_target
         from robnet_zoo.data import load as load_images
 
-        images = load_images(data)
         targets = [load_target(name, weights=weights, dtype=chosen.dtype, mean=mean, std=std) for name in target]
         sources: list[Target | None] = [None]
         if chosen.threat == "transfer":
@@ -105,6 +104,7 @@ def measure(
                 else load_target(name, weights=source_weights, dtype=chosen.dtype, mean=source_mean, std=source_std)
                 for name in source or target
             ]
+        images = load_images(data)  # after the names, of which a wrong one is refused at once
     results = _measured(targets, sources, images, chosen, shard=shard, output=output, progress=is_first() and not quiet)
     if not results:  # a process that is not the first
         return

@@ -45,11 +45,13 @@ def export(
     """
     chosen = merged(ExportOptions(), options)
     with starting():
-        from robnet_zoo.converters import onnx
-        from robnet_zoo.data import load as load_images
         from robnet_zoo.zoo.registry import load_model
 
-        network = load_model(model, weights=weights)
+        network = load_model(model, weights=weights)  # a wrong name is refused before more is imported
+
+        from robnet_zoo.converters import onnx
+        from robnet_zoo.data import load as load_images
+
         images = None if data is None else load_images(data, train=True)
         report = onnx.export(network, output, chosen, images=images)
     print(json.dumps(report.model_dump(mode="json", exclude_none=True), indent=1) if as_json else f"{output}: {report}")

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -108,14 +108,21 @@ def digits() -> tuple[Images, Images]:
 
     The 8x8 scans are enlarged fourfold, bilinearly, and repeated over the three channels.
     """
+    scans, labels = _scans()
+    small = scans[:, None] / 16  # (1797, 1, 8, 8)
+    large = torch.nn.functional.interpolate(small, size=32, mode="bilinear", align_corners=False)
+    pixels = large.mul(255).round().clamp(0, 255).byte().expand(-1, 3, -1, -1).contiguous()
+    images = Images(pixels, labels.clone(), "scikit-learn digits", tuple("0123456789"))
+    return images[:1297], replace(images[1297:], name="scikit-learn digits, last 500")
+
+
+@cache
+def _scans() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scikit-learn's scans (1797, 8, 8), from 0 to 16, and labels (1797,), read once: they are text."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    small = torch.from_numpy(data.images).float()[:, None] / 16  # (1797, 1, 8, 8)
-    large = torch.nn.functional.interpolate(small, size=32, mode="bilinear", align_corners=False)
-    pixels = large.mul(255).round().clamp(0, 255).byte().expand(-1, 3, -1, -1).contiguous()
-    images = Images(pixels, torch.from_numpy(data.target).long(), "scikit-learn digits", tuple("0123456789"))
-    return images[:1297], replace(images[1297:], name="scikit-learn digits, last 500")
+    return torch.from_numpy(data.images).float(), torch.from_numpy(data.target).long()
 
 
 def _npz(path: Path) -> Images:

@@ -12,6 +12,7 @@ Both kinds of architecture have the same properties and methods: `name`, `hash`,
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -108,16 +109,7 @@ class TimmArchitecture(Document):
 
     def costs(self) -> Costs:
         """Return exact counts. Raises DocumentError if its images are too small for it."""
-        model = self.build(device="meta").eval()
-        counter = FlopCounterMode(display=False)
-        try:
-            with torch.no_grad(), counter:
-                model(torch.rand(1, *self.input_size, device="meta"))
-        except TIMM_ERRORS as error:
-            size = "x".join(map(str, self.input_size))
-            raise DocumentError([f"cannot take images of {size}: {error}"], source=self.name) from error
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        return Costs(parameters, counter.get_total_flops() // 2)
+        return _costs(self)
 
     def fitted(
         self, *, num_classes: int | None = None, input_size: tuple[int, int, int] | None = None
@@ -178,6 +170,21 @@ class TimmArchitecture(Document):
 
 
 Architecture = Genotype | TimmArchitecture
+
+
+@functools.lru_cache
+def _costs(architecture: TimmArchitecture) -> Costs:
+    """Count what an architecture costs, once: for that, the network is built and runs on the device `meta`."""
+    model = architecture.build(device="meta").eval()
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.no_grad(), counter:
+            model(torch.rand(1, *architecture.input_size, device="meta"))
+    except TIMM_ERRORS as error:
+        size = "x".join(map(str, architecture.input_size))
+        raise DocumentError([f"cannot take images of {size}: {error}"], source=architecture.name) from error
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Costs(parameters, counter.get_total_flops() // 2)
 
 
 def build(architecture: Architecture, *, device: str | None = None) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import pytest
@@ -47,3 +48,13 @@ def test_a_file_or_a_pipe_holds_mistakes_alone(monkeypatch, capsys) -> None:
     with starting():
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_garbage_is_collected_as_before_after_the_start_and_after_a_mistake_too() -> None:
+    thresholds = gc.get_threshold()
+    with starting():
+        assert gc.get_threshold()[0] > thresholds[0] > 0
+    assert gc.get_threshold() == thresholds
+    with pytest.raises(SystemExit), starting():
+        sys.exit(2)
+    assert gc.get_threshold() == thresholds

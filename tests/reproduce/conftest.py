@@ -21,10 +21,10 @@ def an_hour(*_: object, **__: object) -> TrainingEstimate:
 
 
 def shortened(name: str) -> Protocol:
-    """Return a protocol whose PGD takes ten steps, those of transfers included."""
+    """Return a protocol whose PGD takes two steps, those of transfers included."""
     protocol = load_protocol(name)
     attacks = tuple(
-        attack.model_copy(update={"steps": 10}) if isinstance(attack, Pgd) else attack for attack in protocol.attacks
+        attack.model_copy(update={"steps": 2}) if isinstance(attack, Pgd) else attack for attack in protocol.attacks
     )
     return protocol.model_copy(update={"attacks": attacks})
 
@@ -36,7 +36,7 @@ def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def short_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let plans of this test attack with ten steps."""
+    """Let plans of this test attack with two steps."""
     monkeypatch.setattr(reproduction, "load_protocol", shortened)
 
 

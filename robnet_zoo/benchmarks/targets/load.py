@@ -13,7 +13,6 @@ import timm
 import torch
 from torch import nn
 
-from robnet_zoo.benchmarks.targets.onnx import onnx_target
 from robnet_zoo.benchmarks.targets.robustbench import robustbench_model
 from robnet_zoo.benchmarks.targets.target import Target, normalisation_from
 from robnet_zoo.benchmarks.targets.torch import (
@@ -94,6 +93,8 @@ def load_target(
         if (onnx_file := _onnx_file(name)) is not None:
             if weights is not None:
                 raise TargetError(f"{name}: an ONNX file brings its own weights, expected no others, got {weights}")
+            from robnet_zoo.benchmarks.targets.onnx import onnx_target  # imports onnx and onnxruntime
+
             path, output = onnx_file
             return onnx_target(path, normalisation, computed_on, strict=device is not None, output=output)
         full = zoo.full_name(name)
