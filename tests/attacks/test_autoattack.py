@@ -1,12 +1,10 @@
 """Our AutoAttack is the library's: the same decisions, and nothing of it left behind."""
 
 import logging
-import os
 import random
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,6 @@ from robnet_zoo import data
 from robnet_zoo.attacks import autoattack
 from robnet_zoo.attacks.autoattack import AutoAttack, Component
 from robnet_zoo.errors import AutoAttackError, DocumentError
-from robnet_zoo.zoo.registry import load_model
 
 SQUARE = AutoAttack(version="custom", attacks=("square",))
 APGD = AutoAttack(version="custom", attacks=("apgd-ce",))
@@ -137,19 +134,24 @@ def test_component_named_is_the_one_without_which_the_library_does_not_fool(
 
 @pytest.mark.slow  # 900 iterations each of APGD and FAB and 5000 queries, twice
 def test_full_length_run_of_a_trained_network_is_the_librarys() -> None:
-    folder = os.environ.get("ROBNET_ZOO_DATA")
-    if not folder:
-        pytest.skip("ROBNET_ZOO_DATA does not name the folder of the real images")
-    some = torch.tensor([0, 1, 4, 10])  # one each that is wrong, that withstands, that APGD-CE and that APGD-T break
-    images, labels = data.load(str(Path(folder) / "cifar10_test1k.npz")).batch(some)
-    network = load_model("robnet_micro.cifar10")
-    outcome = AutoAttack().run_batch(network, images, labels, eps=8 / 255)
-    expected, answers = plain(network, images, labels, eps=8 / 255, norm="Linf")
+    train, test = (part.batch(torch.arange(len(part))) for part in data.digits())
+    train, test = ((nn.functional.avg_pool2d(images, 4)[:, :1], labels) for images, labels in (train, test))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(train[0]), train[1]).backward()
+        optimizer.step()
+    network.eval()
+    images, labels = (part[:20] for part in test)
+    outcome = AutoAttack().run_batch(network, images, labels, eps=20 / 255)
+    expected, answers = plain(network, images, labels, eps=20 / 255, norm="Linf")
     assert outcome.fooled == tuple((answers != labels).tolist())
     assert torch.equal(outcome.images, expected)
-    assert outcome.broken_by == ("clean", None, "apgd-ce", "apgd-t")
+    assert {None, "clean", "apgd-ce"} <= set(outcome.broken_by)
     whole = AutoAttack().cost(10).forwards
-    assert whole < outcome.forwards < 4 * whole  # one withstands to the end
+    assert whole < outcome.forwards / outcome.fooled.count(False) < 4 * whole  # those that withstand, to the end
 
 
 def test_linear_model_is_fooled_exactly_where_the_closed_form_says() -> None:
