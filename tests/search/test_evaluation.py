@@ -26,6 +26,7 @@ FINETUNE = Recipe(
     validation=0,
 )
 EVALUATION = Evaluation(finetune=FINETUNE, images=640, calibration=2, validation=64, steps=3)
+BRIEF = EVALUATION.model_copy(update={"finetune": FINETUNE.lasting(1), "images": 64})  # where accuracy does not matter
 SPACE = space("cell_free")
 CODES = sample(SPACE, Sampling(), 3, seed="a")
 SPECS = [SPACE.genotype(codes, name="a") for codes in CODES]
@@ -42,21 +43,26 @@ def evaluator(supernet) -> Evaluator:
     return Evaluator(supernet, EVALUATION, *images(900).split(), seed=0)
 
 
+@pytest.fixture
+def brief(supernet) -> Evaluator:
+    return Evaluator(supernet, BRIEF, *images(900).split(), seed=0)
+
+
 def candidate(index: int) -> Candidate:
     return Candidate(group="a", index=index, codes=CODES[index], hash=SPECS[index].hash)
 
 
-def test_supernet_is_the_same_bits_after_candidates(evaluator) -> None:
-    before = {key: value.clone() for key, value in evaluator.supernet.state_dict().items()}
-    evaluator.finetune(evaluator.score(candidate(0), SPECS[0], Filter(images=32)), SPECS[0])
-    assert not any(module.training for module in evaluator.supernet.modules())
-    for key, value in evaluator.supernet.state_dict().items():
+def test_supernet_is_the_same_bits_after_candidates(brief) -> None:
+    before = {key: value.clone() for key, value in brief.supernet.state_dict().items()}
+    brief.finetune(brief.score(candidate(0), SPECS[0], Filter(images=32)), SPECS[0])
+    assert not any(module.training for module in brief.supernet.modules())
+    for key, value in brief.supernet.state_dict().items():
         assert torch.equal(value, before[key]), key
 
 
-def test_candidate_has_the_same_figures_after_any_other_candidate(evaluator) -> None:
+def test_candidate_has_the_same_figures_after_any_other_candidate(brief) -> None:
     def figures(index: int) -> tuple[object, ...]:
-        measured = evaluator.finetune(evaluator.score(candidate(index), SPECS[index], Filter(images=32)), SPECS[index])
+        measured = brief.finetune(brief.score(candidate(index), SPECS[index], Filter(images=32)), SPECS[index])
         return measured.before, measured.after, measured.fsp
 
     first = [figures(index) for index in (0, 1)]
