@@ -16,7 +16,10 @@ MAX_LISTED = 4  # problems spelled out in a message; the rest are counted
 
 
 class RobnetZooError(Exception):
-    """The base of every error below."""
+    """The base of every error below. Unprintable characters of a message, as file names may have, are escaped."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in arguments))
 
 
 class DocumentError(RobnetZooError, ValueError):
@@ -33,7 +36,7 @@ class DocumentError(RobnetZooError, ValueError):
         more = len(self.problems) - MAX_LISTED
         if more > 0:
             listed += f"; and {more if len(self.problems) < MAX_PROBLEMS else 'many'} more"
-        super().__init__(printable(f"{source}: {listed}" if source else listed))
+        super().__init__(f"{source}: {listed}" if source else listed)
 
     def __reduce__(self) -> tuple[Callable[..., DocumentError], tuple[Any, ...]]:
         return (partial(type(self), source=self.source), (self.problems,))  # a worker's error reaches its parent whole
@@ -77,7 +80,7 @@ class OnnxFileError(RobnetZooError, RuntimeError):
 
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text = path, text
-        super().__init__(printable(f"{path}: {' '.join(text.split())}"))
+        super().__init__(f"{path}: {' '.join(text.split())}")
 
     def __reduce__(self) -> tuple[type[OnnxFileError], tuple[Path, str]]:
         return (type(self), (self.path, self.text))  # a worker's error reaches its parent whole

@@ -11,8 +11,10 @@ import pytest
 from robnet_zoo import errors
 from robnet_zoo.errors import (
     CheckpointError,
+    DataError,
     DocumentError,
     OnnxFileError,
+    OutputExistsError,
     RobnetZooError,
     TargetError,
     UnsafeCheckpointError,
@@ -38,6 +40,8 @@ def test_code_that_knows_nothing_of_the_package_can_catch_an_error(thing: type[E
         (DocumentError(["a: b\nc", "d\x1b"], source="line\nbreak"), r"line\nbreak: a: b\nc; d\x1b"),
         (OnnxFileError(Path("a.onnx"), "not a\n  classifier"), "a.onnx: not a classifier"),
         (TargetError("not\na model"), "not a model"),
+        (DataError("a\tb.npz: expected images"), r"a\tb.npz: expected images"),
+        (OutputExistsError("a\x1b: exists"), r"a\x1b: exists"),
     ],
     ids=lambda value: type(value).__name__,
 )

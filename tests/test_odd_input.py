@@ -470,6 +470,7 @@ def call(number: int) -> tuple[str, Callable[[], object]]:
         value = (
             draw.choice(numbers) if numbers else Path(text) if str(parameter.annotation).startswith("Path") else text
         )
+        value = draw.choice(VALUES) if draw.random() < 0.1 else value
         if parameter.kind is parameter.KEYWORD_ONLY:
             options[name] = value
         else:

@@ -191,6 +191,9 @@ class Batcher:
     def _check(self) -> None:
         if not isinstance(self.attack, IterativeAttack):
             raise AttackError(f"expected an attack that moves image by image, got {type(self.attack).__name__}")
+        for classifier in (self.model, self.judge):
+            if classifier is not None and not callable(classifier):
+                raise AttackError(f"expected a model that gives logits, got {type(classifier).__name__}")
         self.early = self.early and self.attack.early
         if not 1 <= self.slots <= MOST_SLOTS:
             raise AttackError(f"expected from 1 to {MOST_SLOTS:,} slots, got {self.slots}")

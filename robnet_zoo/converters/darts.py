@@ -23,7 +23,7 @@ from pydantic import Field
 from robnet_zoo.converters.literature import GENOTYPES
 from robnet_zoo.converters.original.codes import Stem
 from robnet_zoo.converters.python_text import MAX_BYTES, assigned, literal, statements
-from robnet_zoo.core.documents import Document, Tuple, nearest, parse_json, read_bytes, shown
+from robnet_zoo.core.documents import Document, Tuple, fspath, nearest, parse_json, read_bytes, shown
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import MAX_NODES, Genotype, Provenance, edges
@@ -246,6 +246,7 @@ def _carried(
 
 def _read(genotype: str) -> tuple[dict[str, Any], str]:
     """Return every genotype in a file or a text by its name, and what to call a genotype that has no name."""
+    genotype = fspath(genotype, "a genotype as text, its name, or the path of a file")
     if any(mark in genotype for mark in "({"):
         text, source, stem, is_json = genotype, "genotype", "genotype", genotype.lstrip().startswith('{"')
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from robnet_zoo.core.files import write_atomically
-from robnet_zoo.errors import MAX_PROBLEMS, DocumentError
+from robnet_zoo.errors import MAX_PROBLEMS, DocumentError, RobnetZooError
 
 MAX_BYTES = 64 * 2**20  # a results document of 10,000 images with its ledger takes about 10 MB
 MAX_SHOWN = 60  # characters of a value in a message
@@ -196,10 +196,30 @@ def renamed(data: Mapping[Any, Any], old: str, new: str) -> Mapping[Any, Any]:
     return {new if key == old else key: value for key, value in data.items()}
 
 
+def _not_a_path(text: str) -> RobnetZooError:
+    return DocumentError([text])
+
+
+def fspath(
+    value: object, expected: str = "the path of a file", *, error: Callable[[str], RobnetZooError] = _not_a_path
+) -> str:
+    """Return a name or a path as text.
+
+    Args:
+        value: what a caller gave.
+        expected: what it should be, in a message.
+        error: makes the exception from a message, by default a DocumentError.
+
+    Raises: the exception, if the value is neither a text nor a path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise error(f"expected {expected}, got {shown(value)}")
+    return os.fspath(value)
+
+
 def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_BYTES) -> bytes:
     """Return a file's bytes. Raises DocumentError if it cannot be read or is larger than `limit` bytes."""
-    if not isinstance(path, str | bytes | os.PathLike):
-        raise DocumentError([f"expected the path of a file, got {shown(path)}"])
+    path = fspath(path)
     source = os.fsdecode(path)
     try:
         with open(source, "rb") as file:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from robnet_zoo.core.documents import nearest
+from robnet_zoo.core.documents import fspath, nearest
 from robnet_zoo.core.files import note_shadowed
 from robnet_zoo.data.images import Images, check_sample
 from robnet_zoo.data.pictures import PictureFiles, decode
@@ -68,7 +68,7 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
 
     Raises: DataError if there are no such images, or fewer than n, or if the first n are plainly not a sample of all.
     """
-    name = os.fspath(source)
+    name = fspath(source, "the name or the path of images", error=DataError)
     kind, _, folder = name.partition(":")
     sized = SIZED.fullmatch(kind) if folder else None
     if (name == "digits" or kind in SETS or sized) and os.path.lexists(name):

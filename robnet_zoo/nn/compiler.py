@@ -8,6 +8,7 @@ import torch
 from robnet_zoo.errors import ModelError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.passes import COMPILER_PASSES, apply
+from robnet_zoo.genotype.specs import SpecLike, load_spec
 from robnet_zoo.nn.changes import check_unchanged
 from robnet_zoo.nn.forms.inference import InferenceNetwork
 from robnet_zoo.nn.forms.training import TrainingForm
@@ -15,7 +16,7 @@ from robnet_zoo.nn.network import Network
 
 
 def compile(
-    spec: Genotype,
+    spec: SpecLike,
     *,
     num_classes: int | None = None,
     in_chans: int | None = None,
@@ -28,13 +29,13 @@ def compile(
     else the edge or the cell carries: a sub-network's keys are a subset of its supernet's.
 
     Args:
-        spec: the architecture.
+        spec: the architecture: a Genotype, a bundled name, the path of a spec, or a mapping.
         num_classes: the number of logits, by default that of the spec; 0 leaves the head out.
         in_chans: the images' channels, by default those of the spec.
         global_pool: timm's name of the pooling before the head, such as 'avg' or 'max'; '' for none.
         drop_rate: the share of pooled features that dropout sets to 0 in training.
     """
-    spec = apply(spec, COMPILER_PASSES)
+    spec = apply(load_spec(spec), COMPILER_PASSES)
     return Network(spec, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool, drop_rate=drop_rate)
 
 

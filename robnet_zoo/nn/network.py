@@ -6,7 +6,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from robnet_zoo.core.documents import shown
 from robnet_zoo.errors import ModelError
 from robnet_zoo.genotype.blueprint import Blueprint, CellBlueprint, blueprint
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.layers import Denoising, build, zero_node
+
+MOST = 2**31 - 1  # classes or channels
 
 
 class EdgeModule(nn.ModuleDict):
@@ -36,10 +39,11 @@ class EdgeModule(nn.ModuleDict):
 def check_arguments(*, num_classes: int | None = None, in_chans: int | None = None, drop_rate: float = 0.0) -> None:
     """Raise ModelError unless these can be timm's arguments of a model; None stands for the published number."""
     for name, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
-            raise ModelError(f"{name}: expected an integer of at least {least}, got {value!r}")
-    if not 0 <= drop_rate <= 1:
-        raise ModelError(f"drop_rate: expected a share, 0 to 1, got {drop_rate!r}")
+        integer = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and not (integer and least <= value <= MOST):
+            raise ModelError(f"{name}: expected an integer from {least} to {MOST:,}, got {shown(value)}")
+    if not (isinstance(drop_rate, Real) and 0 <= drop_rate <= 1):
+        raise ModelError(f"drop_rate: expected a share, 0 to 1, got {shown(drop_rate)}")
 
 
 class CellModule(nn.Module):
@@ -127,7 +131,11 @@ class Network(nn.Module):
 
     def _set_head(self, num_classes: int, global_pool: str) -> None:
         self.num_classes = num_classes
-        self.global_pool, self.classifier = create_classifier(self.num_features, num_classes, global_pool)
+        try:
+            self.global_pool, self.classifier = create_classifier(self.num_features, num_classes, global_pool)
+        except (AssertionError, AttributeError) as error:  # which timm raises for names that it does not know
+            expected = "expected timm's name of a pooling, such as avg or max, or an empty text for none"
+            raise ModelError(f"global_pool: {expected}, got {shown(global_pool)}") from error
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()  # 'catavgmax' doubles it
 
     def masked(self, spec: Genotype) -> "Network":

@@ -14,8 +14,8 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from robnet_zoo.core.documents import nearest
-from robnet_zoo.errors import SearchError
+from robnet_zoo.core.documents import fspath, nearest
+from robnet_zoo.errors import SearchError, printable
 
 FORMS = "a path, sqlite:///PATH, postgresql://USER@HOST/DATABASE or journal:PATH"
 SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres", "journal")
@@ -33,6 +33,9 @@ def open_storage(where: str) -> BaseStorage:
     Open it in the process that uses it: neither connections nor a journal's identity survive a fork. Raises SearchError
     if that is not possible, in one line without a password.
     """
+    where = fspath(where, FORMS, error=SearchError)
+    if not where.isprintable():
+        raise SearchError(f"{printable(where)}: expected {FORMS}, without unprintable characters")
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise it logs every trial
     scheme, _, rest = where.partition(":")
     if scheme == "journal":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from pydantic import Field
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robnet_zoo.core.documents import Document, exactly, nearest, parse_json, read_bytes
+from robnet_zoo.core.documents import Document, exactly, fspath, nearest, parse_json, read_bytes
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype import blueprint
 from robnet_zoo.genotype.genotype import Genotype
@@ -207,11 +208,12 @@ def costs(architecture: Architecture) -> Costs:
     return Costs(blueprint.parameters(architecture), blueprint.multiply_adds(architecture))
 
 
-def load_architecture(name: str) -> Architecture:
+def load_architecture(name: str | os.PathLike[str]) -> Architecture:
     """Load a spec by bundled name or path, a document of a timm model by path, or a model of timm by name.
 
     The folder of a training run has the architecture that was trained. Raises DocumentError.
     """
+    name = fspath(name, "the name of an architecture or the path of a spec")
     path = Path(name)
     if (folder := run_folder(name)) is not None and (trained := from_run(folder)) is not None:
         return trained

@@ -36,7 +36,7 @@ from timm.models import (
 from timm.models import resolve_pretrained_cfg as resolve_cfg
 from torch import nn
 
-from robnet_zoo.core.documents import nearest, parse_json, read_bytes
+from robnet_zoo.core.documents import fspath, nearest, parse_json, read_bytes
 from robnet_zoo.core.files import note_shadowed
 from robnet_zoo.errors import DocumentError, WeightsError
 from robnet_zoo.genotype.genotype import STEM_STRIDES, Genotype
@@ -203,7 +203,7 @@ def full_name(name: str) -> str:
     return full
 
 
-def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) -> Network:
+def load_model(target: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None) -> Network:
     """Load a trained network, in eval mode.
 
     target: a timm name, such as `name.tag` or `hf-hub:REPOSITORY`, or the folder of a training run or a conversion,
@@ -211,6 +211,7 @@ def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) ->
     or WeightsError, also for names that timm does not know and for models that were not compiled from a spec: their
     names do not say whether they expect normalised images. Those are refused before anything is fetched.
     """
+    target = fspath(target, "the name of a model or a folder")
     if weights is None:
         full = full_name(target)
         model = _pretrained(full)
@@ -225,7 +226,7 @@ def load_model(target: str, *, weights: str | os.PathLike[str] | None = None) ->
 def read_weights(file: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """Load the state dict in a safetensors file. Raises WeightsError."""
     try:
-        return load_file(file)
+        return load_file(fspath(file, "the path of a safetensors file", error=WeightsError))
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{file}: expected a safetensors file, got: {error}") from error
 

@@ -22,7 +22,7 @@ from robnet_zoo.benchmarks.targets.torch import (
     trained_model,
     weights_file,
 )
-from robnet_zoo.core.documents import nearest
+from robnet_zoo.core.documents import fspath, nearest
 from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.errors import DocumentError, OnnxFileError, TargetError, WeightsError
 from robnet_zoo.genotype.specs import LOCAL, spec_names
@@ -53,7 +53,7 @@ PREFIXES: Mapping[str, Loader] = MappingProxyType(
 
 
 def load_target(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     weights: Path | None = None,
     dtype: Arithmetic = "bfloat16",
@@ -85,6 +85,7 @@ def load_target(
 
     Raises: TargetError.
     """
+    name = fspath(name, "the name of a model or a folder", error=TargetError)
     if not name:
         raise TargetError("expected the name of a model or a folder, got an empty text")
     computed_on = torch.device(device or _default_device())

@@ -23,7 +23,7 @@ from robnet_zoo.converters.onnx.graph import DTYPES, Graph
 from robnet_zoo.converters.onnx.options import ExportOptions, Precision
 from robnet_zoo.converters.onnx.quantize import quantize
 from robnet_zoo.converters.onnx.verify import BATCHES, Latency, Parity, compare, latencies, verify
-from robnet_zoo.core.documents import Document, Tuple
+from robnet_zoo.core.documents import Document, Tuple, fspath
 from robnet_zoo.core.files import write_atomically
 from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
@@ -116,7 +116,7 @@ def export(
         DataError: the images do not fit.
     """
     options = ExportOptions() if options is None else options
-    if Path(path).is_dir():
+    if Path(fspath(path, "the path of a file to write", error=ExportError)).is_dir():
         raise ExportError(f"{path}: expected the path of a file to write, got a folder")
     network = _copied(model, path)
     size = _input_size(network, options, path)

@@ -17,6 +17,7 @@ from onnx.checker import ValidationError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from robnet_zoo.converters.onnx.options import Precision
+from robnet_zoo.core.documents import fspath
 from robnet_zoo.errors import OnnxFileError
 
 MAX_GRAPH = 512 * 2**20  # bytes of the file itself; larger weights are in files beside it
@@ -59,7 +60,7 @@ def read_file(path: str | os.PathLike[str]) -> OnnxFile:
         OnnxFileError: the file cannot be read, its graph is larger than half a gigabyte, its weights are outside its
             folder, or it asks for tensors of billions of numbers.
     """
-    file = Path(path)
+    file = Path(fspath(path))
     try:
         _check_file(file, file, MAX_GRAPH)
         data = file.read_bytes()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robnet_zoo.converters.python_text import MAX_BYTES, assigned, changed, literal, statements
-from robnet_zoo.core.documents import Document, nearest, parse_json, read_bytes, shown
+from robnet_zoo.core.documents import Document, fspath, nearest, parse_json, read_bytes, shown
 from robnet_zoo.errors import ArgumentError, DocumentError
 from robnet_zoo.genotype.genotype import Genotype, NetworkConfig, Provenance, edges
 
@@ -179,7 +179,8 @@ def convert_codes(
         DocumentError: the file has none of these forms, or the original cannot express the spec.
         ArgumentError: a JSON file brings its own channels, depth, classes and stem.
     """
-    if Path(file).suffix.lower() == ".py":
+    file = Path(fspath(file))
+    if file.suffix.lower() == ".py":
         codes, called = _python_codes(file, name)
         usual_channels, usual_depth = PUBLISHED.get(called, (36, 20))
         return from_codes(

@@ -34,7 +34,7 @@ from typing import IO, Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from robnet_zoo.core.documents import shown
+from robnet_zoo.core.documents import fspath, shown
 from robnet_zoo.errors import CheckpointError, UnsafeCheckpointError
 
 MAX_NESTING = 100  # tuples within tuples
@@ -281,7 +281,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         UnsafeCheckpointError: the file asks for code to be run.
         CheckpointError: the file is not such a checkpoint, or is damaged.
     """
-    source = Path(path)
+    source = Path(fspath(path, "the path of a checkpoint", error=lambda text: CheckpointError([text])))
     if not source.is_file():
         got = "a directory" if source.is_dir() else "something else" if source.exists() else "no such file"
         raise CheckpointError([f"expected a checkpoint file, got {got}"], source=str(source))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from robnet_zoo.converters.original.codes import ORIGINAL_OPERATIONS
 from robnet_zoo.core import lazy
-from robnet_zoo.core.documents import Document, shown
+from robnet_zoo.core.documents import Document, fspath, shown
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.errors import CheckpointError, OutputExistsError
 from robnet_zoo.genotype.blueprint import Blueprint, blueprint
@@ -255,9 +255,9 @@ def convert_checkpoint(
     from robnet_zoo.converters.original.unpickling import read_checkpoint
     from robnet_zoo.zoo.registry import robnet
 
-    target = Path(output).resolve()
+    target = Path(fspath(output, "the path of a folder to write")).resolve()
     _check_free(target, overwrite=overwrite)
-    source, spec = Path(file), load_spec(spec)
+    source, spec = Path(fspath(file, "the path of a checkpoint")), load_spec(spec)
     state_dict = read_checkpoint(source)
     try:
         weights = convert_state_dict(state_dict, spec, slice_head=slice_head)
