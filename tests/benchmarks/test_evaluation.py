@@ -208,7 +208,7 @@ def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_docume
     class Short(library.AutoAttack):
         def __init__(self, *arguments: object, **options: object) -> None:
             super().__init__(*arguments, **options)
-            self.apgd.n_iter = 10
+            self.apgd.n_iter = 4
 
     monkeypatch.setattr(library, "AutoAttack", Short)
     images, target = data.load("digits", n=24), load_target(DIGITS, dtype="float32")

@@ -8,6 +8,8 @@ import safetensors.torch
 import torch
 
 from robnet_zoo import data
+from robnet_zoo.attacks import Fgsm, Pgd
+from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.genotype.specs import load_spec
@@ -30,14 +32,15 @@ def bundling(tmp_path):
     )
     folder.mkdir(), results.mkdir()
     weights.Manifest().save(folder / weights.MANIFEST)
+    Protocol(name="short", attacks=(Fgsm(), Pgd(step="2/255", steps=20)), n=4).save(tmp_path / "short.json")
     recipe = Recipe(name="short", epochs=2, batch=60, attack=TrainingAttack(steps=0), validation=10, ema=0.5)
 
     def trained(run, origin=None):
         train(load_spec("robnet_micro"), images, recipe, tmp_path / run, weights=origin, progress=False)
 
-    def bundled(run, **options):
+    def bundled(run, protocol=str(tmp_path / "short.json"), **options):
         places = {"run": tmp_path / run, "images": str(tmp_path / "cifar10.npz"), "folder": folder, "results": results}
-        bundle.bundle("robnet_micro", "short", **places, **options)
+        bundle.bundle("robnet_micro", "short", protocol=protocol, **places, **options)
         ((path, text),) = docs.model_cards(folder, results).items()
         assert path == folder / "robnet_micro.short.md"
         return text
@@ -48,7 +51,7 @@ def bundling(tmp_path):
 def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(bundling, tmp_path):
     trained, bundled = bundling
     trained("first")
-    text = bundled("first")
+    text = bundled("first", protocol="white_box")
     (entry,) = weights.manifest(tmp_path / "weights").entries
     assert entry.file_sha256 == file_sha256(tmp_path / "weights" / entry.file)
     assert "the first 180 images of digits instead of CIFAR-10" in text
