@@ -40,7 +40,7 @@ class PublishedGenotype:
 
 
 @dataclass(frozen=True)
-class Claim:
+class PublishedAccuracy:
     """What a paper reports of an architecture on CIFAR-10, in percent, l-infinity, 8/255.
 
     Args:
@@ -593,8 +593,8 @@ MSROBNETS: Mapping[str, PublishedMsrobnet] = MappingProxyType(
 _TRADES = "TRADES, one protocol for all"
 _HUANG = "S. Huang, Z. Lu, K. Deb, V. N. Boddeti, CVPR 2023 (arXiv:2212.11005)"
 CLAIMS = (
-    Claim("msrobnet_1560", "as many multiply-adds as RobNet-free", 84.8, 52.9, "PGD-7", "PGD-7", "its own"),
-    Claim("robnet_large_v2", "33.3 M", 84.57, 47.48, "AutoAttack", _TRADES, _HUANG),
-    Claim("racl", "104 channels, 7 cells, 32.5 M", 83.91, 51.37, "AutoAttack", _TRADES, _HUANG),
-    Claim("advrush", "96 channels, 7 cells, 32.6 M", 84.95, 52.90, "AutoAttack", _TRADES, _HUANG),
+    PublishedAccuracy("msrobnet_1560", "as many multiply-adds as RobNet-free", 84.8, 52.9, "PGD-7", "PGD-7", "its own"),
+    PublishedAccuracy("robnet_large_v2", "33.3 M", 84.57, 47.48, "AutoAttack", _TRADES, _HUANG),
+    PublishedAccuracy("racl", "104 channels, 7 cells, 32.5 M", 83.91, 51.37, "AutoAttack", _TRADES, _HUANG),
+    PublishedAccuracy("advrush", "96 channels, 7 cells, 32.6 M", 84.95, 52.90, "AutoAttack", _TRADES, _HUANG),
 )
