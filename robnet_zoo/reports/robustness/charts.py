@@ -58,6 +58,7 @@ def against_eps(entries: Sequence[LabelledResult]) -> list[Chart]:
         for name, measurement in entry.measurements.items():
             if name != CLEAN:
                 title = f"{WORST} of {titles}" if name == WORST else measurement.attack
+                title += "" if entry.norms == ("linf",) else f" ({', '.join(entry.norms)})"
                 point = _point(entry, 255 * protocol.eps_value, protocol.eps, measurement)
                 by_title.setdefault(f"Accuracy against eps: {title}, {entry.data}", []).append((entry, point))
     charts = []

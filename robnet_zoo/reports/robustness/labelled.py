@@ -49,9 +49,20 @@ class LabelledResult:
         return self.result.protocol.threat == "white_box"
 
     @property
+    def norms(self) -> tuple[str, ...]:
+        """Return the norms of the attacks' balls, each once."""
+        return tuple(sorted({attack.ball for attack in self.result.protocol.attacks}))
+
+    @property
+    def radius(self) -> str:
+        """Return eps as the protocol spells it, with the norm unless that is l-infinity: `8/255`, `0.5 (l2)`."""
+        eps, norms = self.result.protocol.eps, self.norms
+        return eps if norms in ((), ("linf",)) else f"{eps} ({', '.join(norms)})"
+
+    @property
     def conditions(self) -> str:
-        """Return eps and data: `eps 8/255, CIFAR-10 test images`."""
-        return f"eps {self.result.protocol.eps}, {self.data}"
+        """Return the radius and data: `eps 8/255, CIFAR-10 test images`."""
+        return f"eps {self.radius}, {self.data}"
 
 
 def labelled(results: Sequence[Result]) -> tuple[LabelledResult, ...]:

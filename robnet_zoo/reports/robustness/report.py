@@ -41,9 +41,15 @@ def sections(entries: Sequence[LabelledResult]) -> list[Section]:
     transfer = [entry for entry in entries if not entry.white_box]
     whole = [entry for entry in white_box if entry.whole]
     compared, parts, pictures = comparisons(entries), tables.parts(entries), gallery(entries)
+    radii = tables.radii(white_box)
     candidates = (
         ("alarms", "Alarms", "", (notices(entries),)),
-        ("summary", "Summary", "", (*([tables.summary(white_box)] if white_box else []), *([parts] if parts else []))),
+        (
+            "summary",
+            "Summary",
+            "",
+            (*([tables.summary(white_box)] if white_box else []), *(table for table in (radii, parts) if table)),
+        ),
         (
             "paper",
             "Beside the paper",
@@ -211,6 +217,7 @@ def _figures(entry: LabelledResult, name: str) -> dict[str, object]:
         "accuracy": measurement.accuracy,
         "low": low,
         "high": high,
+        "norm": entry.attacks[name].ball if name in entry.attacks else None,
         "eps": None if name == CLEAN else result.protocol.eps,
         "seed": result.protocol.seed,
         "data": result.data.name,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from robnet_zoo.attacks import AutoAttack
 from robnet_zoo.benchmarks.result import Measurement, ModelIdentity
 from robnet_zoo.reports.elements import EMPTY, Column, Table, TableCell, TableRow, estimate_cell
 from robnet_zoo.reports.robustness.labelled import CLEAN, WORST, LabelledResult, columns, groups, proposing
@@ -53,6 +54,44 @@ def summary(entries: Sequence[LabelledResult]) -> Table:
         (*heads, *map(Column, names)),
         rows,
     )
+
+
+def radii(entries: Sequence[LabelledResult]) -> Table | None:
+    """Return the accuracies of models measured with several radii or norms side by side, if there are any.
+
+    A row is a model on the same images. Of all attacks with a radius, in whatever document, the strongest counts.
+    """
+    several = [
+        members
+        for members in groups(entries, lambda entry: (entry.model, entry.data, entry.n)).values()
+        if len({entry.radius for entry in members}) > 1
+    ]
+    by_size = sorted((entry for members in several for entry in members), key=_by_radius)
+    heads = list(dict.fromkeys(entry.radius for entry in by_size))
+    rows = []
+    for members in several:
+        first = members[0]
+        clean = next((entry.measurements[CLEAN] for entry in members if CLEAN in entry.measurements), None)
+        cells = [TableCell(first.model, first.model, first.data), images(first), accuracy(clean)]
+        cells += [_strongest([entry for entry in members if entry.radius == head]) for head in heads]
+        rows.append(TableRow(tuple(cells)))
+    columns_of = (Column("model", numeric=False), Column("images"), Column(CLEAN), *(Column(head) for head in heads))
+    title = "Accuracy in percent under the strongest attack with each radius, in l-infinity unless stated"
+    return Table(title, columns_of, tuple(rows)) if rows else None
+
+
+def _by_radius(entry: LabelledResult) -> tuple[bool, tuple[str, ...], float]:
+    return entry.norms not in ((), ("linf",)), entry.norms, entry.result.protocol.eps_value
+
+
+def _strongest(entries: Sequence[LabelledResult]) -> TableCell:
+    """Return the lowest accuracy in documents, and under which attack."""
+    measured = [(name, item) for entry in entries for name, item in entry.measurements.items() if name != CLEAN]
+    if not measured:
+        return EMPTY
+    name, lowest = min(measured, key=lambda pair: pair[1].accuracy)
+    cell = accuracy(lowest)
+    return replace(cell, detail=f"{cell.detail}, {name}")
 
 
 def transfers(entries: Sequence[LabelledResult]) -> Table:
@@ -161,15 +200,18 @@ def parts(entries: Sequence[LabelledResult]) -> Table | None:
 
 
 def cost(entries: Sequence[LabelledResult]) -> Table:
-    """Return what each attack cost an image."""
+    """Return what each attack cost an image, on average and where it withstood, beside AutoAttack's count."""
+    whole = AutoAttack().cost(num_classes=10)
     rows = tuple(
         TableRow(
             (
                 TableCell(entry.model, entry.model, f"attacked through {entry.source}" if entry.source else ""),
-                TableCell(name, name, f"eps {entry.result.protocol.eps}" if name != CLEAN else ""),
+                TableCell(name, name, f"eps {entry.radius}" if name != CLEAN else ""),
                 mean(measurement.forwards),
                 mean(measurement.backwards),
                 mean(measurement.judged),
+                mean(_withstood(measurement, measurement.forwards)),
+                mean(_withstood(measurement, measurement.backwards)),
                 TableCell(f"{measurement.seconds:,.1f}", measurement.seconds),
                 TableCell(
                     f"{1000 * measurement.seconds / len(measurement.correct):,.1f}",
@@ -182,14 +224,22 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
         for name, measurement in entry.measurements.items()
         if name != WORST
     )
-    labels = ("forwards", "backwards", "judged", "seconds, all images", "ms an image")
-    heads = (Column("model", numeric=False), Column("attack", numeric=False), *map(Column, labels))
+    passes = ("forwards", "backwards", "judged", "forwards, withstood", "backwards, withstood")
+    times = ("seconds, all images", "ms an image")
+    heads = (Column("model", numeric=False), Column("attack", numeric=False), *map(Column, (*passes, *times)))
     return Table(
         "Passes an image through the form that proposes, and through the original that judges",
         (*heads, Column("device", numeric=False)),
         rows,
-        "Seconds of different devices cannot be compared.",
+        "Withstood: an image that the attack left right. The standard AutoAttack sends such an image forwards "
+        f"{whole.forwards:,} times and backwards {whole.backwards:,} times. Seconds of different devices cannot be "
+        "compared.",
     )
+
+
+def _withstood(measurement: Measurement, counts: Numbers) -> Numbers:
+    """Return the counts of the images that an attack left right, if there are counts."""
+    return tuple(count for count, right in zip(counts, measurement.correct, strict=False) if right)
 
 
 def accuracy(measurement: Measurement | None) -> TableCell:
@@ -211,8 +261,8 @@ def images(entry: LabelledResult) -> TableCell:
 
 
 def eps(entry: LabelledResult) -> TableCell:
-    """Return the radius as the protocol spells it."""
-    return TableCell(entry.result.protocol.eps, entry.result.protocol.eps_value)
+    """Return the radius as the protocol spells it, with its norm."""
+    return TableCell(entry.radius, entry.result.protocol.eps_value)
 
 
 def mean(counts: Numbers) -> TableCell:

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from robnet_zoo.attacks import Bim, Fgsm, Pgd
+from robnet_zoo.attacks import AutoAttack, Bim, Fgsm, Pgd, SquareL2
 from robnet_zoo.core.statistics import wilson
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.reports.robustness.labelled import labelled
-from robnet_zoo.reports.robustness.tables import beside_the_paper
+from robnet_zoo.reports.robustness.tables import beside_the_paper, cost, radii
 from tests.reports.documents import CIFAR, identity, result, sha
 from tests.reports.pages import Tree, html, ids
 
@@ -135,3 +135,50 @@ def test_the_matrix_has_the_number_of_every_pair(everything, page):
     assert found == expected
     assert len(rows) == 5
     assert all(len(row) == 5 for row in rows)
+
+
+L2 = (Pgd(norm="l2", step="1/8"), SquareL2())
+
+
+def test_radii_and_norms_of_a_model_stand_side_by_side():
+    documents = [
+        result("a", 0.8, 0.4, 0.35, attacks=L2, eps="0.5"),
+        result("a", 0.8, 0.5, 0.3, eps="8/255"),
+        result("b", 0.7, 0.5, 0.2, eps="8/255"),
+        result("b", 0.7, 0.6, 0.55, eps="0.0157"),
+        result("a", 0.8, 0.2, attacks=(Pgd(steps=100),), eps="8/255"),
+        result("c", eps="8/255"),
+    ]
+    table = radii(labelled(documents))
+    assert [column.label for column in table.columns] == ["model", "images", "clean", "0.0157", "8/255", "0.5 (l2)"]
+    by_model = {row.cells[0].text: row.cells[2:] for row in table.rows}
+    assert set(by_model) == {"a", "b"}
+    lowest = [
+        min(m.accuracy for i in indices for m in (*documents[i].measurements[1:], documents[i].worst_case))
+        for indices in ((1, 4), (0,))
+    ]
+    assert [cell.text for cell in by_model["a"][1:]] == ["–", *(f"{100 * share:.1f}" for share in lowest)]
+    assert by_model["a"][2].detail.endswith(("pgd100", "worst case"))
+    assert by_model["b"][3].text == "–"
+
+
+def test_one_radius_needs_no_table_of_radii():
+    assert radii(labelled([result("a"), result("b"), result("a", attacks=(Fgsm(), Pgd(steps=100)))])) is None
+
+
+def test_equal_radii_in_other_norms_are_other_conditions():
+    linf, l2 = labelled([result("a", eps="0.5"), result("a", attacks=L2, eps="0.5")])
+    assert (linf.radius, l2.radius) == ("0.5", "0.5 (l2)")
+    assert linf.conditions != l2.conditions
+
+
+def test_the_cost_of_images_that_withstood_stands_beside_autoattacks():
+    table = cost(labelled([result("a", 0.8, 0.5, attacks=(Pgd(steps=30),))]))
+    heads = [column.label for column in table.columns]
+    (row,) = [row for row in table.rows if row.cells[1].text == "pgd30"]
+    assert [row.cells[heads.index(name)].text for name in ("forwards, withstood", "backwards, withstood")] == [
+        "30.0"
+    ] * 2
+    assert 1 < row.cells[heads.index("forwards")].value < 30
+    counts = AutoAttack().cost(10)
+    assert f"forwards {counts.forwards:,} times and backwards {counts.backwards:,} times" in table.note
