@@ -159,3 +159,7 @@ class ReportError(RobnetZooError, ValueError):
 
 class EditorError(RobnetZooError, ValueError):
     """The editor cannot do what its page asks for, or cannot be served."""
+
+
+class StoppedError(RobnetZooError, RuntimeError):
+    """An attack that is watched was stopped by whoever watched it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import webbrowser
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -17,6 +16,7 @@ def edit(
     spec: str | None = None,
     *,
     output: OptionalOutput = None,
+    target: Annotated[list[str] | None, Parameter(negative=())] = None,
     port: int | None = None,
     open_browser: Annotated[bool, Parameter(name="--open", negative=())] = False,
 ) -> None:
@@ -28,12 +28,14 @@ def edit(
         spec: The path of a spec, which is written when you save and need not exist yet; a bundled name, or a published
             genotype such as darts_v2, to begin with; or the folder of a training run. By default an empty cell.
         output: The file to write, instead of the spec's own.
+        target: Models to attack on the page, named as for `benchmark`, such as model.onnx or the folder of a training
+            run, besides those with bundled weights.
         port: The port of the page on the loopback interface; by default 8421, or a free one if that is taken.
         open_browser: Open the page in a browser.
     """
     from robnet_zoo.editor.desk import open_desk
 
-    desk = open_desk(spec, output=None if output is None else Path(output))
+    desk = open_desk(spec, output=output, models=tuple(target or ()))
     try:
         from robnet_zoo.editor.serving import serve
     except ModuleNotFoundError as error:

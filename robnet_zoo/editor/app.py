@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
+from threading import Event
 from types import MappingProxyType
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from robnet_zoo.core.documents import Document, parse_json
+from robnet_zoo.editor.attacker import Attacker, Watching, messages, models, offered
 from robnet_zoo.editor.changes import AnyChange
 from robnet_zoo.editor.desk import Desk
 from robnet_zoo.editor.draft import Draft, blank
@@ -33,6 +35,7 @@ from robnet_zoo.reports import page as reports_page
 from robnet_zoo.version import __version__
 
 FOLDER = Path(__file__).parent
+MAX_UPLOAD = 64 * 2**20  # bytes of pictures
 MAX_QUESTION = 4 * Genotype.max_bytes  # a question holds two drafts at most
 FILES: Mapping[str, tuple[Path, str]] = MappingProxyType(
     {
@@ -41,6 +44,7 @@ FILES: Mapping[str, tuple[Path, str]] = MappingProxyType(
         "/editor.css": (FOLDER / "editor.css", "text/css"),
         "/editor.js": (FOLDER / "editor.js", "text/javascript"),
         "/drawing.js": (FOLDER / "drawing.js", "text/javascript"),
+        "/attack.js": (FOLDER / "attack.js", "text/javascript"),
     }
 )
 HEADERS = {
@@ -76,6 +80,8 @@ class Start(Question):
             "published": groups(),
             "operations": list(OPERATIONS),
             "denoise_forms": DENOISE_FORMS,
+            "models": models(desk),
+            "attacks": offered(),
         }
 
 
@@ -210,6 +216,33 @@ def create_app(desk: Desk, *, hosts: Collection[str]) -> Starlette:
         body = await body_of(request, limit=MAX_QUESTION)
         return JSONResponse(await run_in_threadpool(lambda: kind.parse(parse_json(body)).answer(desk)))
 
+    attacker = Attacker(desk)
+
+    async def pictures(request: Request) -> Response:
+        body = await body_of(request, limit=MAX_UPLOAD)
+
+        def shown() -> Json:
+            from robnet_zoo.editor.pictures import DIGITS, Upload
+
+            name = request.query_params.get("name", "")
+            key = attacker.pictures.add(Upload(name, body)) if body else DIGITS
+            return {"key": key, "name": name or DIGITS, "thumbnails": attacker.pictures.thumbnails(key)}
+
+        return JSONResponse(await run_in_threadpool(shown))
+
+    async def attack(request: Request) -> Response:
+        asked = Watching.parse(parse_json(await body_of(request, limit=MAX_QUESTION)))
+        stop = Event()
+
+        async def lines() -> AsyncIterator[bytes]:
+            try:
+                async for message in iterate_in_threadpool(messages(attacker, asked, stop)):
+                    yield json.dumps(message, allow_nan=False).encode() + b"\n"
+            finally:  # also when the page is gone
+                stop.set()
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
     async def file(request: Request) -> Response:
         path, media_type = FILES[request.url.path]
         return Response(path.read_bytes(), media_type=media_type)
@@ -217,6 +250,8 @@ def create_app(desk: Desk, *, hosts: Collection[str]) -> Starlette:
     return Starlette(
         routes=[
             *(Route(path, file) for path in FILES),
+            Route("/api/pictures", pictures, methods=["POST"]),
+            Route("/api/attack", attack, methods=["POST"]),
             Route("/api/{question}", ask, methods=["POST"]),
         ],
         middleware=[Middleware(OwnPageOnly, hosts=hosts)],
@@ -250,8 +285,3 @@ async def _failed(request: Request, error: Exception) -> Response:
     """Answer a mistake of our own; the server goes on. Starlette raises it once more, and the server logs it."""
     logging.getLogger(__name__).error("%s: %r", request.url.path, error)
     return JSONResponse({"error": f"the server made a mistake: {type(error).__name__}"}, status_code=500)
-
-
-def dumps(message: Json) -> bytes:
-    """Return a message as a line of JSON."""
-    return json.dumps(message, allow_nan=False).encode() + b"\n"

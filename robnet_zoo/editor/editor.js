@@ -1,4 +1,5 @@
 // The page holds a draft and its history. What a change makes of it, and all that is shown of it, comes from the server.
+import { listenToAttacks } from "/attack.js";
 import { drawCell } from "/drawing.js";
 
 const HISTORY = 200, KEPT = 20;
@@ -9,7 +10,7 @@ const state = {
 const view = () => state.views[state.now];
 
 /** Return an element. Properties: `on...` are listeners, `data...` and `aria...` attributes, others are set as they are. */
-export function h(tag, properties = {}, ...children) {
+function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(properties)) {
     if (key === "key") element.dataset.key = value;
@@ -21,7 +22,7 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
-export function announce(text) { at("announcement").textContent = text; }
+function announce(text) { at("announcement").textContent = text; }
 
 function banner(text, serious = true) {
   at("banner").hidden = !text;
@@ -116,7 +117,7 @@ function render() {
   renderFacts(shown);
   markProblems(shown);
   keep();
-  document.dispatchEvent(new CustomEvent("shown", { detail: shown }));
+  attacks.shown(shown);
   if (key) document.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }
 
@@ -400,6 +401,7 @@ async function begin() {
   fillChoices(at("origin"), [["", "an empty cell"]]);
   fillChoices(at("other"), [[" start", "the spec as it was at the start"], [" before", "the spec before the last change"]]);
   document.querySelector("main").hidden = false;
+  attacks.begin();
   render();
 }
 
@@ -506,5 +508,6 @@ function listen() {
   });
 }
 
+const attacks = listenToAttacks({ h, field: select, start: () => state.start });
 listen();
 begin().catch((error) => banner(error.message));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,46 @@ def test_a_mistake_of_the_servers_own_does_not_end_it(file, monkeypatch):
     assert response.json() == {"error": "the server made a mistake: ZeroDivisionError"}
     monkeypatch.undo()
     assert client.post("/api/start", json={}).status_code == 200
+
+
+ATTACK = {"model": "robnet_micro.digits", "pictures": "digits", "index": 3, "eps": "16/255"}
+
+
+def test_an_attack_comes_as_a_line_for_each_message(client):
+    attack = {"kind": "fgsm"}
+    response = client.post("/api/attack", json=ATTACK | {"attack": attack})
+    kinds = [json.loads(line)["kind"] for line in response.text.splitlines()]
+    assert kinds[:2] == ["loading", "clean"]
+    assert kinds[-1] == "end"
+    assert set(kinds[2:-1]) == {"query"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attack": {"kind": "pgdd"}}, "did you mean 'pgd'"),
+        ({"attack": {"kind": "pgd", "steps": 0}}, "steps: expected at least 1, got 0"),
+        ({"attack": {"kind": "pgd"}, "eps": "much"}, "eps: expected a fraction such as 8/255"),
+        ({"attack": {"kind": "pgd"}, "index": -1}, "index: expected at least 0, got -1"),
+        ({"attack": {"kind": "pgd"}, "path": "/etc/passwd"}, "unknown key"),
+    ],
+)
+def test_an_attack_that_is_not_one_is_refused_before_it_begins(client, change, message):
+    response = client.post("/api/attack", json=ATTACK | change)
+    assert response.status_code == 400
+    assert message in response.json()["error"]
+
+
+def test_pictures_are_sent_as_bytes_and_come_back_small(client):
+    answer = client.post("/api/pictures").json()
+    assert (answer["key"], answer["name"]) == ("digits", "digits")
+    assert answer["thumbnails"][0]["png"].startswith("data:image/png;base64,")
+    refused = client.post("/api/pictures?name=mine.png", content=b"not a picture")
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("mine.png: expected a picture")
+
+
+@pytest.mark.parametrize("path", ["/api/attack", "/api/pictures"])
+def test_strangers_can_neither_attack_nor_send_pictures(client, path):
+    assert client.post(path, json=ATTACK, headers={"origin": "http://evil.example"}).status_code == 403
+    assert client.post(path, json=ATTACK, headers={"host": "evil.example"}).status_code == 421

@@ -13,13 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 
+from robnet_zoo.converters import onnx
+from robnet_zoo.editor.attacker import THREAD
 from robnet_zoo.editor.desk import open_desk
 from robnet_zoo.editor.serving import listen, server_of
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.zoo.registry import load_model
 from tests.browser import assert_fits, contrasts, headless
 
 EXPECTED = re.compile(r"ERR_CONNECTION|status of 400")  # the console on a killed server and a refused value
@@ -27,10 +32,10 @@ SECONDS = 10  # that an answer may take on a busy machine
 
 
 @contextmanager
-def serving(spec: str) -> Iterator[str]:
+def serving(spec: str, *models: str) -> Iterator[str]:
     """Serve an editor in this process; gives its address."""
     with listen(0) as listener:
-        server = server_of(open_desk(spec), listener)
+        server = server_of(open_desk(spec, models=models), listener)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -84,15 +89,15 @@ class Page:
         action()
         return waited(lambda: self.text("#announcement"))
 
-    def click(self, key: str) -> None:
+    def click(self, selector: str) -> None:
         """Click a control of the page with the mouse."""
-        control = self.key(key)
+        control = self.find(selector)
         self.browser.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", control)
         control.click()
 
     def press(self, key: str) -> str:
         """Click a control that changes the draft, and return what is announced."""
-        return self.announced(lambda: self.click(key))
+        return self.announced(lambda: self.click(f'[data-key="{key}"]'))
 
     def choose(self, key: str) -> None:
         """Click an edge or a node of the drawing where it is drawn."""
@@ -251,7 +256,7 @@ def test_a_killed_server_costs_nothing_and_the_page_goes_on_with_the_next(chromi
         page.press("switch sep_conv_3x3")
         process.send_signal(signal.SIGKILL)
         process.wait()
-        page.click("switch identity")
+        page.click('[data-key="switch identity"]')
         waited(lambda: "does not answer. Nothing is lost" in page.text("#banner"))
         assert page.find("#download").is_enabled()
         process, again = started(tmp_path / "mine.json", int(address.split(":")[2].strip("/")))
@@ -302,7 +307,7 @@ def test_a_problem_leads_to_its_control(page):
     page.press("switch identity")
     page.fill('[data-key="height"]', "30")
     assert page.key("height").get_attribute("aria-invalid") == "true"
-    page.click("problem 0")
+    page.click('[data-key="problem 0"]')
     assert page.browser.switch_to.active_element.get_attribute("data-key") == "height"
 
 
@@ -364,3 +369,79 @@ def test_two_specs_stand_side_by_side(large):
 def test_nearest_published_cells_are_listed(large):
     waited(lambda: "robnet_free" in large.text("#nearest li"))
     assert large.text("#nearest li strong") == "0"
+
+
+@pytest.fixture(scope="module")
+def watching(chromium, tmp_path_factory) -> Iterator[Page]:
+    """The page with digits to attack, an ONNX file first among the models."""
+    file = tmp_path_factory.mktemp("onnx") / "digits.onnx"
+    onnx.export(load_model("robnet_micro.digits"), file)
+    with serving("robnet_micro", str(file)) as address:
+        page = Page(chromium, address)
+        page.browser.execute_script("document.getElementById('watch').open = true")
+        waited(lambda: page.find("#attack-start").is_enabled())
+        yield page
+        leave(chromium)
+
+
+def attacked(page: Page, model: str, **fields: str) -> str:
+    """Attack a digit on the page, and return the verdict."""
+    page.browser.execute_script(
+        """
+        const [model, fields] = arguments;
+        const field = document.querySelector("[data-key='attacked model']");
+        field.value = model;
+        field.dispatchEvent(new Event("change"));
+        for (const [id, value] of Object.entries(fields)) document.getElementById(id).value = value;
+        """,
+        model,
+        {f"attack-{key}": value for key, value in fields.items()},
+    )
+    page.click("#attack-start")
+    return waited(lambda: page.find("#attack-start").is_enabled() and page.text("#attack-verdict"))
+
+
+def test_an_attack_is_watched_to_its_end_on_a_model_and_on_its_onnx_file(watching):
+    models = [option.text for option in watching.key("attacked model").find_elements("css selector", "option")]
+    assert "robnet_micro.digits (the spec shown)" in models
+    verdicts = []
+    for model in ("robnet_micro.digits", models[0]):
+        verdicts.append(attacked(watching, model, eps="64/255", **{"parameter-step": "8/255"}))
+        assert len(watching.browser.find_elements("css selector", "#attack-pictures img")) == 3
+        assert watching.find("#attack-chart polyline").get_attribute("points")
+        assert watching.find("#attack-progress").get_attribute("value") != "0"
+    assert models[0].endswith("digits.onnx")
+    assert verdicts[0].startswith("Fooled at step ")
+    assert verdicts[1] == verdicts[0]
+
+
+def test_the_stop_button_stops_the_server_too(watching):
+    change = {"eps": "0", "parameter-steps": "100000"}
+    watching.browser.execute_script(
+        "for (const [id, value] of Object.entries(arguments[0])) document.getElementById(`attack-${id}`).value = value",
+        change,
+    )
+    watching.click("#attack-start")
+    waited(lambda: " of at most 100000" in watching.text("#attack-now"))
+    watching.click("#attack-stop")
+    assert waited(lambda: watching.text("#attack-verdict")).startswith("Stopped after ")
+    waited(lambda: THREAD not in {thread.name for thread in threading.enumerate()})
+
+
+def test_a_wrong_radius_is_explained_beside_the_attack(watching):
+    assert "did you mean 9/255" in attacked(watching, "robnet_micro.digits", eps="9", **{"parameter-steps": "2"})
+
+
+def test_a_picture_of_ones_own_is_attacked(watching, tmp_path):
+    Image.fromarray(np.full((40, 50, 3), 200, np.uint8)).save(tmp_path / "grey.png")
+    watching.find("#picture").send_keys(str(tmp_path / "grey.png"))
+    waited(lambda: "grey.png" in watching.text("#thumbnails"))
+    verdict = attacked(watching, "robnet_micro.digits", eps="1/255", **{"parameter-steps": "2"})
+    assert verdict.startswith(("Withstood pgd2: still sees ", "Fooled at step "))
+
+
+def test_the_watched_attack_can_be_read_on_a_phone_and_in_the_dark(watching):
+    assert_fits(watching.browser, 390)
+    for scheme in ("light", "dark"):
+        _, least, text = contrasts(watching.browser, scheme)
+        assert least >= 4.5, text
