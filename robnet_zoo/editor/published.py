@@ -1,4 +1,4 @@
-"""Architectures to begin with and to compare with: the bundled specs, and the genotypes of DARTS' space."""
+"""Architectures to begin with and to compare with: the bundled specs, and the genotypes of the literature."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from robnet_zoo.converters import darts
-from robnet_zoo.converters.literature import GENOTYPES
+from robnet_zoo.converters.literature import GENOTYPES, MSROBNETS
+from robnet_zoo.converters.msrobnet import convert_msrobnet
 from robnet_zoo.errors import EditorError
 from robnet_zoo.genotype.distance import MAX_LIVE_NODES, CellGraph, edit_distance
 from robnet_zoo.genotype.genotype import Cell, Genotype
@@ -29,13 +30,15 @@ class Neighbour:
 @cache
 def published() -> Mapping[str, Genotype]:
     """Return the published architectures by name."""
-    return {name: SPECS.own(name) for name in SPECS.names()} | {name: darts.published(name) for name in GENOTYPES}
+    bundled = {name: SPECS.own(name) for name in SPECS.names()}
+    genotypes = {name: darts.published(name) for name in GENOTYPES}
+    return bundled | genotypes | {name: convert_msrobnet(name) for name in MSROBNETS}
 
 
 @cache
 def groups() -> Mapping[str, tuple[str, ...]]:
     """Return the names of the published architectures, by what they are."""
-    return {"bundled architectures": tuple(SPECS.names()), "published genotypes": tuple(GENOTYPES)}
+    return {"bundled architectures": tuple(SPECS.names()), "published genotypes": (*GENOTYPES, *MSROBNETS)}
 
 
 def load_published(name: str) -> Genotype:

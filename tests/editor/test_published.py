@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robnet_zoo.converters.literature import GENOTYPES
+from robnet_zoo.converters.literature import GENOTYPES, MSROBNETS
 from robnet_zoo.editor.published import groups, load_published, nearest_cells, published
 from robnet_zoo.errors import EditorError
 from robnet_zoo.genotype.genotype import Cell, edges
@@ -12,8 +12,13 @@ from robnet_zoo.genotype.specs import SPECS
 
 
 def test_every_bundled_spec_and_every_genotype_can_be_begun_with():
-    assert published().keys() == {*SPECS.names(), *GENOTYPES}
+    assert published().keys() == {*SPECS.names(), *GENOTYPES, *MSROBNETS}
     assert {name for names in groups().values() for name in names} == published().keys()
+
+
+def test_no_two_published_architectures_share_a_name():
+    names = [*SPECS.names(), *GENOTYPES, *MSROBNETS]
+    assert len(names) == len({*names})
 
 
 def test_an_unknown_name_is_refused():
