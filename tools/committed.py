@@ -9,4 +9,5 @@ ROBUSTNESS = RESULTS / "robustness"  # `Result`: MODEL.TAG.json states the bundl
 SPEED = RESULTS / "speed"  # a document a script of `robnet_zoo.benchmarks.speed`
 TRAINING = RESULTS / "training"  # `TrainingResult`: MODEL.TAG.json, MODEL.TAG.2.json, ... trained the bundled weights
 SEARCH = RESULTS / "search"  # `StudyResult`
+TABLES = RESULTS / "tables"  # `SpaceFindings`, of tables that others published
 REPRODUCE = RESULTS / "reproduce"  # `ReproductionResult`

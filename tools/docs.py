@@ -31,9 +31,11 @@ from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.precisions import precisions as precision_tables
 from robnet_zoo.reports.search.findings import judged_row
 from robnet_zoo.reports.search.searched import scale
+from robnet_zoo.reports.search.tables import side_by_side
 from robnet_zoo.reproduce.result import ReproductionResult
 from robnet_zoo.search.analysis.findings import findings
 from robnet_zoo.search.analysis.observations import Observed
+from robnet_zoo.search.analysis.tables import SpaceFindings, study_findings
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.selection import picks
 from robnet_zoo.training import TrainingEstimate, duration
@@ -46,8 +48,10 @@ OURS = ("apgd_ce", "apgd_dlr_t")
 SEARCHES = tuple(committed.SEARCH / f"small.{kind}.json" for kind in ("cell_based", "cell_free"))
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ROBUSTNESS, TRAINING, ONNX, SEARCH, REPRODUCE, CELLS = (
-    ROOT / "docs" / f"{page}.md" for page in ("robustness", "training", "onnx", "search", "reproduce", "cells")
+DARTS_TABLE = "zcprob_darts.json"
+ROBUSTNESS, TRAINING, ONNX, SEARCH, REPRODUCE, CELLS, FINDINGS = (
+    ROOT / "docs" / f"{page}.md"
+    for page in ("robustness", "training", "onnx", "search", "reproduce", "cells", "findings")
 )
 SEARCH_REPORT = ROOT / "docs" / "search_small.html"
 TABLE1_REPORT = ROOT / "docs" / "table1_small.html"
@@ -183,6 +187,24 @@ def search_findings() -> str:
     return "\n".join([*lines, "", *map(scale, results)])
 
 
+def spaces() -> list[SpaceFindings]:
+    """Return what each search space says: ours, and those of the tables that others published."""
+    based, free = (Observed.from_result(result).uniform for result in searches())
+    tables = [SpaceFindings.load(committed.TABLES / name) for name in ("nas_robbench_201.cifar10.json", DARTS_TABLE)]
+    return [study_findings("RobNet's cells", based), study_findings("RobNet's, cell-free", free), *tables]
+
+
+def space_findings() -> str:
+    """Return the numbers that four search spaces have in common, side by side."""
+    return side_by_side(spaces())
+
+
+def data_findings() -> str:
+    """Return the same numbers for one search space on three data sets."""
+    paths = [committed.TABLES / f"nas_robbench_201.{data}.json" for data in ("cifar10", "cifar100", "imagenet")]
+    return side_by_side([SpaceFindings.load(path) for path in paths])
+
+
 def search_picks() -> str:
     """Return the table of the specs that the committed search picked, at full width."""
     lines = ["| spec | parameters | multiply-adds | candidate | judged by |", "|---" * 5 + "|"]
@@ -242,6 +264,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         ONNX: (precisions, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),
+        FINDINGS: (space_findings, data_findings),
         CELLS: (cells.robust_cells, cells.claims, cells.drawings),
     }
 )

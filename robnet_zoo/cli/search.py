@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from robnet_zoo.cli.parameters import Output, Quiet
+from robnet_zoo.cli.parameters import OptionalOutput, Output, Quiet
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.config import load_config
@@ -115,6 +115,29 @@ def pick(*results: Path, output: Output) -> None:
         for spec, _ in picks(result):
             spec.save(output / f"{spec.name}.json")
             print(output / f"{spec.name}.json")
+
+
+@search.command
+def findings(*, table: Path, robust: str = "robust", clean: str | None = None, output: OptionalOutput = None) -> None:
+    """Say what a table of adversarially trained cells, of any search space, says about the paper's findings.
+
+    Args:
+        table: A CSV file with a header, or a JSON list of objects. A column `operations` has the six digits of cells of
+            NAS-Bench-201, or a column `genotype` genotypes of DARTS, or a column `spec` specs.
+        robust: The column of robust accuracies, as shares of 1 or in percent.
+        clean: The column of clean accuracies; by default `clean`, if there is one.
+        output: A file for the document of the numbers.
+    """
+    with starting():
+        from robnet_zoo.reports.search.tables import lines
+        from robnet_zoo.search.analysis.tables import table_findings
+
+        result = table_findings(table, robust=robust, clean=clean)
+    for line in lines(result):
+        print(line)
+    if output is not None:
+        result.save(output)
+        print(output)
 
 
 def _write_report(results: list[StudyResult], path: Path) -> None:
