@@ -24,6 +24,10 @@ COMMANDS = {  # where each is, imported when it is asked for, and the first line
     "show": ("architectures:show", "Summarise an architecture, and draw a cell of it or the whole network."),
     "validate": ("architectures:validate", "Check spec files, and exit with code 2 if any is wrong."),
     "schema": ("architectures:schema", "Print the JSON Schema of a spec."),
+    "edit": (
+        "edit:edit",
+        "Draw and change a cell on a page in a browser, beside its figures and all that is wrong with it.",
+    ),
     "specs": (
         "documents:specs",
         "List the bundled architectures with where they come from, or print one as JSON.",
@@ -36,10 +40,6 @@ COMMANDS = {  # where each is, imported when it is asked for, and the first line
     "train": (
         "training:train",
         "Train an architecture adversarially. After an interruption, the same command resumes the run.",
-    ),
-    "edit": (
-        "edit:edit",
-        "Draw and change a cell on a page in a browser, beside its figures and all that is wrong with it.",
     ),
     "estimate": (
         "training:estimate",

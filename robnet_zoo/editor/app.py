@@ -81,6 +81,7 @@ class Start(Question):
             "operations": list(OPERATIONS),
             "denoise_forms": DENOISE_FORMS,
             "models": models(desk),
+            "named": bool(desk.models),
             "attacks": offered(),
         }
 
@@ -184,12 +185,18 @@ class OwnPageOnly:
         if host not in self.hosts:
             refusal = f"expected the host {' or '.join(sorted(self.hosts))}, got {host!r}"
             await JSONResponse({"error": refusal}, status_code=421)(scope, receive, send)
-        elif origin not in (None, f"http://{host}") or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        elif origin not in (None, f"http://{host}") or self._is_anothers(headers):
             await JSONResponse({"error": "expected a request of this page, got another's"}, status_code=403)(
                 scope, receive, send
             )
         else:
             await self.app(scope, receive, self._with_headers(send))
+
+    @staticmethod
+    def _is_anothers(headers: Headers) -> bool:
+        """Return whether another page sends the request; its user may still follow a link to this one."""
+        elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        return elsewhere and headers.get("sec-fetch-mode") != "navigate"
 
     @staticmethod
     def _with_headers(send: Send) -> Callable[[Message], Awaitable[None]]:

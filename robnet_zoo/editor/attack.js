@@ -14,7 +14,7 @@ export function listenToAttacks({ h, field, start }) {
   function begin() {
     const models = start().models;
     state.model ??= models.find(({ name }) => name.endsWith(".digits"))?.name ?? models[0].name;
-    if (models[0].spec === null) state.model = models[0].name;
+    if (start().named) state.model = models[0].name;
     renderWhat();
     renderHow();
   }

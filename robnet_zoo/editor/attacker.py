@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +21,9 @@ from robnet_zoo.core.documents import Document
 from robnet_zoo.core.units import Pixels
 from robnet_zoo.editor.desk import Desk
 from robnet_zoo.editor.recent import Recent
-from robnet_zoo.errors import EditorError, RobnetZooError, StoppedError
+from robnet_zoo.errors import DocumentError, EditorError, RobnetZooError, StoppedError
+from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.specs import LOCAL
 from robnet_zoo.zoo import weights
 
 if TYPE_CHECKING:
@@ -93,9 +97,17 @@ class Attacker:
 
 def models(desk: Desk) -> list[Json]:
     """Return the models to choose from: those named at the start, then the bundled ones, with their spec's hash."""
-    named = [{"name": name, "spec": None} for name in desk.models]
+    named = [{"name": name, "spec": _spec_hash(name)} for name in desk.models]
     bundled = weights.manifest().entries
     return named + [{"name": f"{entry.model}.{entry.tag}", "spec": entry.spec_hash} for entry in bundled]
+
+
+def _spec_hash(name: str) -> str | None:
+    """Return the hash of the spec in the folder of a training run, None for a model of another kind."""
+    file = Path(name.removeprefix(LOCAL)) / Genotype.file_name
+    with suppress(DocumentError):
+        return Genotype.load(file).hash
+    return None
 
 
 def offered() -> list[Json]:

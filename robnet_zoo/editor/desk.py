@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from robnet_zoo.core.documents import shown
+from robnet_zoo.core.documents import read_bytes, shown
 from robnet_zoo.editor.draft import Draft, blank
 from robnet_zoo.editor.published import published
 from robnet_zoo.errors import DocumentError, EditorError
@@ -35,9 +35,9 @@ class Desk:
     def begin(self) -> tuple[Draft, str | None]:
         """Return the draft that a new page shows, and the sha256 of the file's bytes if it is what they hold."""
         if self.file is not None and self.from_file:
-            seen = digest(self.file)
             with suppress(DocumentError):
-                return Draft.load(self.file), seen
+                data = read_bytes(self.file, limit=Draft.max_bytes)
+                return Draft.loads(data, source=str(self.file)), hashlib.sha256(data).hexdigest()
         return self.start, None
 
     def save(self, draft: Draft, *, seen: str | None) -> dict[str, Any]:

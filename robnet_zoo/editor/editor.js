@@ -5,7 +5,7 @@ import { drawCell } from "/drawing.js";
 const HISTORY = 200, KEPT = 20;
 const at = (id) => document.getElementById(id);
 const state = {
-  start: null, views: [], now: -1, cell: "", depth: 0, chosen: null, seen: null, saved: null, nearest: null,
+  start: null, views: [], now: -1, cell: "", depth: 0, chosen: null, seen: null, saved: null, downloaded: null, nearest: null,
 };
 const view = () => state.views[state.now];
 
@@ -194,6 +194,7 @@ function show(cell) {
 function choose(what) {
   state.chosen = what;
   render();
+  announce(`${what.edge ? `Edge ${what.edge.join(" to ")}` : `Node ${what.node}`} is chosen; its switches follow the drawing.`);
 }
 
 function renderCell(shown) {
@@ -431,6 +432,7 @@ function download() {
   const link = h("a", { href: URL.createObjectURL(new Blob([view().text], { type: "application/json" })), download: `${view().document.name}.json` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  state.downloaded = view().text;
   announce("The spec is downloaded.");
 }
 
@@ -504,7 +506,7 @@ function listen() {
     event.preventDefault();
   });
   addEventListener("beforeunload", (event) => {
-    if (state.start?.file && state.now > 0 && view().text !== state.saved) event.preventDefault();
+    if (state.now > 0 && ![state.saved, state.downloaded].includes(view().text)) event.preventDefault();
   });
 }
 

@@ -86,8 +86,13 @@ def test_its_own_origin_is_let_in(client):
 
 
 def test_a_site_of_the_same_machine_is_refused(client):
-    response = client.post("/api/start", json={}, headers={"sec-fetch-site": "same-site"})
+    response = client.post("/api/start", json={}, headers={"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"})
     assert response.status_code == 403
+
+
+def test_a_link_from_elsewhere_opens_the_page(client):
+    response = client.get("/", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/../pyproject.toml", "/desk.py", "/..%2fapp.py", "/page.html", "/api", "/api/x/y"])

@@ -42,6 +42,12 @@ def test_models_are_those_of_the_start_and_all_with_bundled_weights(desk):
     assert digits["spec"] == desk.start.spec().hash
 
 
+def test_a_training_run_names_its_spec(desk, tiny, tmp_path):
+    tiny.save_into(tmp_path)
+    given = Desk(desk.start, models=(f"local-dir:{tmp_path}", str(tmp_path / "none")))
+    assert [model["spec"] for model in models(given)[:2]] == [tiny.hash, None]
+
+
 def test_every_attack_is_offered_with_parameters_that_it_takes():
     assert [each["kind"] for each in offered()] == [kind().kind for kind in ATTACKS]
     for kind, each in zip(ATTACKS, offered(), strict=True):

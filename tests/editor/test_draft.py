@@ -41,7 +41,7 @@ def test_problems_of_a_draft_are_those_of_validation(tiny):
         ({"layout": ("cell", "cel")}, "did you mean 'cell'"),
         ({"layout": ()}, "layout: expected one cell or more, got none"),
         ({"cells": {"cell": {"alpha": ((1, 1), (0, 1), (1, 0)), "concat": (2,)}}}, "expected 2, 5, 9, 14"),
-        ({"cells": {"cell": {"alpha": ((1, 1), (0, 1)), "concat": (3,)}}}, "expected nodes of the cell"),
+        ({"cells": {"cell": {"alpha": ((1, 1), (0, 1)), "concat": (3,)}}}, "expected a node from 2 to 2, got 3"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tiny, changes, message):
