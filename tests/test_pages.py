@@ -1,9 +1,9 @@
 """Every command and every Python block of README and docs runs as it is written, a page in a folder of its own.
 
 Long work is cut to a toy size where it begins: few images, small networks, one epoch. All that comes before and after
-is real. A command that takes hours is marked in the source of its page: `<!-- hours -->` before a block stands for all
-its commands, `<!-- hours: search run, reproduce -->` for those that begin so. Of these `--help` and the flags are
-checked. What stands in a `text` block behind a block is what that block prints; `...` stands for anything.
+is real. A command that takes hours, or ends only when it is stopped, is marked: `<!-- hours -->` before a block stands
+for all its commands, `<!-- hours: search run, reproduce -->` for those that begin so. Of these `--help` and the flags
+are checked. What stands in a `text` block behind a block is what that block prints; `...` stands for anything.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def blocks(text: str) -> list[Block]:
             while at < len(lines) and (line := lines[at]).startswith("    "):
                 at += 1
             inner = "\n".join(line[4:] for line in lines[start:at])
+            assert "```" not in inner, f"line {start + 1}: expected blocks that are not inside a list"
             listed.append(Block(start + 1, "", inner, "\n".join(before)))
             before = []
         else:
@@ -230,7 +231,8 @@ def printed(call: Callable[[], object]) -> str:
 def run_command(words: list[str]) -> str:
     """Return what a command prints, or writes into a file behind `>`."""
     if words[0] == "make":
-        subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+        if shutil.which("make"):
+            subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
         return ""
     arguments = own_arguments(words)
     assert arguments is not None, f"{' '.join(words)}: expected a mark, as only `robnet-zoo` runs here"

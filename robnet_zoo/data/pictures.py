@@ -98,6 +98,7 @@ class PictureFiles:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
+        """Return the shape of all pictures as a tensor, (N, 3, side, side)."""
         return (len(self.files), 3, self.side, self.side)
 
     def __len__(self) -> int:
