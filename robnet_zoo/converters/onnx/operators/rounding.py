@@ -1,0 +1,65 @@
+"""Rounding to the numbers of a narrow type, with gradients that pass it and stop where it saturates."""
+
+from __future__ import annotations
+
+import torch
+from onnx import TensorProto
+from torch import Tensor
+
+from robnet_zoo.converters.onnx.operators.node import (
+    FLOAT4_VALUES,
+    FLOAT8,
+    NARROW_INTEGERS,
+    rounded,
+    straight_through,
+)
+from robnet_zoo.errors import UnsupportedError
+
+
+def narrow_integers(x: Tensor, zero_point: Tensor | None, kind: int) -> Tensor:
+    """Return numbers, in units of their scale, as integers of a narrow type: round(x) + zero_point, saturated.
+
+    The bounds are applied before the rounding, as in ONNX Runtime, which gives the same.
+
+    Args:
+        x: of float32.
+        zero_point: of a shape that broadcasts to x's, or None for 0.
+        kind: ONNX's number of the type. Raises UnsupportedError if it is not a narrow integer.
+    """
+    low, high = integer_range(kind)
+    if zero_point is None:
+        return rounded(x.clamp(low, high))
+    zero_point = zero_point.to(x.dtype)
+    return rounded(torch.clamp(x, low - zero_point, high - zero_point)) + zero_point
+
+
+def integer_range(kind: int) -> tuple[int, int]:
+    """Return the smallest and the largest integer of a narrow type, by ONNX's number. Raises UnsupportedError."""
+    if kind not in NARROW_INTEGERS:
+        raise UnsupportedError(f"expected integers of at most 16 bits, got ONNX's type {kind}")
+    return NARROW_INTEGERS[kind]
+
+
+def narrow_float(x: Tensor, kind: int, *, saturate: bool = True) -> Tensor:
+    """Return numbers rounded to those of a floating-point type of up to eight bits, as float32.
+
+    Args:
+        x: of float32.
+        kind: ONNX's number of the type.
+        saturate: whether numbers out of range become the largest; otherwise they become infinite or NaN.
+    """
+    if kind not in FLOAT8:
+        magnitudes = torch.tensor(FLOAT4_VALUES, device=x.device)
+        middles = (magnitudes[1:] + magnitudes[:-1]) / 2
+        inside = x.clamp(-FLOAT4_VALUES[-1], FLOAT4_VALUES[-1])
+        size = inside.detach().abs().nan_to_num(0)  # NaN, which the type does not have, becomes 0
+        index = torch.bucketize(size, middles)  # a half goes to the lower neighbour
+        odd_half = (index < len(middles)) & (size == middles[index.clamp(max=len(middles) - 1)]) & (index % 2 == 1)
+        return straight_through(inside, magnitudes[index + odd_half.long()].copysign(x.detach()))
+    dtype = FLOAT8[kind]
+    largest = torch.finfo(dtype).max
+    inside = x.clamp(-largest, largest)  # NaN stays
+    value = (inside if saturate else x).detach().to(dtype).float()
+    if not saturate and kind == TensorProto.FLOAT8E4M3FN:  # where torch saturates all the same
+        value = value.where(x.detach().abs() < largest + 32 / 2, torch.nan)  # half a step beyond the largest
+    return straight_through(inside, value)

@@ -1,0 +1,13 @@
+"""Elementwise operators compute what the standard and ONNX Runtime say, with the gradients of differences."""
+
+import pytest
+
+from robnet_zoo.converters.onnx.operators import elementwise
+from tests.converters.onnx import standard
+
+
+@pytest.mark.parametrize("kind", standard.kinds(elementwise.OPERATORS))
+def test_operator_computes_what_the_standard_says(kind):
+    assert standard.compare_with_the_standard(kind)
+    standard.compare_with_runtime_at_older_opsets(kind)
+    standard.compare_gradients(kind)
