@@ -11,8 +11,10 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -247,19 +249,72 @@ def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], log
                 }
             )
 
-        attacks.run(
-            attack,
-            run.target.form_for(attack),
-            images,
-            labels,
-            eps=run.protocol.eps_value,
-            seed=run.protocol.seed,
-            samples=left,
-            slots=run.protocol.batch,
-            judge=run.target.judge,
-            clean_logits=logits[[position[sample] for sample in left]],
-            on_outcome=record,
-        )
+        clean = logits[[position[sample] for sample in left]]
+        _look_in_turn(run, attack, _Batch(left, images, labels, clean), record)
+
+
+class _Batch(NamedTuple):
+    """Images that an attack begins with: their numbers, (N, C, H, W), labels (N,) and logits without attack (N, K)."""
+
+    samples: list[int]
+    images: Tensor
+    labels: Tensor
+    clean: Tensor
+
+    def only(self, samples: Set[int]) -> _Batch:
+        """Return those images alone."""
+        kept = [index for index, sample in enumerate(self.samples) if sample in samples]
+        return _Batch([self.samples[index] for index in kept], self.images[kept], self.labels[kept], self.clean[kept])
+
+
+def _look_in_turn(
+    run: Recording, attack: IterativeAttack, batch: _Batch, record: Callable[[attacks.Outcome], None]
+) -> None:
+    """Run an attack on each form that it looks at, on the images that the forms before did not show how to fool."""
+    *before, final = run.target.forms_for(attack, run.protocol.looks)
+    held: dict[int, attacks.Outcome] = {}
+
+    def hold(outcome: attacks.Outcome) -> None:
+        whole = _together(held.pop(outcome.sample, None), outcome)
+        if whole.fooled:
+            record(whole)
+        else:
+            held[whole.sample] = whole
+
+    def finish(outcome: attacks.Outcome) -> None:
+        record(_together(held.get(outcome.sample), outcome))
+
+    for number, form in enumerate((*before, final)):
+        some = batch.only(held.keys()) if number else batch
+        if some.samples:
+            attacks.run(
+                attack,
+                form,
+                some.images,
+                some.labels,
+                eps=run.protocol.eps_value,
+                seed=run.protocol.seed,
+                samples=some.samples,
+                slots=run.protocol.batch,
+                judge=run.target.judge,
+                clean_logits=some.clean,
+                on_outcome=finish if number == len(before) else hold,
+            )
+
+
+def _together(first: attacks.Outcome | None, second: attacks.Outcome) -> attacks.Outcome:
+    """Return the outcome of two attacks on an image, of which the first, if there was one, did not fool the target."""
+    if first is None:
+        return second
+    return replace(
+        second,
+        margin=max(first.margin, second.margin),
+        tries=first.tries + second.tries,
+        forwards=first.forwards + second.forwards,
+        backwards=first.backwards + second.backwards,
+        judged=first.judged + second.judged,
+        unconfirmed=first.unconfirmed + second.unconfirmed,
+    )
 
 
 def _transfer(
@@ -340,22 +395,25 @@ def _attack_batches(run: Recording, attack: BatchAttack, samples: Sequence[int],
             some = samples[start:end]
             if not left.isdisjoint(some):
                 images, labels = run.batch(some)
-                model, eps = run.target.form_for(attack), run.protocol.eps_value
+                eps, forms = run.protocol.eps_value, run.target.forms_for(attack, run.protocol.looks)
                 try:
-                    outcome = attack.run_batch(model, images, labels, eps=eps, seed=run.protocol.seed)
+                    outcomes = [
+                        attack.run_batch(form, images, labels, eps=eps, seed=run.protocol.seed) for form in forms
+                    ]
                 except torch.OutOfMemoryError:
                     if size == 1:
                         raise
                     size //= 2
                     start -= start % whole  # the same parts after an interruption, which leaves some of them done
                     continue
-                flags = outcome.flags
+                flags = tuple(dict.fromkeys(flag for outcome in outcomes for flag in outcome.flags))
                 if size < whole:
                     flags += (f"out of memory: attacked in batches of {size} instead of {whole}",)
-                confirmed = (~is_right(run.judged(outcome.images), labels)).tolist()
-                for sample, entry in zip(some, _entries(outcome, confirmed), strict=True):
+                wrong = [(~is_right(run.judged(outcome.images), labels)).tolist() for outcome in outcomes]
+                looks = zip(*map(_entries, outcomes, wrong), strict=True)
+                for sample, entries in zip(some, looks, strict=True):
                     if sample in left:
-                        add({"sample": sample, **entry, "flags": flags})
+                        add({"sample": sample, **_worst(entries), "flags": flags})
                 left.difference_update(some)
             start = end
 
@@ -373,6 +431,13 @@ def _entries(outcome: BatchOutcome, confirmed: Sequence[bool]) -> Iterator[dict[
             "unconfirmed": int(outcome.unconfirmed[index] or (fooled and not wrong)),
             "broken_by": outcome.broken_by[index] if fooled and wrong else None,
         }
+
+
+def _worst(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the entry of an image that was attacked through several forms: the first that fooled, and all costs."""
+    worst = min(entries, key=itemgetter("correct"))
+    sums = {name: sum(entry[name] for entry in entries) for name in ("forwards", "backwards", "judged", "unconfirmed")}
+    return worst | sums
 
 
 def _share(total: int, index: int, count: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ from robnet_zoo.core.units import Pixels, in_image_units, radius_problem
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z"), called("64 hex digits")]
 Threat = Literal["white_box", "transfer"]
+Look = Literal["straight_through", "twin"]
+LOOKS: tuple[Look, ...] = get_args(Look)
 
 
 class DataRequest(Document):
@@ -32,7 +34,8 @@ class Protocol(Document):
     threat: in a white box the attacks look at the target itself; in a transfer they run their full length on a source,
     and the target judges their last images. batch: the slots of the attacks (`robnet_zoo.attacks.continuous_batching`).
     dtype: of the arithmetic that proposes (`robnet_zoo.core.precision`); what counts is judged in float32 by the
-    original.
+    original. looks: how gradient attacks look at a quantised file, each image as bad as the worst of them: through its
+    rounding as if that were the identity, or at the same graph without rounding, its float twin; both if not given.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
@@ -46,6 +49,7 @@ class Protocol(Document):
     seed: Annotated[int, Field(ge=0)] = 0
     batch: Count = 64
     dtype: Arithmetic = "bfloat16"
+    looks: Annotated[Tuple[Look], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

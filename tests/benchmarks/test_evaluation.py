@@ -19,7 +19,7 @@ from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
-from robnet_zoo.errors import TargetError
+from robnet_zoo.errors import DocumentError, TargetError
 from tests.benchmarks.grey_images import DIGITS, SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
 
@@ -266,3 +266,34 @@ def test_two_dozen_kills_at_random_moments_change_nothing_but_times(tmp_path):
     measure(output, protocol)
     assert not journal.exists()
     assert without_times(Result.load(output)) == without_times(undisturbed)
+
+
+class Steps(Brightness):
+    """Brightness in steps, whose gradient is zero, as that of a quantiser is."""
+
+    def forward(self, x):
+        return super().forward(x).round() + 0 * x.flatten(1)[:, :2]
+
+
+@pytest.mark.parametrize(
+    ("looks", "fooling"), [(None, True), (("straight_through",), False), (("twin",), True), (("twin", "twin"), True)]
+)
+def test_a_quantised_target_is_as_bad_as_the_worst_way_to_look_at_it(looks, fooling, grey):
+    protocol = WHITE_BOX.model_copy(update={"looks": looks})
+    plain = of_module(Brightness(), name="brightness")
+    target = replace(plain, proposer=Steps(), twin=plain.proposer, probed=True)
+    result = evaluate(target, grey, protocol, progress=False)
+    expected = evaluate(plain, grey, WHITE_BOX, progress=False)
+    for attack in ("fgsm", "pgd20") if fooling else ("fgsm",):  # a random start may fool without a gradient
+        got, wanted = result.measurement(attack), expected.measurement(attack if fooling else "clean")
+        assert got.correct == wanted.correct
+    if looks is None:  # both are paid for
+        assert result.measurement("fgsm").forwards == (0,) + (2,) * 55
+
+
+def test_looks_are_named_by_a_protocol_and_stay_out_of_documents_without_them():
+    assert "looks" not in WHITE_BOX.dumps()
+    with pytest.raises(DocumentError, match=r"looks\[0\]: expected 'straight_through' or 'twin', got .square."):
+        WHITE_BOX.model_copy(update={"looks": ("square",)})
+    with pytest.raises(DocumentError, match="looks"):
+        WHITE_BOX.model_copy(update={"looks": ()})

@@ -78,6 +78,14 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
         "random_outputs": AlarmKind(
             "The same images got different answers twice: each figure is one draw of many.", Severity.DOUBT
         ),
+        "saturating_sums": AlarmKind(
+            "Weights use all of eight bits: without VNNI, a processor's sums of them with unsigned bytes saturate: the "
+            "file is another function there.",
+            Severity.DOUBT,
+        ),
+        "optimisation_dependent": AlarmKind(
+            "The quantised file answers otherwise if ONNX Runtime does not optimise its graph.", Severity.DOUBT
+        ),
         "robust_at_half": AlarmKind(
             "Images stay right at eps 1/2, where each of them can become plain grey.", Severity.DOUBT
         ),

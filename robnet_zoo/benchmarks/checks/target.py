@@ -16,6 +16,7 @@ from robnet_zoo.benchmarks.result import Alarm
 from robnet_zoo.benchmarks.targets.probe import probed
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.data import VALIDATION_SHARE, Images
+from robnet_zoo.errors import OnnxFileError
 
 RANDOM = 1e-4  # of the largest logit: AutoAttack's bound between two answers to the same batch
 ROUNDING = 1e-3  # of the largest logit: two orders of summation, in TensorFloat-32 too
@@ -54,6 +55,7 @@ def from_target(
         else:
             raised += _company(target.judge, shown, logits, seed=seed)
         raised += from_inputs(target, images, batch=len(shown))
+        raised += _otherwise(target, shown, logits)
         if target.module is not None:
             raised += _modes(target.module, shown, compared=random <= RANDOM)
         refused = {"inputs_outside", "labels_out_of_range", "nan_logits"} & {alarm.name for alarm in raised}
@@ -147,6 +149,29 @@ def _company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) -> 
         text = f"beside other images, logits change by up to {difference:.2g} of the largest"
         text += f", and the class of {changed} of {len(shown)} images"
         yield Alarm(name="batch_dependent", text=text)
+
+
+def _otherwise(target: Target, shown: Tensor, logits: Tensor) -> Iterator[Alarm]:
+    """Ask a quantised file for the same images while ONNX Runtime runs it in another way."""
+    for name, classifier, how in (
+        ("saturating_sums", target.exact, "with sums that cannot saturate"),
+        ("optimisation_dependent", target.unoptimised, "without optimisations of its graph"),
+    ):
+        if classifier is None:
+            continue
+        try:
+            answers = _answers(classifier, shown)
+        except OnnxFileError as error:
+            if name == "saturating_sums":
+                yield Alarm(
+                    name=name, text=f"weights use all eight bits; what that changes here is unknown: {error.text}"
+                )
+            continue
+        changed = int((answers.argmax(1) != logits.argmax(1)).sum())
+        size = _difference(logits, answers)
+        if changed or name == "saturating_sums":
+            text = f"{how}, logits change by up to {size:.2g} of the largest on this machine"
+            yield Alarm(name=name, text=f"{text}, and the class of {changed} of {len(shown)} images")
 
 
 def _modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[Alarm]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.benchmarks.targets.target import Normalisation, Target, inside
-from robnet_zoo.converters.onnx.classifier import OnnxClassifier
+from robnet_zoo.converters.onnx.classifier import ImageModule, OnnxClassifier
 from robnet_zoo.converters.onnx.loader import rebuild
 from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import OnnxFileError, TargetError, UnsupportedError, printable
@@ -21,6 +23,7 @@ from robnet_zoo.nn.network import Network
 # Largest difference of a rebuilt graph's logits from its file's, in the largest logit's size or 1. A file with float16
 # in it rounds at 1e-3 in every step, and its graph is rebuilt in float32.
 PARITY, NARROW_PARITY = 1e-5, 0.05
+QUANTISED_PARITY = 0.5  # where a tie that is broken otherwise moves all that follows by whole steps
 # The same of a file of ours, whose graph and weights are checked as such: the rounding of its own precision.
 OUR_PARITY: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "fp16": 0.05, "int8": 0.5})
 TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # of a graph that torch refuses
@@ -53,8 +56,14 @@ def onnx_target(
             f"{path}: expected mean and std of {counted(channels, 'channel')}, got {len(normalisation.mean)}"
         )
     network, proposer, why_not = _network_in(file, normalisation)
-    if proposer is None:
-        proposer, why_not = _graph_of(file, normalisation, refused=why_not)
+    twin: nn.Module | None = None
+    if proposer is None or file.precision == "int8":
+        graph, graphs_why_not = _graph_of(file, normalisation, refused=why_not)
+        if graph is not None and graph.graph.quantised:
+            twin = file.module(batch=graph.batch, rounds=False) if proposer is None else proposer
+        if graph is not None or proposer is None:
+            proposer, why_not = graph, graphs_why_not
+    quantised = twin is not None
     if device.type == "cuda":
         try:
             file.to("cuda")
@@ -81,6 +90,11 @@ def onnx_target(
         input_size=file.input_size,
         why_not=why_not,
         device=device,
+        twin=None if twin is None else inside(twin.to(device), normalisation, device),
+        unoptimised=inside(partial(file.run_otherwise, optimised=False), normalisation, device) if quantised else None,
+        exact=inside(partial(file.run_otherwise, exact=True), normalisation, device)
+        if quantised and file.opened.wide_weights
+        else None,
     )
 
 
@@ -104,7 +118,7 @@ def _network_in(
 
 def _graph_of(
     file: OnnxClassifier, normalisation: Normalisation | None, *, refused: str
-) -> tuple[nn.Module | None, str]:
+) -> tuple[ImageModule | None, str]:
     """Return a file's graph in torch if it gives the file's logits and has their gradients, else None and the reason.
 
     Graphs with a fixed batch often take other batches too; those that do not run in pieces, as the file does.
@@ -124,9 +138,13 @@ def _graph_of(
         except TORCH_ERRORS as error:
             why_not = " ".join(f"its graph cannot be rebuilt in torch: {error}".split())
             continue
-        if far := _too_far(
-            logits.detach(), _expected(file, normalisation), NARROW_PARITY if module.graph.narrow else PARITY
-        ):
+        parity = QUANTISED_PARITY if module.graph.quantised else NARROW_PARITY if module.graph.narrow else PARITY
+        far = _too_far(logits.detach(), _expected(file, normalisation), parity)
+        if far and module.graph.quantised:  # its sums may saturate on this processor, and not in the graph
+            with suppress(OnnxFileError):
+                exact = inside(partial(file.run_otherwise, exact=True), normalisation, cpu)(file.probe)
+                far = _too_far(logits.detach(), exact, parity)
+        if far:
             why_not = f"its graph, rebuilt in torch, gives {far}"
         elif not logits.requires_grad:
             why_not = "its logits do not depend on the images by operations that have gradients"

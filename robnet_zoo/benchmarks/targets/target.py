@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import Attack, Classifier
+from robnet_zoo.benchmarks.protocol import LOOKS, Look
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.data.images import channels_advice
 from robnet_zoo.errors import DataError, TargetError
@@ -34,6 +35,9 @@ class Target:
         provenance: where the architecture comes from, in the words of its spec.
         probed: whether it was looked at with a few images; see `robnet_zoo.benchmarks.targets.probe`.
         output: which part of the module's output counts as logits, in words, if it gives more than them.
+        twin: of a quantised file, the form that does not round; the proposer rounds, and passes gradients through it.
+        unoptimised: a quantised file, run without optimising its graph.
+        exact: a file whose sums may saturate on some processors, run so that they cannot.
         stated: the normalisation that timm's configuration of the model states, whether or not it is used.
     """
 
@@ -49,6 +53,9 @@ class Target:
     provenance: str | None = None
     probed: bool = False
     output: str = ""
+    twin: Classifier | None = None
+    unoptimised: Classifier | None = None
+    exact: Classifier | None = None
     stated: Normalisation | None = None
 
     @property
@@ -65,6 +72,18 @@ class Target:
             return self.judge
         assert self.proposer is not None, "gradients are asked for before attacks begin"
         return self.proposer
+
+    def forms_for(self, attack: Attack, looks: Sequence[Look] | None) -> list[Classifier]:
+        """Return the forms that an attack looks at in turn: of a quantised file, one for each way to look at it.
+
+        Args:
+            attack: without gradients it gets the original alone.
+            looks: the ways, by default all.
+        """
+        if self.twin is None or attack.gradient_free:
+            return [self.form_for(attack)]
+        forms = {"straight_through": self.form_for(attack), "twin": self.twin}
+        return [forms[look] for look in looks or LOOKS]
 
 
 @dataclass(frozen=True)

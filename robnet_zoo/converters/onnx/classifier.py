@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ from robnet_zoo.converters.onnx.options import Precision
 from robnet_zoo.converters.onnx.to_torch import GraphModule
 from robnet_zoo.core.documents import nearest
 from robnet_zoo.core.wording import counted
-from robnet_zoo.errors import OnnxFileError
+from robnet_zoo.errors import OnnxFileError, UnsupportedError
 from robnet_zoo.genotype.genotype import Genotype
 
 RUNTIME_ERRORS = (
@@ -56,6 +58,7 @@ PROVIDERS: dict[Provider, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
 }
 ON_CUDA = ("cuda", "tensorrt")
+DEQUANTISE = "DequantizeLinear"
 
 
 class OnnxClassifier:
@@ -164,15 +167,78 @@ class OnnxClassifier:
         self.session, self.provider = self._open(provider), provider
         self._side_session = self._open_side_session()
 
-    def module(self, *, batch: int | None = None) -> _ImageModule:
-        """Return the same function in torch, on the CPU, with gradients; in pieces of `batch` images if that is given.
+    def module(self, *, batch: int | None = None, rounds: bool = True) -> ImageModule:
+        """Return the same function in torch, on the CPU, with gradients.
 
-        What the file computes in float16, the module computes in float32. The caller must check that it gives the
-        file's logits. Raises UnsupportedError if torch cannot express it.
+        What the file computes in float16, the module computes in float32. Of a file with quantisers, it is the graph
+        that ONNX Runtime makes of it, whose integers are those that it runs with. The caller must check that it gives
+        the file's logits.
+
+        Args:
+            batch: run pieces of exactly this size.
+            rounds: whether quantisers round; see `GraphModule`.
+
+        Raises: UnsupportedError if torch cannot express it.
         """
-        graph = GraphModule(self.proto, output=self.output, logarithm=self.probabilities, widened=True)
+        proto = self._fused if DEQUANTISE in {node.op_type for node in self.proto.graph.node} else self.proto
+        try:
+            graph = self._graph(proto, rounds=rounds)
+        except UnsupportedError:
+            if proto is self.proto:
+                raise
+            graph = self._graph(self.proto, rounds=rounds)
         dtype = torch.float32 if self.dtype is np.float16 else _torch_dtype(self.dtype)
-        return _ImageModule(graph, dtype=dtype, nhwc=self.nhwc, batch=batch)
+        return ImageModule(graph, dtype=dtype, nhwc=self.nhwc, batch=batch)
+
+    def _graph(self, proto: onnx.ModelProto, *, rounds: bool) -> GraphModule:
+        return GraphModule(proto, output=self.output, logarithm=self.probabilities, widened=True, rounds=rounds)
+
+    @cached_property
+    def _fused(self) -> onnx.ModelProto:
+        """Return the graph as ONNX Runtime optimises it for any processor, or as it is if it cannot be written."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "fused.onnx"
+            options = self._options()
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            options.optimized_model_filepath = str(path)
+            try:
+                onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+                return onnx.load(path)
+            except (*RUNTIME_ERRORS, OSError, DecodeError):
+                return self.proto
+
+    def run_otherwise(self, images: Tensor, *, optimised: bool = True, exact: bool = False) -> Tensor:
+        """Return the logits, (N, K), that ONNX Runtime gives on the CPU if it is told to run the file in another way.
+
+        Args:
+            images: (N, C, H, W) in [0, 1].
+            optimised: whether the graph is optimised first.
+            exact: whether sums of products of bytes are kept from saturating, as they may on processors without VNNI.
+
+        Raises: OnnxFileError if it cannot run the file so.
+        """
+        options = self._options()
+        if not optimised:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
+        size = self.batch or PIECE
+        pieces = []
+        try:
+            session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            for piece in filled(images.cpu(), size).split(size):
+                x = piece.permute(0, 2, 3, 1) if self.nhwc else piece
+                pieces += session.run([self.output], {self.input: np.ascontiguousarray(x.numpy(), self.dtype)})
+        except RUNTIME_ERRORS as error:
+            raise self._error(f"expected a graph that ONNX Runtime can run in another way, got: {error}") from error
+        logits = torch.from_numpy(np.concatenate(pieces)).float()[: len(images)]
+        logits = logits.clamp(min=torch.finfo(torch.float32).tiny).log() if self.probabilities else logits
+        return logits.to(images)
+
+    def _options(self) -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # fatal only: errors are raised
+        options.intra_op_num_threads = self._threads
+        return options
 
     @property
     def _threads(self) -> int:
@@ -199,8 +265,7 @@ class OnnxClassifier:
             raise self._error(f"expected ONNX Runtime to run on {provider}, got one that has only {available}")
         if provider in ON_CUDA:
             onnxruntime.preload_dlls()  # the CUDA libraries that torch brings
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # fatal only: errors are raised
+        options = self._options()
         options.intra_op_num_threads = threads or self._threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave others the cores
         providers = [(name, settings), *([] if provider == "cpu" else [PROVIDERS["cpu"]])]
@@ -330,7 +395,7 @@ class OnnxClassifier:
         return OnnxFileError(self.path, text)
 
 
-class _ImageModule(nn.Module):
+class ImageModule(nn.Module):
     """A graph with the conventions of an OnnxClassifier: NCHW in, floating-point logits out."""
 
     def __init__(self, graph: GraphModule, *, dtype: torch.dtype, nhwc: bool, batch: int | None) -> None:

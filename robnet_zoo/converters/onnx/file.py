@@ -12,7 +12,7 @@ from typing import get_args
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx.checker import ValidationError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
@@ -24,6 +24,7 @@ MAX_GRAPH = 512 * 2**20  # bytes of the file itself; larger weights are in files
 MAX_WEIGHTS = 16 * 2**30  # bytes of the files beside it
 MAX_VALUE = 2**30  # numbers in one tensor between two nodes, for one image
 CHUNK = 2**20
+SEVEN_BITS = 64  # 255 * 2 * 64 is below 2^15
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,19 @@ class OnnxFile:
     def ours(self) -> bool:
         """Return whether the file says that robnet_zoo has written it."""
         return self.proto.producer_name == "robnet_zoo" and "spec" in self.metadata
+
+    @property
+    def wide_weights(self) -> int:
+        """Return how many tensors of weights use the eighth bit of int8.
+
+        Multiplied by unsigned bytes, two products of such weights may leave the 16 bits in which processors without
+        VNNI add them.
+        """
+        kind = onnx.TensorProto.INT8
+        matrices = [
+            tensor for tensor in self.proto.graph.initializer if tensor.data_type == kind and len(tensor.dims) > 1
+        ]
+        return sum(bool((abs(numpy_helper.to_array(tensor).astype(int)) > SEVEN_BITS).any()) for tensor in matrices)
 
     @property
     def precision(self) -> Precision | None:

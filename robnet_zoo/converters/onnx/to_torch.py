@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.converters.onnx.folding import evaluate, folded
 from robnet_zoo.converters.onnx.operators.node import OnnxNode
-from robnet_zoo.converters.onnx.operators.table import DATA_DEPENDENT, SIZES
+from robnet_zoo.converters.onnx.operators.table import DATA_DEPENDENT, QUANTISERS, SIZES
 
 KEPT = 8  # sizes of images for which the arithmetic on sizes is kept
 Values = dict[str, Tensor]
@@ -34,16 +34,25 @@ class GraphModule(nn.Module):
         logarithm: the output is probabilities, and the module returns their logarithms. If the graph ends in a
             softmax, both are computed together, so that the gradient does not vanish where a probability rounds to 1.
         widened: float32 takes the place of float16, in which small gradients vanish. The input is float32 then.
+        rounds: whether quantisers round. Without that they saturate only, as a rectifier may be folded into one: the
+            graph is its float twin.
 
     Attributes:
         narrow: whether anything in the graph is float16.
+        quantised: whether anything that depends on the image is quantised.
 
     Raises:
         UnsupportedError: an operator is unknown, or torch has no type for a constant.
     """
 
     def __init__(
-        self, model: onnx.ModelProto, *, output: str | None = None, logarithm: bool = False, widened: bool = False
+        self,
+        model: onnx.ModelProto,
+        *,
+        output: str | None = None,
+        logarithm: bool = False,
+        widened: bool = False,
+        rounds: bool = True,
     ) -> None:
         super().__init__()
         graph = folded(model, output=output, widened=widened)
@@ -52,7 +61,8 @@ class GraphModule(nn.Module):
         self.logarithm = logarithm
         if logarithm and nodes and nodes[-1].kind == "Softmax":
             nodes[-1], self.logarithm = replace(nodes[-1], kind="LogSoftmax"), False
-        self.nodes = _placed(nodes, set(graph.constants))
+        self.nodes = [replace(node, rounds=rounds) for node in _placed(nodes, set(graph.constants))]
+        self.quantised = any(node.kind in QUANTISERS for node in self.nodes)
         self.on_host = {name for node in self.nodes if not node.on_image for name in node.outputs}
         self.kept: dict[tuple[torch.Size, torch.device], tuple[Values, Values]] | None = (
             None if DATA_DEPENDENT & {node.kind for node in self.nodes} else {}

@@ -26,6 +26,7 @@ from tests.benchmarks.checks.models import (
     probed,
     target_of,
 )
+from tests.converters.onnx import quantised_files
 
 
 class Cliff(Brightness):
@@ -187,3 +188,35 @@ def test_what_attacks_look_at_and_what_counts_as_logits_is_said():
         "no_fast_form": "attacks look at the model itself: it was changed",
         "output_chosen": "the first counts",
     }
+
+
+@pytest.fixture(scope="module")
+def saturating(tmp_path_factory):
+    """Return a file of eight bits, and images that it takes."""
+    path = quantised_files.quantised(tmp_path_factory.mktemp("files"), "qdq", seven_bits=False)
+    pictures = torch.randint(256, (8, *quantised_files.SHAPE), generator=torch.Generator().manual_seed(0))
+    images = data.Images(pictures.to(torch.uint8), torch.arange(8) % quantised_files.CLASSES, "noise")
+    return load_target(str(path), device="cpu"), images
+
+
+def quantised_alarms(target, images):
+    names = ("saturating_sums", "optimisation_dependent")
+    return {alarm.name: alarm.text for alarm in from_target(target, images, seed=0) if alarm.name in names}
+
+
+def test_weights_of_eight_bits_are_an_alarm_with_what_they_change_on_this_machine(saturating):
+    target, images = saturating
+    text = quantised_alarms(target, images)["saturating_sums"]
+    assert re.fullmatch(r"with sums that cannot saturate, logits change by .* the class of \d of 8 images", text)
+
+
+def test_weights_of_seven_bits_are_no_alarm(saturating, tmp_path):
+    target = load_target(str(quantised_files.quantised(tmp_path, "qdq")), device="cpu")
+    assert quantised_alarms(target, saturating[1]) == {}
+
+
+def test_classes_that_change_without_optimisation_are_an_alarm(saturating):
+    target, images = saturating
+    upside_down = replace(target, unoptimised=lambda x: -target.judge(x), exact=None)
+    text = quantised_alarms(upside_down, images)["optimisation_dependent"]
+    assert text.endswith("the class of 8 of 8 images")

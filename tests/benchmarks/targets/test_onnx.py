@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from robnet_zoo import data
-from robnet_zoo.attacks import Pgd, run
+from robnet_zoo.attacks import Pgd, Square, run
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.converters import onnx as converter
 from robnet_zoo.converters.onnx import to_torch
@@ -20,12 +20,21 @@ from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.zoo.registry import load_model
 from robnet_zoo.zoo.weights import state_sha256
 from tests.benchmarks.targets.models import DIGITS, MEAN, NAME, STD
+from tests.converters.onnx import quantised_files
 
 
 @pytest.fixture(scope="module")
 def digits_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "digits.onnx"
     converter.export(load_model(DIGITS), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "int8.onnx"
+    options = converter.ExportOptions(precision="int8")
+    converter.export(load_model(DIGITS), path, options, images=data.load("digits", train=True))
     return path
 
 
@@ -64,25 +73,27 @@ def test_white_box_pgd_decides_alike_on_a_model_and_on_its_exported_file(tmp_pat
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_exported_file_is_attacked_through_its_network_in_float32_and_judged_itself(precision, tmp_path, digits):
-    network = load_model(DIGITS)
-    options = converter.ExportOptions(precision=precision)
-    converter.export(network, tmp_path / "m.onnx", options, images=data.load("digits", train=True))
-    target = load_target(str(tmp_path / "m.onnx"), device="cpu")
-    assert type(target.proposer).__name__ == "InferenceNetwork"
-    assert {value.dtype for value in target.proposer.parameters()} == {torch.float32}
-    session = converter.OnnxClassifier(tmp_path / "m.onnx", provider="cpu")
+def test_exported_file_is_attacked_through_its_network_in_float32_and_judged_itself(
+    precision, tmp_path, digits, int8_file
+):
+    network, path = load_model(DIGITS), int8_file
+    if precision != "int8":
+        path = tmp_path / "m.onnx"
+        converter.export(network, path, converter.ExportOptions(precision=precision))
+    target = load_target(str(path), device="cpu")
+    attacked = target.twin if precision == "int8" else target.proposer
+    assert type(attacked).__name__ == "InferenceNetwork"
+    assert {value.dtype for value in attacked.parameters()} == {torch.float32}
+    session = converter.OnnxClassifier(path, provider="cpu")
     torch.testing.assert_close(target.judge(digits[0]), session(digits[0]), rtol=0, atol=0)
     identity = target.identity
     assert (identity.precision, identity.exported_from) == (precision, state_sha256(network.state_dict()))
     assert identity.parameters == sum(value.numel() for value in network.parameters())
 
 
-def test_success_on_an_int8_file_is_the_files_and_not_its_twins(tmp_path, digits):
-    options = converter.ExportOptions(precision="int8")
-    converter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=data.load("digits", train=True))
-    target = load_target(str(tmp_path / "m.onnx"), device="cpu")
-    outcomes = run(Pgd(steps=10), target.proposer, *digits, eps=32 / 255, slots=20, judge=target.judge)
+def test_success_on_an_int8_file_is_the_files_and_not_its_twins(int8_file, digits):
+    target = load_target(str(int8_file), device="cpu")
+    outcomes = run(Pgd(steps=10), target.twin, *digits, eps=32 / 255, slots=20, judge=target.judge)
     fooled = [outcome for outcome in outcomes if outcome.fooled]
     assert 0 < len(fooled) < 20
     classes = target.judge(torch.stack([outcome.image for outcome in fooled])).argmax(1)
@@ -95,14 +106,12 @@ def test_file_that_only_says_that_it_is_ours_is_attacked_through_its_own_graph(d
     path = tmp_path / "m.onnx"
     onnx.save(proto, path)
     target = load_target(str(path), device="cpu")
-    assert type(target.proposer).__name__ == "_ImageModule"
+    assert type(target.proposer).__name__ == "ImageModule"
     assert (target.identity.precision, target.identity.exported_from, target.why_not) == (None, None, "")
 
 
-def test_int8_file_of_a_network_other_than_its_metadata_says_has_no_proposer(tmp_path, monkeypatch):
-    options, training = converter.ExportOptions(precision="int8"), data.load("digits", train=True)
-    converter.export(load_model(DIGITS), tmp_path / "m.onnx", options, images=training)
-    proto = onnx.load(tmp_path / "m.onnx")
+def test_int8_file_of_a_network_other_than_its_metadata_says_is_looked_at_as_its_graph_alone(tmp_path, int8_file):
+    proto = onnx.load(int8_file)
     for tensor in proto.graph.initializer:
         if tensor.name == "classifier.bias":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.arange(10, dtype=np.float32) * 100, tensor.name))
@@ -110,8 +119,8 @@ def test_int8_file_of_a_network_other_than_its_metadata_says_has_no_proposer(tmp
     next(node for node in proto.graph.node if "logits" in node.output).output[0] = "plain"
     onnx.save(proto, tmp_path / "m.onnx")
     target = load_target(str(tmp_path / "m.onnx"), device="cpu")
-    assert target.proposer is None
-    assert "its network, rebuilt in torch, gives logits" in target.why_not
+    assert [type(form).__name__ for form in (target.proposer, target.twin)] == ["ImageModule"] * 2
+    assert target.identity.precision is None
 
 
 def write(path, nodes, *, batch="n", kind=TensorProto.FLOAT, opset=17):
@@ -249,3 +258,32 @@ def test_of_several_outputs_the_name_chooses_one(tmp_path):
         torch.testing.assert_close(target.proposer(IMAGES), sign * IMAGES.flatten(1))
     with pytest.raises(TargetError, match=r"expected the name of an output, got 'w'.* y, z"):
         load_target(f"{path}:w")
+
+
+@pytest.mark.parametrize("form", quantised_files.FORMS)
+def test_quantised_file_is_looked_at_straight_through_and_without_its_rounding(form, tmp_path):
+    target = load_target(str(quantised_files.quantised(tmp_path, form)), device="cpu")
+    images = torch.rand(8, *quantised_files.SHAPE, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    logits = target.judge(images.detach())
+    torch.testing.assert_close(target.proposer(images.detach()), logits, rtol=0, atol=1e-6)  # the very integers
+    assert not torch.equal(target.twin(images.detach()), logits)
+    gradients = [
+        torch.autograd.grad(classifier(images)[:, 0].sum(), images)[0].flatten(1)
+        for classifier in target.forms_for(Pgd(), None)
+    ]
+    assert (gradients[0] != 0).any(1).all()
+    assert torch.nn.functional.cosine_similarity(*gradients).min() > 0.5
+    assert target.forms_for(Square(), None) == [target.judge]
+    assert target.forms_for(Pgd(), ("twin",)) == [target.twin]
+
+
+def test_file_of_ours_in_int8_is_looked_at_through_its_graph_and_through_its_network(int8_file):
+    target = load_target(str(int8_file), device="cpu")
+    assert (type(target.proposer).__name__, type(target.twin).__name__) == ("ImageModule", "InferenceNetwork")
+    assert target.exact is None  # its weights have seven bits
+
+
+def test_file_in_float32_has_a_single_form(tmp_path):
+    target = load_target(str(quantised_files.plain(tmp_path / "plain.onnx")), device="cpu")
+    assert (target.twin, target.unoptimised, target.exact) == (None, None, None)
+    assert target.forms_for(Pgd(), ("twin",)) == [target.proposer]

@@ -37,6 +37,7 @@ class OnnxNode:
         opset: the version of its domain.
         types: ONNX's numbers of the inputs' types, 0 if one is unknown or left out.
         on_image: whether it is computed from the image's values, and not only from constants and sizes.
+        rounds: whether quantisers round; without that, they saturate only.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class OnnxNode:
     opset: int
     types: tuple[int, ...] = ()
     on_image: bool = True
+    rounds: bool = True
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return an attribute, or its default."""

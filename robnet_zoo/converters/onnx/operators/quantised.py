@@ -41,8 +41,8 @@ def _quantize(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     scale, zero_point = _spread(node, x, scale), None if zero_point is None else _spread(node, x, held(zero_point))
     units = held(x).to(scale.dtype) / scale
     if kind in FLOAT8 or kind == FLOAT4:
-        return narrow_float(units.float(), kind, saturate=bool(node.get("saturate", 1)))
-    return narrow_integers(units, zero_point, kind)
+        return narrow_float(units.float(), kind, saturate=bool(node.get("saturate", 1)), rounds=node.rounds)
+    return narrow_integers(units, zero_point, kind, rounds=node.rounds)
 
 
 def _dequantize(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
@@ -71,10 +71,10 @@ def _along(values: Tensor, axis: int, count: int) -> Tensor:
 
 
 def _dynamic_quantize(node: OnnxNode, inputs: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    return dynamic_bytes(inputs[0])
+    return dynamic_bytes(node, inputs[0])
 
 
-def dynamic_bytes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def dynamic_bytes(node: OnnxNode, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return x as unsigned bytes over its own range, which includes 0, with their scale and zero point.
 
     The scale has no gradient: it cancels where the bytes are turned back.
@@ -83,7 +83,7 @@ def dynamic_bytes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = (high - low) / BYTE
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     zero_point = (-low / scale).clamp(0, BYTE).round()
-    return narrow_integers(x / scale, zero_point, TensorProto.UINT8), scale, zero_point
+    return narrow_integers(x / scale, zero_point, TensorProto.UINT8, rounds=node.rounds), scale, zero_point
 
 
 # Sums of products
@@ -172,7 +172,7 @@ def _qlinear_conv(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x = x.movedim(-1, 1) if last else x
     sums = _exact_convolution(node, _centred(x, x_zero), _centred(w, w_zero, 0), None if bias is None else held(bias))
     scale = _per_channel((x_scale * w_scale) / y_scale, 1, x.dim())
-    y = narrow_integers(sums.to(scale.dtype) * scale, _scalar(y_zero), _kind(node, 7))
+    y = narrow_integers(sums.to(scale.dtype) * scale, _scalar(y_zero), _kind(node, 7), rounds=node.rounds)
     return y.movedim(1, -1) if last else y
 
 
@@ -199,7 +199,7 @@ def _qlinear_matmul(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = inputs
     sums = _exact_product(_centred(a, a_zero, -2), _centred(b, b_zero, -1))
     scale = _per_channel(a_scale, -2, 2) * b_scale / y_scale
-    return narrow_integers(sums.to(scale.dtype) * scale, _scalar(y_zero), _kind(node, 7))
+    return narrow_integers(sums.to(scale.dtype) * scale, _scalar(y_zero), _kind(node, 7), rounds=node.rounds)
 
 
 # Operators of ONNX Runtime
@@ -221,7 +221,7 @@ def _written(node: OnnxNode, inputs: list[Tensor], y: Tensor, position: int, lik
         like: the input whose type the integers have if there is no zero point.
     """
     zero_point = _scalar(optional(inputs, position + 1))
-    return narrow_integers(y / inputs[position], zero_point, _kind(node, position + 1, like))
+    return narrow_integers(y / inputs[position], zero_point, _kind(node, position + 1, like), rounds=node.rounds)
 
 
 def _qlinear_add(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
@@ -235,7 +235,7 @@ def _qlinear_add(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     )
     fixed = (none if y_zero is None else y_zero) - offset
     y = _multiplied_and_added(a, a_ratio, _multiplied_and_added(b, b_ratio, fixed))
-    return narrow_integers(y, None, _kind(node, 7))
+    return narrow_integers(y, None, _kind(node, 7), rounds=node.rounds)
 
 
 def _multiplied_and_added(x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
@@ -247,13 +247,13 @@ def _multiplied_and_added(x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
 def _qlinear_mul(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     product = _centred(inputs[0], optional(inputs, 2)) * _centred(inputs[3], optional(inputs, 5))
     scale = inputs[1] * inputs[4] / inputs[6]
-    return narrow_integers(product * scale, _scalar(optional(inputs, 7)), _kind(node, 7))
+    return narrow_integers(product * scale, _scalar(optional(inputs, 7)), _kind(node, 7), rounds=node.rounds)
 
 
 def _qlinear_concat(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     parts = [_read(inputs, i) for i in range(2, len(inputs), 3)]
     kind = _kind(node, 1)
-    pieces = [narrow_integers(part / inputs[0], _scalar(inputs[1]), kind) for part in parts]
+    pieces = [narrow_integers(part / inputs[0], _scalar(inputs[1]), kind, rounds=node.rounds) for part in parts]
     return torch.cat(pieces, dim=node.attributes["axis"])
 
 
@@ -262,7 +262,7 @@ def _qlinear_average_pool(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     last = bool(node.get("channels_last", 0))
     y = average_pool(node, x.movedim(-1, 1) if last else x)
     y = (y.movedim(1, -1) if last else y) * (inputs[1].double() / inputs[3].double())
-    return narrow_integers(y, _scalar(optional(inputs, 4)), _kind(node, 4)).to(inputs[1].dtype)
+    return narrow_integers(y, _scalar(optional(inputs, 4)), _kind(node, 4), rounds=node.rounds).to(inputs[1].dtype)
 
 
 def _qlinear_global_average_pool(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
@@ -272,7 +272,9 @@ def _qlinear_global_average_pool(node: OnnxNode, inputs: list[Tensor]) -> Tensor
     for axis in axes:
         count *= x.shape[axis]
     scale = inputs[1] / (inputs[3] * count)
-    return narrow_integers(x.sum(axes, keepdim=True) * scale, _scalar(optional(inputs, 4)), _kind(node, 4))
+    return narrow_integers(
+        x.sum(axes, keepdim=True) * scale, _scalar(optional(inputs, 4)), _kind(node, 4), rounds=node.rounds
+    )
 
 
 def _qlinear_leaky_relu(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
@@ -319,11 +321,13 @@ def _qgemm(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     if y_scale is None:
         return sums.to(scale.dtype) * scale
     scale = scale / y_scale
-    return narrow_integers(sums.to(scale.dtype) * scale, _scalar(optional(inputs, 8)), _kind(node, 8))
+    return narrow_integers(
+        sums.to(scale.dtype) * scale, _scalar(optional(inputs, 8)), _kind(node, 8), rounds=node.rounds
+    )
 
 
 def _dynamic_quantize_matmul(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
-    x, scale, zero_point = dynamic_bytes(inputs[0])
+    x, scale, zero_point = dynamic_bytes(node, inputs[0])
     sums = _exact_product(_centred(x, zero_point), _centred(inputs[1], optional(inputs, 3), -1))
     factor = scale * inputs[2]
     y, bias = sums.to(factor.dtype) * factor, optional(inputs, 4)

@@ -16,7 +16,7 @@ from robnet_zoo.converters.onnx.operators.node import (
 from robnet_zoo.errors import UnsupportedError
 
 
-def narrow_integers(x: Tensor, zero_point: Tensor | None, kind: int) -> Tensor:
+def narrow_integers(x: Tensor, zero_point: Tensor | None, kind: int, *, rounds: bool = True) -> Tensor:
     """Return numbers, in units of their scale, as integers of a narrow type: round(x) + zero_point, saturated.
 
     The bounds are applied before the rounding, as in ONNX Runtime, which gives the same.
@@ -25,12 +25,15 @@ def narrow_integers(x: Tensor, zero_point: Tensor | None, kind: int) -> Tensor:
         x: of float32.
         zero_point: of a shape that broadcasts to x's, or None for 0.
         kind: ONNX's number of the type. Raises UnsupportedError if it is not a narrow integer.
+        rounds: without that, the numbers saturate only.
     """
     low, high = integer_range(kind)
     if zero_point is None:
-        return rounded(x.clamp(low, high))
+        inside = x.clamp(low, high)
+        return rounded(inside) if rounds else inside
     zero_point = zero_point.to(x.dtype)
-    return rounded(torch.clamp(x, low - zero_point, high - zero_point)) + zero_point
+    inside = torch.clamp(x, low - zero_point, high - zero_point)
+    return (rounded(inside) if rounds else inside) + zero_point
 
 
 def integer_range(kind: int) -> tuple[int, int]:
@@ -40,14 +43,18 @@ def integer_range(kind: int) -> tuple[int, int]:
     return NARROW_INTEGERS[kind]
 
 
-def narrow_float(x: Tensor, kind: int, *, saturate: bool = True) -> Tensor:
+def narrow_float(x: Tensor, kind: int, *, saturate: bool = True, rounds: bool = True) -> Tensor:
     """Return numbers rounded to those of a floating-point type of up to eight bits, as float32.
 
     Args:
         x: of float32.
         kind: ONNX's number of the type.
         saturate: whether numbers out of range become the largest; otherwise they become infinite or NaN.
+        rounds: without that, numbers out of range become the largest, and nothing else changes.
     """
+    if not rounds:
+        largest = float(torch.finfo(FLOAT8[kind]).max) if kind in FLOAT8 else FLOAT4_VALUES[-1]
+        return x.clamp(-largest, largest)
     if kind not in FLOAT8:
         magnitudes = torch.tensor(FLOAT4_VALUES, device=x.device)
         middles = (magnitudes[1:] + magnitudes[:-1]) / 2

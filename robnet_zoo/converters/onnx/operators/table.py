@@ -24,7 +24,7 @@ from robnet_zoo.converters.onnx.operators import (
     runtime,
     shape,
 )
-from robnet_zoo.converters.onnx.operators.node import Operator
+from robnet_zoo.converters.onnx.operators.node import MICROSOFT, Operator
 
 KINDS = (
     attention,
@@ -72,4 +72,5 @@ SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
         **{name: (1,) for name in reduction.OPERATORS if name.startswith("Reduce")},
     }
 )
+QUANTISERS = frozenset(quantised.OPERATORS) | {f"{MICROSOFT}.NhwcMaxPool", f"{MICROSOFT}.QAttention"}
 DATA_DEPENDENT = frozenset({"Compress", "NonZero", "Unique"})  # the sizes of their results are those of no input
