@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         from_target,
     )
     from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
+    from robnet_zoo.benchmarks.kept import Verified, verify
     from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol, protocol_names
     from robnet_zoo.benchmarks.result import (
         Alarm,
@@ -66,6 +67,9 @@ __all__ = [
     "Shard",
     "model_info",
     "results_in",
+    # its images, for others to check
+    "Verified",
+    "verify",
     # what looks wrong in it
     "ALARMS",
     "Alarm",
@@ -96,6 +100,7 @@ __getattr__, __dir__ = lazy.face(
             "Shard",
             "results_in",
         ),
+        ".kept": ("Verified", "verify"),
         ".robustbench": ("model_info",),
         ".checks.results": ("ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_results", "from_target"),
     },

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from robnet_zoo.attacks import BatchAttack, BatchOutcome, IterativeAttack
 from robnet_zoo.attacks.ball import length, within
 from robnet_zoo.attacks.losses import is_right, margin_of_answer
 from robnet_zoo.benchmarks.checks import results as alarms
+from robnet_zoo.benchmarks.kept import packed
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.record import Recording
 from robnet_zoo.benchmarks.result import Alarm, Result, Shard
@@ -45,6 +47,7 @@ def evaluate(
     *,
     output: Path | None = None,
     shard: Shard | None = None,
+    keep_images: bool = False,
     progress: bool = True,
 ) -> Result:
     """Measure a target under the white-box attacks of a protocol.
@@ -56,6 +59,7 @@ def evaluate(
         images: the first `protocol.n` of them are measured.
         output: where the document is saved. A journal lies beside it until then.
         shard: measure only this part of the images; `robnet_zoo.benchmarks.shards.merge` joins the parts.
+        keep_images: whether to save the adversarial images beside the document (`robnet_zoo.benchmarks.kept`).
         progress: whether to show progress on stderr.
 
     Raises: DataError if the images do not fit, TargetError if the attacks need what the target does not offer.
@@ -63,7 +67,7 @@ def evaluate(
     Protocol.require(protocol, argument="protocol")
     if protocol.threat != "white_box":
         raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
-    (result,) = _evaluate([Recording(target, images, protocol, None, shard, output)], progress=progress)
+    (result,) = _evaluate([Recording(target, images, protocol, None, shard, output, keep_images)], progress=progress)
     return result
 
 
@@ -75,6 +79,7 @@ def evaluate_transfer(
     *,
     outputs: Sequence[Path | None] | None = None,
     shard: Shard | None = None,
+    keep_images: bool = False,
     progress: bool = True,
 ) -> list[Result]:
     """Attack a source in full length, have each target judge the resulting images, and return a document a target.
@@ -91,7 +96,8 @@ def evaluate_transfer(
         raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
     paths = [None] * len(targets) if outputs is None else outputs
     runs = [
-        Recording(target, images, protocol, source, shard, path) for target, path in zip(targets, paths, strict=True)
+        Recording(target, images, protocol, source, shard, path, keep_images)
+        for target, path in zip(targets, paths, strict=True)
     ]
     return _evaluate(runs, progress=progress)
 
@@ -147,9 +153,7 @@ def _fill(runs: Sequence[Recording], *, progress: bool) -> list[Result]:
                 if run.output is not None and run.journal.entries:
                     run.document(complete=False).save(run.output)
             raise
-        for run, result in zip(runs, results, strict=True):
-            if run.output is not None:
-                result.save(run.output)
+        results = [run.save(result) for run, result in zip(runs, results, strict=True)]
         for run in runs:
             run.journal.close(delete=True)
     return results
@@ -234,8 +238,10 @@ def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], log
     with _adding(run, attack.title, bar) as add:
 
         def record(outcome: attacks.Outcome) -> None:
+            success = outcome.fooled and right[position[outcome.sample]]
             add(
-                {
+                _image(run, outcome.image, success=success)
+                | {
                     "sample": outcome.sample,
                     "correct": int(not outcome.fooled and right[position[outcome.sample]]),
                     "step": -1 if outcome.step is None else outcome.step,
@@ -366,10 +372,13 @@ def _judge_transfer(
         outside = ~within(distances, run.protocol.eps_value)
         correct = ((is_right(logits, labels) | outside) & right).tolist()
         margins = margin_of_answer(logits, labels, torch.full_like(labels, -1)).tolist()
+        right_before = right.tolist()
         for index, sample in enumerate(samples):
             if sample in left:
+                success = right_before[index] and not correct[index]
                 add(
-                    {
+                    _image(run, adversarial[index], success=success)
+                    | {
                         "sample": sample,
                         "correct": int(correct[index]),
                         "margin": _number(margins[index]),
@@ -410,7 +419,7 @@ def _attack_batches(run: Recording, attack: BatchAttack, samples: Sequence[int],
                 if size < whole:
                     flags += (f"out of memory: attacked in batches of {size} instead of {whole}",)
                 wrong = [(~is_right(run.judged(outcome.images), labels)).tolist() for outcome in outcomes]
-                looks = zip(*map(_entries, outcomes, wrong), strict=True)
+                looks = zip(*map(partial(_entries, run), outcomes, wrong), strict=True)
                 for sample, entries in zip(some, looks, strict=True):
                     if sample in left:
                         add({"sample": sample, **_worst(entries), "flags": flags})
@@ -418,10 +427,16 @@ def _attack_batches(run: Recording, attack: BatchAttack, samples: Sequence[int],
             start = end
 
 
-def _entries(outcome: BatchOutcome, confirmed: Sequence[bool]) -> Iterator[dict[str, Any]]:
+def _image(run: Recording, image: Tensor, *, success: bool) -> dict[str, str]:
+    """Return the part of an entry that keeps an adversarial image, (C, H, W), where a run keeps those that succeed."""
+    return {"image": packed(image)} if run.keep_images and success else {}
+
+
+def _entries(run: Recording, outcome: BatchOutcome, confirmed: Sequence[bool]) -> Iterator[dict[str, Any]]:
     """Yield an entry for each image. confirmed: whether the target, asked again, is wrong on it."""
     for index, (fooled, wrong) in enumerate(zip(outcome.fooled, confirmed, strict=True)):
-        yield {
+        success = fooled and wrong and outcome.broken_by[index] != "clean"
+        yield _image(run, outcome.images[index], success=success) | {
             "correct": int(not (fooled and wrong)),
             "margin": _number(outcome.margins[index]),
             "distance": outcome.distances[index],

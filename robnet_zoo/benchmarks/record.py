@@ -17,6 +17,7 @@ from robnet_zoo.attacks.continuous_batching import in_full_batch
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.examples import examples
 from robnet_zoo.benchmarks.journal import Journal, lock_file
+from robnet_zoo.benchmarks.kept import check_keeping, kept_path, load_kept, save_kept
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import LEDGER, Alarm, DataIdentity, Measurement, Result, Shard, measured, worst_case
 from robnet_zoo.benchmarks.targets.target import Target
@@ -40,6 +41,7 @@ class Recording:
         source: in a transfer, the model that the attacks look at.
         shard: the part of the images that this process measures, or None for all of them.
         output: where the document is saved.
+        keep_images: whether the adversarial images are saved beside it.
 
     Raises: DataError if the images do not fit, or the document cannot be written there.
     """
@@ -50,6 +52,7 @@ class Recording:
     source: Target | None
     shard: Shard | None
     output: Path | None
+    keep_images: bool = False
     whole: Images = field(init=False)
     journal: Journal = field(init=False)
     alarms: list[Alarm] = field(default_factory=list)  # what the target's checks raised
@@ -63,6 +66,8 @@ class Recording:
         if len(self.images) <= (count - 1) * self.protocol.batch:
             expected = f"expected at least {count} batches of {self.protocol.batch} for as many shards"
             raise DataError(f"{self.images.name}: {expected}, got {counted(len(self.images), 'image')}")
+        if self.keep_images:
+            check_keeping(self.output, sharded=self.shard is not None)
         path = None if self.output is None else self.output.absolute()
         if path is not None and (
             (path.exists() and not path.is_file()) or any(p.exists() and not p.is_dir() for p in path.parents)
@@ -91,6 +96,8 @@ class Recording:
         if (written.protocol, written.model, written.source, written.data, written.shard, written.software) != expected:
             got = "got that of another model, protocol, data or version"
             raise DataError(f"{self.output}: expected no file or the document of this run, {got}")
+        if written.complete and self.keep_images:
+            load_kept(self.output, written)
         if written.complete and (journal := self._journal_path) is not None:
             for leftover in (journal, lock_file(journal)):  # of a process that was killed between its last two steps
                 leftover.unlink(missing_ok=True)
@@ -110,9 +117,21 @@ class Recording:
             self.data,
         )
         text = [device(self.target.device), *(part.dumps() if part else "" for part in parts)]
+        if self.keep_images:
+            text.append("with images")
         key = hashlib.sha256(repr([*text, sorted(software().items())]).encode()).hexdigest()
         self.journal = Journal(self._journal_path, key)
         return self.journal
+
+    def save(self, result: Result) -> Result:
+        """Save a document, after the images that it is to keep, and return it with their hash."""
+        if self.output is not None:
+            if self.keep_images:
+                path = kept_path(self.output)
+                sha256 = save_kept(path, self.journal.entries, shape=self.images.shape)
+                result = result.model_copy(update={"images_sha256": sha256})
+            result.save(self.output)
+        return result
 
     def missing(self, attack: str, samples: Sequence[int]) -> list[int]:
         """Return those of these images whose outcome under an attack the journal does not hold yet."""

@@ -141,6 +141,8 @@ class Result(Document):
     source: of a transfer, the model that the attacks looked at. provenance: where the model comes from, in words.
     complete: False while images are missing, as in a document that an interrupted run leaves. worst_case: an image
     counts as right only if every attack left it right. examples: images that the last attack fooled the model on.
+    images_sha256: of the file beside the document that holds all adversarial images (`benchmarks.kept`), if they were
+    kept.
     """
 
     max_bytes: ClassVar[int] = 64 * 2**20
@@ -159,6 +161,7 @@ class Result(Document):
     measurements: Tuple[Measurement]
     worst_case: Measurement | None = None
     examples: Tuple[Example] = ()
+    images_sha256: Sha256 | None = None
 
     def accuracy(self, attack: str) -> float:
         """Return the share of images classified rightly under an attack, or `clean`. Raises ResultError."""

@@ -6,6 +6,7 @@ figures are texts in percent with two decimals, eps a text as the leaderboard sp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Literal
@@ -82,6 +83,58 @@ def model_info(
     if attacked.flags:
         notes.append(f"AutoAttack raised flags: {', '.join(attacked.flags)}.")
     return info | ({"footnote": " ".join(notes)} if notes else {})
+
+
+def issue_text(info: Mapping[str, str | bool | int], result: Result, *, checkpoint: str) -> str:
+    """Return the text of the issue that asks RobustBench for a new model, under the headings of its template.
+
+    Whether a model joins its zoo and under which licence stays open: the boxes are left for whoever sends it.
+
+    Args:
+        info: the entry of the model (`model_info`).
+        result: the document that the entry is of.
+        checkpoint: a link to weights and code.
+    """
+    software = ", ".join(f"{name} {version}" for name, version in result.software.items())
+    threats = {"linf": "Linf", "l2": "L2"}
+    norm = next(attack.norm for attack in result.protocol.attacks if isinstance(attack, AutoAttack))
+    lines = [
+        "# Paper Information",
+        "",
+        f"- **Paper Title**: {info['name']}",
+        f"- **Paper URL**: {info['link']}",
+        f"- **Paper authors**: {info['authors']}",
+        f"- **Venue**: {info['venue']}",
+        "",
+        "# Leaderboard Claim(s)",
+        "",
+        "## Model 1",
+        "",
+        f"- **Architecture**: {info['architecture']}",
+        f"- **Dataset**: {info['dataset']}",
+        f"- **Threat Model**: {threats[norm]}",
+        f"- **eps**: {info['eps']}",
+        f"- **Clean accuracy**: {info['clean_acc']}",
+        f"- **Robust accuracy**: {info['autoattack_acc']}",
+        f"- **Additional data**: {str(info['additional_data']).lower()}",
+        "- **Evaluation method**: AutoAttack, standard version",
+        f"- **Checkpoint and code**: {checkpoint}",
+        "",
+        "# Model Zoo:",
+        "",
+        "- [ ] The model is to be added to the Model Zoo",
+        "- [ ] The architecture is among those of the Model Zoo or in timm",
+        "- [ ] The model is released under the MIT licence",
+        "",
+        "# Additional information",
+        "",
+        f"- weights: sha256 {result.model.weights}, {result.model.parameters} parameters",
+        f"- images: {result.data.name}, n = {result.data.n}, sha256 {result.data.sha256}",
+        f"- measured with: {software}; {result.device}",
+    ]
+    if "footnote" in info:
+        lines.append(f"- {info['footnote']}")
+    return "\n".join(lines) + "\n"
 
 
 def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measurement:

@@ -53,6 +53,7 @@ def merge(results: Sequence[Result]) -> Result:
             "worst_case": worst_case(measurements) if len(measurements) > 1 else None,
             "examples": tuple(examples[:EXAMPLES]),
             "alarms": (),
+            "images_sha256": None,
         }
     )
     probed = dict.fromkeys(

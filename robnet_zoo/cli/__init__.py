@@ -54,7 +54,7 @@ COMMANDS = {  # where each is, imported when it is asked for, and the first line
     "report": ("benchmark:report", "Write a report of results documents, with the paper's figures beside ours."),
     "robustbench": (
         "benchmark:robustbench",
-        "Convert a result of the protocol autoattack to RobustBench's model_info.",
+        "Convert a result of the protocol autoattack to RobustBench's model_info, an issue and a tensor of images.",
     ),
     "search": ("search:search", "Search for architectures in an adversarially trained supernet (paper, section 3)."),
     "reproduce": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -45,6 +46,7 @@ def measure(
     batch: int | None = None,
     shard: str | None = None,
     output: OptionalOutput = None,
+    keep_images: Annotated[bool, Parameter(negative="")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -72,6 +74,7 @@ def measure(
         shard: INDEX/COUNT: measure a part of the images; `benchmark merge` joins the parts. Under torchrun every
             process takes its own part.
         output: Write the results document into this file; several go into a folder of this name.
+        keep_images: Write the adversarial images beside the document, for `benchmark verify`.
     """
     from robnet_zoo.benchmarks.protocol import load_protocol
 
@@ -105,7 +108,16 @@ def measure(
                 for name in source or target
             ]
         images = load_images(data)  # after the names, of which a wrong one is refused at once
-    results = _measured(targets, sources, images, chosen, shard=shard, output=output, progress=is_first() and not quiet)
+    results = _measured(
+        targets,
+        sources,
+        images,
+        chosen,
+        shard=shard,
+        output=output,
+        keep_images=keep_images,
+        progress=is_first() and not quiet,
+    )
     if not results:  # a process that is not the first
         return
     if as_json:
@@ -124,6 +136,7 @@ def _measured(
     *,
     shard: str | None,
     output: Path | None,
+    keep_images: bool,
     progress: bool,
 ) -> list[Result]:
     """Return a document for every pair of source and target; under torchrun, only the first process returns them."""
@@ -141,11 +154,20 @@ def _measured(
         mine = [path if path is None or part is None else _part_path(path, part) for path in paths]
         if source is None:
             parts = [
-                evaluate(target, images, protocol, output=path, shard=part, progress=progress)
+                evaluate(target, images, protocol, output=path, shard=part, keep_images=keep_images, progress=progress)
                 for target, path in zip(targets, mine, strict=True)
             ]
         else:
-            parts = evaluate_transfer(targets, source, images, protocol, outputs=mine, shard=part, progress=progress)
+            parts = evaluate_transfer(
+                targets,
+                source,
+                images,
+                protocol,
+                outputs=mine,
+                shard=part,
+                keep_images=keep_images,
+                progress=progress,
+            )
         if _distributed():
             parts = gather(parts, paths)
         results += parts
@@ -238,6 +260,47 @@ def merge(*documents: Path, output: Output) -> None:
     print(_summary(result), end="")
 
 
+@benchmark.command
+def verify(
+    result: Path,
+    *,
+    data: str,
+    target: str | None = None,
+    weights: Path | None = None,
+    mean: Numbers = None,
+    std: Numbers = None,
+) -> None:
+    """Recompute every success that a document claims, from the adversarial images beside it and the model.
+
+    Args:
+        result: A results document of a run with --keep-images.
+        data: The images that it was measured on, as in `benchmark`.
+        target: The model, if the document's name for it is not how it is loaded here.
+        weights: A safetensors file for the model, instead of its bundled weights.
+        mean: What the model subtracts from each channel, if its document does not say so.
+        std: What the model divides each channel by.
+    """
+    with starting():
+        from robnet_zoo.benchmarks.kept import verify as verify_result
+        from robnet_zoo.benchmarks.result import Result
+        from robnet_zoo.benchmarks.targets.load import load_target
+        from robnet_zoo.data import load as load_images
+
+        document = Result.load(result)
+        name = target or document.model.name
+        loaded = load_target(name, weights=weights, dtype=document.protocol.dtype, mean=mean, std=std)
+        verified = verify_result(result, loaded, load_images(data))
+    width = max(len(outcome.attack) for outcome in verified)
+    for outcome in verified:
+        claim = "right without attack" if outcome.attack == "clean" else "fooled"
+        print(f"{outcome.attack:{width}}  {outcome.claimed - len(outcome.refuted)} of {outcome.claimed} {claim}")
+    refuted = [outcome for outcome in verified if outcome.refuted]
+    if refuted:
+        first = refuted[0]
+        got = f"got {len(first.refuted)} that do not, the first of image {first.refuted[0]}"
+        fail(f"{result}: {first.attack}: expected every claim to hold, {got}")
+
+
 def report(*results: Path, output: Output, comparisons: Path | None = None) -> None:
     """Write a report of results documents, with the paper's figures beside ours.
 
@@ -275,8 +338,12 @@ def robustbench(
     architecture: str | None = None,
     additional_data: bool = False,
     reported: float | None = None,
+    issue: Path | None = None,
+    checkpoint: str | None = None,
+    images: Path | None = None,
+    data: str | None = None,
 ) -> None:
-    """Convert a result of the protocol autoattack to RobustBench's model_info.
+    """Convert a result of the protocol autoattack to RobustBench's model_info, an issue and a tensor of images.
 
     Args:
         result: The results document.
@@ -290,13 +357,21 @@ def robustbench(
         architecture: The architecture's name; by default taken from the model's.
         additional_data: Training used more than the data set's own images.
         reported: The robust accuracy that the paper reports, as a share; by default this one.
+        issue: A second file to write: the text of the issue that asks for a new model.
+        checkpoint: A link to weights and code, for the issue; by default that of the paper.
+        images: A third file to write, .pt: the adversarial images as a tensor, clean where no attack succeeded. The
+            document has to be of a run with --keep-images.
+        data: The images that the document was measured on, as in `benchmark`, for --images.
     """
+    if (images is None) != (data is None):
+        fail("--images, --data: expected both of them or none")
     from robnet_zoo.benchmarks.result import Result
-    from robnet_zoo.benchmarks.robustbench import model_info
+    from robnet_zoo.benchmarks.robustbench import issue_text, model_info
     from robnet_zoo.core.files import write_atomically
 
+    document = Result.load(result)
     info = model_info(
-        Result.load(result),
+        document,
         link=link,
         name=name,
         authors=authors,
@@ -307,5 +382,23 @@ def robustbench(
         additional_data=additional_data,
         reported=reported,
     )
+    tensor = None if data is None else _adversarial_tensor(result, data)
     write_atomically(output, (json.dumps(info, indent=2) + "\n").encode())
-    print(output)
+    if issue is not None:
+        write_atomically(issue, issue_text(info, document, checkpoint=checkpoint or link).encode())
+    if images is not None and tensor is not None:
+        write_atomically(images, tensor)
+    print(*[path for path in (output, issue, images) if path is not None], sep="\n")
+
+
+def _adversarial_tensor(result: Path, data: str) -> bytes:
+    """Return a file as torch saves it: a document's adversarial images, (N, C, H, W) in float32."""
+    with starting():
+        import torch
+
+        from robnet_zoo.benchmarks.kept import adversarial
+        from robnet_zoo.data import load as load_images
+
+        buffer = io.BytesIO()
+        torch.save(adversarial(result, load_images(data)), buffer)
+    return buffer.getvalue()

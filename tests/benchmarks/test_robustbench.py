@@ -12,7 +12,7 @@ from robnet_zoo.attacks import Pgd
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Measurement, ModelIdentity, Result, Shard, measured
-from robnet_zoo.benchmarks.robustbench import model_info
+from robnet_zoo.benchmarks.robustbench import issue_text, model_info
 from robnet_zoo.errors import RobustBenchError
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo import weights
@@ -135,6 +135,51 @@ def test_result_that_does_not_fit_is_one_line(wrong: Result, problem: str) -> No
 def test_leaderboard_that_does_not_exist_is_one_line() -> None:
     with pytest.raises(RobustBenchError, match=r"^expected a leaderboard of RobustBench's .*, got imagenet/L2$"):
         model_info(result(), **PAPER, dataset="imagenet", threat="L2")
+
+
+# The issue and the images
+
+HEADINGS = ("# Paper Information", "# Leaderboard Claim(s)", "## Model 1", "# Model Zoo:")  # of its template
+FIELDS = {
+    "Paper Title": "When NAS",
+    "Paper URL": "https://arxiv.org/abs/1911.10695",
+    "Paper authors": "A, B",
+    "Architecture": "RobNet-free",
+    "Threat Model": "Linf",
+    "eps": "8/255",
+    "Clean accuracy": "82.78",
+    "Robust accuracy": "45.10",
+    "Additional data": "false",
+    "Checkpoint and code": "https://example.org/weights",
+}
+
+
+def test_issue_has_the_headings_and_fields_of_the_template() -> None:
+    text = issue_text(model_info(result(), **PAPER), result(), checkpoint="https://example.org/weights")
+    assert [line for line in text.splitlines() if line in HEADINGS] == list(HEADINGS)
+    assert all(f"- **{field}**: {value}\n" in text for field, value in FIELDS.items())
+    assert "[x]" not in text
+
+
+def test_issue_of_few_images_says_so() -> None:
+    few = result(
+        data=DataIdentity(name="cifar10_test1k.npz", sha256="0" * 64, n=1000),
+        measurements=(accuracy("clean", 828, 1000), accuracy("autoattack", 451, 1000)),
+    )
+    assert "Evaluated on 1000 images" in issue_text(model_info(few, **PAPER), few, checkpoint="x")
+
+
+def test_command_writes_the_issue_and_refuses_images_without_data(tmp_path, capsys) -> None:
+    document, entry, issue = (tmp_path / name for name in ("result.json", "model.json", "issue.md"))
+    result().save(document)
+    options = [word for key, value in PAPER.items() for word in (f"--{key}", value)]
+    command = ["robustbench", str(document), *options, "-o", str(entry)]
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--images", "x.pt"])
+    assert not entry.exists()
+    cli.main([*command, "--issue", str(issue)])
+    assert f"- **Checkpoint and code**: {PAPER['link']}" in issue.read_text()
+    assert capsys.readouterr().out == f"{entry}\n{issue}\n"
 
 
 # Its loader
