@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from robnet_zoo.attacks import ATTACKS
-from robnet_zoo.benchmarks.result import Result, results_in
+from robnet_zoo.benchmarks.result import Measurement, Result, results_in
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed import forms as speed
 from robnet_zoo.benchmarks.speed import onnx as onnx_speed
@@ -45,6 +45,7 @@ from tools import cells, committed
 from tools.bundle import training_runs
 
 OURS = ("apgd_ce", "apgd_dlr_t")
+LOOKS = ("straight_through", "twin", "square")
 SEARCHES = tuple(committed.SEARCH / f"small.{kind}.json" for kind in ("cell_based", "cell_free"))
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -164,6 +165,28 @@ def precisions() -> str:
     return "\n".join(line for table in precision_tables(entries) for line in table_lines(table)).rstrip()
 
 
+def looks() -> str:
+    """Return the table of quantised files that were attacked in each way to look at them, and in all of them."""
+    results: dict[str, dict[str, Result]] = {}
+    for path in results_in(committed.ROBUSTNESS / "looks"):
+        result = Result.load(path)
+        results.setdefault(result.model.name, {})[result.protocol.name] = result
+    lines = [f"| file | clean | {' | '.join(LOOKS)} | all of them |", "|---" * (3 + len(LOOKS)) + "|"]
+    for name, by_look in results.items():
+        figures = [next(iter(by_look.values())).accuracy("clean")]
+        attacked = {look: _worst(by_look[look]) for look in LOOKS if look in by_look}
+        rest = [f"{attacked[look].accuracy:.0%}" if look in attacked else "–" for look in LOOKS]
+        together = [min(column) for column in zip(*(part.correct for part in attacked.values()), strict=True)]
+        figures.append(sum(together) / len(together))
+        lines.append(f"| `{name}` | {figures[0]:.0%} | {' | '.join(rest)} | {figures[1]:.0%} |")
+    return "\n".join(lines)
+
+
+def _worst(result: Result) -> Measurement:
+    """Return the worst case of a result, or its only attack."""
+    return result.worst_case or result.measurements[-1]
+
+
 def search_speeds() -> str:
     """Return the table of candidates a minute whose FSP distances are computed, from one run."""
     return search_speed.table(search_speed.SearchSpeedResult.load(committed.SPEED / "search.json"))
@@ -261,7 +284,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         README: (models, accuracies, autoattacked, speeds),
         ROBUSTNESS: (attacks, agreements, attack_speeds, threads),
         TRAINING: (estimates, training_speeds),
-        ONNX: (precisions, onnx_speeds),
+        ONNX: (precisions, looks, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),
         FINDINGS: (space_findings, data_findings),

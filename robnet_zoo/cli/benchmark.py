@@ -44,6 +44,7 @@ def measure(
     eps: str | None = None,
     seed: int | None = None,
     batch: int | None = None,
+    looks: Annotated[list[Literal["straight_through", "twin"]] | None, Parameter(negative=())] = None,
     shard: str | None = None,
     output: OptionalOutput = None,
     keep_images: Annotated[bool, Parameter(negative="")] = False,
@@ -71,6 +72,8 @@ def measure(
         eps: The radius of the ball in image units, such as 8/255 or 0.03, instead of the protocol's.
         seed: The seed of the random starts, instead of the protocol's.
         batch: The number of images attacked at once, instead of the protocol's.
+        looks: How gradient attacks look at a quantised file, instead of the protocol's ways: straight_through, twin, or
+            both, in turn, which is the default.
         shard: INDEX/COUNT: measure a part of the images; `benchmark merge` joins the parts. Under torchrun every
             process takes its own part.
         output: Write the results document into this file; several go into a folder of this name.
@@ -88,7 +91,7 @@ def measure(
     if described and len(source or ()) != 1:
         fail(f"--source-weights, --source-mean, --source-std: expected one --source with them, got {len(source or ())}")
     chosen = load_protocol(protocol)
-    given = {"eps": eps, "seed": seed, "batch": batch, "n": n}
+    given = {"eps": eps, "seed": seed, "batch": batch, "n": n, "looks": looks}
     chosen = chosen.model_copy(update={key: value for key, value in given.items() if value is not None})
     if chosen.threat == "transfer" and not source and len(target) == 1:
         fail(f"--source: expected the model to attack, as {chosen.name} is a transfer, got none")

@@ -51,7 +51,8 @@ def _table(rows: Sequence[tuple[str, LabelledResult]]) -> Table:
     if reference.source:
         title = f"Attacked through {reference.source}, {title}"
     note = f"{WORST}: an image counts as right only if every attack of its row left it right. "
-    note += "In fp16 and int8, attacks follow the gradients of the twin in float32; the file itself judges."
+    note += "Attacks on fp16 follow the twin in float32, those on int8 also gradients that pass its rounding; "
+    note += "the file itself judges."
     heads = (Column("precision", numeric=False), Column("model", numeric=False), *map(Column, names))
     return Table(title, heads, tuple(lines), note, sortable=False)
 

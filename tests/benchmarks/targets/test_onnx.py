@@ -14,7 +14,7 @@ from robnet_zoo import data
 from robnet_zoo.attacks import Pgd, Square, run
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.converters import onnx as converter
-from robnet_zoo.converters.onnx import to_torch
+from robnet_zoo.converters.onnx import folding
 from robnet_zoo.errors import TargetError
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.zoo.registry import load_model
@@ -181,12 +181,12 @@ def test_proposer_of_a_fixed_batch_takes_any_number_of_images(inside, tmp_path):
 
 NO_GRADIENT = {
     "an operation without a known gradient": (
-        [NODE("Round", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])],
-        "no gradient is known for the ONNX operators Round",
+        [NODE("Flatten", ["x"], ["f"]), NODE("RandomNormalLike", ["f"], ["y"])],
+        "no gradient is known for the ONNX operators RandomNormalLike",
     ),
-    "integers on the way": (
+    "a comparison on the way": (
         [
-            NODE("Cast", ["x"], ["i"], to=TensorProto.INT64),
+            NODE("IsInf", ["x"], ["i"]),
             NODE("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
             NODE("Flatten", ["f"], ["y"]),
         ],
@@ -208,8 +208,8 @@ def test_file_whose_gradient_cannot_be_had_is_judged_and_says_why(nodes, reason,
 
 
 def test_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, monkeypatch):
-    wrong = dict(to_torch.OPERATORS) | {"Relu": lambda node, inputs: inputs[0].clamp(min=0) + 1e-3}
-    monkeypatch.setattr(to_torch, "OPERATORS", wrong)
+    wrong = dict(folding.OPERATORS) | {"Relu": lambda node, inputs: inputs[0].clamp(min=0) + 1e-3}
+    monkeypatch.setattr(folding, "OPERATORS", wrong)
     target = load_target(write(tmp_path / "m.onnx", [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]))
     assert target.proposer is None
     assert target.why_not == "its graph, rebuilt in torch, gives logits 0.001 away, more than 1e-05"
@@ -235,8 +235,8 @@ def test_a_foreign_float16_file_has_gradients_that_do_not_vanish(tmp_path):
 
 
 def test_a_float16_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, monkeypatch):
-    wrong = dict(to_torch.OPERATORS) | {"Relu": lambda node, inputs: inputs[0].clamp(min=0) + 0.2}
-    monkeypatch.setattr(to_torch, "OPERATORS", wrong)
+    wrong = dict(folding.OPERATORS) | {"Relu": lambda node, inputs: inputs[0].clamp(min=0) + 0.2}
+    monkeypatch.setattr(folding, "OPERATORS", wrong)
     nodes = [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]
     target = load_target(write(tmp_path / "m.onnx", nodes, kind=TensorProto.FLOAT16), device="cpu")
     assert target.why_not == "its graph, rebuilt in torch, gives logits 0.2 away, more than 0.05"
