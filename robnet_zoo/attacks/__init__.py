@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 from pydantic import Field
 
+from robnet_zoo.attacks.adaptive_apgd import AdaptiveApgd
 from robnet_zoo.attacks.apgd import Apgd
 from robnet_zoo.attacks.attack import Attack, BatchAttack, Classifier, Cost, IterativeAttack
 from robnet_zoo.attacks.autoattack import AutoAttack
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from robnet_zoo.attacks.continuous_batching import craft, run
 
 AnyAttack = Annotated[
-    Fgsm | Bim | Pgd | MiFgsm | Apgd | DeepFool | CarliniWagner | Ddn | Square | SquareL2 | AutoAttack,
+    Fgsm | Bim | Pgd | MiFgsm | Apgd | AdaptiveApgd | DeepFool | CarliniWagner | Ddn | Square | SquareL2 | AutoAttack,
     Field(discriminator="kind"),
 ]
 """Every attack that a protocol may name, distinguished by its `kind`."""
@@ -51,6 +52,7 @@ __all__ = [
     "Pgd",
     "MiFgsm",
     "Apgd",
+    "AdaptiveApgd",
     "DeepFool",
     "CarliniWagner",
     "Ddn",

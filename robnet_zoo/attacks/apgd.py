@@ -70,25 +70,14 @@ class Apgd(IterativeAttack):
         return True
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
-        clean, eps = rows["clean"], rows["eps"]
-        draw = uniform if self.norm == "linf" else normal
-        start = draw(keys, clean, "start")
-        start = start / length(start, self.norm)[:, None, None, None].clamp(min=1e-12)  # onto the sphere
-        rows["x"] = project(clean + eps * start, clean, eps, self.norm)
         rows["aim"] = rows["target"]
         if self.target_classes:
             ranking = likeliest_wrong(rows["clean_logits"], rows["label"])  # (N, K)
-            tries = torch.tensor([key.restart for key in keys], device=clean.device)
+            tries = torch.tensor([key.restart for key in keys], device=ranking.device)
             rank = tries % self.tries(ranking.shape[1]) // self.restarts
             aim = ranking.gather(1, rank[:, None])[:, 0]
             rows["aim"] = torch.where(rows["target"] >= 0, rows["target"], aim)
-        unknown = torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device)
-        rows["step"] = 2 * eps.clone()
-        rows["x_old"] = rows["x"]
-        rows["x_best"], rows["gradient_best"] = rows["x"], torch.zeros_like(clean)
-        rows["best"], rows["best_at_check"], rows["last"] = unknown, unknown, unknown
-        rows["rises"] = torch.zeros_like(rows["t"])  # since the last checkpoint
-        rows["halved"] = torch.ones_like(rows["t"], dtype=torch.bool)  # at the last checkpoint
+        set_out(rows, on_sphere(rows, keys, self.norm))
 
     def query(self, model: Classifier, rows: Rows) -> Seen:
         gradient, logits = loss_gradient(model, rows["x"], LOSSES[self.loss], rows["label"], rows["aim"])
@@ -96,37 +85,72 @@ class Apgd(IterativeAttack):
 
     def advance(self, rows: Rows, seen: Seen) -> None:
         assert seen.gradient is not None
-        x, gradient = rows["x"], seen.gradient
         value = LOSSES[self.loss](seen.logits, rows["label"], rows["aim"])
-        rows["rises"] = rows["rises"] + ((value > rows["last"]) & (rows["t"] > 0))
-        rows["last"] = value
-        better = value > rows["best"]
-        rows["best"] = torch.where(better, value, rows["best"])
-        rows["x_best"] = torch.where(_wide(better), x, rows["x_best"])
-        rows["gradient_best"] = torch.where(_wide(better), gradient, rows["gradient_best"])
-        rows["best_at_check"] = torch.where(rows["t"] == 0, rows["best"], rows["best_at_check"])
-        x, gradient = self._checkpoint(rows, x, gradient)
-        share = _wide(torch.where(rows["t"] > 0, MOMENTUM, 1.0)).to(x)
-        moved = project(x + rows["step"] * steepest(gradient, self.norm), rows["clean"], rows["eps"], self.norm)
-        moved = x + share * (moved - x) + (1 - share) * (x - rows["x_old"])
-        rows["x_old"] = x  # after a checkpoint, the best point
-        rows["x"] = project(moved, rows["clean"], rows["eps"], self.norm)
+        windows = [checkpoint_windows(self.steps).get(t, 0) for t in rows["t"].tolist()]
+        step(rows, seen.gradient, value, norm=self.norm, rho=self.rho, windows=windows)
 
-    def _checkpoint(self, rows: Rows, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Halve the step and go on from the best point where a checkpoint is reached and progress is poor."""
-        windows = torch.tensor([checkpoint_windows(self.steps).get(t, 0) for t in rows["t"].tolist()], device=x.device)
-        at_check = windows > 0
-        few_rises = rows["rises"] <= self.rho * windows
-        stuck = ~rows["halved"] & (rows["best_at_check"] >= rows["best"])
-        halve = at_check & (few_rises | stuck)
-        rows["step"] = torch.where(_wide(halve), rows["step"] / 2, rows["step"])
-        rows["halved"] = torch.where(at_check, halve, rows["halved"])
-        rows["best_at_check"] = torch.where(at_check, rows["best"], rows["best_at_check"])
-        rows["rises"] = torch.where(at_check, 0, rows["rises"])
-        return (
-            torch.where(_wide(halve), rows["x_best"], x),
-            torch.where(_wide(halve), rows["gradient_best"], gradient),
-        )
+
+def on_sphere(rows: Rows, keys: Sequence[Key], norm: Norm) -> Tensor:
+    """Return random images at the radius of the ball, where the box lets them be, (N, C, H, W)."""
+    clean, eps = rows["clean"], rows["eps"]
+    draw = uniform if norm == "linf" else normal
+    start = draw(keys, clean, "start")
+    start = start / length(start, norm)[:, None, None, None].clamp(min=1e-12)
+    return project(clean + eps * start, clean, eps, norm)
+
+
+def set_out(rows: Rows, x: Tensor) -> None:
+    """Begin a try from x, (N, C, H, W), with a step of twice the radius."""
+    unknown = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+    rows["x"] = rows["x_old"] = rows["x_best"] = x
+    rows["gradient_best"] = torch.zeros_like(x)
+    rows["step"] = 2 * rows["eps"].clone()
+    rows["best"], rows["best_at_check"], rows["last"] = unknown, unknown, unknown
+    rows["rises"] = torch.zeros_like(rows["t"])  # since the last checkpoint
+    rows["halved"] = torch.ones_like(rows["t"], dtype=torch.bool)  # at the last checkpoint
+
+
+def step(rows: Rows, gradient: Tensor, value: Tensor, *, norm: Norm, rho: float, windows: Sequence[int]) -> None:
+    """Take a step of algorithm 1.
+
+    Args:
+        rows: as `set_out` and earlier steps left them.
+        gradient: of the loss at `x`, (N, C, H, W).
+        value: of the loss there, (N,).
+        norm: of the ball.
+        rho: the share of the steps since the last checkpoint that have to have raised the loss.
+        windows: how many steps those are, for each row that is at a checkpoint; 0 for the others.
+    """
+    x = rows["x"]
+    rows["rises"] = rows["rises"] + ((value > rows["last"]) & (rows["t"] > 0))
+    rows["last"] = value
+    better = value > rows["best"]
+    rows["best"] = torch.where(better, value, rows["best"])
+    rows["x_best"] = torch.where(_wide(better), x, rows["x_best"])
+    rows["gradient_best"] = torch.where(_wide(better), gradient, rows["gradient_best"])
+    rows["best_at_check"] = torch.where(rows["t"] == 0, rows["best"], rows["best_at_check"])
+    x, gradient = _checkpoint(rows, x, gradient, rho, torch.tensor(windows, device=x.device))
+    share = _wide(torch.where(rows["t"] > 0, MOMENTUM, 1.0)).to(x)
+    moved = project(x + rows["step"] * steepest(gradient, norm), rows["clean"], rows["eps"], norm)
+    moved = x + share * (moved - x) + (1 - share) * (x - rows["x_old"])
+    rows["x_old"] = x  # after a checkpoint, the best point
+    rows["x"] = project(moved, rows["clean"], rows["eps"], norm)
+
+
+def _checkpoint(rows: Rows, x: Tensor, gradient: Tensor, rho: float, windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Halve the step and go on from the best point where a checkpoint is reached and progress is poor."""
+    at_check = windows > 0
+    few_rises = rows["rises"] <= rho * windows
+    stuck = ~rows["halved"] & (rows["best_at_check"] >= rows["best"])
+    halve = at_check & (few_rises | stuck)
+    rows["step"] = torch.where(_wide(halve), rows["step"] / 2, rows["step"])
+    rows["halved"] = torch.where(at_check, halve, rows["halved"])
+    rows["best_at_check"] = torch.where(at_check, rows["best"], rows["best_at_check"])
+    rows["rises"] = torch.where(at_check, 0, rows["rises"])
+    return (
+        torch.where(_wide(halve), rows["x_best"], x),
+        torch.where(_wide(halve), rows["gradient_best"], gradient),
+    )
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -207,6 +207,14 @@ class IterativeAttack(Attack):
         """
         raise NotImplementedError
 
+    def unknown(self, rows: Rows) -> Rows:
+        """Return what `begin` finds in rows, besides, before an image's first try: a tensor a name, a row an image."""
+        return {}
+
+    def learnt(self, rows: Rows) -> Rows:
+        """Return what `begin` finds there before the next try, by the names of `unknown`, from the rows of this one."""
+        return {}
+
     def query(self, model: Classifier, rows: Rows) -> Seen:
         """Ask the model about `x`. rows are not changed."""
         raise NotImplementedError

@@ -34,6 +34,7 @@ class _Job:
     index: int  # among the images given
     attempt: int = 0
     rows: Rows | None = None  # where it resumes, if it was taken out of its slot
+    learnt: Rows = field(default_factory=dict)  # by the tries before
     candidate: Tensor | None = None  # (C, H, W), to be judged
     step: int = 0  # at which the candidate was seen
     final: bool = False  # whether nothing comes after the candidate in this try
@@ -258,6 +259,8 @@ class Batcher:
             "clean_logits": self.clean_logits[index],
             "t": torch.zeros_like(index),
         }
+        for name, values in self.attack.unknown(rows).items():
+            rows[name] = torch.stack([job.learnt.get(name, value) for job, value in zip(jobs, values, strict=True)])
         self.attack.begin(rows, [Key(self.seed, self.samples[job.index], job.attempt) for job in jobs])
         return rows
 
@@ -377,6 +380,8 @@ class Batcher:
             return
         assert self.clean_logits is not None
         if job.attempt + 1 < self.attack.tries(self.clean_logits.shape[1]):
+            learnt = self.attack.learnt({key: value[None] for key, value in job.rows.items()})
+            job.learnt = {key: value[0] for key, value in learnt.items()}
             job.attempt, job.rows = job.attempt + 1, None
             self.queue.append(job)
         elif job.best is not None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.attacks import (
+    AdaptiveApgd,
     Apgd,
     Bim,
     CarliniWagner,
@@ -42,6 +43,8 @@ ATTACKS: dict[str, IterativeAttack] = {
     "apgd_dlr_t": Apgd(steps=12, loss="dlr", target_classes=3),
     "apgd_l2": Apgd(steps=30, norm="l2"),
     "apgd_dlr_l2": Apgd(steps=30, norm="l2", loss="dlr"),
+    "adaptive_apgd": AdaptiveApgd(explore=6, probe=4, classes=2, steps=20),
+    "adaptive_apgd_l2": AdaptiveApgd(explore=6, probe=4, classes=2, steps=20, norm="l2"),
     "deepfool": DeepFool(),
     "deepfool_l2": DeepFool(norm="l2"),
     "deepfool_minimal": DeepFool(mode="minimal"),

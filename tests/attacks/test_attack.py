@@ -190,7 +190,9 @@ def test_an_attack_of_fewer_steps_is_the_beginning_of_its_family(attack, network
     assert sum(outcome.fooled for outcome in long) > 0
 
 
-MARGIN = {"square", "square_l2", "cw"} | {name for name in ATTACKS if "margin" in name or "dlr" in name}
+MARGIN = {"adaptive_apgd", "adaptive_apgd_l2", "square", "square_l2", "cw"} | {
+    name for name in ATTACKS if "margin" in name or "dlr" in name
+}
 
 
 @pytest.mark.parametrize("name", ATTACKS)

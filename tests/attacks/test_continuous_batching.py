@@ -16,7 +16,7 @@ from robnet_zoo.errors import AttackError
 from tests.attacks.classifiers import ATTACKS, Counting, Opposites, greys, small
 
 EPS = 0.012  # some images are fooled, some are not
-MIXED = ("pgd_restarts", "mi_di_fgsm", "apgd_dlr_t", "apgd_l2", "deepfool", "cw", "square")
+MIXED = ("pgd_restarts", "mi_di_fgsm", "apgd_dlr_t", "adaptive_apgd", "apgd_l2", "deepfool", "cw", "square")
 SHORT = {"cw": CarliniWagner(searches=2, steps=12, learning_rate=0.05, initial_c=1.0), "square": Square(queries=30)}
 mixed = pytest.mark.parametrize("attack", [(ATTACKS | SHORT)[name] for name in MIXED], ids=MIXED)
 

@@ -38,6 +38,7 @@ def test_a_protocol_names_the_paper_if_it_is_of_one_of_its_tables(name):
         ("quick", "white_box", ["fgsm", "pgd10", "pgd10_margin"]),
         ("white_box", "white_box", ["fgsm", "pgd20"]),
         ("square", "white_box", ["square"]),
+        ("strong", "white_box", ["adaptive_apgd", "square"]),
         ("autoattack", "white_box", ["autoattack"]),
         ("apgd", "white_box", ["theirs", "apgd_ce", "apgd_dlr_t"]),
         ("full", "white_box", ["fgsm", "pgd20", "apgd_ce", "apgd_dlr_t", "square"]),
