@@ -10,4 +10,5 @@ SPEED = RESULTS / "speed"  # a document a script of `robnet_zoo.benchmarks.speed
 TRAINING = RESULTS / "training"  # `TrainingResult`: MODEL.TAG.json, MODEL.TAG.2.json, ... trained the bundled weights
 SEARCH = RESULTS / "search"  # `StudyResult`
 TABLES = RESULTS / "tables"  # `SpaceFindings`, of tables that others published
+LOOKUP = RESULTS / "lookup"  # `LookupResult`, of the same tables
 REPRODUCE = RESULTS / "reproduce"  # `ReproductionResult`

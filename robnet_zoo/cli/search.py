@@ -140,6 +140,40 @@ def findings(*, table: Path, robust: str = "robust", clean: str | None = None, o
         print(output)
 
 
+@search.command
+def lookup(
+    *,
+    table: Path,
+    robust: str = "robust",
+    evaluations: int = 100,
+    seeds: int = 50,
+    draw: Path | None = None,
+    output: OptionalOutput = None,
+) -> None:
+    """Compare methods of search on a table of NAS-Bench-201's cells, where an evaluation is a lookup.
+
+    Args:
+        table: As for `search findings`, with a column `operations` that has all cells of the space.
+        robust: The column of robust accuracies.
+        evaluations: How many architectures a search evaluates.
+        seeds: How often each method searches.
+        draw: A file for a picture, .svg or .png.
+        output: A file for the document of the numbers.
+    """
+    with starting():
+        from robnet_zoo.reports.search.lookup import draw_lookup, lookup_table
+        from robnet_zoo.search.lookup import search_table
+
+        result = search_table(table, robust=robust, evaluations=evaluations, seeds=seeds)
+    print(lookup_table(result))
+    if output is not None:
+        result.save(output)
+        print(output)
+    if draw is not None:
+        draw_lookup(result, draw)
+        print(draw)
+
+
 def _write_report(results: list[StudyResult], path: Path) -> None:
     with starting():
         from robnet_zoo.reports.search import write

@@ -78,6 +78,8 @@ def convert_darts(
     Raises:
         DocumentError: names the part of the text that is wrong or that a spec cannot express.
     """
+    if not isinstance(genotype, str):
+        raise DocumentError([f"expected a genotype: its name, file or text, got {shown(genotype)}"])
     if genotype == "list":
         return listing()
     if genotype in GENOTYPES:

@@ -74,6 +74,8 @@ def convert_msrobnet(
     Raises:
         DocumentError: names the part of the text that is wrong or that a spec cannot express.
     """
+    if not isinstance(genotype, str):
+        raise DocumentError([f"expected a genotype: its name, file or text, got {shown(genotype)}"])
     if genotype in MSROBNETS:
         entry = MSROBNETS[genotype]
         written = MsrobnetText(text=entry.text, layout=entry.layout, channels=entry.channels)

@@ -207,6 +207,20 @@ def read_table(
     return cells, clean
 
 
+def read_operations(path: str | os.PathLike[str], *, robust: str = ROBUST) -> dict[str, float]:
+    """Return the accuracies of a table of NAS-Bench-201's cells, by their six digits.
+
+    Raises: DocumentError as `table_findings`.
+    """
+    source = os.fsdecode(path)
+    read_table(path, robust=robust)  # names what is wrong
+    rows = _rows(read_bytes(path, limit=MAX_BYTES), source)
+    if "operations" not in rows[0]:
+        raise DocumentError(["expected a column operations, of NAS-Bench-201's cells, got none"], source=source)
+    accuracies = _accuracies(rows, robust, list(rows[0]), source)
+    return {row["operations"]: accuracy for row, accuracy in zip(rows, accuracies, strict=True)}
+
+
 def _rows(data: bytes, source: str) -> list[Mapping[str, Any]]:
     """Return the rows of a file. Raises DocumentError if it has none."""
     try:
