@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
+import posixpath
 import re
 import shutil
 import subprocess
@@ -89,19 +89,19 @@ def linked(text: str, source: str, page: str, known: dict[str, str], files: dict
 
     def replace(match: re.Match[str]) -> str:
         opening, link, anchor, closing = match[1], match[2], match[3] or "", match[4]
-        path = os.path.normpath(os.path.join(os.path.dirname(source), link))
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
         if path in known:
             place = known[path]
         elif (ROOT / path).is_dir() and path.startswith(RESULTS):
             place = "results/index.md"
         elif path in (f"docs/{docs.SEARCH_REPORT.name}", f"docs/{docs.TABLE1_REPORT.name}"):
-            place = f"results/{os.path.basename(path)}"
+            place = f"results/{posixpath.basename(path)}"
         elif (ROOT / path).is_file():
             place = path.removeprefix("docs/") if path.startswith("docs/") else f"files/{path}"
             files[path] = place
         else:
             raise ReportError(f"{source}: expected a link to a page or a file, got {link}")
-        return f"{opening}{os.path.relpath(place, os.path.dirname(page))}{anchor}{closing}"
+        return f"{opening}{posixpath.relpath(place, posixpath.dirname(page))}{anchor}{closing}"
 
     return LINK.sub(replace, text)
 
