@@ -39,6 +39,7 @@ RUNTIME_ERRORS = (
     runtime.NoSuchFile,
     runtime.NotImplemented,
     runtime.RuntimeException,
+    UnicodeDecodeError,  # of a message that quotes a name from a damaged file
 )
 FLOATS: dict[str, type[np.floating[Any]]] = {
     "tensor(float)": np.float32,

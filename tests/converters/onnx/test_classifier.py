@@ -304,3 +304,11 @@ def test_cuda_where_there_is_none_is_an_error_and_no_silent_fallback(tmp_path):
     file = OnnxClassifier(linear(tmp_path / "m.onnx"))
     with pytest.raises(OnnxFileError, match=r"expected ONNX Runtime to run on cuda, got .* has only cpu"):
         file.to("cuda")
+
+
+def test_damaged_name_that_is_not_text_is_refused_in_one_line(tmp_path):
+    path = linear(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes().replace(b"Flatten", b"Fl\xfdtten"))
+    with pytest.raises(OnnxFileError, match="expected a") as caught:
+        OnnxClassifier(path)
+    assert str(caught.value).isprintable()
