@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from robnet_zoo.core.documents import Document, parse_json
-from robnet_zoo.editor.attacker import Attacker, Watching, messages, models, offered
+from robnet_zoo.editor.attacker import Attacker, Watching, models, offered
 from robnet_zoo.editor.changes import AnyChange
 from robnet_zoo.editor.desk import Desk
 from robnet_zoo.editor.draft import Draft, blank
@@ -208,11 +208,12 @@ class OwnPageOnly:
         return sent
 
 
-def create_app(desk: Desk, *, hosts: Collection[str]) -> Starlette:
+def create_app(desk: Desk, attacker: Attacker, *, hosts: Collection[str]) -> Starlette:
     """Return the application of an editor.
 
     Args:
         desk: what the editor was started with.
+        attacker: which carries out attacks.
         hosts: the values of the header Host that are let through, such as 127.0.0.1:8421.
     """
 
@@ -222,8 +223,6 @@ def create_app(desk: Desk, *, hosts: Collection[str]) -> Starlette:
             raise HTTPException(404, f"unknown question {request.path_params['question']!r}")
         body = await body_of(request, limit=MAX_QUESTION)
         return JSONResponse(await run_in_threadpool(lambda: kind.parse(parse_json(body)).answer(desk)))
-
-    attacker = Attacker(desk)
 
     async def pictures(request: Request) -> Response:
         body = await body_of(request, limit=MAX_UPLOAD)
@@ -243,7 +242,7 @@ def create_app(desk: Desk, *, hosts: Collection[str]) -> Starlette:
 
         async def lines() -> AsyncIterator[bytes]:
             try:
-                async for message in iterate_in_threadpool(messages(attacker, asked, stop)):
+                async for message in iterate_in_threadpool(attacker.messages(asked, stop)):
                     yield json.dumps(message, allow_nan=False).encode() + b"\n"
             finally:  # also when the page is gone
                 stop.set()

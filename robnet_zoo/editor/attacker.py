@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from robnet_zoo.editor.pictures import Pictures
 
 THREAD = "attack"  # the name of the threads in which attacks run
+MAX_AHEAD = 16  # messages that an attack is ahead of whoever watches it
+POLL = 0.1  # seconds between two looks at whether there is still somebody
 MAX_MODELS = 2  # that are kept loaded
 Json = dict[str, Any]
 
@@ -60,6 +62,7 @@ class Attacker:
     def __init__(self, desk: Desk) -> None:
         self.names = {model["name"] for model in models(desk)}
         self.targets: Recent[Target] = Recent(MAX_MODELS)
+        self.running: set[Event] = set()  # set, they stop the attacks that run
 
     @cached_property
     def pictures(self) -> Pictures:
@@ -75,6 +78,34 @@ class Attacker:
         if name not in self.names:
             raise EditorError(f"expected a model that was named at the start, got {name!r}")
         return self.targets.get(name, lambda: load_target(name, dtype="float32"))
+
+    def stop(self) -> None:
+        """Stop all attacks at their next query."""
+        for stop in tuple(self.running):
+            stop.set()
+
+    def messages(self, asked: Watching, stop: Event) -> Iterator[Json]:
+        """Yield the messages of an attack, which runs in a thread of its own. stop: once set, it ends the attack."""
+        queue: Queue[Json] = Queue(MAX_AHEAD)
+
+        def tell(message: Json) -> None:
+            while True:
+                with suppress(Full):
+                    return queue.put(message, timeout=POLL)
+                if stop.is_set():  # nobody may be watching any more
+                    return None
+
+        # Not a daemon: an interpreter that ends while a thread is in torch aborts.
+        thread = Thread(target=self.watch, args=(asked, tell, stop), name=THREAD)
+        self.running.add(stop)
+        thread.start()
+        try:
+            while thread.is_alive() or not queue.empty():
+                with suppress(Empty):
+                    yield queue.get(timeout=POLL)
+        finally:
+            stop.set()
+            self.running.discard(stop)
 
     def watch(self, asked: Watching, tell: Callable[[Json], None], stop: Event) -> None:
         """Carry an attack out, and tell its messages; the last one is of the kind `end` or `error`."""
@@ -124,16 +155,3 @@ def offered() -> list[Json]:
         }
         for kind, schema in schemas
     ]
-
-
-def messages(attacker: Attacker, asked: Watching, stop: Event) -> Iterator[Json]:
-    """Yield the messages of an attack, which runs in a thread of its own."""
-    queue: SimpleQueue[Json | None] = SimpleQueue()
-
-    def work() -> None:
-        attacker.watch(asked, queue.put, stop)
-        queue.put(None)
-
-    Thread(target=work, name=THREAD, daemon=True).start()
-    while (message := queue.get()) is not None:
-        yield message

@@ -9,10 +9,12 @@ from collections.abc import Callable
 import uvicorn
 
 from robnet_zoo.editor.app import create_app
+from robnet_zoo.editor.attacker import Attacker
 from robnet_zoo.editor.desk import Desk
 from robnet_zoo.errors import EditorError
 
 LOOPBACK = "127.0.0.1"
+PATIENCE = 5  # seconds for what is being answered when the server ends
 PORT = 8421  # the usual one, so that a page finds a server that was started again
 
 
@@ -31,13 +33,33 @@ def listen(port: int | None = None) -> socket.socket:
         raise EditorError(f"--port: expected a free port, got {port}: {error.strerror}") from error
 
 
-def server_of(desk: Desk, listener: socket.socket) -> uvicorn.Server:
+class EditorServer(uvicorn.Server):
+    """A server that stops its attacks before it ends.
+
+    Args:
+        config: of the server.
+        attacker: which carries out attacks.
+    """
+
+    def __init__(self, config: uvicorn.Config, attacker: Attacker) -> None:
+        super().__init__(config)
+        self.attacker = attacker
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop all attacks, and wait for what is being answered."""
+        self.attacker.stop()
+        await super().shutdown(sockets)
+
+
+def server_of(desk: Desk, listener: socket.socket) -> EditorServer:
     """Return the server of an editor behind a socket that listens; `run(sockets=[listener])` serves it."""
     port = listener.getsockname()[1]
-    app = create_app(desk, hosts=[f"{LOOPBACK}:{port}", f"localhost:{port}"])
-    return uvicorn.Server(
-        uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=1)
+    attacker = Attacker(desk)
+    app = create_app(desk, attacker, hosts=[f"{LOOPBACK}:{port}", f"localhost:{port}"])
+    config = uvicorn.Config(
+        app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=PATIENCE
     )
+    return EditorServer(config, attacker)
 
 
 def serve(desk: Desk, *, port: int | None = None, ready: Callable[[str], None] = lambda address: None) -> None:

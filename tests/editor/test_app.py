@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from robnet_zoo.editor.app import FILES, MAX_QUESTION, create_app
+from robnet_zoo.editor.attacker import Attacker
 from robnet_zoo.editor.desk import Desk, open_desk
 from robnet_zoo.editor.draft import Draft, blank
 from robnet_zoo.genotype.genotype import Genotype
@@ -23,7 +25,11 @@ def file(tmp_path) -> Path:
 
 @pytest.fixture
 def client(file) -> TestClient:
-    return TestClient(create_app(open_desk(str(file)), hosts=[HOST]), base_url=f"http://{HOST}")
+    return TestClient(app_of(open_desk(str(file))), base_url=f"http://{HOST}")
+
+
+def app_of(desk: Desk) -> Starlette:
+    return create_app(desk, Attacker(desk), hosts=[HOST])
 
 
 def ask(client: TestClient, question: str, **body: object) -> dict:
@@ -173,7 +179,7 @@ def test_nearest_and_comparison_are_answered(client, tiny):
 
 
 def test_a_mistake_of_the_servers_own_does_not_end_it(file, monkeypatch):
-    app = create_app(Desk(blank(), file), hosts=[HOST])
+    app = app_of(Desk(blank(), file))
     client = TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=False)
     monkeypatch.setattr(Desk, "begin", lambda desk: 1 / 0)
     response = client.post("/api/start", json={})

@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from robnet_zoo.attacks import ATTACKS, Pgd
-from robnet_zoo.editor.attacker import THREAD, Attacker, Watching, messages, models, offered
+from robnet_zoo.editor.attacker import THREAD, Attacker, Watching, models, offered
 from robnet_zoo.editor.desk import Desk
 from robnet_zoo.editor.draft import Draft
 from robnet_zoo.errors import EditorError
@@ -57,7 +57,7 @@ def test_every_attack_is_offered_with_parameters_that_it_takes():
 
 
 def test_a_run_tells_loading_then_queries_then_the_end(attacker):
-    kinds = [message["kind"] for message in messages(attacker, asked(), Event())]
+    kinds = [message["kind"] for message in attacker.messages(asked(), Event())]
     assert kinds == ["loading", "clean", "query", "query", "query", "end"]
 
 
@@ -73,7 +73,7 @@ def test_a_run_tells_loading_then_queries_then_the_end(attacker):
     ],
 )
 def test_a_run_that_cannot_begin_ends_with_an_error_of_a_line(attacker, changes, text):
-    *_, last = messages(attacker, asked(**changes), Event())
+    *_, last = attacker.messages(asked(**changes), Event())
     assert last["kind"] == "error"
     assert text in last["text"]
 
@@ -83,14 +83,14 @@ def test_what_a_strangers_model_raises_is_told_too(attacker, monkeypatch):
         raise ZeroDivisionError("inside a model")
 
     monkeypatch.setattr(attacker, "target", fail)
-    *_, last = messages(attacker, asked(), Event())
+    *_, last = attacker.messages(asked(), Event())
     assert last == {"kind": "error", "text": "ZeroDivisionError: inside a model"}
 
 
 def test_a_stopped_run_ends_and_so_does_its_thread(attacker):
     stop = Event()
     kinds = []
-    for message in messages(attacker, asked(attack=Pgd(steps=100_000), eps="0"), stop):
+    for message in attacker.messages(asked(attack=Pgd(steps=100_000), eps="0"), stop):
         kinds.append(message["kind"])
         if len(kinds) == 10:
             stop.set()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+
 import pytest
 
 from robnet_zoo.editor.serving import LOOPBACK, PORT, listen
@@ -28,3 +34,24 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error_of_a_line():
 def test_a_number_that_is_not_a_port_is_refused(port):
     with pytest.raises(EditorError, match=f"from 0 to 65535, got {port}"):
         listen(port)
+
+
+def test_an_editor_ends_at_once_and_quietly_while_an_attack_runs():
+    command = [sys.executable, "-m", "robnet_zoo.cli", "edit", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().split()[0]
+        attack = {"kind": "pgd", "steps": 100_000}
+        asked = {"model": "robnet_micro.digits", "pictures": "digits", "index": 0, "eps": "0", "attack": attack}
+        with urllib.request.urlopen(f"{address}api/attack", json.dumps(asked).encode(), 120) as answer:
+            for _ in range(5):
+                answer.readline()
+            process.send_signal(signal.SIGINT)
+            assert json.loads(answer.read().splitlines()[-1]) == {"kind": "stopped"}
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
