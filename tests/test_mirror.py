@@ -23,6 +23,7 @@ OTHERS = {
     "test_pages.py": "the commands and the Python of README and docs, run",
     "test_public_face.py": "the public names of the whole package",
     "attacks/test_against_peers.py": "the attacks beside those of other libraries",
+    "attacks/test_certificates.py": "the attacks beside proofs of robustness",
     "attacks/test_mistakes_of_peers.py": "mistakes that other libraries made",
     "cli/test_command.py": "the package cli itself",
     "editor/test_browser.py": "the page, in a browser",
