@@ -91,17 +91,17 @@ def linked(text: str, source: str, page: str, known: dict[str, str], files: dict
         opening, link, anchor, closing = match[1], match[2], match[3] or "", match[4]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
         if path in known:
-            place = known[path]
+            target = known[path]
         elif (ROOT / path).is_dir() and path.startswith(RESULTS):
-            place = "results/index.md"
+            target = "results/index.md"
         elif path in (f"docs/{docs.SEARCH_REPORT.name}", f"docs/{docs.TABLE1_REPORT.name}"):
-            place = f"results/{posixpath.basename(path)}"
+            target = f"results/{posixpath.basename(path)}"
         elif (ROOT / path).is_file():
-            place = path.removeprefix("docs/") if path.startswith("docs/") else f"files/{path}"
-            files[path] = place
+            target = path.removeprefix("docs/") if path.startswith("docs/") else f"files/{path}"
+            files[path] = target
         else:
             raise ReportError(f"{source}: expected a link to a page or a file, got {link}")
-        return f"{opening}{posixpath.relpath(place, posixpath.dirname(page))}{anchor}{closing}"
+        return f"{opening}{posixpath.relpath(target, posixpath.dirname(page))}{anchor}{closing}"
 
     return LINK.sub(replace, text)
 

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from robnet_zoo.cli.overrides import merged, partial
 from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, Quiet, fail, is_first
 from robnet_zoo.cli.starting import starting
-from robnet_zoo.core.progress import sparkline
 from robnet_zoo.training.checkpoints import Keeping
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 
@@ -109,6 +108,7 @@ def estimate(
 
 def _outcome(folder: Path) -> Iterator[str]:
     """Yield what a run has reached, and its curve, if held-out images were measured."""
+    from robnet_zoo.core.progress import sparkline
     from robnet_zoo.training.result import TrainingResult
     from robnet_zoo.training.validation import ATTACK
 

@@ -7,6 +7,8 @@ import pytest
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.documents import Document
 from robnet_zoo.reproduce.result import ReproductionResult
+from robnet_zoo.search.analysis.tables import SpaceFindings
+from robnet_zoo.search.lookup import LookupResult
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.training import TrainingResult
 from tools import committed
@@ -15,6 +17,8 @@ KINDS = {
     committed.ROBUSTNESS: Result,
     committed.TRAINING: TrainingResult,
     committed.SEARCH: StudyResult,
+    committed.TABLES: SpaceFindings,
+    committed.LOOKUP: LookupResult,
     committed.REPRODUCE: ReproductionResult,
 }
 PATHS = [(path, kind) for folder, kind in KINDS.items() for path in sorted(folder.glob("*.json"))]
