@@ -412,13 +412,14 @@ def test_symbolic_trace_of_a_denoised_network_gives_the_same_logits(spec: Genoty
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"in_chans": 0}, "in_chans: expected an integer of at least 1, got 0"),
-        ({"in_chans": True}, "in_chans: expected an integer of at least 1, got True"),
-        ({"in_chans": "3"}, "in_chans: expected an integer of at least 1, got '3'"),
-        ({"num_classes": -1}, "num_classes: expected an integer of at least 0, got -1"),
-        ({"num_classes": 2.5}, "num_classes: expected an integer of at least 0, got 2.5"),
+        ({"in_chans": 0}, "in_chans: expected an integer from 1 to 2,147,483,647, got 0"),
+        ({"in_chans": True}, "in_chans: expected an integer from 1 to 2,147,483,647, got true"),
+        ({"in_chans": "3"}, 'in_chans: expected an integer from 1 to 2,147,483,647, got "3"'),
+        ({"num_classes": -1}, "num_classes: expected an integer from 0 to 2,147,483,647, got -1"),
+        ({"num_classes": 10**30}, "num_classes: expected an integer from 0 to 2,147,483,647, got 1" + 30 * "0"),
+        ({"num_classes": 2.5}, "num_classes: expected an integer from 0 to 2,147,483,647, got 2.5"),
         ({"drop_rate": 2}, "drop_rate: expected a share, 0 to 1, got 2"),
-        ({"drop_rate": float("nan")}, "drop_rate: expected a share, 0 to 1, got nan"),
+        ({"drop_rate": float("nan")}, "drop_rate: expected a share, 0 to 1, got NaN"),
     ],
 )
 @pytest.mark.parametrize("name", ["robnet_micro", "resnet18_cifar", "vgg16_cifar"])
@@ -427,6 +428,12 @@ def test_an_argument_that_no_network_has_is_refused(name, arguments, message):
         timm.create_model(name, **arguments)
 
 
+@pytest.mark.parametrize("pooling", ["---", 3])
+def test_a_pooling_that_timm_does_not_know_is_refused(tiny, pooling):
+    with pytest.raises(ModelError, match="global_pool: expected timm's name of a pooling, such as avg or max, or"):
+        compile(tiny, global_pool=pooling)
+
+
 def test_a_head_of_less_than_no_classes_is_refused(tiny):
-    with pytest.raises(ModelError, match="num_classes: expected an integer of at least 0, got -1"):
+    with pytest.raises(ModelError, match="num_classes: expected an integer from 0 to 2,147,483,647, got -1"):
         Network(tiny).reset_classifier(-1)
