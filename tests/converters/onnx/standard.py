@@ -38,6 +38,7 @@ MOST = 4  # examples of an operator whose older forms and gradients are looked a
 # 23, and maxima that return to an image larger than their own.
 OTHERWISE = {"Attention": (3,), "MaxUnpool": (0,)}
 DIFFERENTIABLE = {"BatchNormalization": (0,)}  # inputs, if not all
+FOUR_DIGITS = {"test_averagepool_2d_ceil_last_window_starts_on_pad"}  # whose answers are written so
 
 
 def kinds(operators):
@@ -115,7 +116,10 @@ def close(got, expected, kind, name):
     if kind in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16):
         assert got.dtype == expected.dtype, name
     exact = kind in (TensorProto.FLOAT, TensorProto.DOUBLE)
-    relative, absolute = (2e-4, 1e-5) if exact else (1e-2, 1e-2) if expected.is_floating_point() else (0, 0)
+    if name in FOUR_DIGITS:
+        relative, absolute = 1e-3, 1e-7  # as the standard's own tests compare
+    else:
+        relative, absolute = (2e-4, 1e-5) if exact else (1e-2, 1e-2) if expected.is_floating_point() else (0, 0)
     absolute *= max(1.0, float(expected.double().abs().nan_to_num(0, 0, 0).max())) if expected.numel() else 1.0
     np.testing.assert_allclose(
         got.detach().double(), expected.double(), rtol=relative, atol=absolute, err_msg=name, equal_nan=True
