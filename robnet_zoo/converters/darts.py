@@ -15,15 +15,14 @@ import ast
 import os
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from robnet_zoo.converters.literature import GENOTYPES
 from robnet_zoo.converters.original.codes import Stem
-from robnet_zoo.converters.python_text import MAX_BYTES, assigned, literal, statements
-from robnet_zoo.core.documents import Document, Tuple, fspath, nearest, parse_json, read_bytes, shown
+from robnet_zoo.converters.python_text import assigned, literal, read_file, statements
+from robnet_zoo.core.documents import Document, Tuple, fspath, nearest, parse_json, shown
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import MAX_NODES, Genotype, Provenance, edges
@@ -252,16 +251,8 @@ def _read(genotype: str) -> tuple[dict[str, Any], str]:
     if any(mark in genotype for mark in "({"):
         text, source, stem, is_json = genotype, "genotype", "genotype", genotype.lstrip().startswith('{"')
     else:
-        path = Path(genotype)
-        if not path.exists() and not path.suffix:
-            near = nearest(genotype, GENOTYPES)
-            raise DocumentError([f"neither a bundled genotype nor a file nor its text{near}"], source=shown(genotype))
-        data = read_bytes(path, limit=MAX_BYTES)
+        text, path = read_file(genotype, known=GENOTYPES)
         source, stem, is_json = os.fsdecode(path), path.stem, path.suffix.lower() == ".json"
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            raise DocumentError(["expected UTF-8 text"], source=source) from None
     if not is_json:
         genotypes = genotypes_of(text, source=source)
     else:

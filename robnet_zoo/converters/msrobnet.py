@@ -15,13 +15,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from robnet_zoo.converters.literature import MSROBNET, MSROBNETS
 from robnet_zoo.converters.original.codes import ORIGINAL_OPERATIONS, Stem
-from robnet_zoo.converters.python_text import MAX_BYTES, assigned, literal, statements
-from robnet_zoo.core.documents import nearest, parse_json, read_bytes, shown
+from robnet_zoo.converters.python_text import assigned, literal, read_file, statements
+from robnet_zoo.core.documents import nearest, parse_json, shown
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import MAX_NODES, Genotype, Provenance, edges
 
@@ -215,16 +214,8 @@ def _read(genotype: str) -> tuple[dict[str, MsrobnetText], str]:
     if "(" in genotype:
         text, source, stem, is_json = genotype, "genotype", "genotype", False
     else:
-        path = Path(genotype)
-        if not path.exists() and not path.suffix:
-            near = nearest(genotype, MSROBNETS)
-            raise DocumentError([f"neither a bundled genotype nor a file nor its text{near}"], source=shown(genotype))
-        data = read_bytes(path, limit=MAX_BYTES)
+        text, path = read_file(genotype, known=MSROBNETS)
         source, stem, is_json = os.fsdecode(path), path.stem, path.suffix.lower() == ".json"
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            raise DocumentError(["expected UTF-8 text"], source=source) from None
     if not is_json:
         return {name: MsrobnetText(ast.unparse(call)) for name, call in genotypes_of(text, source=source).items()}, stem
     document = parse_json(text, source=source)

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from robnet_zoo.core.documents import nearest, read_bytes, shown
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype.genotype import MAX_NODES
 
 MAX_BYTES = 2**18  # in a text; published files of a hundred genotypes take 60 kB
+
+
+def read_file(name: str, *, known: Iterable[str]) -> tuple[str, Path]:
+    """Return the text of a file of genotypes, and its path. known: the names of bundled ones, to propose one.
+
+    Raises: DocumentError if there is no such file, or it is larger than MAX_BYTES or not UTF-8.
+    """
+    path = Path(name)
+    if not path.exists() and not path.suffix:
+        near = nearest(name, known)
+        raise DocumentError([f"neither a bundled genotype nor a file nor its text{near}"], source=shown(name))
+    data = read_bytes(path, limit=MAX_BYTES)
+    try:
+        return data.decode(), path
+    except UnicodeDecodeError:
+        raise DocumentError(["expected UTF-8 text"], source=str(path)) from None
 
 
 def statements(text: str, source: str) -> list[ast.stmt]:
