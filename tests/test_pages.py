@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.distributed import run as torchrun
 
 from robnet_zoo import cli, data, training
-from robnet_zoo.benchmarks import evaluation
+from robnet_zoo.benchmarks import evaluation, likeness
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.converters import onnx
 from robnet_zoo.converters.original.weights import _original_key
@@ -145,6 +145,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "evaluate": evaluation.evaluate,
         "evaluate_transfer": evaluation.evaluate_transfer,
         "export": onnx.export,
+        "compare_targets": likeness.compare_targets,
     }
     target = load_target("robnet_micro.cifar10")
 
@@ -178,6 +179,9 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def export(model: Any, *arguments: Any, **options: Any) -> Any:
         return whole["export"](compile(tiny), *arguments, **options)
 
+    def compare_targets(first: Any, second: Any, images: data.Images, **options: Any) -> Any:
+        return whole["compare_targets"](second, second, images[:IMAGES], **options)  # exports are of another model
+
     class Search(pipeline.Search):
         def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
             whole = small_search.config()
@@ -192,6 +196,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     monkeypatch.setattr(evaluation, "evaluate_transfer", evaluate_transfer)
     monkeypatch.setattr(onnx, "export", export, raising=False)
+    monkeypatch.setattr(likeness, "compare_targets", compare_targets)
     monkeypatch.setattr(pipeline, "Search", Search)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # which would wait for Ctrl-C
     monkeypatch.setattr("webbrowser.open", lambda address: True)

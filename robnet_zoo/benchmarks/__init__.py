@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
     from robnet_zoo.benchmarks.kept import Verified, verify
+    from robnet_zoo.benchmarks.likeness import Likeness, compare_targets
     from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol, protocol_names
     from robnet_zoo.benchmarks.result import (
         Alarm,
@@ -70,6 +71,9 @@ __all__ = [
     # its images, for others to check
     "Verified",
     "verify",
+    # whether two targets are the same function
+    "Likeness",
+    "compare_targets",
     # what looks wrong in it
     "ALARMS",
     "Alarm",
@@ -101,6 +105,7 @@ __getattr__, __dir__ = lazy.face(
             "results_in",
         ),
         ".kept": ("Verified", "verify"),
+        ".likeness": ("Likeness", "compare_targets"),
         ".robustbench": ("model_info",),
         ".checks.results": ("ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_results", "from_target"),
     },

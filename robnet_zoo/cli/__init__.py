@@ -51,6 +51,10 @@ COMMANDS = {  # where each is, imported when it is asked for, and the first line
     ),
     "convert": ("converting:convert", "Convert other projects' formats to ours, or code lists of ours back."),
     "benchmark": ("benchmark:benchmark", "Measure models on real images, clean and attacked."),
+    "compare": (
+        "compare:compare",
+        "Compare two models: do they compute the same function, and if not, after which operator do they part?",
+    ),
     "report": ("benchmark:report", "Write a report of results documents, with the paper's figures beside ours."),
     "robustbench": (
         "benchmark:robustbench",
