@@ -32,8 +32,9 @@ from torch import Tensor
 from torch.distributed import run as torchrun
 
 from robnet_zoo import cli, data, training
-from robnet_zoo.benchmarks import evaluation, likeness
+from robnet_zoo.benchmarks import evaluation, exports, likeness
 from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.converters import onnx
 from robnet_zoo.converters.original.weights import _original_key
 from robnet_zoo.genotype.blueprint import blueprint
@@ -146,6 +147,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "evaluate_transfer": evaluation.evaluate_transfer,
         "export": onnx.export,
         "compare_targets": likeness.compare_targets,
+        "write_exports": exports.write_exports,
     }
     target = load_target("robnet_micro.cifar10")
 
@@ -182,6 +184,10 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def compare_targets(first: Any, second: Any, images: data.Images, **options: Any) -> Any:
         return whole["compare_targets"](second, second, images[:IMAGES], **options)  # exports are of another model
 
+    def write_exports(given: Any, images: data.Images, output: Any, **options: Any) -> Any:
+        own = of_module(compile(tiny).eval(), name=given.name)
+        return whole["write_exports"](own, images[:IMAGES], output, **options | {"rounds": 1})
+
     class Search(pipeline.Search):
         def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
             whole = small_search.config()
@@ -197,6 +203,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "evaluate_transfer", evaluate_transfer)
     monkeypatch.setattr(onnx, "export", export, raising=False)
     monkeypatch.setattr(likeness, "compare_targets", compare_targets)
+    monkeypatch.setattr(exports, "write_exports", write_exports)
     monkeypatch.setattr(pipeline, "Search", Search)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # which would wait for Ctrl-C
     monkeypatch.setattr("webbrowser.open", lambda address: True)

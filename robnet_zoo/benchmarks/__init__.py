@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         from_target,
     )
     from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
+    from robnet_zoo.benchmarks.exports import ExportedForm, ExportsResult, write_exports
     from robnet_zoo.benchmarks.kept import Verified, verify
     from robnet_zoo.benchmarks.likeness import Likeness, compare_targets
     from robnet_zoo.benchmarks.protocol import DataRequest, Protocol, load_protocol, protocol_names
@@ -71,6 +72,10 @@ __all__ = [
     # its images, for others to check
     "Verified",
     "verify",
+    # what exported files lose
+    "ExportedForm",
+    "ExportsResult",
+    "write_exports",
     # whether two targets are the same function
     "Likeness",
     "compare_targets",
@@ -104,6 +109,7 @@ __getattr__, __dir__ = lazy.face(
             "Shard",
             "results_in",
         ),
+        ".exports": ("ExportedForm", "ExportsResult", "write_exports"),
         ".kept": ("Verified", "verify"),
         ".likeness": ("Likeness", "compare_targets"),
         ".robustbench": ("model_info",),

@@ -89,6 +89,11 @@ class Likeness(Document):
     exported_from_other: bool | None = None
 
     @property
+    def agreement(self) -> float:
+        """Return the share of images that both classify alike."""
+        return 1 - len(self.other_answers) / self.data.n
+
+    @property
     def same(self) -> bool:
         """Return whether the logits agree within the tolerance."""
         return self.logits.difference is not None and (
@@ -121,7 +126,9 @@ class Likeness(Document):
         yield "so", f"{verdict}, within {self.tolerance:g} of the largest logit"
 
 
-def compare_targets(first: Target, second: Target, images: Images, *, tolerance: float = TOLERANCE) -> Likeness:
+def compare_targets(
+    first: Target, second: Target, images: Images, *, tolerance: float = TOLERANCE, look_inside: bool = True
+) -> Likeness:
     """Compare two targets on images: logits, input gradients, predictions and, of two graphs, where they part.
 
     An ONNX file is a graph, and so is a model compiled from a spec, by its export. Gradients of a torch model are those
@@ -131,6 +138,7 @@ def compare_targets(first: Target, second: Target, images: Images, *, tolerance:
         first, second: what is compared.
         images: all of them are used.
         tolerance: up to which share of the largest logit (or of 1) a difference counts as none.
+        look_inside: whether to look for where two graphs part.
 
     Raises: TargetError or DataError if the targets have other numbers of classes, or do not take the images.
     """
@@ -163,7 +171,7 @@ def compare_targets(first: Target, second: Target, images: Images, *, tolerance:
         ),
         exported_from_other=_exported(first.identity, second.identity),
     )
-    if likeness.same:
+    if likeness.same or not look_inside:
         return likeness
     sample = int(apart.flatten(1).amax(1).nan_to_num(nan=torch.inf).argmax())
     shown, _ = images.batch(slice(sample, sample + 1))
@@ -184,14 +192,14 @@ def _fitting(target: Target, images: Images) -> Target:
     return probed(target, images.batch(slice(4))[0])
 
 
-def _bare(target: Target) -> Classifier:
+def without_normalisation(target: Target) -> Classifier:
     """Return what judges, without the normalisation in front of it."""
     judge = target.judge
     return judge.classifier if isinstance(judge, Normalised) else judge
 
 
 def _gives_probabilities(target: Target) -> bool:
-    bare = _bare(target)
+    bare = without_normalisation(target)
     return isinstance(bare, OnnxClassifier) and bare.probabilities
 
 
@@ -255,7 +263,7 @@ def _exported(first: ModelIdentity, second: ModelIdentity) -> bool | None:
 
 def _graph(target: Target, image: Tensor) -> RunnableGraph:
     """Return a target as a graph that is shown an image (1, C, H, W). Raises UnsupportedError, ModelError."""
-    judge, bare = target.judge, _bare(target)
+    judge, bare = target.judge, without_normalisation(target)
     if isinstance(judge, Normalised):
         image = (image.to(judge.mean) - judge.mean) / judge.std
     if isinstance(bare, OnnxClassifier):

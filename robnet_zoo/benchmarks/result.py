@@ -15,6 +15,7 @@ from robnet_zoo.core.statistics import ShareInterval, wilson
 from robnet_zoo.errors import DocumentError, ResultError
 
 Bit = Literal[0, 1]
+EXPORTS = ".exports.json"  # how the name of a document of exports ends (`robnet_zoo.benchmarks.exports`)
 LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
 
 

@@ -17,11 +17,14 @@ from robnet_zoo.cli.starting import starting
 from robnet_zoo.errors import DocumentError
 
 if TYPE_CHECKING:
+    from robnet_zoo.benchmarks.exports import ExportsResult
     from robnet_zoo.benchmarks.protocol import Protocol
     from robnet_zoo.benchmarks.result import Result, Shard
     from robnet_zoo.benchmarks.targets.target import Target
+    from robnet_zoo.converters.onnx import Precision
     from robnet_zoo.core.statistics import Interval
     from robnet_zoo.data import Images
+    from robnet_zoo.reports.elements import TableCell
 
 SCALE = 32  # characters of a drawn interval
 benchmark = App(name="benchmark", help="Measure models on real images, clean and attacked.")
@@ -45,6 +48,8 @@ def measure(
     seed: int | None = None,
     batch: int | None = None,
     looks: Annotated[list[Literal["straight_through", "twin"]] | None, Parameter(negative=())] = None,
+    exports: Annotated[list[Literal["fp32", "fp16", "int8"]] | None, Parameter(negative=())] = None,
+    calibrate: str | None = None,
     shard: str | None = None,
     output: OptionalOutput = None,
     keep_images: Annotated[bool, Parameter(negative="")] = False,
@@ -74,9 +79,12 @@ def measure(
         batch: The number of images attacked at once, instead of the protocol's.
         looks: How gradient attacks look at a quantised file, instead of the protocol's ways: straight_through, twin, or
             both, in turn, which is the default.
+        exports: Export the model in these forms, such as fp32,fp16,int8, and measure each file beside it: size, latency
+            at batch 1 and 64, how far answers and gradients are from torch's, and accuracies. All go into --output.
+        calibrate: Images that int8 is calibrated on, as for training; by default those of --data behind the first n.
         shard: INDEX/COUNT: measure a part of the images; `benchmark merge` joins the parts. Under torchrun every
             process takes its own part.
-        output: Write the results document into this file; several go into a folder of this name.
+        output: Write the results document into this file; several, and exports, go into a folder of this name.
         keep_images: Write the adversarial images beside the document, for `benchmark verify`.
     """
     from robnet_zoo.benchmarks.protocol import load_protocol
@@ -97,6 +105,10 @@ def measure(
         fail(f"--source: expected the model to attack, as {chosen.name} is a transfer, got none")
     if chosen.threat == "white_box" and source:
         fail(f"--source: expected none, as {chosen.name} is a white box, got {', '.join(source)}")
+    if exports:
+        _check_exports(target, chosen, shard=shard, output=output)
+    elif calibrate is not None:
+        fail("--calibrate: expected --exports with int8, got none")
     with starting():
         from robnet_zoo.benchmarks.targets.load import load_target
         from robnet_zoo.data import load as load_images
@@ -111,6 +123,11 @@ def measure(
                 for name in source or target
             ]
         images = load_images(data)  # after the names, of which a wrong one is refused at once
+        calibration = None if calibrate is None else load_images(calibrate, train=True)
+    written = None
+    if exports and output is not None:
+        written, files = _exported(targets[0], images, chosen, exports, calibration, output, progress=not quiet)
+        targets += files
     results = _measured(
         targets,
         sources,
@@ -125,10 +142,78 @@ def measure(
         return
     if as_json:
         documents = [result.model_dump(mode="json", exclude_none=True) for result in results]
+        if written is not None:
+            print(json.dumps({"exports": written.model_dump(mode="json", exclude_none=True), "results": documents}))
+            return
         print(json.dumps(documents[0] if len(targets) * len(sources) == 1 else documents))
         return
-    if not quiet:
+    if quiet:
+        return
+    if written is not None:
+        print(_exports_summary(written, results), end="")
+    else:
         print("\n".join(_summary(result) for result in results), end="")
+
+
+def _check_exports(target: list[str], protocol: Protocol, *, shard: str | None, output: Path | None) -> None:
+    """Refuse what does not go together with --exports."""
+    if len(target) > 1:
+        fail(f"--exports: expected one model to export, got {len(target)}")
+    if protocol.threat == "transfer":
+        fail(f"--exports: expected a white box, got {protocol.name}, which is a transfer")
+    if shard is not None or _distributed():
+        fail("--exports: expected a single process, got shards; measure the files with shards once they are exported")
+    if output is None:
+        fail("--output: expected a folder for the exported files and the documents, got none")
+
+
+def _exported(
+    target: Target,
+    images: Images,
+    protocol: Protocol,
+    precisions: list[Precision],
+    calibration: Images | None,
+    folder: Path,
+    *,
+    progress: bool,
+) -> tuple[ExportsResult, list[Target]]:
+    """Write the files of a model, and return the document of them and the files as targets."""
+    from robnet_zoo.benchmarks.exports import write_exports
+
+    measured = images[: protocol.n]
+    if "int8" in precisions and calibration is None:
+        calibration = images[len(measured) :]
+        if not len(calibration):
+            expected = "expected images to calibrate int8 on, as those of --data are all measured"
+            fail(f"--calibrate: {expected}, got none; -n leaves some of them")
+    return write_exports(
+        target,
+        measured,
+        folder,
+        precisions=list(dict.fromkeys(precisions)),
+        calibration=calibration if "int8" in precisions else None,
+        progress=progress,
+    )
+
+
+def _exports_summary(written: ExportsResult, results: list[Result]) -> str:
+    """Describe exports for a terminal: alarms, then one table."""
+    from robnet_zoo.reports.robustness.exports import exports
+    from robnet_zoo.reports.robustness.labelled import labelled
+
+    lines = [f"ALARM {alarm.name}: {result.model.name}: {alarm.text}" for result in results for alarm in result.alarms]
+    for table in exports([written], labelled(results)):
+        heads = [column.label for column in table.columns]
+        rows = [
+            [f"{cell.text} ({cell.detail})" if cell.detail else cell.text for cell in row.cells] for row in table.rows
+        ]
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        lines += ["", table.title]
+        for name, *cells in (heads, *rows):
+            right = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+            lines.append("  ".join([f"{name:{widths[0]}}", *right]).rstrip())
+        lines += ["", table.note]
+    return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def _measured(
@@ -244,6 +329,10 @@ def _drawn(interval: Interval, accuracy: float) -> str:
     return "".join(marks)
 
 
+def _cell(cell: TableCell) -> str:
+    return f"{cell.text} ({cell.detail})" if cell.detail else cell.text
+
+
 @benchmark.command
 def merge(*documents: Path, output: Output) -> None:
     """Join the documents of shards into the one that a single process would have written.
@@ -308,23 +397,29 @@ def report(*results: Path, output: Output, comparisons: Path | None = None) -> N
     """Write a report of results documents, with the paper's figures beside ours.
 
     Args:
-        results: Results documents, or folders of them, where other JSON files are passed over.
+        results: Results documents, or folders of them, where other JSON files are passed over. Documents of
+            `benchmark --exports`, MODEL.exports.json, add a table of sizes, latencies and accuracies.
         output: The file to write: .html, .md or .csv.
         comparisons: A second file, .html, .md or .csv, for the comparisons of every two models. The report itself
             compares more than ten only with the best of them.
     """
-    from robnet_zoo.benchmarks.result import Result, results_in
+    from robnet_zoo.benchmarks.result import EXPORTS, Result, results_in
 
     def pass_over(error: DocumentError) -> None:
         print(f"passed over: {error}", file=sys.stderr)
 
     files = [file for path in results for file in (results_in(path, pass_over=pass_over) if path.is_dir() else [path])]
+    named = [path for path in results if path.name.endswith(EXPORTS)]
+    beside = [path for folder in results if folder.is_dir() for path in sorted(folder.glob(f"*{EXPORTS}"))]
+    files = [file for file in files if file not in named]
     if not files:
         fail("expected results documents, got none")
     with starting():
+        from robnet_zoo.benchmarks.exports import ExportsResult
         from robnet_zoo.reports.robustness import write
 
-        write([Result.load(file) for file in files], output, comparisons=comparisons)
+        exported = [ExportsResult.load(path) for path in (*named, *beside)]
+        write([Result.load(file) for file in files], output, comparisons=comparisons, exported=exported)
     print(*[path for path in (output, comparisons) if path is not None], sep="\n")
 
 

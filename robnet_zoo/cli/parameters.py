@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from cyclopts import CoercionError, Parameter, Token, convert
 
@@ -28,11 +28,13 @@ LONG_WORD = re.compile(r"(\S{100})\S{100,}(\S{50})")
 
 
 def converted(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Return the value of a flag as cyclopts converts it, but integers exactly, and lists of numbers also with commas.
+    """Return the value of a flag as cyclopts converts it, but integers exactly, and lists also with commas.
+
+    These are lists of numbers, and of names of which there is a choice.
 
     cyclopts itself rounds 2.9 to 3.
     """
-    if _numbers_in(kind):
+    if _separable(kind):
         tokens = [token.evolve(value=part) for token in tokens for part in parts(token.value) or ("",)]
     return convert(kind, tokens, converter=_value)
 
@@ -53,11 +55,14 @@ def _value(kind: Any, text: str) -> Any:
     raise CoercionError(msg=f"expected {expected}, got {text!r}")
 
 
-def _numbers_in(kind: Any) -> bool:
-    """Return whether a type is a list or tuple of numbers, or either that or nothing."""
+def _separable(kind: Any) -> bool:
+    """Return whether a type is a list or tuple of numbers or choices, or either that or nothing."""
     if get_origin(kind) in (Union, UnionType):
-        return any(map(_numbers_in, get_args(kind)))
-    return get_origin(kind) in (list, tuple) and get_args(kind)[0] in NUMBERS
+        return any(map(_separable, get_args(kind)))
+    if get_origin(kind) not in (list, tuple):
+        return False
+    item = get_args(kind)[0]
+    return item in NUMBERS or get_origin(item) is Literal
 
 
 def parts(text: str) -> list[str]:

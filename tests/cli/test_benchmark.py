@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from robnet_zoo import cli, data
 from robnet_zoo.attacks import Fgsm, Pgd
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.protocol import PROTOCOLS, Protocol
 from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.weights import FOLDER
 from tests.command import fails, run
 
@@ -179,3 +181,42 @@ def test_ctrl_c_leaves_a_readable_part_from_which_the_same_command_goes_on(capsy
     assert len(part.measurement("fgsm").correct) == 1
     run(capsys, *command, "-o", output)
     assert without_times(output) == without_times(undisturbed)
+
+
+def test_exports_are_measured_beside_their_model_and_reported(capsys, tiny, white_box, tmp_path):
+    folder, spec, weights = (tmp_path / name for name in ("exports", "tiny.json", "tiny.safetensors"))
+    tiny.save(spec)
+    save_file(compile(tiny).state_dict(), weights)
+    command = ("benchmark", spec, "--weights", weights, "--data", "digits", "-n", "6", "--batch", "6")
+    command += ("--exports", "fp32,fp16")
+    command += ("--protocol", white_box, "-o", folder)
+    alarms, table = run(capsys, *command).split("\n\n")[:2]
+    assert alarms.startswith("ALARM ")  # of random weights
+    _, head, *rows = table.splitlines()
+    assert head.split()[:2] == ["form", "MB"]
+    assert [row.split()[0] for row in rows] == ["torch", "fp32", "fp16"]
+    written = json.loads(run(capsys, *command, "--json"))
+    assert [form["form"] for form in written["exports"]["forms"]] == ["torch", "fp32", "fp16"]
+    assert [result["model"]["kind"] for result in written["results"]] == ["torch", "onnx", "onnx"]
+    page = tmp_path / "report.md"
+    run(capsys, "report", folder, "-o", page)
+    assert "## Exports" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--exports", "fp32"], "--output: expected a folder"),
+        (["--exports", "fp64", "-o", "x"], "fp64"),
+        (["--exports", "fp32", "-o", "x", "--shard", "0/2"], "--exports: expected a single process"),
+        (["--exports", "fp32", "-o", "x", "--protocol", "table2"], "--exports: expected a white box, got table2"),
+        (["--exports", "int8", "-o", "x", "-n", "500"], "--calibrate: expected images to calibrate int8 on"),
+        (["--calibrate", "digits"], "--calibrate: expected --exports with int8, got none"),
+    ],
+)
+def test_what_does_not_go_together_with_exports_is_refused(capsys, flags, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ("benchmark", DIGITS, "--data", "digits")
+    source = ("--source", "robnet_micro.cifar10") if "table2" in flags else ()
+    assert expected in fails(capsys, *common, *source, *flags)
+    assert not (tmp_path / "x").exists()

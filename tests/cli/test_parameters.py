@@ -111,3 +111,9 @@ def test_a_message_fits_on_a_line(capsys, arguments, shown):
     message = fails(capsys, *arguments)
     assert shown in message
     assert len(message) < 600
+
+
+@pytest.mark.parametrize("values", [["fp32", "int8"], ["fp32,int8"], ["fp32,", "int8"], ["fp32, int8"]])
+def test_a_list_of_choices_is_taken_as_people_write_it(values):
+    assert given([*BENCHMARK, "--exports", *values], "exports") == ["fp32", "int8"]
+    assert given([*BENCHMARK, "--looks", "twin,straight_through"], "looks") == ["twin", "straight_through"]

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.timing import in_turns
 from robnet_zoo.core.wording import counted
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
@@ -33,7 +32,6 @@ from robnet_zoo.nn.network import Network
 
 Work = Literal["forward", "gradient", "training"]
 Case = tuple[str, Work]  # (form, work)
-Name = TypeVar("Name", bound=Hashable)
 WORKS: tuple[Work, ...] = get_args(Work)
 
 
@@ -91,18 +89,6 @@ def measure(spec: Genotype, *, batch: int = 32, rounds: int = 5) -> SpeedResult:
             for (form, work), speed in speeds.items()
         ),
     )
-
-
-def in_turns(work: Mapping[Name, Callable[[], object]], *, rounds: int) -> dict[Name, list[float]]:
-    """Let each do its work once a round, after a round that warms up, and return the seconds of every round."""
-    seconds: dict[Name, list[float]] = {name: [] for name in work}
-    for turn in tqdm(range(rounds + 1), unit=" rounds"):
-        for name, do in work.items():
-            started = time.perf_counter()
-            do()
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 def random_batch(spec: Genotype, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

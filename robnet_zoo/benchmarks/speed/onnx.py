@@ -22,11 +22,12 @@ from cyclopts import Parameter
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.benchmarks.speed.forms import forward, in_turns, with_statistics
+from robnet_zoo.benchmarks.speed.forms import forward, with_statistics
 from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.converters.onnx import ExportOptions, OnnxClassifier, export
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.timing import in_turns
 from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype

@@ -18,10 +18,11 @@ from pydantic import Field
 from torch import Tensor
 
 from robnet_zoo.attacks import pgd
-from robnet_zoo.benchmarks.speed.forms import in_turns, random_batch, with_statistics
+from robnet_zoo.benchmarks.speed.forms import random_batch, with_statistics
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
+from robnet_zoo.core.timing import in_turns
 from robnet_zoo.core.wording import counted
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec

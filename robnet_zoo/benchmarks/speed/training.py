@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robnet_zoo.attacks.ball import project
-from robnet_zoo.benchmarks.speed.forms import in_turns, random_batch, with_statistics
+from robnet_zoo.benchmarks.speed.forms import random_batch, with_statistics
 from robnet_zoo.benchmarks.speed.naive import naive
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
+from robnet_zoo.core.timing import in_turns
 from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from robnet_zoo.benchmarks.checks.results import from_results
+from robnet_zoo.benchmarks.exports import ExportedForm, ExportsResult
 from robnet_zoo.benchmarks.result import ModelIdentity, Result
 from robnet_zoo.core.wording import counted
 from robnet_zoo.reports.alarms import alarm_groups
 from robnet_zoo.reports.elements import Notice, NoticeGroup, Notices, Particular, Record, Report, Section
-from robnet_zoo.reports.robustness import charts, tables
+from robnet_zoo.reports.robustness import charts, exports, tables
 from robnet_zoo.reports.robustness.comparisons import COMPARED, comparisons
 from robnet_zoo.reports.robustness.gallery import gallery
 from robnet_zoo.reports.robustness.labelled import (
@@ -25,17 +26,21 @@ from robnet_zoo.reports.robustness.precisions import precisions
 TITLE = "Robustness report"
 
 
-def robustness_report(results: Sequence[Result]) -> Report:
+def robustness_report(results: Sequence[Result], exported: Sequence[ExportsResult] = ()) -> Report:
     """Return the report of results documents. Nothing is computed anew.
+
+    Args:
+        exported: documents of the exports of models, whose sizes, latencies and parities stand beside accuracies.
 
     Raises: ReportError where no document holds a measured image, and for an example that is not a picture.
     """
     entries = labelled(results)
-    rows = tuple(_figures(entry, name) for entry in entries for name in entry.measurements)
-    return Report(TITLE, overview(entries), tuple(sections(entries)), rows)
+    forms = {form.model.weights: form for document in exported for form in document.forms}
+    rows = tuple(_figures(entry, name) | _export(entry, forms) for entry in entries for name in entry.measurements)
+    return Report(TITLE, overview(entries), tuple(sections(entries, exported)), rows)
 
 
-def sections(entries: Sequence[LabelledResult]) -> list[Section]:
+def sections(entries: Sequence[LabelledResult], exported: Sequence[ExportsResult] = ()) -> list[Section]:
     """Return all sections with something in them, in the order in which they are read."""
     white_box = [entry for entry in entries if entry.white_box]
     transfer = [entry for entry in entries if not entry.white_box]
@@ -56,7 +61,18 @@ def sections(entries: Sequence[LabelledResult]) -> list[Section]:
             "Printed figures come from other weights, trained and attacked by the paper's authors.",
             tables.beside_the_paper(entries),
         ),
-        ("precisions", "Precision", "A model beside the ONNX files that were exported from it.", precisions(entries)),
+        (
+            "exports",
+            "Exports",
+            "What a model loses by being shipped as a file, and what it gains.",
+            exports.exports(exported, entries),
+        ),
+        (
+            "precisions",
+            "Precision",
+            "A model beside the ONNX files that were exported from it.",
+            precisions([entry for entry in entries if not exports.is_in(entry, exported)]),
+        ),
         (
             "comparisons",
             "Paired comparisons",
@@ -195,6 +211,15 @@ def _missing(entry: LabelledResult) -> str:
     shard = entry.result.shard
     part = f"shard {shard.index + 1} of {shard.count}, " if shard is not None else ""
     return f"{part}{entry.n:,} of {counted(entry.result.data.n, 'image')}."
+
+
+def _export(entry: LabelledResult, forms: Mapping[str, ExportedForm]) -> dict[str, object]:
+    """Return the columns of the CSV file that only exports have; none where there are no exports at all."""
+    if not forms:
+        return {}
+    form = forms.get(entry.result.model.weights)
+    columns = exports.figures(form or next(iter(forms.values())))
+    return columns if form else dict.fromkeys(columns)
 
 
 def _figures(entry: LabelledResult, name: str) -> dict[str, object]:
