@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from robnet_zoo.cli.parameters import OptionalOutput, Output, Quiet
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.errors import SearchError
+from robnet_zoo.search.cells import Net
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.space import Kind
@@ -115,6 +117,44 @@ def pick(*results: Path, output: Output) -> None:
         for spec, _ in picks(result):
             spec.save(output / f"{spec.name}.json")
             print(output / f"{spec.name}.json")
+
+
+@search.command
+def cells(
+    study: Path,
+    /,
+    *,
+    count: Annotated[int, Parameter(name=["--count", "-n"])] = 20,
+    output: Output,
+    by: str = "robust",
+    kind: Kind | None = None,
+    group: str | None = None,
+    network: Net = "full",
+    storage: str | None = None,
+) -> None:
+    """Write the best candidates of a study as specs, with an index of their accuracies.
+
+    Each is a spec that `train`, `show` and `compile` take. Files of others in the folder are never overwritten.
+
+    Args:
+        study: A results document such as cell_based.json, or the folder of a search, finished or not.
+        count: How many candidates of each branch, at most.
+        output: A folder for the specs and index.json.
+        by: The column that ranks them: robust, clean (after finetuning), inherited_robust, inherited_clean, density,
+            convolutions (more is better), parameters, multiply_adds, fsp, seconds (less is better).
+        kind: The only branch: cell_based or cell_free.
+        group: The only group of candidates.
+        network: Whether specs are in the full network, as picks are, or in that of the search, which was measured.
+        storage: Where the search of the folder stores its candidates, if not in study.db there.
+    """
+    with starting():
+        from robnet_zoo.reports.search.chosen import cells_table
+        from robnet_zoo.search.cells import choose_cells
+
+        chosen = choose_cells(study, count=count, by=by, kind=kind, group=group, network=network, storage=storage)
+    paths = chosen.save(output)
+    print(cells_table(chosen.index))
+    print(paths[-1])
 
 
 @search.command

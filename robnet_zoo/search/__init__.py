@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from robnet_zoo.search.analysis.findings import findings
     from robnet_zoo.search.analysis.observations import Observed
     from robnet_zoo.search.candidates import CandidateSet
+    from robnet_zoo.search.cells import choose_cells
     from robnet_zoo.search.config import (
         Branch,
         CandidateGroup,
@@ -48,6 +49,7 @@ __all__ = [
     "Search",
     "picks",
     "best",
+    "choose_cells",
     # what is searched
     "SearchConfig",
     "Branch",
@@ -86,6 +88,7 @@ __getattr__, __dir__ = lazy.face(
         ".analysis.findings": ("findings",),
         ".analysis.observations": ("Observed",),
         ".candidates": ("CandidateSet",),
+        ".cells": ("choose_cells",),
         ".config": (
             "Branch",
             "CandidateGroup",

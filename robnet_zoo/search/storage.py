@@ -27,11 +27,13 @@ TABLES = {"studies", "trials", "version_info", "alembic_version"}  # some of tho
 JOURNAL = b'{"op_code":'  # how every line of a journal begins
 
 
-def open_storage(where: str) -> BaseStorage:
+def open_storage(where: str, *, create: bool = True) -> BaseStorage:
     """Open Optuna's storage at a place of one of the FORMS, or create it.
 
     Open it in the process that uses it: neither connections nor a journal's identity survive a fork. Raises SearchError
     if that is not possible, in one line without a password.
+
+    create: whether a storage that does not exist is created; if not, SearchError is raised.
     """
     where = fspath(where, FORMS, error=SearchError)
     if not where.isprintable():
@@ -39,9 +41,9 @@ def open_storage(where: str) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise it logs every trial
     scheme, _, rest = where.partition(":")
     if scheme == "journal":
-        return _journal(rest)
+        return _journal(rest, create=create)
     if "://" not in where:
-        return _sqlite(where)
+        return _sqlite(where, create=create)
     if scheme not in SCHEMES:
         raise SearchError(f"{scheme}://: expected {FORMS}{nearest(scheme, SCHEMES)}")
     try:
@@ -49,11 +51,11 @@ def open_storage(where: str) -> BaseStorage:
     except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
         raise SearchError(f"{scheme}://...: expected {FORMS}: {one_line(error)}") from None
     if scheme == "sqlite":
-        return _sqlite(url.database or "")
-    return _postgresql(url.set(drivername="postgresql+psycopg"))
+        return _sqlite(url.database or "", create=create)
+    return _postgresql(url.set(drivername="postgresql+psycopg"), create=create)
 
 
-def _sqlite(name: str) -> RDBStorage:
+def _sqlite(name: str, *, create: bool) -> RDBStorage:
     """Open a SQLite file whose transactions take the write lock when they begin.
 
     Optuna reads a trial's state and then writes it; the sqlite3 module begins a transaction between the two, so that
@@ -63,9 +65,11 @@ def _sqlite(name: str) -> RDBStorage:
     if name in ("", ":memory:"):
         raise SearchError(f"{name or 'sqlite://'}: expected the path of a file that workers share")
     path = Path(name).absolute()
+    if not create:
+        _require(path, name)
     _check_sqlite(path)
     url = sqlalchemy.URL.create("sqlite", database=str(path))
-    storage = _created(url, name, {"connect_args": {"timeout": LOCKED}})
+    storage = _opened(url, name, {"connect_args": {"timeout": LOCKED}}, create=create)
 
     def connect(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # the module does not begin transactions by itself
@@ -94,22 +98,41 @@ def _check_sqlite(path: Path) -> None:
         raise SearchError(f"{path}: expected a study, got a database with the table {min(tables)}")
 
 
-def _postgresql(url: sqlalchemy.URL) -> RDBStorage:
+def _require(path: Path, shown: str) -> None:
+    """Raise SearchError for a file that does not exist. shown: its name in the message."""
+    if not path.is_file():
+        raise SearchError(f"{shown}: expected a study, got no such file")
+
+
+def _postgresql(url: sqlalchemy.URL, *, create: bool) -> RDBStorage:
     """Open a PostgreSQL server; idle connections that it has closed are replaced."""
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT}
-    return _created(url, url.render_as_string(), {"pool_pre_ping": True, "connect_args": arguments})
+    engine = {"pool_pre_ping": True, "connect_args": arguments}
+    return _opened(url, url.render_as_string(), engine, create=create)
 
 
-def _created(url: sqlalchemy.URL, shown: str, arguments: dict[str, Any]) -> RDBStorage:
-    """Open a database after its tables were created, by this process or by another at the same moment."""
+def _opened(url: sqlalchemy.URL, shown: str, arguments: dict[str, Any], *, create: bool) -> RDBStorage:
+    """Open a database after its tables were created, by this process or by another at the same moment.
+
+    Args:
+        url: of the database.
+        shown: its name in messages.
+        arguments: of its engine.
+        create: whether tables that it lacks are created.
+
+    Raises: SearchError.
+    """
     try:
         engine = sqlalchemy.create_engine(url, **arguments)
         engine.connect().close()
+        lacking = not create and TABLES.isdisjoint(sqlalchemy.inspect(engine).get_table_names())
         engine.dispose()
     except ImportError as error:
         raise SearchError(f"{shown}: {one_line(error)}; pip install 'robnet-zoo[postgresql]'") from None
     except SQLAlchemyError as error:
         raise SearchError(f"{shown}: {one_line(error)}") from None
+    if lacking:
+        raise SearchError(f"{shown}: expected a study, got a database without one")
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")  # Optuna formats it
     attempt = 0
     while True:
@@ -146,11 +169,13 @@ class _Lock(JournalFileOpenLock):
         return True
 
 
-def _journal(name: str) -> JournalStorage:
+def _journal(name: str, *, create: bool) -> JournalStorage:
     """Open a journal file, or create it."""
     if not name:
         raise SearchError(f"journal: expected a path, as in {FORMS}")
     path, refusal = Path(name).absolute(), f"journal:{name}: expected the journal of a study"
+    if not create:
+        _require(path, f"journal:{name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

@@ -170,6 +170,36 @@ class Study:
             raise SearchError(f"{wanted.name}: was begun with other {', '.join(other)}; keep this search elsewhere")
         return cls(wanted, storage, study, pace or Pace())
 
+    @classmethod
+    def stored(cls, where: str, wanted: CandidateSet) -> Study | None:
+        """Open a study to read it, without its inputs; return None if the storage has none. Nothing is created.
+
+        Args:
+            where: the storage, as for `open`.
+            wanted: the candidates; of what they depend on, only the config is compared.
+
+        Raises: SearchError if the storage does not exist, and if the study was begun with another config.
+        """
+        storage = open_storage(where, create=False)
+        try:
+            study = optuna.load_study(storage=storage, study_name=wanted.name)
+            begun = study.user_attrs.get("basis", {})
+        except KeyError:
+            return None
+        except StorageInternalError as error:
+            raise SearchError(f"{wanted.name}: {one_line(error)}") from None
+        if not begun:  # its worker died before it wrote anything
+            return None
+        if begun["config"] != wanted.basis["config"]:
+            raise SearchError(f"{where}: expected a study of this search, {wanted.name} was begun with another config")
+        return cls(wanted, storage, study, Pace())
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Return what results depend on besides the config, by name, as the study was begun with."""
+        basis: dict[str, str] = self._study.user_attrs["basis"]
+        return {name: value for name, value in basis.items() if name not in ("config", "candidates")}
+
     def __enter__(self) -> Self:
         return self
 
