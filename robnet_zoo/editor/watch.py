@@ -70,7 +70,9 @@ class Watch:
         if problem := radius_problem(eps, norm=attack.ball):
             raise EditorError(f"eps: {problem}")
         if not attack.gradient_free and target.proposer is None:
-            raise EditorError(f"{attack.title} needs gradients, and {target.name} has none: {target.why_not}")
+            raise EditorError(
+                f"{attack.title} needs gradients, and {target.name} has none: {target.why_not}; Square needs none"
+            )
         self.target, self.image, self.attack, self.seed = target, image, attack, seed
         self.eps, self.tell, self.stop = in_image_units(eps), tell, stop
         with torch.no_grad():

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.benchmarks.targets.target import Normalisation, Target, inside
 from robnet_zoo.converters.onnx.classifier import ImageModule, OnnxClassifier
+from robnet_zoo.converters.onnx.folding import TORCH_ERRORS
 from robnet_zoo.converters.onnx.loader import rebuild
+from robnet_zoo.converters.onnx.parting import where_rebuilt_differs
 from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import OnnxFileError, TargetError, UnsupportedError, printable
 from robnet_zoo.nn.compiler import for_inference
@@ -26,7 +28,6 @@ PARITY, NARROW_PARITY = 1e-5, 0.05
 QUANTISED_PARITY = 0.5  # where a tie that is broken otherwise moves all that follows by whole steps
 # The same of a file of ours, whose graph and weights are checked as such: the rounding of its own precision.
 OUR_PARITY: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "fp16": 0.05, "int8": 0.5})
-TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # of a graph that torch refuses
 
 
 def onnx_target(
@@ -134,9 +135,9 @@ def _graph_of(
             images = file.probe.clone().requires_grad_()
             logits = inside(module, normalisation, cpu)(images)
         except UnsupportedError as error:
-            return None, refused or str(error)
+            return None, refused or _told(error)
         except TORCH_ERRORS as error:
-            why_not = " ".join(f"its graph cannot be rebuilt in torch: {error}".split())
+            why_not = f"its graph cannot be rebuilt in torch: {_told(error)}"
             continue
         parity = QUANTISED_PARITY if module.graph.quantised else NARROW_PARITY if module.graph.narrow else PARITY
         far = _too_far(logits.detach(), _expected(file, normalisation), parity)
@@ -145,12 +146,20 @@ def _graph_of(
                 exact = inside(partial(file.run_otherwise, exact=True), normalisation, cpu)(file.probe)
                 far = _too_far(logits.detach(), exact, parity)
         if far:
-            why_not = f"its graph, rebuilt in torch, gives {far}"
+            first = where_rebuilt_differs(file, module, file.probe[:1], tolerance=parity)
+            why_not = f"its graph, rebuilt in torch, gives {far}" + (f", first in {first}" if first else "")
         elif not logits.requires_grad:
             why_not = "its logits do not depend on the images by operations that have gradients"
+            cutting = [f"{node.kind} {node.outputs[0]!r}" for node in module.cutting(file.probe)]
+            why_not += f"; {', '.join(cutting)} cut them off" if cutting else ""
         else:
             return module, ""
     return None, why_not
+
+
+def _told(error: Exception) -> str:
+    """Return an error as a line, with the operator in which it was raised."""
+    return " ".join(f"{error} {', '.join(getattr(error, '__notes__', ()))}".split())
 
 
 def _expected(file: OnnxClassifier, normalisation: Normalisation | None) -> Tensor:

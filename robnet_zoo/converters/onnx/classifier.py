@@ -23,8 +23,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from torch import Tensor, nn
 
 from robnet_zoo.converters.onnx.file import read_file
+from robnet_zoo.converters.onnx.operators.node import OnnxNode
 from robnet_zoo.converters.onnx.options import Precision
-from robnet_zoo.converters.onnx.to_torch import GraphModule
+from robnet_zoo.converters.onnx.to_torch import GraphModule, without_gradient
 from robnet_zoo.core.documents import nearest
 from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import OnnxFileError, UnsupportedError
@@ -181,11 +182,10 @@ class OnnxClassifier:
 
         Raises: UnsupportedError if torch cannot express it.
         """
-        proto = self._fused if DEQUANTISE in {node.op_type for node in self.proto.graph.node} else self.proto
         try:
-            graph = self._graph(proto, rounds=rounds)
+            graph = self._graph(self.fused, rounds=rounds)
         except UnsupportedError:
-            if proto is self.proto:
+            if self.fused is self.proto:
                 raise
             graph = self._graph(self.proto, rounds=rounds)
         dtype = torch.float32 if self.dtype is np.float16 else _torch_dtype(self.dtype)
@@ -195,8 +195,13 @@ class OnnxClassifier:
         return GraphModule(proto, output=self.output, logarithm=self.probabilities, widened=True, rounds=rounds)
 
     @cached_property
-    def _fused(self) -> onnx.ModelProto:
-        """Return the graph as ONNX Runtime optimises it for any processor, or as it is if it cannot be written."""
+    def fused(self) -> onnx.ModelProto:
+        """Return the graph as ONNX Runtime optimises it for any processor if it has quantisers, or else as it is.
+
+        It is also as it is if ONNX Runtime cannot write it.
+        """
+        if DEQUANTISE not in {node.op_type for node in self.proto.graph.node}:
+            return self.proto
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "fused.onnx"
             options = self._options()
@@ -404,9 +409,16 @@ class ImageModule(nn.Module):
         self.graph, self.dtype, self.nhwc, self.batch = graph, dtype, nhwc, batch
         self.eval()
 
-    def forward(self, images: Tensor) -> Tensor:
+    def cutting(self, images: Tensor) -> list[OnnxNode]:
+        """Return the operators that cut the gradients by images (N, C, H, W); see `without_gradient`."""
+        return without_gradient(self.graph, self._as_input(images).detach().requires_grad_())
+
+    def _as_input(self, images: Tensor) -> Tensor:
         x = images.to(self.dtype)
-        x = x.permute(0, 2, 3, 1) if self.nhwc else x
+        return x.permute(0, 2, 3, 1) if self.nhwc else x
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self._as_input(images)
         logits = self.graph(x) if self.batch is None else in_pieces(self.graph, x, self.batch)
         return logits.to(images.dtype)
 

@@ -23,6 +23,7 @@ from robnet_zoo.converters.onnx.operators.table import OPERATORS
 from robnet_zoo.errors import UnsupportedError
 
 DOMAINS = ("", "ai.onnx")  # the domain of the standard's own operators
+TORCH_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)  # of a graph that torch refuses
 SMALL = 1024  # numbers; larger constants are not sizes, and need not be known for the inference of shapes
 Shape = tuple[int | None, ...]  # None is a size that is open
 
@@ -80,9 +81,14 @@ def folded(model: onnx.ModelProto, *, output: str | None = None, widened: bool =
 
 
 def evaluate(node: OnnxNode, inputs: Sequence[Tensor | None]) -> dict[str, Tensor]:
-    """Return the outputs of a node by name."""
+    """Return the outputs of a node by name. A note on an error that it raises says which operator it was."""
     given: list[Any] = list(inputs)  # only operators with optional inputs look for None
-    outputs = OPERATORS[node.kind](node, given)
+    try:
+        outputs = OPERATORS[node.kind](node, given)
+    except TORCH_ERRORS as error:
+        if node.kind not in str(error):
+            error.add_note(f"in the ONNX operator {node.kind} {node.outputs[0]!r}")
+        raise
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return dict(zip(node.outputs, outputs, strict=False))  # some outputs are not computed, such as statistics
 

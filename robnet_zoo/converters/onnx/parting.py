@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ import torch
 from onnx import helper
 from torch import Tensor
 
-from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, OnnxClassifier
+from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, ImageModule, OnnxClassifier
 from robnet_zoo.converters.onnx.exporter import to_onnx
 from robnet_zoo.core.documents import Document
 from robnet_zoo.errors import UnsupportedError
@@ -93,6 +94,36 @@ def part(first: RunnableGraph, second: RunnableGraph, *, tolerance: float) -> Pa
     known, other = _samples(first), _samples(second)
     agreeing, agreeing_other = _agreeing(known, other, tolerance)
     return Parting(first=_first_without(first, agreeing & known.keys()), second=_first_without(second, agreeing_other))
+
+
+def where_rebuilt_differs(file: OnnxClassifier, module: ImageModule, image: Tensor, *, tolerance: float) -> str:
+    """Return in words the first operator of a file that its graph, rebuilt in torch, computes otherwise, or nothing.
+
+    Args:
+        file: a file.
+        module: its graph.
+        image: (1, C, H, W), repeated to the batch that the file takes.
+        tolerance: the largest difference of values that agree, as a share of the largest number in them.
+    """
+    shown = replace(graph_of_file(file, image), proto=file.fused)
+    rebuilt: dict[str, Tensor] = {}
+    x = torch.from_numpy(shown.feed[file.input]).to(module.dtype)
+    with suppress(UnsupportedError), torch.no_grad():
+        module.graph(x, tell=lambda _, outputs: rebuilt.update(outputs))
+        kinds = {name: node.op_type for node in shown.proto.graph.node for name in node.output}
+        for name, value in node_values(shown):
+            if name in rebuilt and not _alike(rebuilt[name], value, tolerance):
+                return f"{kinds[name]} {name!r}"
+    return ""
+
+
+def _alike(rebuilt: Tensor, value: np.ndarray, tolerance: float) -> bool:
+    expected, numbers = value.astype(np.float64), rebuilt.double().numpy()
+    if numbers.shape != expected.shape:
+        return False
+    equal = (numbers == expected) | (np.isnan(numbers) & np.isnan(expected))
+    away = np.where(equal, 0, np.abs(numbers - expected))
+    return bool((away <= tolerance * np.abs(expected).max(initial=0, where=np.isfinite(expected)) + TINY).all())
 
 
 def node_values(graph: RunnableGraph) -> Iterator[tuple[str, np.ndarray]]:

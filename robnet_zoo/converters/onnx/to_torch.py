@@ -6,7 +6,7 @@ express is named in an UnsupportedError. The caller must check the result agains
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import onnx
@@ -82,8 +82,13 @@ class GraphModule(nn.Module):
         names = set() if host else {self.output}
         return names | {name for node in self.nodes for name, there in _inputs(node) if there == host and name}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the output for an input, both in the graph's own shape and type."""
+    def forward(self, x: Tensor, *, tell: Callable[[OnnxNode, Values], None] | None = None) -> Tensor:
+        """Return the output for an input, both in the graph's own shape and type.
+
+        Args:
+            x: the input.
+            tell: is told of each operator that depends on the image, with its outputs by name.
+        """
         key = (x.shape, x.device)
         kept = None if self.kept is None else self.kept.get(key)
         host, moved = kept or (dict(self.sizes), {})
@@ -102,7 +107,10 @@ class GraphModule(nn.Module):
                     None if not name else (host if there and name in host else values)[name]
                     for name, there in _inputs(node)
                 ]
-                values |= evaluate(node, inputs)
+                outputs = evaluate(node, inputs)
+                values |= outputs
+                if tell is not None:
+                    tell(node, outputs)
             for name in finished:
                 values.pop(name, None)
         if kept is None and self.kept is not None:
@@ -117,6 +125,26 @@ class GraphModule(nn.Module):
         with torch.inference_mode(mode=False), torch.no_grad():
             inputs = [None if not name else host[name] if name in host else values[name] for name in node.inputs]
             return evaluate(node, inputs)
+
+
+def without_gradient(graph: GraphModule, x: Tensor) -> list[OnnxNode]:
+    """Return the operators that cut all gradients: an input of theirs has one, and no output does.
+
+    Args:
+        graph: whose output depends on them.
+        x: an input of the graph, which requires a gradient.
+    """
+    alive, cut = {graph.input}, []
+
+    def tell(node: OnnxNode, outputs: Values) -> None:
+        through = {name for name, value in outputs.items() if value.requires_grad}
+        if through:
+            alive.update(through)
+        elif not alive.isdisjoint(node.inputs):
+            cut.append(node)
+
+    graph(x, tell=tell)
+    return cut
 
 
 def _placed(nodes: list[OnnxNode], constants: set[str]) -> list[OnnxNode]:

@@ -1,6 +1,7 @@
 """ONNX Runtime judges a file, and what is rebuilt in torch proposes if it is the same function."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from robnet_zoo import data
-from robnet_zoo.attacks import Pgd, Square, run
+from robnet_zoo.attacks import Fgsm, Pgd, Square, run
+from robnet_zoo.benchmarks.evaluation import evaluate
+from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.converters import onnx as converter
 from robnet_zoo.converters.onnx import folding
@@ -137,6 +140,8 @@ NODE = helper.make_node
 IMAGES = torch.rand(7, 3, 2, 2, generator=torch.Generator().manual_seed(1))
 
 
+OF_TWELVE = data.Images((255 * IMAGES).byte(), torch.arange(7), "noise")  # classes, for files that flatten
+
 FLATTEN = NODE("Flatten", ["x"], ["y"])
 
 
@@ -190,7 +195,7 @@ NO_GRADIENT = {
             NODE("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
             NODE("Flatten", ["f"], ["y"]),
         ],
-        "its logits do not depend on the images by operations that have gradients",
+        "its logits do not depend on the images by operations that have gradients; IsInf 'i' cut them off",
     ),
     "NaN logits": (
         [NODE("Neg", ["x"], ["n"]), NODE("Log", ["n"], ["l"]), NODE("Flatten", ["l"], ["y"])],
@@ -212,7 +217,34 @@ def test_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, monkeypatc
     monkeypatch.setattr(folding, "OPERATORS", wrong)
     target = load_target(write(tmp_path / "m.onnx", [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]))
     assert target.proposer is None
-    assert target.why_not == "its graph, rebuilt in torch, gives logits 0.001 away, more than 1e-05"
+    assert target.why_not == "its graph, rebuilt in torch, gives logits 0.001 away, more than 1e-05, first in Relu 'r'"
+
+
+def test_an_operator_that_torch_refuses_is_named(tmp_path, monkeypatch):
+    def refuse(node, inputs):
+        raise ValueError("negative\nsize")
+
+    monkeypatch.setattr(folding, "OPERATORS", dict(folding.OPERATORS) | {"Relu": refuse})
+    target = load_target(write(tmp_path / "m.onnx", [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]))
+    assert target.why_not == "its graph cannot be rebuilt in torch: negative size in the ONNX operator Relu 'r'"
+    with pytest.raises(TargetError) as raised:
+        evaluate(target, OF_TWELVE, Protocol(name="p", attacks=(Fgsm(), Pgd(steps=1))))
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "Relu 'r'" in message
+    assert message.endswith("a transfer from another model (--source) and the protocol `square` need none")
+    square = Protocol(name="s", attacks=(Square(queries=2),))
+    assert evaluate(target, OF_TWELVE, square, progress=False).complete
+
+
+@pytest.mark.parametrize("form", quantised_files.FORMS)
+def test_an_operator_of_a_quantised_file_that_torch_computes_otherwise_is_named(form, tmp_path, monkeypatch):
+    path = quantised_files.quantised(tmp_path, form)
+    kinds = {node.op_type for node in onnx.load(path).graph.node} & {"DequantizeLinear", "QLinearConv", "ConvInteger"}
+    real = dict(folding.OPERATORS)
+    wrong = {kind: lambda node, inputs, kind=kind: 3 * real[kind](node, inputs) for kind in kinds}
+    monkeypatch.setattr(folding, "OPERATORS", real | wrong)
+    assert re.search(r"more than \S+, first in \w+ '\w+'$", load_target(path).why_not)
 
 
 def test_a_foreign_float16_file_has_gradients_that_do_not_vanish(tmp_path):
@@ -239,7 +271,7 @@ def test_a_float16_graph_that_torch_computes_otherwise_is_not_trusted(tmp_path, 
     monkeypatch.setattr(folding, "OPERATORS", wrong)
     nodes = [NODE("Relu", ["x"], ["r"]), NODE("Flatten", ["r"], ["y"])]
     target = load_target(write(tmp_path / "m.onnx", nodes, kind=TensorProto.FLOAT16), device="cpu")
-    assert target.why_not == "its graph, rebuilt in torch, gives logits 0.2 away, more than 0.05"
+    assert target.why_not == "its graph, rebuilt in torch, gives logits 0.2 away, more than 0.05, first in Relu 'r'"
 
 
 def test_of_several_outputs_the_name_chooses_one(tmp_path):
