@@ -14,15 +14,19 @@ from robnet_zoo.attacks.apgd import Apgd
 from robnet_zoo.attacks.attack import Attack, BatchAttack, Classifier, Cost, IterativeAttack
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.attacks.bim import Bim
+from robnet_zoo.attacks.bsr import Bsr
 from robnet_zoo.attacks.carlini_wagner import CarliniWagner
 from robnet_zoo.attacks.ddn import Ddn
 from robnet_zoo.attacks.deepfool import DeepFool
 from robnet_zoo.attacks.fgsm import Fgsm, fgsm, n_fgsm
 from robnet_zoo.attacks.mi_fgsm import MiFgsm
+from robnet_zoo.attacks.ni_fgsm import NiFgsm
 from robnet_zoo.attacks.outcome import BatchOutcome, Outcome
 from robnet_zoo.attacks.pgd import Pgd, pgd
 from robnet_zoo.attacks.square import Square
 from robnet_zoo.attacks.square_l2 import SquareL2
+from robnet_zoo.attacks.ssa import Ssa
+from robnet_zoo.attacks.vmi_fgsm import VmiFgsm
 from robnet_zoo.core import lazy
 from robnet_zoo.errors import AttackError
 
@@ -30,7 +34,22 @@ if TYPE_CHECKING:
     from robnet_zoo.attacks.continuous_batching import craft, run
 
 AnyAttack = Annotated[
-    Fgsm | Bim | Pgd | MiFgsm | Apgd | AdaptiveApgd | DeepFool | CarliniWagner | Ddn | Square | SquareL2 | AutoAttack,
+    Fgsm
+    | Bim
+    | Pgd
+    | MiFgsm
+    | NiFgsm
+    | VmiFgsm
+    | Ssa
+    | Bsr
+    | Apgd
+    | AdaptiveApgd
+    | DeepFool
+    | CarliniWagner
+    | Ddn
+    | Square
+    | SquareL2
+    | AutoAttack,
     Field(discriminator="kind"),
 ]
 """Every attack that a protocol may name, distinguished by its `kind`."""
@@ -51,6 +70,10 @@ __all__ = [
     "Bim",
     "Pgd",
     "MiFgsm",
+    "NiFgsm",
+    "VmiFgsm",
+    "Ssa",
+    "Bsr",
     "Apgd",
     "AdaptiveApgd",
     "DeepFool",

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from robnet_zoo.attacks.attack import Classifier, Rows, Seen
-from robnet_zoo.attacks.ball import steepest
-from robnet_zoo.attacks.gradient import IteratedGradientAttack, Steps
+from robnet_zoo.attacks.momentum import MomentumAttack
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core import lazy
 
@@ -22,7 +21,7 @@ else:
     F = lazy.module("torch.nn.functional")
 
 
-class MiFgsm(IteratedGradientAttack):
+class MiFgsm(MomentumAttack):
     """Momentum iterative FGSM (Dong et al., 2018, algorithm 1), from the image itself.
 
     The gradient, divided by its l1 norm, is added to `decay` times the sum so far; a gradient of zero adds nothing.
@@ -32,8 +31,6 @@ class MiFgsm(IteratedGradientAttack):
     """
 
     kind: Literal["mi_fgsm"] = "mi_fgsm"
-    steps: Steps = 10
-    decay: Annotated[float, Field(ge=0)] = 1.0
     diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @property
@@ -50,7 +47,6 @@ class MiFgsm(IteratedGradientAttack):
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         super().begin(rows, keys)
-        rows["momentum"] = torch.zeros_like(rows["clean"])
         if self.diversity:  # one row of (applied, scale, shift right, shift down) a step
             draws = [key.generator("diversity").uniform(size=(self.steps, 4)) for key in keys]
             rows["diversity"] = torch.stack([torch.from_numpy(draw) for draw in draws]).to(rows["clean"])
@@ -61,12 +57,6 @@ class MiFgsm(IteratedGradientAttack):
         index = rows["t"].clamp(max=self.steps - 1)[:, None, None].expand(-1, 1, 4)
         draws = rows["diversity"].gather(1, index)[:, 0]  # (N, 4)
         return super().query(lambda x: model(_diverse(x, draws, self.diversity)), rows)
-
-    def direction(self, rows: Rows, gradient: Tensor) -> Tensor:
-        size = gradient.abs().flatten(1).sum(1)[:, None, None, None]
-        normalised = torch.where((size > 0) & size.isfinite(), gradient / size, 0)
-        rows["momentum"] = self.decay * rows["momentum"] + normalised
-        return steepest(rows["momentum"], self.norm)
 
 
 def _diverse(x: Tensor, draws: Tensor, probability: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic import Field
 from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.attacks.losses import margin_of_answer
-from robnet_zoo.attacks.random import Key
+from robnet_zoo.attacks.random import Key, generators, streams
 from robnet_zoo.core import lazy
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class Square(IterativeAttack):
         rows["x"] = self._start(keys, clean, rows["eps"])
         rows["kept"] = rows["x"]
         rows["best"] = torch.full((len(clean),), -torch.inf, dtype=clean.dtype, device=clean.device)
-        # A Philox stream a query is keyed by these two halves of a key of the sample's own.
-        halves = [key.generator("squares").integers(0, 2**63 - 1, 2) for key in keys]
-        rows["stream"] = torch.from_numpy(np.stack(halves)).to(clean.device)
+        rows["stream"] = streams(keys, "squares").to(clean.device)
 
     def _start(self, keys: Sequence[Key], clean: Tensor, eps: Tensor) -> Tensor:
         """Return what the first query tries, (N, C, H, W): here stripes, a column wide."""
@@ -79,7 +77,7 @@ class Square(IterativeAttack):
         self._keep_better(rows, margin_of_answer(seen.logits, rows["label"], rows["target"]))
         _, channels, height, width = rows["x"].shape
         windows, signs = [], []
-        for generator, t in self._generators(rows):
+        for generator, t in generators(rows["stream"], rows["t"]):
             side = self._side(t, height, width)
             top, left = generator.integers(0, (height - side + 1, width - side + 1))
             window = np.zeros((1, height, width), dtype=bool)
@@ -96,11 +94,6 @@ class Square(IterativeAttack):
         better = value > rows["best"]
         rows["best"] = torch.where(better, value, rows["best"])
         rows["kept"] = torch.where(better[:, None, None, None], rows["x"], rows["kept"])
-
-    def _generators(self, rows: Rows) -> Iterator[tuple[np.random.Generator, int]]:
-        """Yield, for each row, the generator of its next query and how many queries came before."""
-        for stream, t in zip(rows["stream"].tolist(), rows["t"].tolist(), strict=True):
-            yield np.random.Generator(np.random.Philox(key=stream, counter=t << 64)), t
 
     def _side(self, t: int, height: int, width: int) -> int:
         """Return the side of the square that query t + 1 tries, in pixels."""

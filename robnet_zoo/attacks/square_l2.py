@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from robnet_zoo.attacks.attack import Rows, Seen
 from robnet_zoo.attacks.ball import Norm, project, steepest
 from robnet_zoo.attacks.losses import margin_of_answer
-from robnet_zoo.attacks.random import Key
+from robnet_zoo.attacks.random import Key, generators
 from robnet_zoo.attacks.square import Square
 from robnet_zoo.core import lazy
 
@@ -62,7 +62,7 @@ class SquareL2(Square):
         shape = (len(clean), 1, height, width)
         bumps = np.zeros((len(clean), channels, height, width))
         inside, emptied = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-        for row, (generator, t) in enumerate(self._generators(rows)):
+        for row, (generator, t) in enumerate(generators(rows["stream"], rows["t"])):
             side = self._side(t, height, width)
             for window in (inside, emptied):
                 top, left = generator.integers(0, (height - side + 1, width - side + 1))

@@ -1,4 +1,4 @@
-"""Our attacks beside those of foolbox, adv-lib and AutoAttack's authors, on the same images and models.
+"""Our attacks beside those of foolbox, adv-lib, torchattack and AutoAttack's authors, on the same images and models.
 
 These libraries are the extra `peers`: pip install 'robnet-zoo[peers]'.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import random
+from collections.abc import Iterator
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,19 +19,26 @@ from torch import Tensor
 from robnet_zoo.attacks import (
     Apgd,
     Bim,
+    Bsr,
     CarliniWagner,
     Ddn,
     DeepFool,
     Fgsm,
+    IterativeAttack,
+    MiFgsm,
+    NiFgsm,
     Outcome,
     Pgd,
     Square,
     SquareL2,
+    Ssa,
+    VmiFgsm,
+    craft,
     run,
 )
 from robnet_zoo.attacks.ball import length, project
 from robnet_zoo.attacks.losses import LOSSES
-from robnet_zoo.attacks.random import Key, normal, uniform
+from robnet_zoo.attacks.random import Draws, Key, generators, normal, streams, uniform
 from robnet_zoo.core.units import in_image_units
 from tests.attacks.classifiers import small
 
@@ -242,3 +252,109 @@ def test_ddn_finds_images_as_near_as_adv_libs_attacks_do(trained):
     ours = torch.tensor([outcome.distance for outcome in outcomes])
     for theirs in (attacks.ddn(model, images, labels, levels=None), attacks.fmn(model, images, labels, 2, steps=100)):
         assert (ours / length(theirs - images, "l2")).median() < 1.02
+
+
+# torchattack: the same draws give the same steps
+
+
+STEPS = {"eps": 1 / 16, "steps": 4, "alpha": 4 / 255, "device": torch.device("cpu")}
+
+
+@pytest.fixture(scope="module")
+def puzzle() -> tuple[torch.nn.Module, Tensor, Tensor]:
+    """Return a model, images (8, 3, 8, 8) and labels (8,), in float64."""
+    model = small(seed=5).double().requires_grad_(False)
+    images = torch.rand(8, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    return model, images, model(images).argmax(1)
+
+
+def assert_crafts(expected: Tensor, attack: IterativeAttack, puzzle: tuple[torch.nn.Module, Tensor, Tensor]) -> None:
+    """Assert that an attack makes these images of a puzzle's."""
+    outcomes = craft(attack, *puzzle, eps=STEPS["eps"], slots=8)
+    torch.testing.assert_close(torch.stack([outcome.image for outcome in outcomes]), expected, rtol=0, atol=1e-9)
+
+
+def draws_of(purpose: str) -> Iterator[Draws]:
+    """Yield the generators of each step on the eight images of a puzzle, which `craft` attacks by key 0."""
+    for step in range(STEPS["steps"]):
+        steps = torch.full((8,), step)
+        yield [draw for draw, _ in generators(streams([Key(0, sample, 0) for sample in range(8)], purpose), steps)]
+
+
+def test_mi_fgsm_takes_the_steps_of_torchattack(puzzle):
+    model, images, labels = puzzle
+    expected = peer("torchattack").MIFGSM(model, **STEPS)(images, labels)
+    assert_crafts(expected, MiFgsm(steps=4, step="4/255"), puzzle)
+
+
+@pytest.mark.parametrize("scales", [1, 3])
+def test_ni_fgsm_takes_the_steps_of_torchattack(scales, puzzle):
+    # Their NIFGSM and SINIFGSM forget the sum of gradients. Their VNIFGSM keeps it, and is NI-FGSM where the gradient
+    # around the image is the one ahead of it, as `looked_ahead` has it.
+    model, images, labels = puzzle
+    asked: list[Tensor] = []
+
+    def looked_ahead(x: Tensor) -> Tensor:
+        """Answer to the point ahead, and then to any other as if it were that, for the copies one below the other."""
+        ahead = x if len(asked) % 2 == 0 else asked[-1] + x - x.detach()
+        asked.append(x.detach())
+        return torch.cat([model(ahead / 2**number) for number in range(scales)])
+
+    theirs = peer("torchattack").VNIFGSM(looked_ahead, n=1, **STEPS)
+    assert_crafts(theirs(images, labels.repeat(scales)), NiFgsm(steps=4, step="4/255", scales=scales), puzzle)
+    assert len(asked) == 8
+
+
+def test_vmi_fgsm_takes_the_steps_of_torchattack(puzzle, monkeypatch):
+    model, images, labels = puzzle
+    attack = VmiFgsm(steps=4, step="4/255", neighbours=3)
+    drawn = iter(
+        [
+            torch.stack([torch.from_numpy(draw.uniform(-1, 1, (3, 8, 8))) for draw in draws])
+            for draws in draws_of("vmi_fgsm")
+            for _ in range(attack.neighbours)
+        ]
+    )
+    theirs = peer("torchattack").VMIFGSM(model, n=attack.neighbours, beta=attack.radius, **STEPS)
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda like, low, high: next(drawn) * high)
+    assert_crafts(theirs(images, labels), attack, puzzle)
+    assert next(drawn, None) is None
+
+
+def test_ssa_takes_the_steps_of_torchattack(puzzle):
+    # Theirs draws noise for images of 224 pixels alone, and has no momentum: what it adds to is empty at each step.
+    model, images, labels = puzzle
+    attack = Ssa(steps=4, step="4/255", spectra=3, decay=0.0)
+    drawn = [draws for draws in draws_of("ssa") for _ in range(attack.spectra)]
+    theirs = peer("torchattack").SSA(model, decay=0.0, num_spectrum=attack.spectra, **STEPS)
+    numbers = []
+    for step in range(0, len(drawn), attack.spectra):
+        for draws in drawn[step : step + attack.spectra]:
+            noise = torch.stack([torch.from_numpy(draw.standard_normal((3, 8, 8))) for draw in draws])
+            factors = torch.stack([torch.from_numpy(draw.uniform(-1, 1, (3, 8, 8))) for draw in draws])
+            numbers.append((noise, 1 + attack.rho * factors))
+    queue = iter(numbers)
+
+    def transform(x: Tensor) -> Tensor:
+        noise, factors = next(queue)
+        return theirs._idct_2d(theirs._dct_2d(x + STEPS["eps"] * noise) * factors)
+
+    theirs.transform = transform
+    assert_crafts(theirs(images, labels), attack, puzzle)
+    assert next(queue, None) is None
+
+
+def test_bsr_fools_as_many_images_as_torchattacks(trained):
+    # Theirs shuffles all images of a batch alike, so that their number varies more, by 6.5 of 40 from seed to seed;
+    # ours draws for each image by itself. The mean of three of theirs is within about two standard deviations.
+    model, images, labels = trained
+    options = {"num_scale": 4, "num_block": 2, "eps": 2 * EPS, "steps": 5, "alpha": 16 / 255}
+    theirs = peer("torchattack").BSR(model, device=torch.device("cpu"), **options)
+    left = []
+    for seed in range(3):
+        for seeded in (random.seed, np.random.seed, torch.manual_seed):
+            seeded(seed)
+        left.append(int((model(theirs(images, labels)).argmax(1) == labels).sum()))
+    outcomes = run(Bsr(steps=5, step="16/255", shuffles=4), model, images, labels, eps=2 * EPS, slots=40)
+    assert abs(int(survivors(outcomes).sum()) - sum(left) / 3) <= 8
+    assert max(left) < 40

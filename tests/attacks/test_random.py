@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from robnet_zoo.attacks.random import Key, normal, uniform
+from robnet_zoo.attacks.random import Key, generators, normal, streams, uniform
 
 LIKE = torch.zeros(3, 2, 5, 5)
 
@@ -55,3 +55,11 @@ def test_no_global_generator_is_touched():
     uniform([Key(0, 0, 0)], LIKE[:1], "start")
     assert torch.equal(torch.random.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)
+
+
+def test_each_step_of_a_stream_has_numbers_of_its_own_that_other_rows_do_not_change():
+    keys, steps = [Key(0, 4, 0), Key(0, 7, 1), Key(0, 4, 0)], torch.tensor([0, 0, 1])
+    drawn = [draw.random(3).tolist() for draw, _ in generators(streams(keys, "views"), steps)]
+    assert len({number for row in drawn for number in row}) == 9
+    ((last, before),) = generators(streams(keys[2:], "views"), steps[2:])
+    assert (last.random(3).tolist(), before) == (drawn[2], 1)
