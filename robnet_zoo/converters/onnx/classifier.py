@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from itertools import repeat
-from math import prod
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +21,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from torch import Tensor, nn
 
+from robnet_zoo.converters.onnx.counting import count_weights
 from robnet_zoo.converters.onnx.file import read_file
 from robnet_zoo.converters.onnx.operators.node import OnnxNode
 from robnet_zoo.converters.onnx.options import Precision
@@ -153,10 +153,9 @@ class OnnxClassifier:
         return self.opened.precision
 
     @property
-    def parameters(self) -> int:
-        """Return the number of floating-point numbers in the graph's initialisers."""
-        kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-        return sum(prod(tensor.dims) for tensor in self.proto.graph.initializer if tensor.data_type in kinds)
+    def parameters(self) -> int | None:
+        """Return how many numbers the graph's weights have, None if it does not tell; see `count_weights`."""
+        return count_weights(self.proto)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the logits, (N, K), of images (N, C, H, W) in [0, 1]."""
