@@ -10,6 +10,7 @@ import torch
 
 from robnet_zoo.core.threads import bound_spin
 from robnet_zoo.genotype.genotype import Genotype
+from tests.fitted import save_fitted
 
 # How MKL rounds a product of matrices depends on its size, on a row's position in it and on the instruction set. It
 # reads this variable when it is first called.
@@ -72,3 +73,19 @@ def tiny() -> Genotype:
             },
         }
     )
+
+
+@pytest.fixture(scope="session")
+def fitted(tiny: Genotype, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of a small network that knows the digits, as the command takes it."""
+    folder = tmp_path_factory.mktemp("networks") / "fitted"
+    save_fitted(tiny, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def another(tiny: Genotype, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of a network like `fitted` with other weights."""
+    folder = tmp_path_factory.mktemp("networks") / "another"
+    save_fitted(tiny, folder, seed=1)
+    return str(folder)

@@ -3,19 +3,17 @@
 from robnet_zoo.attacks import DeepFool, Fgsm, Pgd
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol
 from robnet_zoo.benchmarks.result import Result
+from tests.fitted import EPS
 
 WHITE_BOX = load_protocol("white_box")
 
 
-DIGITS = "robnet_micro.digits"
-
-
 SHORT = Protocol(
     name="short",
-    eps="16/255",
+    eps=EPS,
     n=24,
     batch=8,
-    attacks=(Fgsm(), Pgd(steps=4, step="8/255", restarts=2), DeepFool(steps=3, candidates=2)),
+    attacks=(Fgsm(), Pgd(steps=4, step=EPS, restarts=2), DeepFool(steps=3, candidates=2)),
 )
 
 

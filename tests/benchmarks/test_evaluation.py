@@ -20,8 +20,9 @@ from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import DocumentError, TargetError
-from tests.benchmarks.grey_images import DIGITS, SHORT, WHITE_BOX, without_times
+from tests.benchmarks.grey_images import SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
+from tests.fitted import EPS
 
 
 class Darkness(Brightness):
@@ -108,8 +109,8 @@ def test_a_transfer_needs_a_source_and_a_white_box_none(grey):
         evaluate_transfer([target], target, grey, WHITE_BOX, progress=False)
 
 
-def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(tmp_path, monkeypatch):
-    target, images = load_target(DIGITS), data.load("digits")
+def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(fitted, tmp_path, monkeypatch):
+    target, images = load_target(fitted), data.load("digits")
     undisturbed = evaluate(target, images, SHORT, progress=False)
     real, calls = robustness.attacks.run, []
 
@@ -135,8 +136,8 @@ def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_an_interrupted_transfer_goes_on_and_makes_no_image_twice(tmp_path, monkeypatch):
-    target, source, images = load_target(DIGITS), load_target("robnet_micro.cifar10"), data.load("digits")
+def test_an_interrupted_transfer_goes_on_and_makes_no_image_twice(fitted, another, tmp_path, monkeypatch):
+    target, source, images = load_target(fitted), load_target(another), data.load("digits")
     through = Protocol(
         name="t", threat="transfer", eps="32/255", n=24, batch=8, attacks=(Fgsm(), Pgd(steps=4, step="8/255"))
     )
@@ -159,10 +160,10 @@ def test_an_interrupted_transfer_goes_on_and_makes_no_image_twice(tmp_path, monk
     assert without_times(resumed) == without_times(undisturbed)
 
 
-def measure(output: Path, protocol: Path) -> None:
+def measure(model: str, output: Path, protocol: Path) -> None:
     """Run the command; a test gives this a process of its own."""
     torch.set_num_threads(1)  # as in the tests' own process: the number of threads is part of what a run is
-    cli.main(["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
+    cli.main(["benchmark", model, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -201,7 +202,9 @@ def test_answers_that_are_not_finite_are_wrong_in_a_transfer(grey):
     assert text == "10 of 20 images get logits that are not finite: 2 clean, 10 under fgsm"
 
 
-def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_document_says_so(tmp_path, monkeypatch):
+def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_document_says_so(
+    fitted, tmp_path, monkeypatch
+):
     # The parts are those of a run with the smaller batch, also when it was interrupted between them.
     library = pytest.importorskip("pyautoattack", reason="it is part of the extra `autoattack`")
 
@@ -211,9 +214,9 @@ def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_docume
             self.apgd.n_iter = 4
 
     monkeypatch.setattr(library, "AutoAttack", Short)
-    images, target = data.load("digits", n=24), load_target(DIGITS, dtype="float32")
+    images, target = data.load("digits", n=24), load_target(fitted, dtype="float32")
     attack = AutoAttack(version="custom", attacks=("apgd-ce",))
-    protocol = Protocol(name="a", eps="40/255", batch=16, dtype="float32", attacks=(attack,))
+    protocol = Protocol(name="a", eps=EPS, batch=16, dtype="float32", attacks=(attack,))
     real, sizes = AutoAttack.run_batch, []
 
     def tight(self, model, images, labels, **options):
@@ -239,19 +242,19 @@ def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_docume
 
 
 @pytest.mark.slow  # ten processes are started and killed
-def test_ten_kills_at_random_moments_change_nothing_but_times(tmp_path):
+def test_ten_kills_at_random_moments_change_nothing_but_times(fitted, tmp_path):
     protocol = tmp_path / "protocol.json"
-    longer = SHORT.model_copy(update={"attacks": (Fgsm(), Pgd(steps=40), Square(queries=300)), "n": 64})
+    longer = SHORT.model_copy(update={"attacks": (Fgsm(), Pgd(steps=20, step=EPS), Square(queries=300)), "n": 40})
     longer.save(protocol)
-    undisturbed = evaluate(load_target(DIGITS), data.load("digits"), longer, progress=False)
+    undisturbed = evaluate(load_target(fitted), data.load("digits"), longer, progress=False)
     output, journal = tmp_path / "result.json", tmp_path / "result.json.journal"
     processes = multiprocessing.get_context(
         "forkserver"
     )  # forked from one that has imported everything, so they start fast
-    processes.set_forkserver_preload(["robnet_zoo.benchmarks.evaluation", "robnet_zoo.cli"])
+    processes.set_forkserver_preload(["robnet_zoo.benchmarks.evaluation", "robnet_zoo.cli", "sklearn.datasets"])
     dice, size = random.Random(0), 0
     for kill in range(10):
-        process = processes.Process(target=measure, args=(output, protocol))
+        process = processes.Process(target=measure, args=(fitted, output, protocol))
         process.start()
         if kill % 4:
             while process.is_alive() and (not journal.exists() or journal.stat().st_size <= size):
@@ -263,7 +266,7 @@ def test_ten_kills_at_random_moments_change_nothing_but_times(tmp_path):
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it was through before it could be killed"
         size = journal.stat().st_size if journal.exists() else 0
-    measure(output, protocol)
+    measure(fitted, output, protocol)
     assert not journal.exists()
     assert without_times(Result.load(output)) == without_times(undisturbed)
 

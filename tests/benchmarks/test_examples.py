@@ -6,18 +6,20 @@ from robnet_zoo import data
 from robnet_zoo.attacks import Pgd
 from robnet_zoo.benchmarks.evaluation import evaluate
 from robnet_zoo.benchmarks.targets.load import load_target
-from tests.benchmarks.grey_images import DIGITS, SHORT
+from tests.benchmarks.grey_images import SHORT
 
 
-def test_examples_are_pictures_that_the_attack_fooled_the_model_on():
+def test_examples_are_pictures_that_the_attack_fooled_the_model_on(fitted):
     import base64
     import io
 
     import numpy as np
     from PIL import Image
 
-    target, images = load_target(DIGITS), data.load("digits")
-    result = evaluate(target, images, SHORT.model_copy(update={"attacks": (Pgd(steps=20),)}), progress=False)
+    target, images = load_target(fitted), data.load("digits")
+    result = evaluate(
+        target, images, SHORT.model_copy(update={"eps": "16/255", "attacks": (Pgd(steps=20),)}), progress=False
+    )
     measured = result.measurement("pgd20")
     assert result.examples
     for example in result.examples:

@@ -13,14 +13,14 @@ from robnet_zoo.benchmarks.shards import merge
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import DataError
-from tests.benchmarks.grey_images import DIGITS, SHORT, WHITE_BOX, without_times
+from tests.benchmarks.grey_images import SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
 
 
 @pytest.mark.slow  # a process imports torch
 @pytest.mark.same_bits
-def test_three_shards_merge_into_the_document_of_one_process(tmp_path):
-    target, images = load_target(DIGITS), data.load("digits")
+def test_three_shards_merge_into_the_document_of_one_process(fitted):
+    target, images = load_target(fitted), data.load("digits")
     whole = evaluate(target, images, SHORT, progress=False)
     parts = [evaluate(target, images, SHORT, shard=Shard(index=index, count=3), progress=False) for index in (2, 0, 1)]
     assert without_times(merge(parts)) == without_times(whole)
@@ -48,13 +48,13 @@ def test_more_shards_than_batches_are_refused_by_every_shard(grey, index):
 
 @pytest.mark.slow  # three processes import torch
 @pytest.mark.same_bits
-def test_two_processes_under_torchrun_give_the_document_of_one(tmp_path):
+def test_two_processes_under_torchrun_give_the_document_of_one(fitted, tmp_path):
     protocol, output = tmp_path / "protocol.json", tmp_path / "result.json"
     SHORT.save(protocol)
-    arguments = ["benchmark", DIGITS, "--data", "digits", "--protocol", str(protocol), "-o", str(output), "--json"]
+    arguments = ["benchmark", fitted, "--data", "digits", "--protocol", str(protocol), "-o", str(output), "--json"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "robnet_zoo.cli"]
     printed = subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True).stdout
-    whole = evaluate(load_target(DIGITS), data.load("digits"), SHORT, progress=False)
+    whole = evaluate(load_target(fitted), data.load("digits"), SHORT, progress=False)
     assert Result.parse(json.loads(printed)) == Result.load(output)
     merged, alone = without_times(Result.load(output)), without_times(whole)
     assert merged.pop("device").split(",")[0] == alone.pop("device").split(",")[0]  # the number of threads differs
