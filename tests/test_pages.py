@@ -31,7 +31,7 @@ import torchvision
 from torch import Tensor
 from torch.distributed import run as torchrun
 
-from robnet_zoo import cli, data, training
+from robnet_zoo import attacks, cli, data, training
 from robnet_zoo.benchmarks import evaluation, exports, likeness
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
@@ -142,6 +142,7 @@ class Svhn:
 def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut work that takes long where it begins."""
     whole = {
+        "run": attacks.run,
         "train": training.train,
         "estimate": training.estimate,
         "evaluate": evaluation.evaluate,
@@ -162,12 +163,17 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def estimate(architecture: Any, images: data.Images, recipe: Any, **options: Any) -> Any:
         return whole["estimate"](tiny, images[:100], briefly(recipe), **options | {"updates": 1})
 
+    def brief(attack: Any) -> dict[str, int]:
+        return {key: min(getattr(attack, key), 2) for key in LENGTHS if hasattr(attack, key)}
+
     def small(given: Any) -> Any:
         return target if given.name.startswith("robnet_free") else given
 
     def short(attack: Any) -> Any:
-        lengths = {key: min(getattr(attack, key), 2) for key in LENGTHS if hasattr(attack, key)}
-        return attack.model_copy(update={"name": attack.title} | lengths)
+        return attack.model_copy(update={"name": attack.title} | brief(attack))
+
+    def run(attack: Any, *arguments: Any, **options: Any) -> Any:
+        return whole["run"](attack.model_copy(update=brief(attack)), *arguments, **options)
 
     def quickly(protocol: Any) -> Any:  # at this radius nothing withstands AutoAttack for long
         attacks = tuple(map(short, protocol.attacks))
@@ -200,6 +206,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def run(self, *, workers: int = 1, **options: Any) -> list[Path]:
             return super().run(**options)  # other workers would take seconds to start
 
+    monkeypatch.setattr(attacks, "run", run)
     monkeypatch.setattr(training, "train", train, raising=False)
     monkeypatch.setattr(training, "estimate", estimate, raising=False)
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
