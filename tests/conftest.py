@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from robnet_zoo.core import waiting
 from robnet_zoo.core.threads import bound_spin
 from robnet_zoo.genotype.genotype import Genotype
 from tests.fitted import save_fitted
@@ -38,6 +39,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def _one_thread() -> None:
     """Use one thread: networks in tests are tiny, so that several threads would mostly wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience() -> None:
+    """Keep lines about what takes long out of what tests read, as on a crowded machine everything does."""
+    waiting.PATIENCE = 600.0
 
 
 @pytest.fixture(scope="session")

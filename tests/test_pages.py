@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from torch import Tensor
 from torch.distributed import run as torchrun
 
@@ -187,6 +188,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def export(model: Any, *arguments: Any, **options: Any) -> Any:
         own = model if getattr(model, "spec", None) == tiny else compile(tiny)
+        vars(own)["pretrained_cfg"] = getattr(model, "pretrained_cfg", None)  # which names the classes
         return whole["export"](own, *arguments, **options)
 
     def compare_targets(first: Any, second: Any, images: data.Images, **options: Any) -> Any:
@@ -231,6 +233,7 @@ def folder(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(SPECS.folder, tmp_path / "specs")
     (tmp_path / "foreign.onnx").write_bytes(onnx.to_onnx(compile(tiny).eval()).SerializeToString())
     pixels, labels = toy_scans(100)
+    Image.fromarray(pixels[0]).resize((48, 40)).save(tmp_path / "picture.jpg")
     np.savez(tmp_path / "sorted.npz", images=pixels, labels=np.sort(labels))
     monkeypatch.chdir(tmp_path)
     return tmp_path

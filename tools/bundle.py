@@ -85,6 +85,7 @@ def bundle(
         spec_hash=load_spec(model).hash,
         recipe=run_result.recipe.name,
         trained_on=run_result.data_sha256,
+        classes=result.data.classes,
         measured=weights.MeasuredAccuracies(
             data=result.data.name,
             data_sha256=result.data.sha256,

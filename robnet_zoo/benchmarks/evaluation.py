@@ -7,6 +7,7 @@ over processes. Neither changes a result.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -33,6 +34,8 @@ from robnet_zoo.benchmarks.result import Alarm, Result, Shard
 from robnet_zoo.benchmarks.targets.probe import PROBED, probed
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.progress import bar as progress_bar
+from robnet_zoo.core.waiting import SignOfLife
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
 from robnet_zoo.errors import DataError, TargetError
 
@@ -128,10 +131,12 @@ def _check_gradients(looked_at: Target, protocol: Protocol) -> None:
 
 def _evaluate(runs: Sequence[Recording], *, progress: bool) -> list[Result]:
     """Fill the journals of runs that share everything but their targets, and return their documents, saved."""
-    written = [run.finished() for run in runs]
-    missing = [run for run, result in zip(runs, written, strict=True) if result is None]
-    if missing:
-        _look(missing)
+    with SignOfLife("reading what is there", shown=progress) as sign:
+        written = [run.finished() for run in runs]
+        missing = [run for run, result in zip(runs, written, strict=True) if result is None]
+        if missing:
+            sign.says(f"trying {missing[0].target.name} on a few images")
+            _look(missing)
     fresh = iter(_fill(missing, progress=progress) if missing else ())
     return [next(fresh) if result is None else result for result in written]
 
@@ -142,12 +147,17 @@ def _fill(runs: Sequence[Recording], *, progress: bool) -> list[Result]:
             stack.enter_context(run.open())
         total = sum(len(run.samples) * (1 + len(run.protocol.attacks)) for run in runs)
         done = sum(len(run.journal.entries) for run in runs)
-        for run in runs:  # first, as this takes seconds and the attacks take hours
-            run.alarms = _target_alarms(run)
+        if done and progress:
+            text = f"resuming: {done:,} of {counted(total, 'outcome')} are in {runs[0].journal.path}"
+            logging.getLogger(__name__).warning("%s", text)
+        with SignOfLife("looking for what would mislead the attacks", shown=progress):
+            for run in runs:  # first, as this takes seconds and the attacks take hours
+                run.alarms = _target_alarms(run)
         try:
             with progress_bar(total=total, done=done, shown=progress) as bar:
                 _measure(runs, bar)
-            results = [run.document(complete=True) for run in runs]
+            with SignOfLife("checking the outcomes", shown=progress):
+                results = [run.document(complete=True) for run in runs]
         except KeyboardInterrupt:
             for run in runs:
                 if run.output is not None and run.journal.entries:

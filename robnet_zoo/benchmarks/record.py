@@ -92,10 +92,23 @@ class Recording:
             return None
         written = Result.load(self.output)
         source = None if self.source is None else self.source.identity
-        expected = (self.protocol, self.target.identity, source, self.data, self.shard, software())
-        if (written.protocol, written.model, written.source, written.data, written.shard, written.software) != expected:
-            got = "got that of another model, protocol, data or version"
-            raise DataError(f"{self.output}: expected no file or the document of this run, {got}")
+        pairs = {  # the document's, and this run's
+            "model": (written.model, self.target.identity),
+            "source": (written.source, source),
+            "n": (written.data.n, self.data.n),
+            "data": (written.data.name, self.data.name),
+            "choice of images": (written.data, self.data),
+            "shard": (written.shard, self.shard),
+            "version": (written.software, software()),
+            **{f"protocol.{name}": (getattr(written.protocol, name), value) for name, value in self.protocol},
+        }
+        differing = [name for name, (there, here) in pairs.items() if there != here]
+        if "n" in differing or "data" in differing:  # which alone make the images others
+            differing = [name for name in differing if name not in ("choice of images", "protocol.n")]
+        if differing:
+            got = f"got one that differs in {', '.join(differing)}"
+            advice = "take another --output, or delete the file"
+            raise DataError(f"{self.output}: expected no file or the document of this run, {got}; {advice}")
         if written.complete and self.keep_images:
             load_kept(self.output, written)
         if written.complete and (journal := self._journal_path) is not None:

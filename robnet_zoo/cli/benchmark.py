@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 
 from robnet_zoo.cli.parameters import Json, Numbers, OptionalOutput, Output, Quiet, fail, is_first
 from robnet_zoo.cli.starting import starting
+from robnet_zoo.data.names import check_name
 from robnet_zoo.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -109,10 +110,16 @@ def measure(
         _check_exports(target, chosen, shard=shard, output=output)
     elif calibrate is not None:
         fail("--calibrate: expected --exports with int8, got none")
-    with starting():
+    check_name(data)
+    if calibrate is not None:
+        check_name(calibrate, train=True)
+    if output is not None and output.is_dir() and len(target) == 1 and chosen.threat == "white_box" and not exports:
+        fail(f"--output: {output}: expected a file for the results document, got a folder")
+    with starting(shown=not (quiet or as_json)) as sign:
         from robnet_zoo.benchmarks.targets.load import load_target
         from robnet_zoo.data import load as load_images
 
+        sign.says("loading the models")
         targets = [load_target(name, weights=weights, dtype=chosen.dtype, mean=mean, std=std) for name in target]
         sources: list[Target | None] = [None]
         if chosen.threat == "transfer":
@@ -122,6 +129,7 @@ def measure(
                 else load_target(name, weights=source_weights, dtype=chosen.dtype, mean=source_mean, std=source_std)
                 for name in source or target
             ]
+        sign.says(f"reading {data}")
         images = load_images(data)  # after the names, of which a wrong one is refused at once
         calibration = None if calibrate is None else load_images(calibrate, train=True)
     written = None
@@ -153,6 +161,8 @@ def measure(
         print(_exports_summary(written, results), end="")
     else:
         print("\n".join(_summary(result) for result in results), end="")
+    if output is not None:
+        print(output)
 
 
 def _check_exports(target: list[str], protocol: Protocol, *, shard: str | None, output: Path | None) -> None:

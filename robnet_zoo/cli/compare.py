@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from robnet_zoo.cli.parameters import Json, Numbers
 from robnet_zoo.cli.starting import starting
+from robnet_zoo.data.names import check_name
 
 IMAGES = 128
 TOLERANCE = 1e-4  # that of `robnet_zoo.benchmarks.likeness`, which imports torch
@@ -49,7 +50,8 @@ def compare(
         second_mean: What the second subtracts from each channel, if its document does not say so.
         second_std: What the second divides each channel by.
     """
-    with starting():
+    check_name(data)
+    with starting(shown=not as_json):
         from robnet_zoo.benchmarks.likeness import compare_targets
         from robnet_zoo.benchmarks.targets.load import load_target
         from robnet_zoo.data import load as load_images

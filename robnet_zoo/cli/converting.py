@@ -11,12 +11,13 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import App, Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
-from robnet_zoo.cli.parameters import Json, OptionalOutput, Output
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.converters.onnx.options import ExportOptions
 from robnet_zoo.converters.table import CONVERTERS, Converter
 from robnet_zoo.core.documents import Document
 from robnet_zoo.core.files import write_atomically
+from robnet_zoo.data.names import check_name
 from robnet_zoo.genotype.specs import SpecLike
 
 convert = App(name="convert", help="Convert other projects' formats to ours, or code lists of ours back.")
@@ -41,19 +42,31 @@ def export(
             path of a spec.
         output: The file to write.
         weights: A safetensors file for the model, instead of its bundled weights.
-        data: Real images, as for training: int8 is calibrated on them, and the file is compared with torch on them.
+        data: Real images, as for training, by default scikit-learn's digits: the file is compared with torch on them.
+            int8 needs them, as the first --calibration of them give the ranges of its activations: take training
+            images, and keep those on which the file is measured apart.
     """
     chosen = merged(ExportOptions(), options)
-    with starting():
+    if output.is_dir():
+        fail(f"--output: {output}: expected a file to write, got a folder")
+    if data is not None:
+        check_name(data, train=True)
+    elif chosen.precision == "int8":
+        fail("--data: expected real images, as int8 takes the ranges of activations from them, got none")
+    with starting(shown=not as_json) as sign:
         from robnet_zoo.zoo.registry import load_model
 
         network = load_model(model, weights=weights)  # a wrong name is refused before more is imported
+        sign.says("loading ONNX Runtime")
 
-        from robnet_zoo.converters import onnx
+        from robnet_zoo.converters.onnx import export as write
         from robnet_zoo.data import load as load_images
 
-        images = None if data is None else load_images(data, train=True)
-        report = onnx.export(network, output, chosen, images=images)
+        images = None
+        if data is not None:
+            sign.says(f"reading {data}")
+            images = load_images(data, train=True)
+    report = write(network, output, chosen, images=images, progress=not as_json)
     print(json.dumps(report.model_dump(mode="json", exclude_none=True), indent=1) if as_json else f"{output}: {report}")
 
 
@@ -78,7 +91,7 @@ def as_command(converter: Converter) -> Callable[..., None]:
     def command(source: Any, **options: Any) -> None:
         if writes_itself:
             as_json = options.pop("as_json", False)
-            with starting():
+            with starting(shown=not as_json):
                 report = converter(source, **options)
             print(_as_json(report) if as_json else f"{options['output']}: {report}")
         else:

@@ -9,6 +9,8 @@ from cyclopts import App, Parameter
 
 from robnet_zoo.cli.parameters import OptionalOutput, Output, Quiet
 from robnet_zoo.cli.starting import starting
+from robnet_zoo.core.waiting import SignOfLife
+from robnet_zoo.data.names import check_name
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.cells import Net
 from robnet_zoo.search.config import load_config
@@ -44,14 +46,17 @@ def run(
             machine.
     """
     chosen = load_config(config)
-    with starting():
+    check_name(data, train=True)
+    with starting(shown=not quiet):
         from robnet_zoo.search.pipeline import Search
 
         whole = Search(chosen, data, output, storage, shown=not quiet)
     for path in whole.run(workers=workers):
         if not quiet:
             print(path)
-    _write_report([StudyResult.load(path) for path in whole.documents.values()], output / REPORT)
+    results = [StudyResult.load(path) for path in whole.documents.values()]
+    with SignOfLife("writing the report", shown=not quiet):
+        _write_report(results, output / REPORT)
 
 
 @search.command
@@ -65,6 +70,7 @@ def supernet(*, config: str, data: str, output: Output, kind: Kind) -> None:
         kind: The branch: cell_based or cell_free.
     """
     chosen = load_config(config)
+    check_name(data, train=True)
     with starting():
         from robnet_zoo.search.pipeline import Search
 
@@ -84,6 +90,7 @@ def work(*, config: str, data: str, output: Output, kind: Kind, storage: str | N
         storage: The storage of the search.
     """
     chosen = load_config(config)
+    check_name(data, train=True)
     with starting():
         from robnet_zoo.search.pipeline import Search
 
@@ -99,7 +106,9 @@ def report(*results: Path, output: Output) -> None:
         results: Results documents: cell_based.json, cell_free.json.
         output: The file to write: .html, .md or .csv.
     """
-    _write_report(_loaded(results), output)
+    loaded = _loaded(results)
+    with starting():
+        _write_report(loaded, output)
     print(output)
 
 
@@ -215,11 +224,10 @@ def lookup(
 
 
 def _write_report(results: list[StudyResult], path: Path) -> None:
-    with starting():
-        from robnet_zoo.reports.search import write
-        from robnet_zoo.search.selection import picks
+    from robnet_zoo.reports.search import write
+    from robnet_zoo.search.selection import picks
 
-        write(results, path, picks=[picked for result in results for picked in picks(result)])
+    write(results, path, picks=[picked for result in results for picked in picks(result)])
 
 
 def _loaded(paths: tuple[Path, ...]) -> list[StudyResult]:

@@ -8,25 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from robnet_zoo.cli.parameters import is_first
+from robnet_zoo.core.waiting import SignOfLife
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """Show that torch is loaded, on a terminal, until the block ends; then the line is blank again.
+def starting(*, shown: bool = True) -> Iterator[SignOfLife]:
+    """Show what a command does until the block ends, at first that torch is loaded; see `SignOfLife`.
 
-    The block is everything that keeps a command silent at its start. A process that has torch already shows nothing,
-    and where stderr is a file or a pipe, it holds mistakes alone. In the block, garbage is collected a hundred times
-    less often: imports make hundreds of thousands of objects, which stay, and to look through them again and again
-    takes a sixth of the time.
+    The block is everything that keeps a command silent at its start. A terminal shows that torch is loaded whatever
+    `shown` is, as the line is blank again at the end. In the block, garbage is collected a hundred times less often:
+    imports make hundreds of thousands of objects, which stay, and to look through them again and again takes a sixth of
+    the time.
+
+    shown: whether lines may go into a file or a pipe, too.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(100 * thresholds[0], *thresholds[1:])
-    watched = is_first() and sys.stderr.isatty()
-    line = "robnet-zoo: loading torch ..." if watched and "torch" not in sys.modules else ""
-    print(line, end="\r" if line else "", file=sys.stderr, flush=True)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        # nothing but carriage returns, so that a mistake is still a single line
-        print(" " * len(line), end="\r" if line else "", file=sys.stderr, flush=True)
+    watched = is_first() and (shown or sys.stderr.isatty())
+    first = "loading torch" if "torch" not in sys.modules else "reading the input"
+    with SignOfLife(first, shown=watched) as sign:
+        try:
+            yield sign
+        finally:
+            gc.set_threshold(*thresholds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +11,15 @@ from cyclopts import Parameter
 from robnet_zoo.cli.overrides import merged, partial
 from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, Quiet, fail, is_first
 from robnet_zoo.cli.starting import starting
+from robnet_zoo.core.documents import parse_json, read_bytes
+from robnet_zoo.data.names import check_name
+from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.training.checkpoints import Keeping
+from robnet_zoo.training.claim import check_folder
 from robnet_zoo.training.recipe import DEFAULT, Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from robnet_zoo.core.waiting import SignOfLife
     from robnet_zoo.data import Images
     from robnet_zoo.zoo.architecture import Architecture
 
@@ -53,11 +58,13 @@ def train(
         resume: Fail unless the folder holds a run to resume, instead of beginning a new one there.
     """
     chosen_recipe = merged(load_recipe(recipe), overrides)
+    check_folder(output, chosen_recipe)
+    _check_names(architecture, data)
     keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
-    with starting():
+    with starting(shown=not quiet) as sign:
         from robnet_zoo import training
 
-        chosen, images = _fitted(architecture, data)
+        chosen, images = _fitted(architecture, data, sign)
     training.train(
         chosen, images, chosen_recipe, output, weights=weights, keeping=keeping, resume=resume, progress=not quiet
     )
@@ -92,12 +99,13 @@ def estimate(
     if updates < 1:
         fail(f"--updates: expected at least 1, got {updates}")
     chosen_recipe = merged(load_recipe(recipe), overrides)
-    with starting():
+    _check_names(architecture, data)
+    with starting(shown=not (quiet or as_json)) as sign:
         from robnet_zoo import training
         from robnet_zoo.training.duration import table
 
-        chosen, images = _fitted(architecture, data)
-        result = training.estimate(chosen, images, chosen_recipe, updates=updates, progress=not quiet)
+        chosen, images = _fitted(architecture, data, sign)
+    result = training.estimate(chosen, images, chosen_recipe, updates=updates, progress=not quiet)
     if not is_first():
         return
     if output is not None:
@@ -121,11 +129,22 @@ def _outcome(folder: Path) -> Iterator[str]:
         )
 
 
-def _fitted(architecture: str, data: str) -> tuple[Architecture, Images]:
+def _check_names(architecture: str, data: str) -> None:
+    """Refuse a wrong spec, and a wrong name of images, before torch is loaded."""
+    check_name(data, train=True)
+    if Path(architecture).suffix.lower() == ".json":
+        document = parse_json(read_bytes(architecture), source=architecture)
+        if not (isinstance(document, Mapping) and "model" in document):  # which is one of timm's
+            load_spec(architecture)
+
+
+def _fitted(architecture: str, data: str, sign: SignOfLife) -> tuple[Architecture, Images]:
     """Return the training images, and the architecture with their classes and size."""
     from robnet_zoo.data import load as load_images
     from robnet_zoo.zoo.architecture import load_architecture
 
-    published, images = load_architecture(architecture), load_images(data, train=True)
+    published = load_architecture(architecture)
+    sign.says(f"reading {data}")
+    images = load_images(data, train=True)
     num_classes = images.count_classes(at_least=published.signature[1])
     return published.fitted(num_classes=num_classes, input_size=images.shape), images

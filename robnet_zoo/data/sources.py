@@ -6,7 +6,6 @@ import logging
 import lzma
 import math
 import os
-import re
 import struct
 import tokenize
 import zipfile
@@ -23,9 +22,10 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from robnet_zoo.core.documents import fspath, nearest
+from robnet_zoo.core.documents import fspath
 from robnet_zoo.core.files import note_shadowed
 from robnet_zoo.data.images import Images, check_sample
+from robnet_zoo.data.names import DIGITS, SIZED, check_name
 from robnet_zoo.data.pictures import PictureFiles, decode
 from robnet_zoo.errors import DataError, printable
 
@@ -48,7 +48,6 @@ NPZ_ERRORS = (  # a file's, the archive's, an array's; NotImplementedError and t
     lzma.LZMAError,
     zipfile.BadZipFile,
 )
-SIZED = re.compile(r"pictures-(\d{1,5})")
 TOOLS = ("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp")
 
@@ -69,27 +68,21 @@ def load(source: str | os.PathLike[str], *, n: int | None = None, train: bool = 
     Raises: DataError if there are no such images, or fewer than n, or if the first n are plainly not a sample of all.
     """
     name = fspath(source, "the name or the path of images", error=DataError)
+    check_name(name, train=train)
     kind, _, folder = name.partition(":")
     sized = SIZED.fullmatch(kind) if folder else None
-    if (name == "digits" or kind in SETS or sized) and os.path.lexists(name):
+    if (name == DIGITS or kind in SETS or sized) and os.path.lexists(name):
         note_shadowed(name, taken="the data set")
-    if name == "digits":
+    if name == DIGITS:
         images = digits()[0 if train else 1]
     elif kind in SETS:
-        if train and not kind.endswith("-train"):
-            raise DataError(f"{name}: expected images to train on, {kind.rpartition('-')[0]}-train:..., got others")
         images = SETS[kind](Path(folder or "data"))
     elif sized:
         images = _any_sizes(Path(folder), int(sized[1]))
     elif os.path.isdir(name):
         images = _folder(Path(name))
-    elif os.path.isfile(name):
-        images = _npz(Path(name))
     else:
-        near = nearest(kind, (*SETS, "digits"))
-        advice = near if "did you mean" in near else ""
-        got = "something else" if os.path.lexists(name) else "nothing there"
-        raise DataError(f"{name}: expected an .npz, a folder of class folders or a known data set, got {got}{advice}")
+        images = _npz(Path(name))
     if n is not None and not (type(n) is int and 0 < n <= len(images)):
         raise DataError(f"{name}: expected n from 1 to {len(images)}, an integer, got {n!r}")
     if n is None:

@@ -119,7 +119,9 @@ def training_line(spec: Genotype, file: Path | None) -> str:
     """Return the command that trains a spec. file: where the spec is, by default where a download puts it."""
     path = str(file) if file is not None else f"{spec.name}.json"
     data = DATA.get(spec.signature, "DATA")
-    return shlex.join(["robnet-zoo", "train", path, "--data", data, "--output", f"runs/{spec.name}"])
+    return shlex.join(
+        ["robnet-zoo", "train", path, "--data", data, "--output", f"runs/{spec.name}", "--recipe", "fast"]
+    )
 
 
 def _problem(problem: Problem) -> Json:

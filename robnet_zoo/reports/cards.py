@@ -72,10 +72,12 @@ def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], result
 
 
 def _hashes(entry: weights.WeightsEntry) -> Iterator[str]:
-    """Yield the hashes that link the weights to the manifest, to results documents and to their training."""
+    """Yield the names of the classes, and the hashes that link the weights to the manifest, results and training."""
     yield f"- `file_sha256` of {entry.file}: `{entry.file_sha256}`"
     if entry.state_sha256 is not None:
         yield f"- `state_sha256` of the tensors in it: `{entry.state_sha256}`"
+    if entry.classes:
+        yield f"- classes, in the order of the logits: {', '.join(entry.classes)}"
     if entry.training_file_sha256 not in (None, entry.file_sha256):
         yield f"- stored from the file that training left, `file_sha256` `{entry.training_file_sha256}`"
 

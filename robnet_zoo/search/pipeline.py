@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from robnet_zoo.core.environment import device, software
+from robnet_zoo.core.waiting import SignOfLife
 from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images, check_sample, load, resized
 from robnet_zoo.errors import SearchError
@@ -66,7 +67,8 @@ class Search:
         """
         if workers < 1:
             raise SearchError(f"expected at least 1 worker, got {workers}")
-        parts = [self.part(branch.kind) for branch in self.config.branches]
+        with SignOfLife(f"reading {self.source}", shown=self.shown):
+            parts = [self.part(branch.kind) for branch in self.config.branches]
         self.claim()
         paths = []
         for part in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,13 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from robnet_zoo.core import environment
-from robnet_zoo.core.documents import parse_json, read_bytes
 from robnet_zoo.core.files import file_sha256, write_atomically
+from robnet_zoo.core.waiting import SignOfLife
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images, PictureFiles, check_fits, check_labels, check_sample
-from robnet_zoo.errors import DataError, DocumentError, TrainingError, WeightsError
+from robnet_zoo.errors import DataError, TrainingError, WeightsError
 from robnet_zoo.training.checkpoints import Checkpoints, Keeping
+from robnet_zoo.training.claim import RUN, check_claim, write_claim
 from robnet_zoo.training.distributed import World, joined
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.training.records import Records
@@ -74,7 +77,7 @@ def train(
         loss becomes NaN, or if nothing can be written; LeftError if another process is gone. The last checkpoint is
         then intact.
     """
-    if resume and not (Path(output) / "run.json").is_file():
+    if resume and not (Path(output) / RUN).is_file():
         raise TrainingError(f"{output}: expected the folder of a run to resume, got none")
     training, validation = fitting(spec, images, recipe)
     if paths is not None and recipe.attack.in_backward_pass:
@@ -87,18 +90,19 @@ def train(
     origin = None if file is None else InitialWeights(name=file.name, file_sha256=file_sha256(file))
     with ExitStack() as alone, joined() as world:
         check_world(recipe, world)
-        state, folder = initial_state(spec, recipe, world, weights=file), Path(output)
-        if world.first:
+        with SignOfLife("building the network", shown=progress and world.first):
+            state, folder = initial_state(spec, recipe, world, weights=file), Path(output)
+            if world.first:
+                _claim(folder, spec, recipe, training, paths, origin)
+                alone.enter_context(_locked(folder))
+                for directory in (folder, folder / "checkpoints"):
+                    for leftover in directory.glob(".*.part"):  # of a process that was killed while it wrote
+                        leftover.unlink(missing_ok=True)
+            world.wait()
             _claim(folder, spec, recipe, training, paths, origin)
-            alone.enter_context(_locked(folder))
-            for directory in (folder, folder / "checkpoints"):
-                for leftover in directory.glob(".*.part"):  # of a process that was killed while it wrote
-                    leftover.unlink(missing_ok=True)
-        world.wait()
-        _claim(folder, spec, recipe, training, paths, origin)
-        checkpoints = Checkpoints(folder / "checkpoints", Keeping() if keeping is None else keeping)
-        updates = Updates(state, training, recipe, world, paths=paths)
-        run = TrainingRun(spec, updates, validation, folder, checkpoints, origin=origin)
+            checkpoints = Checkpoints(folder / "checkpoints", Keeping() if keeping is None else keeping)
+            updates = Updates(state, training, recipe, world, paths=paths)
+            run = TrainingRun(spec, updates, validation, folder, checkpoints, origin=origin)
         return run.to_the_end(progress=progress)
 
 
@@ -154,17 +158,11 @@ def _claim(
         identity["paths"] = paths.identity
     if origin is not None:
         identity["weights"] = origin.file_sha256
-    path = folder / "run.json"
-    if path.exists():
-        known = parse_json(read_bytes(path), source=str(path))
-        if not isinstance(known, dict) or _compared(known) != _compared(identity):
-            raise TrainingError(
-                f"{folder}: expected a folder of this run, got one with another spec, recipe, data or weights"
-            )
+    if check_claim(folder, identity):
         return
     spec.save_into(folder)
     recipe.save(folder / "recipe.json")
-    write_atomically(path, (json.dumps(identity, indent=1) + "\n").encode())
+    write_claim(folder, identity)
 
 
 @contextmanager
@@ -175,15 +173,6 @@ def _locked(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise TrainingError(f"{folder}: expected this run to be alone there, but another one is at work") from None
-
-
-def _compared(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return what tells runs apart: the recipe with all its fields, even newer ones, but without its description."""
-    try:
-        recipe = Recipe.parse(identity.get("recipe"))
-    except DocumentError:
-        return identity
-    return identity | {"recipe": recipe.model_dump(mode="json", exclude={"description"})}
 
 
 class TrainingRun:
@@ -208,24 +197,35 @@ class TrainingRun:
     def to_the_end(self, *, progress: bool) -> nn.Module:
         """Do the rest of the run, from the newest checkpoint on, and return the network."""
         try:
-            if not self.checkpoints.load_newest(self._restore):
+            resumed = self.checkpoints.load_newest(self._restore)
+            if not resumed:
                 self._check_nothing_is_lost()
             self._check_all_are_here()
+            if resumed and progress and self.world.first:
+                logging.getLogger(__name__).warning("%s: %s", self.folder, self._position())
             return self._trained(progress=progress)
         except OSError as error:
             raise TrainingError(f"{self.folder}: cannot be written; the last checkpoint is intact: {error}") from error
 
+    def _position(self) -> str:
+        """Say where the run goes on."""
+        state, epochs = self.state, self.recipe.epochs
+        if state.epoch > epochs:
+            return f"all {counted(epochs, 'epoch')} done before"
+        return f"resuming at update {state.step + 1} of {self.updates.steps} in epoch {state.epoch} of {epochs}"
+
     def _trained(self, *, progress: bool) -> nn.Module:
         state, world = self.state, self.world
-        records = Records(
-            self.folder,
-            self.recipe,
-            state,
-            steps=self.updates.steps,
-            begun=self.updates.done,
-            shown=progress,
-            writes=world.first,
-        )
+        with SignOfLife("loading TensorBoard", shown=progress and world.first):
+            records = Records(
+                self.folder,
+                self.recipe,
+                state,
+                steps=self.updates.steps,
+                begun=self.updates.done,
+                shown=progress,
+                writes=world.first,
+            )
         with records:
             while state.epoch <= self.recipe.epochs:
                 self._epoch(records)
@@ -233,12 +233,16 @@ class TrainingRun:
         network = state.given
         network.load_state_dict(state.selected)
         if world.first:
-            config = json.dumps(config_of(self.spec), indent=2) + "\n"
-            write_atomically(self.folder / CONFIG, config.encode())
-            _save_weights(network.state_dict(), self.folder / MODEL)
-            (self.folder / CHOSEN).unlink(missing_ok=True)
-            records.finish(state, self.spec.name)
-            write_atomically(self.folder / CARD, model_card(self._so_far(), self.spec).encode())
+            with SignOfLife("writing the weights, the curves and the model card", shown=progress):
+                config = config_of(self.spec)
+                if classes := self.updates.images.classes:
+                    config["pretrained_cfg"]["label_names"] = classes
+                write_atomically(self.folder / CONFIG, f"{json.dumps(config, indent=2)}\n".encode())
+                _save_weights(network.state_dict(), self.folder / MODEL)
+                (self.folder / CHOSEN).unlink(missing_ok=True)
+                records.finish(state, self.spec.name)
+                card = model_card(self._so_far(), self.spec, classes=classes)
+                write_atomically(self.folder / CARD, card.encode())
         world.wait()
         return network.eval()
 

@@ -166,15 +166,26 @@ def _stages(run: TrainingResult) -> str:
     return f" ({counts})" if run.recipe.stages else ""
 
 
-def model_card(run: TrainingResult, architecture: Architecture) -> str:
-    """Return the model card of a run that is over, in Markdown."""
+def _recipe_in_words(run: TrainingResult) -> Iterator[str]:
+    """Yield what the package says of a recipe of its own; it may name the model that the recipe was made for."""
+    if not run.is_bundled:
+        yield "The recipe is none of those that the package brings."
+    elif run.recipe.description:
+        yield f'The recipe, in the words of the package: "{run.recipe.description}".'
+
+
+def model_card(run: TrainingResult, architecture: Architecture, *, classes: Sequence[str] = ()) -> str:
+    """Return the model card of a run that is over, in Markdown. classes: their names, if they are known."""
     changed = "" if run.is_bundled else " as `recipe.json` has it"
     lines = [
         f"# {run.architecture}, trained by the recipe `{run.recipe.name}`{changed}",
         "",
-        run.recipe.description if run.is_bundled else "The recipe is none of those that the package brings.",
+        *_recipe_in_words(run),
         "",
         *facts(run, architecture),
+        *([f"- classes, in the order of the logits: {', '.join(classes)}"] if classes else []),
+        "",
+        'Load it with `timm.create_model("local-dir:THIS_FOLDER", pretrained=True)` after `import robnet_zoo`.',
         "",
         "Held-out images are for choosing, not for reporting: measure test images with",
         "`robnet-zoo benchmark THIS_FOLDER --data TEST_IMAGES --protocol table1`.",

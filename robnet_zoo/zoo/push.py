@@ -20,7 +20,7 @@ from robnet_zoo.nn.network import Network
 from robnet_zoo.version import __version__
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.hub import one_try
-from robnet_zoo.zoo.registry import full_name, load_model, run_folder, timm_name
+from robnet_zoo.zoo.registry import class_names, full_name, load_model, run_folder, timm_name
 
 CARD = "README.md"
 FRONT = """---
@@ -118,7 +118,8 @@ def _written(network: Network, folder: Path, card: str, repository: str) -> Push
     arguments: dict[str, Any] = {"spec": spec.model_dump(mode="json", exclude_none=True)}
     generic = timm.create_model("robnet", spec=spec)  # whose configuration names no bundled model
     generic.load_state_dict(network.state_dict())
-    save_for_hf(generic, str(folder), model_args=arguments, safe_serialization=True)
+    config = {"label_names": names} if (names := class_names(network)) else None
+    save_for_hf(generic, str(folder), model_config=config, model_args=arguments, safe_serialization=True)
     spec.save_into(folder)
     (folder / CARD).write_text(card, encoding="utf-8")
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)

@@ -89,7 +89,10 @@ def _all_default_cfgs() -> dict[str, dict[str, Any] | PretrainedCfg]:
         cfg = _default_cfg(json.loads(SPECS.path(name).read_bytes())["network"])
         tags = {f"{name}.{entry.tag}": entry for entry in bundled if entry.model == name}
         tags |= {alias: entry for alias, entry in known.items() if entry.model == name}
-        cfgs |= {tag: cfg | {"file": str(weights.FOLDER / entry.file)} for tag, entry in tags.items()} or {name: cfg}
+        cfgs |= {
+            tag: cfg | {"file": str(weights.FOLDER / entry.file), "label_names": entry.classes or None}
+            for tag, entry in tags.items()
+        } or {name: cfg}
         if name == DEFAULT_SPEC:
             cfgs["robnet"] = cfg
     return cfgs
@@ -151,6 +154,17 @@ def _check_weights(spec: Genotype, cfg: PretrainedCfg) -> None:
         weights.check(entry, spec, folder=Path(cfg.file).parent)
 
 
+def class_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of a model's classes, in the order of its logits, as timm's configuration of it has them.
+
+    Empty where they are not known, and where a model has another number of classes than its configuration names.
+    """
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    names = cfg.get("label_names") if isinstance(cfg, Mapping) else getattr(cfg, "label_names", None)
+    known = tuple(map(str, names)) if isinstance(names, list | tuple) else ()
+    return known if len(known) == getattr(model, "num_classes", len(known)) else ()
+
+
 def timm_config(spec: Genotype) -> dict[str, Any]:
     """Return the `config.json` by which timm loads a folder with weights of a spec as local-dir:FOLDER."""
     document = spec.model_dump(mode="json", exclude_none=True)
@@ -174,6 +188,11 @@ def robnet(pretrained: bool = False, *, spec: SpecLike | None = None, **kwargs: 
         own = {"architecture": "robnet"} | _default_cfg(genotype.network.model_dump())
         kwargs["pretrained_cfg"] = own | dict(given)
     return _create("robnet", genotype, pretrained, kwargs)
+
+
+def tagged_names() -> list[str]:
+    """Return timm's names of the bundled weights, `model.tag`."""
+    return [f"{entry.model}.{entry.tag}" for entry in weights.manifest().entries]
 
 
 def is_known(name: str) -> bool:
@@ -269,7 +288,11 @@ def _pretrained(target: str) -> Network:
     if (folder := run_folder(target)) is not None:
         if not (folder / Genotype.file_name).is_file():
             raise WeightsError(f"{target}: expected a model compiled from a spec, got a run of one of timm's")
-        return load_model(str(folder / Genotype.file_name), weights=folder / "model.safetensors")
+        network = load_model(str(folder / Genotype.file_name), weights=folder / "model.safetensors")
+        if (folder / CONFIG).is_file():
+            config = parse_json(read_bytes(folder / CONFIG), source=str(folder / CONFIG))
+            vars(network)["pretrained_cfg"] = config.get("pretrained_cfg") if isinstance(config, Mapping) else None
+        return network
     name = timm_name(target)
     try:
         _check_compiled(name)
@@ -303,7 +326,7 @@ def _check_compiled(name: str) -> None:
         return
     if is_model(architecture):
         raise WeightsError(f"{name}: expected a model compiled from a spec, got one of timm's")
-    near = nearest(name, [*default_cfgs, *known])
+    near = nearest(name, [*tagged_names(), *default_cfgs, *known])
     raise WeightsError(
         f"{name or 'an empty name'}: neither the name of a model compiled from a spec nor a folder with one{near}"
     )

@@ -67,8 +67,10 @@ def test_the_document_of_another_run_is_not_overwritten(grey, tmp_path):
     target = of_module(Brightness(), name="b")
     evaluate(target, grey, WHITE_BOX, output=output, progress=False)
     before = output.read_bytes()
-    with pytest.raises(DataError, match="expected no file or the document of this run, got that of another model"):
+    with pytest.raises(DataError, match=r"differs in protocol.seed; take another --output, or delete"):
         evaluate(target, grey, WHITE_BOX.model_copy(update={"seed": 1}), output=output, progress=False)
+    with pytest.raises(DataError, match=r"this run, got one that differs in n; take"):
+        evaluate(target, grey, WHITE_BOX.model_copy(update={"n": 8}), output=output, progress=False)
     assert output.read_bytes() == before
 
 

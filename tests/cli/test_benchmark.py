@@ -89,7 +89,8 @@ def test_results_are_reported_in_each_form(fitted, capsys, suffix, white_box, tm
 def test_a_measurement_ends_with_a_table_of_intervals_drawn_to_scale(fitted, capsys, white_box, tmp_path):
     few = ("--data", "digits", "-n", "6", "--eps", "1/2", "--batch", "6")
     command = ("benchmark", fitted, *few, "--protocol", white_box, "-o", tmp_path / "result.json")
-    head, *rows = run(capsys, *command).splitlines()[-5:]
+    head, *rows, path = run(capsys, *command).splitlines()[-6:]
+    assert path == str(tmp_path / "result.json")
     assert head.split() == ["attack", "accuracy", "95", "%", "interval", "images", "0", "%", "100", "%"]
     for measurement, row in zip([*Result.load(command[-1]).measurements, None], rows, strict=True):
         drawn = row[head.index("0 %") :]

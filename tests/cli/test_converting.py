@@ -68,3 +68,9 @@ def test_a_genotype_of_darts_becomes_a_spec_in_a_file_or_on_standard_output(caps
 )
 def test_a_mistake_is_one_line_that_says_what_was_expected(capsys, arguments, message):
     assert message in fails(capsys, "convert", *arguments)
+
+
+def test_int8_without_data_is_refused_before_a_model_is_built(capsys, monkeypatch):
+    monkeypatch.setattr("robnet_zoo.zoo.registry.load_model", None)
+    line = fails(capsys, "export", "robnet_micro.digits", "-o", "m.onnx", "--precision", "int8")
+    assert line.startswith("robnet-zoo: --data: expected real images, as int8 takes the ranges")

@@ -31,7 +31,8 @@ def documented() -> list[str]:
 @pytest.mark.parametrize("line", documented())
 def test_a_documented_command_gives_a_recipe(line, monkeypatch):
     trained = []
-    monkeypatch.setattr(command, "_fitted", lambda architecture, data: (architecture, data))
+    monkeypatch.setattr(command, "_fitted", lambda architecture, data, sign: (architecture, data))
+    monkeypatch.setattr(command, "_check_names", lambda architecture, data: None)
     monkeypatch.setattr(training, "train", lambda architecture, images, recipe, *_, **__: trained.append(recipe))
     main([*shlex.split(line), "--quiet"])
     assert len(trained) == 1
@@ -40,7 +41,8 @@ def test_a_documented_command_gives_a_recipe(line, monkeypatch):
 @pytest.mark.parametrize("name", training.recipe_names())
 def test_every_recipe_takes_another_number_of_epochs(name, monkeypatch):
     trained = []
-    monkeypatch.setattr(command, "_fitted", lambda architecture, data: (architecture, data))
+    monkeypatch.setattr(command, "_fitted", lambda architecture, data, sign: (architecture, data))
+    monkeypatch.setattr(command, "_check_names", lambda architecture, data: None)
     monkeypatch.setattr(training, "train", lambda architecture, images, recipe, *_, **__: trained.append(recipe))
     for flags in (["--epochs", "1"], ["--epochs", "30", "--schedule.kind", "linear"]):
         main(["train", "mine.json", "--data", "D", "-o", "R", "--recipe", name, "--quiet", *flags])

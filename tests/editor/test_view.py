@@ -107,7 +107,8 @@ def test_no_pass_would_remove_anything_of_a_bundled_spec(name):
 
 
 def test_the_line_trains_the_file_and_survives_a_shell(tiny, tmp_path):
-    assert training_line(tiny, None) == "robnet-zoo train tiny.json --data cifar10-train:data --output runs/tiny"
+    line = "robnet-zoo train tiny.json --data cifar10-train:data --output runs/tiny --recipe fast"
+    assert training_line(tiny, None) == line
     file = tmp_path / "it's mine.json"
     assert shlex.split(training_line(tiny, file))[:3] == ["robnet-zoo", "train", str(file)]
     assert "--data DATA " in training_line(tiny.fitted(num_classes=7), None)

@@ -234,7 +234,7 @@ def test_a_run_goes_on_whose_recipe_is_older_than_some_of_its_fields(tiny, image
     (tmp_path / "run.json").write_text(json.dumps(run))
     training.train(tiny, images, recipe, tmp_path, progress=False)
     other = changed(recipe, attack=recipe.attack.model_copy(update={"statistics": "batch"}))
-    with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
+    with pytest.raises(TrainingError, match=r'recipe \(attack.statistics ".*" there, "batch" here'):
         training.train(tiny, images, other, tmp_path, progress=False)
 
 
@@ -247,7 +247,7 @@ def test_a_run_that_is_at_work_in_the_folder_is_left_alone(tiny, images, recipe,
 def test_a_folder_of_another_run_is_refused_and_left_alone(tiny, images, recipe, tmp_path):
     training.train(tiny, images, recipe, tmp_path, progress=False)
     before = (tmp_path / "model.safetensors").read_bytes()
-    with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
+    with pytest.raises(TrainingError, match=r"another recipe \(lr [\d.]+ there, 0.5 here\); take another --output"):
         training.train(tiny, images, changed(recipe, lr=0.5), tmp_path, progress=False)
     assert (tmp_path / "model.safetensors").read_bytes() == before
 

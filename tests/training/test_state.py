@@ -93,5 +93,5 @@ def test_a_run_begins_with_the_weights_that_it_is_given_and_says_so(tiny, images
         f"begun with model.safetensors (sha256 `{file_sha256(file)[:12]}`)"
         in (tmp_path / "second/README.md").read_text()
     )
-    with pytest.raises(TrainingError, match="another spec, recipe, data or weights"):
+    with pytest.raises(TrainingError, match="a run with another weights to begin with; take"):
         training.train(tiny, images, still, tmp_path / "second", progress=False)

@@ -20,7 +20,7 @@ from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.registry import load_model
+from robnet_zoo.zoo.registry import class_names, load_model
 
 SPECS = spec_names()
 BUNDLED = [f"{entry.model}.{entry.tag}" for entry in weights.manifest().entries]
@@ -308,3 +308,14 @@ def test_weights_that_cannot_be_read_are_one_line_that_names_the_file(content: b
         file.write_bytes(content)
     with pytest.raises(WeightsError, match=r"w.safetensors: expected a safetensors file, got: .+$"):
         load_model("robnet_micro", weights=file)
+
+
+def test_the_classes_of_bundled_weights_have_names():
+    names = class_names(timm.create_model("robnet_micro.cifar10", pretrained=True))
+    assert names == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert class_names(timm.create_model("robnet_micro.digits")) == tuple("0123456789")
+
+
+def test_a_model_with_other_classes_or_without_weights_has_no_names():
+    assert class_names(timm.create_model("robnet_micro.cifar10", num_classes=7)) == ()
+    assert class_names(timm.create_model("robnet_large")) == ()

@@ -146,7 +146,7 @@ def _resolved(name: str, weights: Path | None) -> tuple[str, Loader]:
     if weights is not None and (path.suffix.lower() == ".json" or name in spec_names()):
         return name, Loader(lambda spec, file: zoo.load_model(spec, weights=file), normalised=False)
     if not timm.is_model(name):
-        known = sorted({*zoo.default_cfgs, *spec_names()})
+        known = sorted({*zoo.tagged_names(), *zoo.default_cfgs, *spec_names()})
         near = nearest(name, [*known, *timm.list_models()])
         raise TargetError(f"{name}: neither an ONNX file, nor a folder, nor a spec, nor a model of timm{near}")
     return name, TIMM

@@ -25,6 +25,7 @@ from robnet_zoo.converters.onnx.quantize import quantize
 from robnet_zoo.converters.onnx.verify import BATCHES, Latency, Parity, compare, latencies, verify
 from robnet_zoo.core.documents import Document, Tuple, fspath
 from robnet_zoo.core.files import write_atomically
+from robnet_zoo.core.waiting import SignOfLife
 from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
 from robnet_zoo.errors import DataError, ExportError, ModelError, VerificationError
@@ -32,6 +33,7 @@ from robnet_zoo.genotype.genotype import STEM_STRIDES
 from robnet_zoo.nn.changes import check_unchanged
 from robnet_zoo.nn.network import Network
 from robnet_zoo.version import __version__
+from robnet_zoo.zoo.registry import class_names
 from robnet_zoo.zoo.weights import state_sha256
 
 IR_VERSION = 10  # at least; later opsets need later versions
@@ -94,15 +96,16 @@ def export(
     options: ExportOptions | None = None,
     *,
     images: Images | None = None,
+    progress: bool = False,
 ) -> ExportReport:
     """Write a model as an ONNX file, verify the file, and return a report.
 
     The graph is emitted from the blueprint. The metadata hold the spec, its hash, the sha256 of the weights, the range
-    of the input, the precision and the version. ONNX's checker and full shape inference must pass. The verification
-    runs the file in ONNX Runtime on random and on real images, at batches 1, 7 and 64 if the batch is free. In fp32,
-    logits must be within 1e-5 of torch's, relative to the largest logit or 1. If torch's own float32 logits are
-    further than that from its float64 ones, a few times that distance is allowed. In fp16 and int8, logits must be
-    finite; the report says how far they are from torch's.
+    of the input, the precision, the version and, where they are known, the names of the classes as a JSON list. ONNX's
+    checker and full shape inference must pass. The verification runs the file in ONNX Runtime on random and on real
+    images, at batches 1, 7 and 64 if the batch is free. In fp32, logits must be within 1e-5 of torch's, relative to the
+    largest logit or 1. If torch's own float32 logits are further than that from its float64 ones, a few times that
+    distance is allowed. In fp16 and int8, logits must be finite; the report says how far they are from torch's.
 
     Args:
         model: compiled from a spec and not changed since, except its weights. Nor is it changed here.
@@ -110,6 +113,7 @@ def export(
         options: how the file is written, by default in fp32.
         images: real images of the model's size, by default scikit-learn's digits, scaled. int8 needs them: the first
             `calibration` give the ranges of activations, and the comparison is on the rest, if there are more.
+        progress: show on stderr what is being done.
 
     Raises:
         ExportError: the model cannot be exported, or the file does not compute its logits. Nothing is written.
@@ -121,22 +125,29 @@ def export(
     network = _copied(model, path)
     size = _input_size(network, options, path)
     samples = _samples(options, images, size, path)
-    proto = to_onnx(network, options)
-    if options.precision == "int8":
-        proto = _with_metadata(quantize(proto, samples.calibration, batch=options.batch), network, options)
-    _check(proto, path)
-    serialized = proto.SerializeToString()
-    comparisons: tuple[Parity, ...] = ()
-    rounding = None
-    if options.prove:
-        try:
-            if options.precision == "fp32":
-                comparisons, rounding = verify(network, serialized, samples.real, batch=options.batch)
-            else:
-                comparisons = compare(network, serialized, samples.real, batch=options.batch)
-        except VerificationError as error:
-            raise ExportError(f"{path}: {error}") from error
-    write_atomically(path, serialized)
+    with SignOfLife("writing the graph", shown=progress) as sign:
+        proto = to_onnx(network, options)
+        if options.precision == "int8":
+            sign.says(f"calibrating int8 on {counted(len(samples.calibration), 'image')}")
+            proto = _with_metadata(quantize(proto, samples.calibration, batch=options.batch), network, options)
+        sign.says("checking the graph")
+        _check(proto, path)
+        serialized = proto.SerializeToString()
+        comparisons: tuple[Parity, ...] = ()
+        rounding: float | None = None
+        timed: tuple[Latency, ...] = ()
+        if options.prove:
+            sign.says(f"comparing the file with torch on {counted(len(samples.real), 'image')}")
+            try:
+                if options.precision == "fp32":
+                    comparisons, rounding = verify(network, serialized, samples.real, batch=options.batch)
+                else:
+                    comparisons = compare(network, serialized, samples.real, batch=options.batch)
+            except VerificationError as error:
+                raise ExportError(f"{path}: {error}") from error
+            sign.says("timing the file")
+            timed = latencies(serialized, size, batch=options.batch)
+        write_atomically(path, serialized)
     return ExportReport(
         precision=options.precision,
         opset=options.opset,
@@ -149,7 +160,7 @@ def export(
         calibration=samples.calibration_sha256,
         comparisons=comparisons,
         rounding=rounding,
-        latencies=latencies(serialized, size, batch=options.batch) if options.prove else (),
+        latencies=timed,
     )
 
 
@@ -184,6 +195,7 @@ def _with_metadata(proto: onnx.ModelProto, network: Network, options: ExportOpti
             "input_range": "[0, 1]",
             "precision": options.precision,
             "version": __version__,
+            **({"classes": json.dumps(names)} if (names := class_names(network)) else {}),
         },
     )
     return proto

@@ -48,8 +48,8 @@ class WeightsEntry(Document):
 
     file_sha256: of the file. state_sha256: of the state dict in it; results of these weights have it too.
     training_file_sha256: of the weights that training left, `TrainingResult.file_sha256`; the file differs from them
-    where kernels are stored in float16. trained_on: `Images.sha256` of the training images. All but the first are None
-    where they are unknown.
+    where kernels are stored in float16. trained_on: `Images.sha256` of the training images. classes: the names of the
+    classes, in the order of the logits. All but the first are None, or empty, where they are unknown.
     """
 
     model: Name
@@ -65,6 +65,7 @@ class WeightsEntry(Document):
     spec_hash: Sha256
     recipe: str
     trained_on: Sha256 | None = None
+    classes: Tuple[str] = ()
     measured: MeasuredAccuracies
 
     @classmethod

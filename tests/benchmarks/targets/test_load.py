@@ -65,6 +65,7 @@ def test_hash_of_bundled_weights_is_the_one_in_committed_results():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
+        ("robnet_mirco.cifar10", {}, "robnet_mirco.cifar10: neither.*, did you mean 'robnet_micro.cifar10'"),
         ("robnet_mirco", {}, "robnet_mirco: neither an ONNX file.*, did you mean 'robnet_micro'"),
         ("robnet_large", {}, "no weights of robnet_large are bundled: train them"),
         ("nowhere/model.onnx", {}, "nowhere/model.onnx: cannot be read: No such file"),
