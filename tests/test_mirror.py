@@ -28,6 +28,7 @@ OTHERS = {
     "cli/test_command.py": "the package cli itself",
     "editor/test_browser.py": "the page, in a browser",
     "reports/test_browser.py": "every report, in a browser",
+    "training/test_compiled.py": "training through torch.compile",
     "training/test_timm_models.py": "training of models that timm brings",
     "zoo/test_weights.py": "the package zoo/weights itself, whose folder holds data",
 }

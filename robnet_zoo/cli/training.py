@@ -32,6 +32,7 @@ def train(
     data: str,
     output: Output,
     recipe: str = DEFAULT,
+    minutes: float | None = None,
     weights: str | None = None,
     checkpoint_seconds: float = Keeping.seconds,
     checkpoint_updates: int | None = Keeping.updates,
@@ -50,6 +51,7 @@ def train(
             `digits`.
         output: A folder for checkpoints, history and weights.
         recipe: A recipe, by bundled name or path. Its fields are flags, which override it.
+        minutes: Train as many epochs as fit into so many minutes here, by an estimate, in place of the recipe's.
         weights: Begin with these weights instead of random ones: a safetensors file of this architecture, or the name
             of bundled weights, such as robnet_micro.cifar10.
         checkpoint_seconds: Write a checkpoint when the last one is this old, besides one after every epoch.
@@ -58,6 +60,11 @@ def train(
         resume: Fail unless the folder holds a run to resume, instead of beginning a new one there.
     """
     chosen_recipe = merged(load_recipe(recipe), overrides)
+    if minutes is not None and overrides is not None and overrides.epochs is not None:
+        fail("--minutes: expected it without --epochs, as it sets them")
+    begun = output / "recipe.json"
+    if minutes is not None and begun.is_file():
+        chosen_recipe, minutes = chosen_recipe.lasting(load_recipe(str(begun)).epochs), None
     check_folder(output, chosen_recipe)
     _check_names(architecture, data)
     keeping = Keeping(seconds=checkpoint_seconds, updates=checkpoint_updates, count=checkpoints)
@@ -65,6 +72,8 @@ def train(
         from robnet_zoo import training
 
         chosen, images = _fitted(architecture, data, sign)
+    if minutes is not None:
+        chosen_recipe = training.within_minutes(chosen, images, chosen_recipe, minutes, progress=not quiet)
     training.train(
         chosen, images, chosen_recipe, output, weights=weights, keeping=keeping, resume=resume, progress=not quiet
     )

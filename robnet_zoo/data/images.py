@@ -61,6 +61,10 @@ class Images:
         assert isinstance(pixels, Tensor)
         return pixels.float().div_(255), self.labels[indices]
 
+    def on(self, device: torch.device) -> Images:
+        """Return the images with their pixels in the memory of a device, unless they are files."""
+        return self if isinstance(self.pixels, PictureFiles) else replace(self, pixels=self.pixels.to(device))
+
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all images in order, at most `size` at a time."""
         for start in range(0, len(self), size):

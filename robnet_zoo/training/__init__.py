@@ -13,7 +13,7 @@ from robnet_zoo.errors import TrainingError
 
 if TYPE_CHECKING:
     from robnet_zoo.training.checkpoints import Keeping
-    from robnet_zoo.training.duration import StageEstimate, TrainingEstimate, estimate
+    from robnet_zoo.training.duration import StageEstimate, TrainingEstimate, estimate, within_minutes
     from robnet_zoo.training.loop import train
     from robnet_zoo.training.recipe import (
         Augmentation,
@@ -50,6 +50,7 @@ __all__ = [
     "Epoch",
     # how long a run takes
     "estimate",
+    "within_minutes",
     "TrainingEstimate",
     "StageEstimate",
 ]
@@ -58,7 +59,7 @@ __getattr__, __dir__ = lazy.face(
     __name__,
     {
         ".checkpoints": ("Keeping",),
-        ".duration": ("StageEstimate", "TrainingEstimate", "estimate"),
+        ".duration": ("StageEstimate", "TrainingEstimate", "estimate", "within_minutes"),
         ".loop": ("train",),
         ".recipe": (
             "Augmentation",

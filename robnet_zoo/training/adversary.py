@@ -35,6 +35,7 @@ def attacked(
     generator: torch.Generator,
     *,
     strength: float = 1.0,
+    traced: bool = False,
 ) -> Tensor:
     """Return adversarial images for a network, (N, C, H, W), and leave the network unchanged.
 
@@ -48,30 +49,34 @@ def attacked(
         attack: the recipe's.
         generator: of the random starts.
         strength: the factor of eps and step; at 0 the images stay as they are.
+        traced: whether torch.compile shall trace the form that is attacked.
     """
     if not attack.steps or not strength:
         return images
-    with attack_view(network, attack) as fast:
+    with attack_view(network, attack, traced=traced) as fast:
         return _perturbed(fast, images, labels, attack, generator, strength)
 
 
 @contextmanager
-def attack_view(network: nn.Module, attack: TrainingAttack, *, trained: nn.Module | None = None) -> Iterator[nn.Module]:
+def attack_view(
+    network: nn.Module, attack: TrainingAttack, *, trained: nn.Module | None = None, traced: bool = False
+) -> Iterator[nn.Module]:
     """Let an attack see a network as its recipe says, and restore the network's modes afterwards.
 
     Args:
         network: what is attacked.
         attack: the recipe's.
         trained: the training form to use with the statistics of the batch, where a loss of the weights sees it too.
+        traced: whether torch.compile shall trace the form that is attacked.
     """
     dtype = resolve_dtype(attack.dtype, next(network.parameters()).device)
     if attack.statistics == "batch":
         with batch_statistics(network):
-            yield training_form(network, dtype=dtype) if trained is None else trained
+            yield training_form(network, dtype=dtype, traced=traced) if trained is None else trained
         return
     with modes_kept(network):
         network.eval()
-        yield attack_form(network, dtype=dtype)
+        yield attack_form(network, dtype=dtype, traced=traced)
 
 
 def _perturbed(

@@ -40,7 +40,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     """
     images = Moves.draw(len(images), augmentation, generator).moved(images)
     if augmentation.cutout:
-        images = images * ~_squares(images, augmentation.cutout, generator)
+        images = images * ~_squares(images, augmentation.cutout, generator).to(images.device)
     return images
 
 

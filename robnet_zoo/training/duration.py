@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 import statistics
 import time
 from collections import Counter
@@ -22,7 +24,7 @@ from robnet_zoo.nn.forms.autocast import attack_form
 from robnet_zoo.nn.network import Network, modes_kept
 from robnet_zoo.training.distributed import joined
 from robnet_zoo.training.loop import check_world, fitting
-from robnet_zoo.training.recipe import Recipe
+from robnet_zoo.training.recipe import MAX_EPOCHS, Recipe
 from robnet_zoo.training.state import initial_state
 from robnet_zoo.training.updates import Updates, generator
 from robnet_zoo.training.validation import STEPS, validate
@@ -31,6 +33,7 @@ from robnet_zoo.zoo.architecture import Architecture
 SAMPLE = 4  # the part of a batch that is attacked to time attacks: a quarter
 FEW = 4  # images a process in the first batch where batches grow
 MORE = 4  # the factor by which they grow
+CAUTION = 0.95  # the part of the minutes that a run is given to fill
 
 
 class StageEstimate(Document):
@@ -129,6 +132,46 @@ def estimate(
             stages=tuple(stages),
             gradient_seconds=_gradient_seconds(work, sample),
         )
+
+
+def within_minutes(
+    spec: Architecture, images: Images, recipe: Recipe, minutes: float, *, progress: bool = True
+) -> Recipe:
+    """Return the recipe for a run that takes at most so long on this machine, by an estimate, and keeps its shape.
+
+    The time of the estimate counts, too. Under torchrun all processes get the same recipe.
+
+    Args:
+        spec, images: as for `train`.
+        recipe: its epochs are changed as `Recipe.lasting` does.
+        minutes: of the run, with the measurements after its epochs.
+        progress: show a bar.
+
+    Raises: TrainingError if there is no time for an epoch, and whatever `train` raises before it begins.
+    """
+    if not 0 < minutes < math.inf:
+        raise TrainingError(f"minutes: expected more than 0, got {minutes:g}")
+    began = time.perf_counter()
+    native = images.shape[-1]
+    estimated = estimate(spec, images, recipe, progress=progress)
+    an_epoch = {  # minutes; hours are rounded, so that a short run's may be none
+        stage.size: max(60 * stage.hours / stage.epochs, estimated.images / stage.images_per_second / 60)
+        for stage in estimated.stages
+    }
+
+    def minutes_of(epochs: int) -> float:
+        lasting = recipe.lasting(epochs)
+        return sum(an_epoch[lasting.size_at(epoch, native)] for epoch in range(1, epochs + 1))
+
+    left = CAUTION * minutes - (time.perf_counter() - began) / 60
+    most = min(MAX_EPOCHS, int(max(left, 0) / min(an_epoch.values())))
+    epochs = bisect.bisect_right(range(1, most + 1), left, key=minutes_of)
+    with joined() as world:
+        epochs = int(world.gathered(torch.tensor(epochs, device=world.device)).min())
+    if not epochs:
+        least = CAUTION * minutes - left + minutes_of(1)
+        raise TrainingError(f"minutes: expected at least {math.ceil(least / CAUTION)} for an epoch, got {minutes:g}")
+    return recipe.lasting(epochs)
 
 
 def _timed_batch(work: Updates, updates: int, longest: float | None) -> tuple[int, float]:

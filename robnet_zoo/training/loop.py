@@ -84,6 +84,8 @@ def train(
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")
     if paths is not None and recipe.objective.distillation is not None:
         raise TrainingError("objective.distillation: expected none for sub-networks, whose average is of all of them")
+    if paths is not None and recipe.compile:
+        raise TrainingError("compile: expected false for sub-networks, which are others in each update, got true")
     file = None if weights is None else find(weights)
     if file is not None and not file.is_file():
         raise WeightsError(f"{weights}: expected a safetensors file, or the name of bundled weights")

@@ -204,6 +204,9 @@ class Recipe(Document):
     ] = ()
     guard: Guard | None = None
     dtype: Annotated[Arithmetic, Field(description="of the training step; weights are float32")] = "float32"
+    compile: Annotated[
+        bool, Field(description="network and attack go through torch.compile, which takes minutes at each image size")
+    ] = False
     sync_bn: Annotated[bool, Field(description="batch norms see the images of all processes; needs GPUs")] = False
     ema: Annotated[
         ProperShare, Field(description="decay a step of the averaged weights, which the run gives; 0: none")

@@ -152,5 +152,5 @@ def state_of(network: nn.Module, recipe: Recipe, world: World) -> State:
         average = ModelEmaV3(network, decay=recipe.ema, use_warmup=True, warmup_gamma=10, warmup_power=1)
         average.requires_grad_(False)
     optimizer = _optimizer(network, recipe)
-    form = training_form(network, dtype=resolve_dtype(recipe.dtype, world.device))
+    form = training_form(network, dtype=resolve_dtype(recipe.dtype, world.device), traced=recipe.compile)
     return State(network, world.wrapped(form), optimizer, average)

@@ -59,6 +59,7 @@ class Updates:
         if len(images) < recipe.batch:
             raise TrainingError(f"expected at least one batch of {recipe.batch} training images, got {len(images)}")
         self.state, self.images, self.recipe, self.world, self.paths = state, images, recipe, world, paths
+        self.near = images.on(world.device)  # what each update takes its images from
         self.steps = len(images) // recipe.batch  # an epoch
         self.native = images.shape[-1]
         self.batches: tuple[Tensor, ...] = ()  # of this epoch: the indices of the images, of all processes
@@ -88,7 +89,7 @@ class Updates:
     def _drawn_images(self, indices: Tensor, update: int) -> tuple[Tensor, Tensor]:
         """Return the images of an update, changed at random, at their own size, and their labels."""
         draw = generator(self.recipe.seed, update, self.world.rank, "images")
-        return augmented(self.images, indices, self.recipe.augmentation, draw)
+        return augmented(self.near, indices, self.recipe.augmentation, draw)
 
     @property
     def _where(self) -> str:
@@ -134,10 +135,10 @@ class Updates:
         start = None
         with self._dropout():  # an attack by the statistics of the batch has it too
             if guided is None:
-                adversarial = attacked(network, images, labels, attack, noise, strength=strength)
+                adversarial = attacked(network, images, labels, attack, noise, strength=strength, traced=recipe.compile)
             else:
                 tied = recipe.objective.tie > 0
-                with attack_view(network, attack, trained=trained if tied else None) as seen:
+                with attack_view(network, attack, trained=trained if tied else None, traced=recipe.compile) as seen:
                     adversarial, start = guided.run(seen, labels, keep_graph=tied)
             trained.train()
             loss = loss_of(trained, images, adversarial, targets, recipe.objective, start)
@@ -151,7 +152,8 @@ class Updates:
         distillation, average = self.recipe.objective.distillation, self.state.average
         if distillation is None or average is None:
             return labels
-        teacher = attack_form(average.module, dtype=resolve_dtype(self.recipe.attack.dtype, self.world.device))
+        dtype = resolve_dtype(self.recipe.attack.dtype, self.world.device)
+        teacher = attack_form(average.module, dtype=dtype, traced=self.recipe.compile)
         share, temperature = distillation.at(self.done)
         return rectified(teacher, images, labels, share=share, temperature=temperature)
 

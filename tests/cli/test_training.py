@@ -10,7 +10,7 @@ import pytest
 from robnet_zoo import cli, training
 from robnet_zoo.cli import main
 from robnet_zoo.cli import training as command
-from robnet_zoo.training import TrainingEstimate
+from robnet_zoo.training import TrainingEstimate, TrainingResult
 from tests.command import fails, run
 
 DOCS = Path(__file__).parents[2]
@@ -79,6 +79,23 @@ def test_checkpoints_are_written_and_kept_as_flags_say_and_a_run_resumes(capsys,
     assert run(capsys, *common, "--resume") == f"{tmp_path / 'run' / 'model.safetensors'}\n"
     cli.main([*common, "--resume", "--quiet"])
     assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_a_run_lasts_the_minutes_that_it_is_given_and_goes_on_for_as_long(capsys, spec_file, tmp_path, monkeypatch):
+    common = ["train", str(spec_file), "--data", "digits", "--recipe", "micro_digits", "--batch", "400"]
+    common += ["--attack.steps", "0", "--validation", "0", "--output", str(tmp_path / "run")]
+    assert "without --epochs" in fails(capsys, *common, "--minutes", "1", "--epochs", "2")
+    asked = []
+
+    def within_minutes(spec, images, recipe, minutes, *, progress):
+        asked.append(minutes)
+        return recipe.lasting(3)
+
+    monkeypatch.setattr(training.duration, "within_minutes", within_minutes)
+    for _ in range(2):
+        run(capsys, *common, "--minutes", "1.5")
+    assert asked == [1.5]  # once: the second run goes on with the first
+    assert len(TrainingResult.load(tmp_path / "run" / "training.json").epochs) == 3
 
 
 def test_estimate_prints_and_writes_how_long_training_takes(capsys, spec_file, tmp_path):

@@ -91,3 +91,28 @@ def test_what_cannot_be_trained_cannot_be_estimated(tiny, images, recipe):
 def test_a_name_is_not_a_recipe(tiny, images):
     with pytest.raises(DocumentError, match=r'^recipe: expected a Recipe, got "paper"$'):
         training.estimate(tiny, images, "paper", progress=False)
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(1.001, 5), (0.999, 4), (2.001, 10), (0.3, 1)])
+def test_as_many_epochs_fit_as_their_minutes_allow(clock, tiny, images, staged, share, epochs):
+    """What the estimate itself takes counts too; the shape of the run stays."""
+    whole = training.estimate(tiny, images, staged, progress=False)
+    clock[0] = 0.0
+    training.estimate(tiny, images, staged, progress=False)
+    minutes = (clock[0] / 60 + share * 60 * whole.hours) / duration.CAUTION
+    assert training.within_minutes(tiny, images, staged, minutes, progress=False) == staged.lasting(epochs)
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf")])
+def test_minutes_are_a_time(tiny, images, staged, minutes):
+    with pytest.raises(TrainingError, match=r"minutes: expected more than 0"):
+        training.within_minutes(tiny, images, staged, minutes)
+
+
+def test_too_few_minutes_for_an_epoch_are_refused_with_those_that_would_do(clock, tiny, images, staged):
+    with pytest.raises(TrainingError, match=r"minutes: expected at least (\d+) for an epoch, got 1") as refused:
+        training.within_minutes(tiny, images, staged, 1, progress=False)
+    least = int(str(refused.value).split()[4])
+    assert training.within_minutes(tiny, images, staged, least, progress=False).epochs == 1
+    with pytest.raises(TrainingError):
+        training.within_minutes(tiny, images, staged, least - 1, progress=False)

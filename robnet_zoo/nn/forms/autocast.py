@@ -47,30 +47,52 @@ class Cast(nn.Module):
         return logits.float()
 
 
-def training_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
+def training_form(network: nn.Module, *, dtype: torch.dtype, traced: bool = False) -> nn.Module:
     """Return the module to train: the same parameters and batch norms, arranged for speed.
 
     A compiled network must be as its spec builds it. That is not checked here, in every update, but by `state_of`.
+
+    Args:
+        network: any module.
+        dtype: of the arithmetic.
+        traced: whether torch.compile shall trace the module when it is called.
     """
-    return TrainingForm(network, dtype=dtype) if isinstance(network, Network) else Cast(network, dtype=dtype)
+    form = TrainingForm(network, dtype=dtype) if isinstance(network, Network) else Cast(network, dtype=dtype)
+    if traced:
+        _trace(form)
+    return form
 
 
-def attack_form(network: nn.Module, *, dtype: torch.dtype) -> nn.Module:
+def attack_form(network: nn.Module, *, dtype: torch.dtype, traced: bool = False) -> nn.Module:
     """Return the module that attacks run on: the function of a network in eval mode, in which it must stay meanwhile.
 
     The module has the network's present weights; the next call for the same network refreshes and returns it again.
+
+    Args:
+        network: any module.
+        dtype: of the arithmetic.
+        traced: whether torch.compile shall trace the form of a compiled network when it is called.
     """
     if not isinstance(network, Network):
         return Cast(network, dtype=dtype)
     device = next(network.parameters()).device
-    made_of = (dtype, device, tuple(map(id, network.modules())))  # with other layers, the form has to be rebuilt
-    cached = _FORMS.get(network)
-    if cached is not None and cached[0] == made_of:
-        cached[1].refresh()
-        return cached[1]
+    made_of = tuple(map(id, network.modules()))  # with other layers, the form has to be rebuilt
+    forms = _FORMS.setdefault(network, {})
+    before, form = forms.get((dtype, device, traced), ((), None))
+    if form is not None and before == made_of:
+        form.refresh()
+        return form
     form = for_inference(network, dtype=dtype)
-    _FORMS[network] = made_of, form
+    if traced:
+        _trace(form)
+    forms[dtype, device, traced] = made_of, form
     return form
 
 
-_FORMS: WeakKeyDictionary[Network, tuple[tuple[object, ...], InferenceNetwork]] = WeakKeyDictionary()
+def _trace(form: nn.Module) -> None:
+    """Have torch.compile trace a module anew for each shape of images that it is called with."""
+    form.compile(dynamic=False)
+
+
+_Forms = dict[tuple[torch.dtype, torch.device, bool], tuple[tuple[int, ...], InferenceNetwork]]
+_FORMS: WeakKeyDictionary[Network, _Forms] = WeakKeyDictionary()

@@ -1,0 +1,59 @@
+"""What trains in minutes on a machine that may vanish."""
+
+import numpy as np
+import pytest
+
+from robnet_zoo import data
+from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.errors import DataError
+from robnet_zoo.training import TrainingResult, duration
+from tools import minutes
+
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    """Return 700 scans of digits, 2.05 MiB, as an npz."""
+    images = data.digits()[0][:700]
+    path = tmp_path_factory.mktemp("images") / "digits.npz"
+    np.savez(path, images=images.pixels.permute(0, 2, 3, 1).numpy(), labels=images.labels.numpy())
+    return path
+
+
+def test_parts_are_small_and_together_the_whole(npz, tmp_path):
+    minutes.split(npz, tmp_path / "parts", mebibytes=2)
+    parts = sorted((tmp_path / "parts").iterdir())
+    assert [path.name for path in parts] == ["000.npz", "001.npz", "002.npz"]
+    assert all(path.stat().st_size < 2 * MEBIBYTE for path in parts)
+    joined = minutes._joined(tmp_path / "parts", tmp_path / "joined.npz")
+    assert data.load(str(joined)).sha256 == data.load(str(npz)).sha256
+    with pytest.raises(DataError, match=r"expected an empty folder, got 00\d\.npz there"):
+        minutes.split(npz, tmp_path / "parts")
+
+
+def test_an_empty_folder_has_no_parts(tmp_path):
+    with pytest.raises(DataError, match="expected an npz of images, or a folder of its parts"):
+        minutes._joined(tmp_path, tmp_path / "joined.npz")
+
+
+def test_all_that_comes_of_the_minutes_is_in_one_folder(npz, tiny, tmp_path, monkeypatch):
+    tiny.save(tmp_path / "tiny.json")
+    monkeypatch.setattr(
+        duration, "within_minutes", lambda spec, images, recipe, minutes, *, progress: recipe.lasting(1)
+    )
+    minutes.split(npz, tmp_path / "parts", mebibytes=2)
+    for _ in range(2):  # the second time all is there
+        minutes.train(
+            str(tmp_path / "tiny.json"),
+            data=tmp_path / "parts",
+            test="digits",
+            output=tmp_path / "out",
+            recipe="micro_digits",
+            protocol="quick",
+            images=4,
+        )
+    assert len(TrainingResult.load(tmp_path / "out" / "run" / "training.json").epochs) == 1
+    assert Result.load(tmp_path / "out" / "quick.json").data.n == 4
+    assert (tmp_path / "out" / "run" / "README.md").exists()
+    assert (tmp_path / "out" / "report.html").exists()

@@ -1,0 +1,98 @@
+"""Train, measure and report in minutes, on a machine that may vanish: `python -m tools.minutes --help`.
+
+`split` cuts the training images into parts that an upload takes; `train` takes them together again. All that it leaves
+is in one folder, and the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import cyclopts
+import numpy as np
+
+from robnet_zoo import cli, data
+from robnet_zoo.core.files import write_atomically
+from robnet_zoo.errors import DataError
+
+MEBIBYTE = 2**20
+app = cyclopts.App(help=__doc__)
+
+
+@app.command
+def split(images: Path, folder: Path, *, mebibytes: int = 60) -> None:
+    """Cut an npz of images into parts.
+
+    Args:
+        images: The npz.
+        folder: Of the parts, 000.npz and so on.
+        mebibytes: How large a part may be.
+    """
+    whole = data.load(str(images), train=True)
+    pixels, labels = whole.pixels[:].permute(0, 2, 3, 1).numpy(), whole.labels.numpy()
+    count = math.ceil(pixels.nbytes / ((mebibytes - 1) * MEBIBYTE))  # labels and names take less than a mebibyte
+    folder.mkdir(parents=True, exist_ok=True)
+    if others := [path.name for path in folder.iterdir()]:
+        raise DataError(f"{folder}: expected an empty folder, got {others[0]} there")
+    for number, part in enumerate(np.array_split(np.arange(len(labels)), count)):
+        _write(folder / f"{number:03}.npz", pixels[part], labels[part])
+
+
+@app.command
+def train(
+    model: str,
+    *,
+    data: Path,
+    test: str,
+    output: Path,
+    minutes: float = 8,
+    recipe: str = "gpu_minutes",
+    protocol: str = "white_box",
+    images: int | None = None,
+    compile: bool = False,
+) -> None:
+    """Train for some minutes, measure on test images, and write a report.
+
+    Args:
+        model: The name of a bundled spec, or a spec.
+        data: A folder of the parts that `split` made, or an npz of training images.
+        test: Test images, as `robnet-zoo benchmark --data` takes them.
+        output: A folder for all that comes of it.
+        minutes: Of the training.
+        recipe: Its epochs are changed so that they fit into the minutes.
+        protocol: How the weights are measured.
+        images: The number of test images, if it is not the protocol's.
+        compile: Train through torch.compile. What it takes to trace the network counts as training.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    training = ["--data", str(_joined(data, output / "train.npz")), "--recipe", recipe, "--minutes", str(minutes)]
+    training += ["--checkpoint-seconds", "60", *(["--compile"] if compile else [])]
+    cli.main(["train", model, "--output", str(output / "run"), *training])
+    measuring = ["--data", test, "--protocol", protocol, *(["-n", str(images)] if images else [])]
+    cli.main(["benchmark", str(output / "run"), *measuring, "--output", str(output / f"{protocol}.json")])
+    cli.main(["report", str(output / f"{protocol}.json"), "--output", str(output / "report.html")])
+
+
+def _joined(source: Path, path: Path) -> Path:
+    """Return an npz of all parts of a folder, written to `path` unless it is there; a file is returned itself."""
+    if source.is_file():
+        return source
+    files = sorted(source.glob("*.npz"))
+    if not files:
+        raise DataError(f"{source}: expected an npz of images, or a folder of its parts")
+    if not path.exists():
+        parts = [np.load(file, allow_pickle=False) for file in files]
+        _write(path, *(np.concatenate([part[name] for part in parts]) for name in ("images", "labels")))
+    return path
+
+
+def _write(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, images=images, labels=labels)
+    write_atomically(path, buffer.getvalue())
+
+
+if __name__ == "__main__":
+    app()
