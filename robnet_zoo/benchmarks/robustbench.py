@@ -7,12 +7,12 @@ figures are texts in percent with two decimals, eps a text as the leaderboard sp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from types import MappingProxyType
 from typing import Literal
 
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks.result import Measurement, Result
+from robnet_zoo.core.units import fraction
 from robnet_zoo.errors import ResultError, RobustBenchError
 
 Dataset = Literal["cifar10", "cifar100", "imagenet"]
@@ -149,7 +149,7 @@ def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measuremen
         raise RobustBenchError(f"{model}: expected a complete result, got {share}")
     if protocol.threat != "white_box":
         raise RobustBenchError(f"{model}: expected attacks on the model itself, got a transfer")
-    if Fraction(protocol.eps) != Fraction(budget):
+    if fraction(protocol.eps) != fraction(budget):
         raise RobustBenchError(f"{model}: expected eps {budget} for {dataset}/{threat}, got {protocol.eps}")
     wrapped = [attack for attack in protocol.attacks if isinstance(attack, AutoAttack)]
     standard = [attack for attack in wrapped if attack.version == "standard" and attack.norm == threat.lower()]

@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from robnet_zoo.core.documents import problems_error, shown
 
 LEVELS = 255  # of a pixel, beside black
-TEXT = re.compile(r"[0-9]+/0*[1-9][0-9]*|([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+DECIMAL = r"([0-9]+\.?[0-9]*|\.[0-9]+)"
+TEXT = re.compile(rf"{DECIMAL}/0*[1-9][0-9]*|{DECIMAL}(e[+-]?[0-9]{{1,2}})?", re.IGNORECASE)
 MAX_LENGTH = 100  # of such a text
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -66,9 +67,15 @@ LinfPixels = Annotated[Pixels, AfterValidator(_check_range)]
 """A distance in the l-infinity norm, which cannot exceed the range of a pixel."""
 
 
+def fraction(pixels: str) -> Fraction:
+    """Return the exact value of a `Pixels`; 0.5/255 is 1/510."""
+    numerator, _, denominator = pixels.partition("/")
+    return Fraction(numerator) / Fraction(denominator or 1)
+
+
 def in_image_units(pixels: str) -> float:
     """Return the value of a `Pixels`: 8/255 is 0.0313..., where 1 is the range from black to white."""
-    return float(Fraction(pixels))
+    return float(fraction(pixels))
 
 
 def radius_problem(radius: str | float, *, norm: Literal["linf", "l2"]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import Field
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, called, exactly
+from robnet_zoo.core.units import fraction
 from robnet_zoo.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Scale(Document):
         """Return the fractions below 1, by name, as texts."""
         shares = {key: getattr(self, key) for key in ("width", "depth", "size", "epochs", "images", "test_images")}
         smaller = {key: f"{value:.3g}" for key, value in shares.items() if value != 1}
-        return smaller if Fraction(self.eps) == 1 else smaller | {"eps": self.eps}
+        return smaller if fraction(self.eps) == 1 else smaller | {"eps": self.eps}
 
     def __str__(self) -> str:
         if self.whole:
@@ -81,7 +81,7 @@ class Scale(Document):
 
     def _smaller(self, parameters: dict[str, Any]) -> dict[str, Any]:
         lengths = {key: parameters[key] for key in ("eps", "step") if isinstance(parameters.get(key), str)}
-        return parameters | {key: str(Fraction(value) * Fraction(self.eps)) for key, value in lengths.items()}
+        return parameters | {key: str(fraction(value) * fraction(self.eps)) for key, value in lengths.items()}
 
 
 SCALES = Bundled(Scale, Path(__file__).parent / "scales", "scale")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.core.precision import resolve_dtype
+from robnet_zoo.core.units import fraction
 from robnet_zoo.nn.forms.autocast import attack_form, training_form
 from robnet_zoo.nn.network import modes_kept, statistics_kept
 from robnet_zoo.training.recipe import Objective, Recipe, TrainingAttack
@@ -22,7 +22,7 @@ from robnet_zoo.training.state import State
 def rescue(recipe: Recipe) -> TrainingAttack:
     """Return the attack of a run whose guard has failed: PGD at the recipe's eps, with steps of a quarter of it."""
     assert recipe.guard is not None
-    step = Fraction(recipe.attack.eps) / 4
+    step = fraction(recipe.attack.eps) / 4
     own, steps = recipe.attack, recipe.guard.steps
     return TrainingAttack(eps=own.eps, step=str(step), steps=steps, dtype=own.dtype, statistics=own.statistics)
 

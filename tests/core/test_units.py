@@ -30,6 +30,8 @@ class Ball(Document):
         ("1.", 1.0),
         ("7.8e-3", 0.0078),
         ("5E-1", 0.5),
+        ("0.5/255", 0.5 / 255),
+        (".25/255", 0.25 / 255),
     ],
 )
 def test_a_document_keeps_a_distance_as_it_was_given(text: str, value: float) -> None:

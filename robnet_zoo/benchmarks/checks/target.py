@@ -38,8 +38,10 @@ def from_target(
     Args:
         images: they are measured; the first `count` of them are shown to the target.
         seed: of whatever is random in the queries and in the model.
-        whole: the set whose first images `images` are, if they are not all of it. `Target.training_sha256` recognises
-            this set, with or without its validation images, but no other selection from it.
+        whole: the set whose first images `images` are, if they are not all of it. Images from all of it are shown to
+            the target in other forms, so that few measured images are no reason for a form to go unnoticed.
+            `Target.training_sha256` recognises this set, with or without its validation images, but no other selection
+            from it.
     """
     raised = [*_images(images), *_training(images, whole or images, target.training_sha256)]
     shown, labels = (part.to(target.device) for part in images.batch(slice(count)))
@@ -54,7 +56,7 @@ def from_target(
             raised.append(Alarm(name="random_outputs", text=text))
         else:
             raised += _company(target.judge, shown, logits, seed=seed)
-        raised += from_inputs(target, images, batch=len(shown))
+        raised += from_inputs(target, whole or images, batch=len(shown))
         raised += _otherwise(target, shown, logits)
         if target.module is not None:
             raised += _modes(target.module, shown, compared=random <= RANDOM)

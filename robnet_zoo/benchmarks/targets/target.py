@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robnet_zoo.attacks import Attack, Classifier
 from robnet_zoo.benchmarks.protocol import LOOKS, Look
 from robnet_zoo.benchmarks.result import ModelIdentity
+from robnet_zoo.core.units import LEVELS
 from robnet_zoo.data.images import channels_advice
 from robnet_zoo.errors import DataError, TargetError
 
@@ -128,7 +129,8 @@ def normalisation_from(name: str, mean: Sequence[float] | None, std: Sequence[fl
         mean: one number a channel, or a single one for all.
         std: one number a channel, or a single one for all.
 
-    Raises: TargetError unless mean and std are finite numbers, as many of one as of the other, with std above 0.
+    Raises: TargetError unless mean and std are finite numbers, as many of one as of the other, with std above 0, and
+        no mean is above 1, which no image is.
     """
     if mean is None and std is None:
         return None
@@ -138,6 +140,9 @@ def normalisation_from(name: str, mean: Sequence[float] | None, std: Sequence[fl
         raise TargetError(f"{name}: expected mean and std, a number a channel each, got {mean} and {std}")
     if not all(map(math.isfinite, means)) or not all(math.isfinite(value) and value > 0 for value in deviations):
         raise TargetError(f"{name}: expected finite means and positive deviations, got {mean} and {std}")
+    if max(means) > 1:
+        levels = ", did you mean both divided by 255?" if max(means) <= LEVELS else ""
+        raise TargetError(f"{name}: expected means of images in [0, 1], got {mean} and {std}{levels}")
     channels = max(lengths)
     return Normalisation(*(values * (channels if len(values) == 1 else 1) for values in (means, deviations)))
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from robnet_zoo import data
 from robnet_zoo.benchmarks.checks.inputs import from_inputs
+from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.targets.target import Normalisation
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import TargetError
@@ -134,6 +135,14 @@ def test_a_form_that_few_images_leave_in_doubt_is_decided_by_more():
     few = doubtful[::4]
     assert alarms_of(Nearest(lambda x: x.flip(1)), few) == {}
     assert "channel_order" in alarms_of(Nearest(lambda x: x.flip(1)), doubtful)
+
+
+def test_all_of_the_data_tells_the_form_where_few_images_are_measured():
+    module, _, (name, _) = FORMS["normalised"]
+    images = coloured(80)
+    target = of_module(module, name="nearest")
+    assert name not in {alarm.name for alarm in from_target(target, images[:4], seed=0)}
+    assert name in {alarm.name for alarm in from_target(target, images[:4], seed=0, whole=images)}
 
 
 @pytest.mark.parametrize("constant", [False, True])

@@ -32,6 +32,12 @@ def test_a_single_number_is_for_all_channels(mean, std):
     torch.testing.assert_close(target.judge(images), (images.mean((2, 3)) - 0.5) / 0.5)
 
 
+def test_means_of_levels_are_refused_with_the_way_out():
+    levels = [[255 * value for value in values] for values in (MEAN, STD)]
+    with pytest.raises(TargetError, match=r"means: expected means of images in \[0, 1\], got .*divided by 255\?"):
+        of_module(Means(), name="means", mean=levels[0], std=levels[1])
+
+
 def test_grey_images_on_a_model_of_three_channels_are_refused_with_a_way_out():
     grey = Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4), "grey")
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
