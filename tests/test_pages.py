@@ -164,6 +164,10 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def estimate(architecture: Any, images: data.Images, recipe: Any, **options: Any) -> Any:
         return whole["estimate"](tiny, images[:100], briefly(recipe), **options | {"updates": 1})
 
+    def within_minutes(architecture: Any, images: data.Images, recipe: Any, minutes: float, **options: Any) -> Any:
+        estimate(architecture, images, recipe, **options)
+        return recipe.lasting(1)
+
     def brief(attack: Any) -> dict[str, int]:
         return {key: min(getattr(attack, key), 2) for key in LENGTHS if hasattr(attack, key)}
 
@@ -211,6 +215,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attacks, "run", run)
     monkeypatch.setattr(training, "train", train, raising=False)
     monkeypatch.setattr(training, "estimate", estimate, raising=False)
+    monkeypatch.setattr(training, "within_minutes", within_minutes, raising=False)
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
     monkeypatch.setattr(evaluation, "evaluate_transfer", evaluate_transfer)
     monkeypatch.setattr(onnx, "export", export, raising=False)

@@ -360,6 +360,7 @@ def merge(*documents: Path, output: Output) -> None:
         result = merge_results([Result.load(document) for document in documents])
         result.save(output)
     print(_summary(result), end="")
+    print(output)
 
 
 @benchmark.command

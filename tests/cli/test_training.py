@@ -34,6 +34,7 @@ def test_a_documented_command_gives_a_recipe(line, monkeypatch):
     monkeypatch.setattr(command, "_fitted", lambda architecture, data, sign: (architecture, data))
     monkeypatch.setattr(command, "_check_names", lambda architecture, data: None)
     monkeypatch.setattr(training, "train", lambda architecture, images, recipe, *_, **__: trained.append(recipe))
+    monkeypatch.setattr(training.duration, "within_minutes", lambda spec, images, recipe, minutes, **_: recipe)
     main([*shlex.split(line), "--quiet"])
     assert len(trained) == 1
 
