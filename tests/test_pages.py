@@ -39,6 +39,7 @@ from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.converters import onnx
 from robnet_zoo.converters.original.weights import _original_key
 from robnet_zoo.genotype.blueprint import blueprint
+from robnet_zoo.genotype.passes import canonical
 from robnet_zoo.genotype.specs import SPECS, load_spec
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.search import StudyResult, pipeline
@@ -153,6 +154,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "write_exports": exports.write_exports,
     }
     target = load_target("robnet_micro.cifar10")
+    small_spec = canonical(tiny)  # as a compiled network has it
 
     def briefly(recipe: Any) -> Any:
         attack = recipe.attack.model_copy(update={"steps": min(recipe.attack.steps, 1)})
@@ -191,7 +193,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         return whole["evaluate_transfer"]([*map(small, targets)], small(source), images, quickly(protocol), **options)
 
     def export(model: Any, *arguments: Any, **options: Any) -> Any:
-        own = model if getattr(model, "spec", None) == tiny else compile(tiny)
+        own = model if getattr(model, "spec", None) == small_spec else compile(tiny)
         vars(own)["pretrained_cfg"] = getattr(model, "pretrained_cfg", None)  # which names the classes
         return whole["export"](own, *arguments, **options)
 
@@ -294,8 +296,10 @@ def check_flags(words: list[str]) -> None:
     arguments = own_arguments(words)
     if arguments is None:
         assert words[:2] == ["python", "-m"]
-        app, arguments = cyclopts.App(), words[3:]
-        app.default(importlib.import_module(words[2]).main)
+        module, arguments = importlib.import_module(words[2]), words[3:]
+        app = getattr(module, "app", None) or cyclopts.App()
+        if hasattr(module, "main"):
+            app.default(module.main)
     else:
         app = cli.command()
     path = list(app.parse_commands(arguments)[0])

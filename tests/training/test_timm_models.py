@@ -97,5 +97,7 @@ def test_dropout_is_drawn_anew_for_each_update_and_again_when_resumed(images, re
 def test_another_model_in_the_folder_is_refused(images, recipe, tmp_path):
     training.train(SMALL, images, recipe, tmp_path, progress=False)
     other = SMALL.model_copy(update={"width": 0.1})
-    with pytest.raises(training.TrainingError, match="expected the folder of this run, got that of a run with another architecture"):
+    with pytest.raises(
+        training.TrainingError, match="expected the folder of this run, got that of a run with another architecture"
+    ):
         training.train(other, images, recipe, tmp_path, progress=False)
