@@ -11,4 +11,5 @@ TRAINING = RESULTS / "training"  # `TrainingResult`: MODEL.TAG.json, MODEL.TAG.2
 SEARCH = RESULTS / "search"  # `StudyResult`
 TABLES = RESULTS / "tables"  # `SpaceFindings`, of tables that others published
 LOOKUP = RESULTS / "lookup"  # `LookupResult`, of the same tables
+SCORES = RESULTS / "scores"  # `RankingResult`, of the same tables
 REPRODUCE = RESULTS / "reproduce"  # `ReproductionResult`

@@ -31,6 +31,7 @@ from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.precisions import precisions as precision_tables
 from robnet_zoo.reports.search.findings import judged_row
 from robnet_zoo.reports.search.lookup import lookup_table
+from robnet_zoo.reports.search.scores import score_summary, score_table
 from robnet_zoo.reports.search.searched import scale
 from robnet_zoo.reports.search.tables import side_by_side
 from robnet_zoo.reproduce.result import ReproductionResult
@@ -38,6 +39,7 @@ from robnet_zoo.search.analysis.findings import findings
 from robnet_zoo.search.analysis.observations import Observed
 from robnet_zoo.search.analysis.tables import SpaceFindings, study_findings
 from robnet_zoo.search.lookup import LookupResult
+from robnet_zoo.search.ranking import RankingResult
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.selection import picks
 from robnet_zoo.training import TrainingEstimate, duration
@@ -229,6 +231,12 @@ def lookups() -> str:
     return lookup_table(LookupResult.load(committed.LOOKUP / "nas_robbench_201.cifar10.json"))
 
 
+def scores() -> str:
+    """Return how cheap scores rank a table of cells."""
+    result = RankingResult.load(committed.SCORES / DARTS_TABLE)
+    return f"{score_table(result)}\n\n{score_summary(result)}"
+
+
 def data_findings() -> str:
     """Return the same numbers for one search space on three data sets."""
     paths = [committed.TABLES / f"nas_robbench_201.{data}.json" for data in ("cifar10", "cifar100", "imagenet")]
@@ -294,7 +302,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         ONNX: (precisions, looks, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),
-        FINDINGS: (space_findings, data_findings, lookups),
+        FINDINGS: (space_findings, data_findings, lookups, scores),
         CELLS: (cells.robust_cells, cells.claims, cells.drawings),
     }
 )

@@ -190,6 +190,54 @@ def findings(*, table: Path, robust: str = "robust", clean: str | None = None, o
 
 
 @search.command
+def score(
+    *,
+    table: Path,
+    data: str,
+    robust: str = "robust",
+    scores: tuple[str, ...] | None = None,
+    channels: int = 8,
+    pixels: int = 16,
+    images: int = 16,
+    draws: int = 1,
+    seed: int = 0,
+    output: Output,
+    quiet: Quiet = False,
+) -> None:
+    """Say how cheap scores of untrained networks rank a table of adversarially trained cells.
+
+    Each cell is compiled at a small size and scored at random weights. After an interruption, the same command resumes.
+
+    Args:
+        table: As for `search findings`, with a column `genotype` or `spec`.
+        data: Images to score on, as for `train`.
+        robust: The column of robust accuracies.
+        scores: Some of convolutions, parameters, fsp_distance, gradient_norm, input_gradient_norm, input_alignment,
+            consistency, robust_ntk_trace; by default all.
+        channels: C of the networks.
+        pixels: The side of the images.
+        images: How many images, the first ones.
+        draws: How many draws of the weights are averaged.
+        seed: Of the draws.
+        output: A file for the document of the numbers.
+    """
+    check_name(data, train=True)
+    with starting(shown=not quiet):
+        from robnet_zoo.data import load
+        from robnet_zoo.reports.search.scores import score_summary, score_table
+        from robnet_zoo.search.ranking import RankingSize, rank_table
+        from robnet_zoo.search.scores import SCORES
+
+        size = RankingSize(channels=channels, pixels=pixels, images=images, draws=draws, seed=seed)
+        loaded = load(data, train=True)
+    chosen = tuple(SCORES) if scores is None else scores
+    result = rank_table(table, loaded, robust=robust, size=size, scores=chosen, output=output, progress=not quiet)
+    print(score_table(result))
+    print(score_summary(result))
+    print(output)
+
+
+@search.command
 def lookup(
     *,
     table: Path,

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from robnet_zoo.search.evaluation import Evaluator
     from robnet_zoo.search.fsp import fsp_distances, fsp_matrix
     from robnet_zoo.search.pipeline import Search
+    from robnet_zoo.search.ranking import RankingSize, rank_table
     from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
     from robnet_zoo.search.sampling import Sampling, sample
+    from robnet_zoo.search.scores import SCORES, Score, Scoring, computed
     from robnet_zoo.search.selection import best, picks
     from robnet_zoo.search.space import SearchSpace
     from robnet_zoo.search.storage import open_storage
@@ -68,6 +70,13 @@ __all__ = [
     "Evaluator",
     "fsp_matrix",
     "fsp_distances",
+    # cheap scores, and how they rank a table of trained cells
+    "SCORES",
+    "Score",
+    "Scoring",
+    "computed",
+    "RankingSize",
+    "rank_table",
     # studies, which workers share
     "CandidateSet",
     "Study",
@@ -102,8 +111,10 @@ __getattr__, __dir__ = lazy.face(
         ".evaluation": ("Evaluator",),
         ".fsp": ("fsp_distances", "fsp_matrix"),
         ".pipeline": ("Search",),
+        ".ranking": ("RankingSize", "rank_table"),
         ".result": ("Accuracy", "Candidate", "StudyResult"),
         ".sampling": ("Sampling", "sample"),
+        ".scores": ("SCORES", "Score", "Scoring", "computed"),
         ".selection": ("best", "picks"),
         ".space": ("SearchSpace",),
         ".storage": ("open_storage",),

@@ -9,6 +9,7 @@ from robnet_zoo.core.documents import Document
 from robnet_zoo.reproduce.result import ReproductionResult
 from robnet_zoo.search.analysis.tables import SpaceFindings
 from robnet_zoo.search.lookup import LookupResult
+from robnet_zoo.search.ranking import RankingResult
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.training import TrainingResult
 from tools import committed
@@ -19,6 +20,7 @@ KINDS = {
     committed.SEARCH: StudyResult,
     committed.TABLES: SpaceFindings,
     committed.LOOKUP: LookupResult,
+    committed.SCORES: RankingResult,
     committed.REPRODUCE: ReproductionResult,
 }
 PATHS = [(path, kind) for folder, kind in KINDS.items() for path in sorted(folder.glob("*.json"))]

@@ -221,6 +221,27 @@ def read_operations(path: str | os.PathLike[str], *, robust: str = ROBUST) -> di
     return {row["operations"]: accuracy for row, accuracy in zip(rows, accuracies, strict=True)}
 
 
+def read_specs(path: str | os.PathLike[str], *, robust: str = ROBUST) -> list[tuple[Genotype, float]]:
+    """Return the specs of a table of DARTS' cells or of specs, each with its robust accuracy.
+
+    Raises: DocumentError as `table_findings`.
+    """
+    source = os.fsdecode(path)
+    read_table(path, robust=robust)  # names what is wrong
+    rows = _rows(read_bytes(path, limit=MAX_BYTES), source)
+    if "operations" in rows[0]:
+        raise DocumentError(["expected a column genotype or spec, as modules are built, got operations"], source=source)
+    accuracies = _accuracies(rows, robust, list(rows[0]), source)
+    return [(_row_spec(row), accuracy) for row, accuracy in zip(rows, accuracies, strict=True)]
+
+
+def _row_spec(row: Mapping[str, Any]) -> Genotype:
+    if "genotype" in row:
+        return _darts_spec(row["genotype"], row)
+    given = row["spec"]
+    return Genotype.loads(given) if isinstance(given, str) else Genotype.parse(given)
+
+
 def _rows(data: bytes, source: str) -> list[Mapping[str, Any]]:
     """Return the rows of a file. Raises DocumentError if it has none."""
     try:
@@ -276,6 +297,11 @@ def _of_operations(given: Any, row: Mapping[str, Any]) -> tuple[float, int, int]
 
 def _of_genotype(given: Any, row: Mapping[str, Any]) -> tuple[float, float, float]:
     """Return the numbers of a genotype of DARTS, a text or the object of its fields."""
+    return _numbers(_darts_spec(given, row))
+
+
+def _darts_spec(given: Any, row: Mapping[str, Any]) -> Genotype:
+    """Return the spec of a genotype of DARTS, a text or the object of its fields, in as many cells as its row says."""
     if isinstance(given, str):
         texts = list(genotypes_of(given).values()) if not given.lstrip().startswith("{") else [parse_json(given)]
         if len(texts) != 1:
@@ -284,7 +310,7 @@ def _of_genotype(given: Any, row: Mapping[str, Any]) -> tuple[float, float, floa
     layers = row.get("layers", 20)
     if not re.fullmatch(r"[0-9]{1,3}", str(layers)) or int(layers) < 2:
         raise DocumentError([f"layers: expected a number of cells, 2 to 999, got {shown(layers)}"])
-    return _numbers(from_darts(given, name="row", channels=16, depth=int(layers), num_classes=10, stem="cifar"))
+    return from_darts(given, name="row", channels=16, depth=int(layers), num_classes=10, stem="cifar")
 
 
 def _of_spec(given: Any, row: Mapping[str, Any]) -> tuple[float, float, float]:
