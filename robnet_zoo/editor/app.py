@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from threading import Event
@@ -36,6 +37,7 @@ from robnet_zoo.version import __version__
 
 FOLDER = Path(__file__).parent
 MAX_UPLOAD = 64 * 2**20  # bytes of pictures
+CHANGE = re.compile(r"(^|; )change\.\w+\.")  # where a question has what a field of the page holds
 MAX_QUESTION = 4 * Genotype.max_bytes  # a question holds two drafts at most
 FILES: Mapping[str, tuple[Path, str]] = MappingProxyType(
     {
@@ -230,8 +232,8 @@ def create_app(desk: Desk, attacker: Attacker, *, hosts: Collection[str]) -> Sta
         def shown() -> Json:
             from robnet_zoo.editor.pictures import DIGITS, Upload
 
-            name = request.query_params.get("name", "")
-            key = attacker.pictures.add(Upload(name, body)) if body else DIGITS
+            name = request.query_params.get("name")
+            key = DIGITS if name is None else attacker.pictures.add(Upload(name, body))
             return {"key": key, "name": name or DIGITS, "thumbnails": attacker.pictures.thumbnails(key)}
 
         return JSONResponse(await run_in_threadpool(shown))
@@ -279,7 +281,7 @@ async def body_of(request: Request, *, limit: int) -> bytes:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, status_code=400)
+    return JSONResponse({"error": CHANGE.sub(r"\1", str(error))}, status_code=400)
 
 
 async def _not_there(request: Request, error: Exception) -> Response:

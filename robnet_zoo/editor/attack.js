@@ -82,7 +82,8 @@ export function listenToAttacks({ h, field, start }) {
   async function offer(body, name) {
     say("Loading the pictures …");
     try {
-      const response = await fetch(`/api/pictures?name=${encodeURIComponent(name)}`, { method: "POST", body });
+      const which = body ? `?name=${encodeURIComponent(name)}` : "";
+      const response = await fetch(`/api/pictures${which}`, { method: "POST", body });
       const answer = await response.json();
       if (!response.ok) throw new Error(answer.error);
       state.key = answer.key;
@@ -108,6 +109,8 @@ export function listenToAttacks({ h, field, start }) {
     at("attack-stop").disabled = false;
     at("attack-progress").removeAttribute("value");
     at("attack-pictures").replaceChildren();
+    at("attack-now").textContent = "";
+    at("attack-chart").hidden = true;
     let ended = false;
     try {
       const response = await fetch("/api/attack", {

@@ -8,6 +8,8 @@ const state = {
   start: null, views: [], now: -1, cell: "", depth: 0, chosen: null, seen: null, saved: null, downloaded: null, nearest: null,
 };
 const view = () => state.views[state.now];
+// A cell may be named as what every object has, such as `constructor`.
+const has = (cells, name) => Object.hasOwn(cells, name);
 
 /** Return an element. Properties: `on...` are listeners, `data...` and `aria...` attributes, others are set as they are. */
 function h(tag, properties = {}, ...children) {
@@ -100,7 +102,7 @@ function verdictInWords() {
 function render() {
   const key = document.activeElement?.dataset?.key;
   const shown = view();
-  if (!shown.cells[state.cell]) state.cell = shown.layout[0].cell;
+  if (!has(shown.cells, state.cell)) state.cell = shown.layout[0].cell;
   state.depth = Math.min(state.depth, shown.layout.length - 1);
   if (state.chosen && !stillThere()) state.chosen = null;
   at("name").value = shown.document.name;
@@ -182,7 +184,7 @@ function renderLayout(shown) {
 
 function freshName(name) {
   const stem = name.replace(/_\d+$/, "");
-  for (let count = 1; ; count += 1) if (!view().cells[`${stem}_${count}`]) return `${stem}_${count}`;
+  for (let count = 1; ; count += 1) if (!has(view().cells, `${stem}_${count}`)) return `${stem}_${count}`;
 }
 
 function show(cell) {
@@ -203,7 +205,7 @@ function renderCell(shown) {
     id: "cell-name", key: "cell name", value: name, maxLength: 100, spellcheck: false, autocomplete: "off",
     onchange: () => {
       const next = rename.value;
-      edit({ kind: "rename_cell", cell: name, name: next }, `Cell renamed ${next}.`).then(() => { if (view().cells[next]) show(next); });
+      edit({ kind: "rename_cell", cell: name, name: next }, `Cell renamed ${next}.`).then(() => { if (has(view().cells, next)) show(next); });
     },
   });
   at("cell-tools").replaceChildren(...[
@@ -362,7 +364,7 @@ function markProblems(shown) {
 
 function reveal(problem) {
   const [part, name] = problem.place;
-  if (part === "cells" && view().cells[name]) {
+  if (part === "cells" && has(view().cells, name)) {
     at("switches").open ||= problem.place.length > 3;
     show(name);
   }
@@ -457,7 +459,7 @@ function save() {
 async function compare(other) {
   const answer = await ask("compare", { draft: view().document, other });
   const [mine, theirs] = answer.sides;
-  const pair = [state.cell, theirs.cells[state.cell] ? state.cell : theirs.layout[0].cell];
+  const pair = [state.cell, has(theirs.cells, state.cell) ? state.cell : theirs.layout[0].cell];
   const switches = answer.sides.map((side, index) => new Set(side.cells[pair[index]].edges.flatMap((edge) => edge.on.map((operation) => `${edge.source} ${edge.target} ${operation}`))));
   at("comparison").replaceChildren(
     h("p", { className: answer.same_function ? "quiet" : "" }, answer.same_function ? "Both compile to the same function: their hashes are equal." : "They compile to different functions."),

@@ -25,6 +25,7 @@ SHOWN = 60  # pictures of a set that the page offers
 THUMBNAIL = 96  # pixels a side
 SIDE = 224  # of a picture for a model that takes any size
 KEPT = 4  # sets that the page sent
+MAX_NAME = 200  # bytes of the name of a file
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,16 @@ class Upload:
         """Return whether the file is an archive, rather than a picture."""
         return self.data[:2] == b"PK"
 
+    @property
+    def _file_name(self) -> str:
+        """Return the name as one that every file system takes, with its ending."""
+        name = re.sub(r"[^\w.-]", "_", Path(self.name).name).strip(".")
+        return name.encode()[-MAX_NAME:].decode(errors="ignore") or "picture"
+
     def images(self, *, side: int) -> Images:
         """Return the images of an archive, or the picture at `side` pixels a side, labelled 0. Raises DataError."""
         with TemporaryDirectory() as folder:
-            path = Path(folder) / re.sub(r"[^\w.-]", "_", Path(self.name).name)[-100:]
+            path = Path(folder) / self._file_name
             path.write_bytes(self.data)
             try:
                 if self.is_npz:

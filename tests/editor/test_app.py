@@ -226,6 +226,17 @@ def test_pictures_are_sent_as_bytes_and_come_back_small(client):
     assert refused.json()["error"].startswith("mine.png: expected a picture")
 
 
+def test_an_empty_file_is_refused_and_not_taken_for_the_digits(client):
+    refused = client.post("/api/pictures?name=empty.png", content=b"")
+    assert (refused.status_code, refused.json()["error"][:31]) == (400, "empty.png: expected a picture t")
+
+
+def test_a_refused_value_is_named_as_the_page_names_it(client):
+    draft = ask(client, "start")["view"]["document"]
+    refused = client.post("/api/edit", json={"draft": draft, "change": {"kind": "rename", "name": "a b"}})
+    assert refused.json()["error"].startswith("name: expected a letter")
+
+
 @pytest.mark.parametrize("path", ["/api/attack", "/api/pictures"])
 def test_strangers_can_neither_attack_nor_send_pictures(client, path):
     assert client.post(path, json=ATTACK, headers={"origin": "http://evil.example"}).status_code == 403

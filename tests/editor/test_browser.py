@@ -319,6 +319,16 @@ def test_a_refused_value_is_explained_and_the_draft_stays(page):
     assert page.key("channels").get_attribute("value") == "16"
 
 
+def test_a_cell_may_be_named_as_what_every_object_has(page):
+    page.type_into("#cell-name", "__proto__")
+    waited(lambda: "expected a letter" in page.text("#banner"))
+    page.fill("#cell-name", "constructor")
+    page.fill("#cell-name", "toString")
+    page.press("add node")
+    assert page.find("#cell-name").get_attribute("value") == "toString"
+    assert page.text("#banner") == ""
+
+
 @pytest.fixture(scope="module")
 def large(chromium) -> Iterator[Page]:
     """The page of a large spec with everything open, to be looked at."""

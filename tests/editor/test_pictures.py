@@ -107,6 +107,12 @@ def test_what_is_neither_is_an_error_of_a_line_that_names_the_file_alone(picture
     assert "/tmp" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["", "..", "a/..", "名" * 200 + ".png", ".png", "\0"])
+def test_a_picture_of_any_name_is_taken(pictures, target, name):
+    key = pictures.add(Upload(name, picture(8, 8)))
+    assert pictures.chosen(key, 0, target)[0].shape == (1, 3, 8, 8)
+
+
 def test_images_that_do_not_fit_the_model_are_refused(pictures, target):
     key = pictures.add(Upload("large.npz", archive(side=16)))
     with pytest.raises(DataError, match=r"large\.npz: expected images of \(channels, height, width\) \(3, 8, 8\)"):
