@@ -6,6 +6,7 @@ the same command resumes; 1 for a mistake of the package, which is a traceback. 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,22 +92,6 @@ def command(*, overview: bool = False) -> App:
     )
     for name, (path, summary) in COMMANDS.items():
         app.command(f"robnet_zoo.cli.{path}", name=name, help=summary if overview else None)
-    return app
-
-
-def versions() -> str:
-    """Return the version of this package, and those of what its results depend on."""
-    from robnet_zoo.core.environment import software
-
-    return "\n".join(f"{name.replace('_', '-')} {version}" for name, version in software().items())
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command; see `robnet-zoo --help`."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if isinstance(sys.stdout, TextIOWrapper):  # as stderr: a name that the terminal cannot show is not an error
-        sys.stdout.reconfigure(errors="backslashreplace")
-    app = command(overview=set(given) <= set(HELP_FLAGS))
 
     @app.meta.default
     def run(
@@ -123,8 +108,25 @@ def main(arguments: list[str] | None = None) -> None:
         with logged(log_file, words), _mistakes():
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
 
+    return app
+
+
+def versions() -> str:
+    """Return the version of this package, and those of what its results depend on."""
+    from robnet_zoo.core.environment import software
+
+    return "\n".join(f"{name.replace('_', '-')} {version}" for name, version in software().items())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; see `robnet-zoo --help`."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, TextIOWrapper):  # as stderr: a name that the terminal cannot show is not an error
+        sys.stdout.reconfigure(errors="backslashreplace")
+    app = command(overview=set(given) <= set(HELP_FLAGS))
     with _mistakes():
         app.meta(given, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
 
 
 @contextmanager
@@ -135,6 +137,9 @@ def _mistakes() -> Iterator[None]:
     except KeyboardInterrupt:
         print("robnet-zoo: interrupted; what was written is kept, and the same command resumes", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # who reads has read enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere at the end
+        sys.exit(141)
     except (CycloptsError, RobnetZooError, OSError) as error:
         _fail(error)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
-from tqdm import tqdm
+from robnet_zoo.core.progress import bar
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -22,10 +22,12 @@ def in_turns(
         progress: whether to show a line on stderr.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in work}
-    for turn in tqdm(range(rounds + 1), unit=" rounds", disable=not progress):
-        for name, do in work.items():
-            started = time.perf_counter()
-            do()
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
+    with bar(total=rounds + 1, unit="rounds", shown=progress) as shown:
+        for turn in range(rounds + 1):
+            for name, do in work.items():
+                started = time.perf_counter()
+                do()
+                if turn:
+                    seconds[name].append(time.perf_counter() - started)
+            shown.update()
     return seconds

@@ -175,3 +175,13 @@ def test_a_name_that_the_terminal_cannot_show_is_printed_escaped(tiny, tmp_path)
     done = subprocess.run([sys.executable, "-m", "robnet_zoo.cli", "validate", spec], capture_output=True, text=True)
     assert "caf\\udce9.json: valid" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_reader_that_has_read_enough_is_not_a_mistake():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "robnet_zoo", "recipes"], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
