@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-# Names of files are completed where the script itself has no words, as bash does by `-o default`. Sourced, the script has
-# to say what it completes; in a folder of $fpath it is the body of the function that zsh calls.
+# Names of files are completed where the script itself has no words, as bash does by `-o default`. Sourced, the script
+# has to say what it completes; in a folder of $fpath it is the body of the function that zsh calls.
 FOR_ZSH = """
 _robnet-zoo() {{
   {function} "$@" || _files

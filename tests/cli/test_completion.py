@@ -50,7 +50,9 @@ def test_bash_completes_commands_flags_and_choices(script, words, completed) -> 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_completes_names_of_files_where_it_knows_no_words(script) -> None:
-    done = subprocess.run(["bash"], input=f"{script}\ncomplete -p robnet-zoo", capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["bash"], input=f"{script}\ncomplete -p robnet-zoo", capture_output=True, text=True, check=True
+    )
     assert "-o default" in done.stdout
 
 
