@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Evaluation,
         Filter,
         Pick,
+        Sandwich,
         SearchConfig,
         config_names,
         load_config,
@@ -59,6 +60,7 @@ __all__ = [
     "Evaluation",
     "Filter",
     "Pick",
+    "Sandwich",
     "load_config",
     "config_names",
     # architectures
@@ -104,6 +106,7 @@ __getattr__, __dir__ = lazy.face(
             "Evaluation",
             "Filter",
             "Pick",
+            "Sandwich",
             "SearchConfig",
             "config_names",
             "load_config",

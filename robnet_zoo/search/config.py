@@ -107,6 +107,21 @@ class Pick(Document):
     group: Name
 
 
+class Sandwich(Document):
+    """The sandwich rule (Yu and Huang, ICCV 2019), by which each update of a supernet trains several architectures.
+
+    They are the whole supernet, random ones and the smallest, each attacked for itself; the loss is their mean.
+
+    Args:
+        random: how many are random.
+        distillation: whether all but the whole supernet learn its answers under attack instead of the labels (in-place
+            distillation).
+    """
+
+    random: Annotated[int, Field(ge=1, le=100)] = 2
+    distillation: bool = True
+
+
 class Branch(Document):
     """A supernet, the groups of candidates from it, and the specs that are picked from them.
 
@@ -117,6 +132,7 @@ class Branch(Document):
             supernet is not a usable network.
         groups: of candidates.
         picks: the specs.
+        sandwich: what an update of the supernet trains, if it is not one random path.
     """
 
     kind: Kind
@@ -124,6 +140,7 @@ class Branch(Document):
     supernet: Recipe
     groups: Annotated[Tuple[CandidateGroup], Field(min_length=1)]
     picks: Tuple[Pick] = ()
+    sandwich: Sandwich | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -139,6 +156,9 @@ class Branch(Document):
                     (("groups", index, "filter"), "expected none, as FSP is of cell_free candidates, got one")
                 )
         problems += _recipe_problems(self.supernet, ("supernet",))
+        if self.sandwich is not None and self.supernet.attack.remembers:
+            expected = "expected pgd or n_fgsm for a sandwich, as each architecture has its own perturbation"
+            problems.append((("supernet", "attack", "kind"), f"{expected}, got {self.supernet.attack.kind}"))
         for index, pick in enumerate(self.picks):
             if pick.group not in names:
                 problems.append((("picks", index, "group"), f"expected one of {', '.join(names)}, got {pick.group!r}"))

@@ -218,6 +218,7 @@ class BranchSearch:
             self.images if whole else self.split[0],
             self.branch.supernet,
             self.folder / "supernet",
+            sandwich=self.branch.sandwich,
             keeping=keeping,
             progress=self.search.shown,
         )

@@ -10,6 +10,7 @@ from pydantic import Field
 from robnet_zoo.core.documents import Document, Tuple, called
 from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import DocumentError
+from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import MAX_NODES, SCHEMA_VERSION, Cell, Genotype, NetworkConfig, Provenance, edges
 from robnet_zoo.genotype.operations import OPERATIONS
 
@@ -117,6 +118,16 @@ class SearchSpace(Document):
     def supernet(self, *, name: str = "supernet") -> Genotype:
         """Return the architecture that contains all others: every element of α is 1 (paper, algorithm 1, line 2)."""
         return self.genotype([self.code([1] * self.bits)] * self.cells, name=name)
+
+    def smallest(self, *, name: str = "smallest") -> Genotype:
+        """Return a chain: each node has only the node before it, through the operation of the fewest parameters."""
+        chains = []
+        for operation in self.operations:
+            bits = [
+                edge[1] == edge[0] + 1 and each == operation for edge in edges(self.nodes) for each in self.operations
+            ]
+            chains.append(self.genotype([self.code(bits)] * self.cells, name=name))
+        return min(chains, key=parameters)
 
     def code(self, bits: Iterable[int]) -> str:
         """Return the code of a cell from its bits, in the order of `columns`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from robnet_zoo.data import Images
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import for_training
 from robnet_zoo.nn.network import Network, modes_kept
+from robnet_zoo.search.config import Sandwich
 from robnet_zoo.search.sampling import Sampling, draws
 from robnet_zoo.search.space import SearchSpace
 from robnet_zoo.training import Keeping, Recipe, train
@@ -24,23 +26,40 @@ class PathDropout:
     """A sub-network for each update, the same in every process: "randomly set some of the elements in α to 0".
 
     space: a cell-based one has one α for all cells, a cell-free one has one for each. sampling: which α are drawn.
+    sandwich: what an update trains instead of one path.
     """
 
-    def __init__(self, space: SearchSpace, sampling: Sampling, *, seed: int) -> None:
-        self.space, self.sampling, self.seed = space, sampling, seed
+    def __init__(self, space: SearchSpace, sampling: Sampling, *, seed: int, sandwich: Sandwich | None = None) -> None:
+        self.space, self.sampling, self.seed, self.sandwich = space, sampling, seed, sandwich
 
     @property
     def identity(self) -> dict[str, Any]:
         """Return what distinguishes these paths from others, as JSON."""
+        rule = {} if self.sandwich is None else {"sandwich": self.sandwich.model_dump(mode="json")}
         return {
             "space": self.space.model_dump(mode="json"),
             "sampling": self.sampling.model_dump(mode="json"),
             "seed": self.seed,
+            **rule,
         }
 
     def at(self, update: int) -> Genotype:
         """Return the sub-network of an update, whichever updates came before."""
-        return next(draws(self.space, self.sampling, seed=f"{self.seed} path {update}"))
+        return next(self._drawn(update))
+
+    def beside(self, update: int) -> tuple[Genotype, ...]:
+        """Return the sub-networks that an update trains beside the whole network: random ones and the smallest."""
+        if self.sandwich is None:
+            return ()
+        return *islice(self._drawn(update), self.sandwich.random), self.space.smallest()
+
+    @property
+    def distils(self) -> bool:
+        """Return whether those learn the answers of the whole network."""
+        return self.sandwich is not None and self.sandwich.distillation
+
+    def _drawn(self, update: int) -> Iterator[Genotype]:
+        return draws(self.space, self.sampling, seed=f"{self.seed} path {update}")
 
 
 def train_supernet(
@@ -50,6 +69,7 @@ def train_supernet(
     output: str | os.PathLike[str],
     *,
     sampling: Sampling | None = None,
+    sandwich: Sandwich | None = None,
     keeping: Keeping | None = None,
     progress: bool = True,
 ) -> Network:
@@ -66,12 +86,13 @@ def train_supernet(
         recipe: of the training.
         output: the folder of the training run.
         sampling: which paths are drawn; by default uniform ones.
+        sandwich: what an update trains instead of one path.
         keeping: which checkpoints are kept.
         progress: whether progress is shown on stderr.
 
     Raises: what `training.train` raises.
     """
-    paths = PathDropout(space, sampling or Sampling(), seed=recipe.seed)
+    paths = PathDropout(space, sampling or Sampling(), seed=recipe.seed, sandwich=sandwich)
     supernet = train(space.supernet(), images, recipe, output, paths=paths, keeping=keeping, progress=progress)
     assert isinstance(supernet, Network)
     return supernet

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robnet_zoo.core.precision import resolve_dtype
@@ -18,12 +19,12 @@ from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import subnetwork
 from robnet_zoo.nn.forms.autocast import attack_form, training_form
 from robnet_zoo.nn.network import Network
-from robnet_zoo.training.adversary import Replay, attack_view, attacked, loss_of, rectified, rescue
+from robnet_zoo.training.adversary import Replay, attack_view, attacked, batch_statistics, loss_of, rectified, rescue
 from robnet_zoo.training.augmentation import Moves, augmented, resize
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.prefetch import Prefetcher
 from robnet_zoo.training.prior import Guided, prepare
-from robnet_zoo.training.recipe import Recipe
+from robnet_zoo.training.recipe import Recipe, TrainingAttack
 from robnet_zoo.training.state import State
 
 CHECK_EVERY = 100  # updates, between checks that all processes hold the same weights
@@ -38,6 +39,13 @@ class Paths(Protocol):
 
     def at(self, update: int) -> Genotype:
         """Return the sub-network of an update, the same in every process."""
+
+    def beside(self, update: int) -> tuple[Genotype, ...]:
+        """Return the sub-networks that an update trains beside the whole network; none if it trains one path alone."""
+
+    @property
+    def distils(self) -> bool:
+        """Return whether those beside the whole network learn its answers instead of the labels."""
 
 
 class Updates:
@@ -129,6 +137,8 @@ class Updates:
         targets = self._targets(images, labels)
         if attack.in_backward_pass:
             return self._replays(images, targets, strength=strength)
+        if self.paths is not None and (others := self.paths.beside(state.updates)):
+            return self._update(self._sandwich(others, images, labels, targets, attack, strength=strength))
         noise = generator(recipe.seed, state.updates, world.rank, "attack", device=world.device)
         network, trained = self._drawn()
         guided = self._guided(images, noise, strength=strength) if attack.remembers and strength else None
@@ -190,6 +200,46 @@ class Updates:
         assert isinstance(self.state.network, Network), "paths are of compiled networks alone"
         network = subnetwork(self.state.network, self.paths.at(self.state.updates))
         return network, training_form(network, dtype=resolve_dtype(self.recipe.dtype, self.world.device))
+
+    def _sandwich(
+        self,
+        others: Sequence[Genotype],
+        images: Tensor,
+        labels: Tensor,
+        targets: Tensor,
+        attack: TrainingAttack,
+        *,
+        strength: float,
+    ) -> Tensor:
+        """Return the mean loss of the whole network and of some sub-networks, each on images attacked for it alone.
+
+        Args:
+            others: the sub-networks.
+            images: (N, C, H, W).
+            labels: (N,), which attacks climb away from.
+            targets: what the whole network is to answer: labels, (N,), or shares of the classes, (N, K). The others are
+                to answer the same or, if the paths distil, what the whole network answers under its own attack; its
+                shares are not smoothed again, and no gradient flows through them.
+            attack: of the images.
+            strength: the factor of eps and step.
+        """
+        state, recipe, whole, paths = self.state, self.recipe, self.state.network, self.paths
+        assert isinstance(whole, Network), "paths are of compiled networks alone"
+        assert paths is not None
+        dtype, objective = resolve_dtype(recipe.dtype, self.world.device), recipe.objective
+        losses = []
+        for index, network in enumerate([whole, *(subnetwork(whole, spec) for spec in others)]):
+            trained = training_form(network, dtype=dtype)
+            noise = generator(recipe.seed, state.updates, self.world.rank, f"attack {index}", device=self.world.device)
+            with self._dropout():
+                adversarial = attacked(network, images, labels, attack, noise, strength=strength)
+                trained.train()
+                losses.append(loss_of(trained, images, adversarial, targets, objective))
+                if index == 0 and paths.distils:
+                    with batch_statistics(network), torch.no_grad():
+                        targets = F.softmax(trained(adversarial), dim=1)  # (N, K)
+                    objective = objective.model_copy(update={"label_smoothing": 0.0})
+        return torch.stack(losses).mean()
 
     def _replays(self, images: Tensor, targets: Tensor, *, strength: float) -> float:
         """Train on a batch several times, and return the mean loss."""

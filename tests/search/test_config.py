@@ -7,7 +7,7 @@ import pytest
 from robnet_zoo.errors import DocumentError, SearchError
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.specs import load_spec
-from robnet_zoo.search.config import SearchConfig, config_names, load_config
+from robnet_zoo.search.config import Sandwich, SearchConfig, config_names, load_config
 from tests.search.small_search import config
 
 
@@ -55,6 +55,15 @@ def test_config_that_cannot_work_is_refused_with_the_place(
     inner[path[-1]] = value
     with pytest.raises(DocumentError, match=message):
         SearchConfig.parse(document)
+
+
+def test_a_sandwich_refuses_an_attack_that_is_kept_from_epoch_to_epoch() -> None:
+    document = config().model_dump(mode="json", exclude_none=True)
+    branch = document["branches"][0] | {"sandwich": {}}
+    assert SearchConfig.parse(document | {"branches": [branch]}).branches[0].sandwich == Sandwich()
+    branch["supernet"]["attack"]["kind"] = "fgsm_pgi"
+    with pytest.raises(DocumentError, match=r"supernet.attack.kind: expected pgd or n_fgsm for a sandwich.*fgsm_pgi"):
+        SearchConfig.parse(document | {"branches": [branch]})
 
 
 @pytest.mark.parametrize("name", config_names())

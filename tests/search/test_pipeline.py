@@ -13,7 +13,8 @@ import pytest
 from robnet_zoo.cli import main
 from robnet_zoo.errors import DataError, SearchError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.search.config import SearchConfig
+from robnet_zoo.search import pipeline
+from robnet_zoo.search.config import Sandwich, SearchConfig
 from robnet_zoo.search.pipeline import Search, run_worker
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.selection import best
@@ -177,6 +178,15 @@ def test_images_that_are_sorted_by_class_are_refused_before_any_work(tmp_path: P
     np.savez(tmp_path / "sorted.npz", images=pixels, labels=labels)
     with pytest.raises(DataError, match="expected the last tenth, which is held out, to be a random sample"):
         Search(config(), str(tmp_path / "sorted.npz"), tmp_path / "search", shown=False).run()
+
+
+def test_the_sandwich_of_a_branch_reaches_its_supernet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, seen = Sandwich(random=1), list[object]()
+    branch = config().branch("cell_based").model_copy(update={"sandwich": rule})
+    search = Search(config().model_copy(update={"branches": (branch,)}), "digits", tmp_path)
+    monkeypatch.setattr(pipeline, "train_supernet", lambda *_, sandwich, **__: seen.append(sandwich))
+    search.part("cell_based").supernet()
+    assert seen == [rule]
 
 
 def test_worker_without_a_supernet_is_an_error(tmp_path: Path) -> None:

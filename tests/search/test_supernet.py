@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,8 @@ from torch import nn
 
 from robnet_zoo.errors import TrainingError
 from robnet_zoo.nn.compiler import compile, for_training, subnetwork
-from robnet_zoo.search.sampling import Sampling
+from robnet_zoo.search.config import Sandwich
+from robnet_zoo.search.sampling import Sampling, draws
 from robnet_zoo.search.supernet import PathDropout, calibrated, train_supernet
 from robnet_zoo.training import Keeping, TrainingAttack
 from robnet_zoo.training.adversary import attacked, loss_of
@@ -104,16 +106,70 @@ def test_update_changes_its_path_alone(tmp_path, monkeypatch) -> None:
     assert seen > 100
 
 
-def test_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch) -> None:
-    undisturbed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "a", progress=False)
+@pytest.mark.parametrize("rule", [None, Sandwich(random=1)])
+def test_interrupted_training_resumes_to_the_same_bits(rule, tmp_path, monkeypatch) -> None:
+    given = {"sandwich": rule, "progress": False}
+    undisturbed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "a", **given)
     interrupt_at(monkeypatch, 7)
     with pytest.raises(KeyboardInterrupt):
-        train_supernet(
-            space("cell_based"), images(), RECIPE, tmp_path / "b", keeping=Keeping(seconds=0), progress=False
-        )
-    resumed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "b", progress=False)
+        train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "b", keeping=Keeping(seconds=0), **given)
+    resumed = train_supernet(space("cell_based"), images(), RECIPE, tmp_path / "b", **given)
     for key, value in undisturbed.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("distillation", [True, False])
+def test_an_update_of_a_sandwich_descends_the_mean_loss_of_the_whole_random_paths_and_the_smallest(
+    distillation, tmp_path
+) -> None:
+    """Each network is compiled for itself and inherits by key; their gradients are added up by hand."""
+    rule, smoothing = Sandwich(random=2, distillation=distillation), 0.2
+    objective = RECIPE.objective.model_copy(update={"label_smoothing": smoothing})
+    recipe = RECIPE.model_copy(update={"epochs": 1, "batch": 162, "objective": objective})
+    searched, (split, _) = space("cell_free"), images().split()
+    trained = train_supernet(searched, images(), recipe, tmp_path, sandwich=rule, progress=False)
+
+    torch.manual_seed(recipe.seed)
+    supernet = compile(searched.supernet())
+    weights, theta = supernet.state_dict(), dict(supernet.named_parameters())
+    batch = torch.randperm(162, generator=torch.Generator().manual_seed(recipe.seed * 100_003 + 1))
+    clean, labels = augmented(split, batch, recipe.augmentation, generator(recipe.seed, 0, 0, "images"))
+    drawn = list(itertools.islice(draws(searched, Sampling(), seed=f"{recipe.seed} path 0"), 2))
+    targets, total = labels, {key: torch.zeros_like(value) for key, value in theta.items()}
+    for index, spec in enumerate([searched.supernet(), *drawn, searched.smallest()]):
+        network = compile(spec).train()
+        network.load_state_dict({key: weights[key] for key in network.state_dict()})
+        noise = generator(recipe.seed, 0, 0, f"attack {index}")
+        adversarial = attacked(network, clean, labels, recipe.attack, noise)
+        answers = for_training(network)(adversarial)
+        nn.functional.cross_entropy(answers, targets, label_smoothing=smoothing).backward()
+        for key, value in network.named_parameters():
+            total[key] += value.grad / 4
+        for key, value in network.named_buffers():
+            weights[key].copy_(value)
+        if index == 0 and distillation:
+            targets, smoothing = answers.detach().softmax(dim=1), 0.0  # of labels alone
+    for key, value in theta.items():
+        decay = recipe.weight_decay if value.ndim > 1 else 0
+        step = (1 + recipe.momentum) * recipe.lr * (total[key] + decay * value)  # Nesterov's first step
+        torch.testing.assert_close(trained.state_dict()[key], (value - step).detach(), rtol=1e-4, atol=1e-6)
+    for key, value in supernet.named_buffers():
+        torch.testing.assert_close(trained.state_dict()[key], value)
+
+
+def test_the_smallest_architecture_is_a_chain_of_identities() -> None:
+    assert space("cell_based").codes(space("cell_based").smallest()) == ("00 10 00 00 10",)
+    assert len(space("cell_free").smallest().cells) == 3
+
+
+def test_a_sandwich_tells_its_folder_from_others_and_its_absence_changes_nothing(tmp_path) -> None:
+    plain = PathDropout(space("cell_based"), Sampling(), seed=0)
+    rule = PathDropout(space("cell_based"), Sampling(), seed=0, sandwich=Sandwich())
+    assert sorted(plain.identity) == ["sampling", "seed", "space"]
+    assert rule.identity == plain.identity | {"sandwich": {"random": 2, "distillation": True}}
+    assert plain.beside(3) == ()
+    assert rule.beside(3)[0].hash == plain.at(3).hash
+    assert len({spec.hash for spec in rule.beside(3)}) == 3
 
 
 def test_folder_of_other_paths_is_refused(tmp_path) -> None:

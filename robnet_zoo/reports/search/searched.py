@@ -8,7 +8,7 @@ from robnet_zoo.core.wording import counted
 from robnet_zoo.reports.elements import Particular, Record, Section, Table, percent
 from robnet_zoo.reports.search.cells import search_table
 from robnet_zoo.search.analysis.observations import Observed
-from robnet_zoo.search.config import CandidateGroup
+from robnet_zoo.search.config import CandidateGroup, Sandwich
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.training.recipe import Recipe
 
@@ -103,7 +103,7 @@ def _record(result: StudyResult) -> Record:
         ),
         ("images", "{} × {} × {}".format(*network.input_size)),
         ("data", f"{result.data}, sha256 {result.data_sha256}"),
-        ("supernet", _recipe(result.branch.supernet)),
+        ("supernet", _recipe(result.branch.supernet) + rule(result.branch.sandwich)),
         ("supernet's weights", f"sha256 {result.supernet_state_sha256}"),
         ("finetuning", f"{_recipe(evaluation.finetune)}; {result.training:,} training images"),
         ("batch norms", f"{evaluation.calibration} batches of attacked training images before the first measurement"),
@@ -120,6 +120,14 @@ def _record(result: StudyResult) -> Record:
         fields.insert(7, ("supernet with all of α", whole))
     title = f"Particulars of the {kind(result)} search"
     return Record(title, tuple(Particular(what, value) for what, value in fields), unfolded=True)
+
+
+def rule(sandwich: Sandwich | None) -> str:
+    """Return what an update of the supernet trains, if it is not one random path, to follow its recipe."""
+    if sandwich is None:
+        return ""
+    taught = ", all but the whole taught by the whole" if sandwich.distillation else ""
+    return f"; each update trains the whole, the smallest and {sandwich.random} random ones{taught}"
 
 
 def _recipe(recipe: Recipe) -> str:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from robnet_zoo.reports.search.searched import drawn
-from robnet_zoo.search.config import CandidateGroup, Filter
+from robnet_zoo.reports.search.searched import drawn, rule
+from robnet_zoo.search.config import CandidateGroup, Filter, Sandwich
 from robnet_zoo.search.sampling import Sampling
 
 
@@ -40,3 +40,10 @@ def test_every_table_says_the_scale_but_that_of_the_differences(text):
 def test_the_bounds_of_a_group_are_said_in_words(group, words):
     assert drawn(group).startswith(group.sampling.kind)
     assert drawn(group).endswith(words)
+
+
+def test_a_sandwich_is_said_in_words():
+    assert rule(None) == ""
+    plain = "; each update trains the whole, the smallest and 3 random ones"
+    assert rule(Sandwich(random=3, distillation=False)) == plain
+    assert rule(Sandwich(random=3)) == f"{plain}, all but the whole taught by the whole"
