@@ -1,0 +1,39 @@
+"""The comparison of the sandwich rule with single paths."""
+
+import pytest
+
+from robnet_zoo.search.pipeline import Search
+from robnet_zoo.search.result import Accuracy
+from tests.search.studies import study
+from tools import sandwich
+
+
+@pytest.mark.parametrize("rule", ["sandwich", "distilled"])
+def test_searches_differ_only_in_the_rule_and_train_equally_many_architectures(rule):
+    path, other = (sandwich.config(each, epochs=3, candidates=4, seed=2) for each in ("path", rule))
+    (single,), (several,) = path.branches, other.branches
+    assert several.sandwich is not None
+    assert single.supernet.epochs == several.supernet.epochs * (several.sandwich.random + 2)
+    assert several.sandwich.distillation == (rule == "distilled")
+    supernet = single.supernet.model_copy(update={"name": rule, "epochs": 3})
+    branch = single.model_copy(update={"supernet": supernet, "sandwich": several.sandwich})
+    assert several == branch
+    assert path.model_copy(update={"name": other.name, "branches": other.branches}) == other
+
+
+def test_digits_are_enough_for_the_searches(tmp_path):
+    config = sandwich.config("distilled", epochs=3, candidates=4, seed=2)
+    part = Search(config, "digits", tmp_path).part("cell_based")  # which checks that
+    assert len(part.split[1]) == config.evaluation.validation
+
+
+def test_a_row_has_the_supernet_and_how_its_candidates_keep_their_order():
+    def effect(spec, draw):
+        robust = 0.2 + draw.random() / 10
+        return Accuracy(clean=0.5, robust=robust), Accuracy(clean=0.6, robust=robust + 0.1), ()
+
+    result = study(effect, n=4).model_copy(update={"supernet_accuracy": Accuracy(clean=0.75, robust=0.25)})
+    row = sandwich.table({"path": result}).splitlines()[2].split(" | ")
+    assert row[:4] == ["| path", str(result.branch.supernet.epochs), "75.0%", "25.0%"]
+    assert row[6].startswith("+1.00")
+    assert row[7] == "4 |"
