@@ -174,7 +174,9 @@ def test_a_sandwich_tells_its_folder_from_others_and_its_absence_changes_nothing
 
 def test_folder_of_other_paths_is_refused(tmp_path) -> None:
     train_supernet(space("cell_based"), images(), RECIPE, tmp_path, progress=False)
-    with pytest.raises(TrainingError, match="expected a folder of this run"):
+    with pytest.raises(
+        TrainingError, match="expected the folder of this run, got that of a run with another choice of paths"
+    ):
         train_supernet(
             space("cell_based"), images(), RECIPE, tmp_path, sampling=Sampling(budget="small"), progress=False
         )
