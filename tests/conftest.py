@@ -1,8 +1,8 @@
 """Fixtures and settings that all tests share."""
 
 import os
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,13 @@ import torch
 from robnet_zoo.core import waiting
 from robnet_zoo.core.threads import bound_spin
 from robnet_zoo.genotype.genotype import Genotype
+from tests.extras import cut
 from tests.fitted import save_fitted
+from tests.processes import ALIKE, start
 
 # How MKL rounds a product of matrices depends on its size, on a row's position in it and on the instruction set. It
 # reads this variable when it is first called.
 os.environ.setdefault("MKL_CBWR", "AVX2")
-ALIKE = {"MKL_CBWR": "COMPATIBLE"}  # the same wherever a row is
 
 bound_spin()  # for the processes that tests start; in this one networks compute on one thread
 
@@ -26,13 +27,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run tests marked `same_bits` in a process whose MKL rounds alike wherever an image lies in its batch."""
     if pyfuncitem.get_closest_marker("same_bits") is None or ALIKE.items() <= os.environ.items():
         return None
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | ALIKE
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid]
-    done = subprocess.run(
-        command, env=own, cwd=pyfuncitem.config.rootpath, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert done.returncode == 0, done.stdout
+    with tempfile.TemporaryDirectory() as folder:
+        printed = Path(folder) / "output.txt"
+        arguments = (str(pyfuncitem.config.rootpath), pyfuncitem.nodeid)
+        process = start(_run_alone, *arguments, environment=ALIKE, output=printed, errors=printed)
+        process.join()
+        assert process.exitcode == 0, printed.read_text()
     return True
+
+
+def _run_alone(folder: str, test: str) -> None:
+    os.chdir(folder)
+    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", test]))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,6 +51,12 @@ def _one_thread() -> None:
 def _patience() -> None:
     """Keep lines about what takes long out of what tests read, as on a crowded machine everything does."""
     waiting.PATIENCE = 600.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_extras() -> None:
+    """Cut what the package does beside its work. What a file of tests imported before is whole."""
+    cut()
 
 
 @pytest.fixture(scope="session")

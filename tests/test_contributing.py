@@ -11,13 +11,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.processes import start
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -96,11 +97,24 @@ def use(folder: Path, recipe: str, code: str, **files: str) -> str:
     work.mkdir()
     for name, text in files.items():
         (work / f"{name}.json").write_text(text, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    script = f"import robnet_zoo\nassert robnet_zoo.__file__.startswith({str(folder)!r})\n" + textwrap.dedent(code)
-    done = subprocess.run([sys.executable, "-c", script], cwd=work, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    printed, errors = folder / "printed.txt", folder / "errors.txt"
+    process = start(run_in_copy, folder, textwrap.dedent(code), output=printed, errors=errors)
+    process.join()
+    assert process.exitcode == 0, errors.read_text()
+    return printed.read_text()
+
+
+def run_in_copy(folder: Path, code: str) -> None:
+    """Run a program with the package of a folder, in a process that has imported it from elsewhere before."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ("robnet_zoo", "tests"):
+            del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    os.chdir(folder / "work")
+    import robnet_zoo
+
+    assert Path(robnet_zoo.__file__).is_relative_to(folder)
+    exec(code, {"__name__": "__main__"})
 
 
 def spec(**changes: object) -> str:
@@ -165,7 +179,7 @@ def test_an_attack_is_a_file_and_an_entry(tmp_path: Path) -> None:
         main(["report", "result.json", "-o", "report.html"])
     """
     protocol = json.loads((ROOT / "robnet_zoo/benchmarks/protocols/quick.json").read_bytes())
-    protocol |= {"name": "mine", "n": 8, "attacks": [{"kind": "cosine", "steps": 4}]}
+    protocol |= {"name": "mine", "n": 4, "batch": 4, "attacks": [{"kind": "cosine", "steps": 4}]}
     use(tmp_path, "Add an attack", code, mine=json.dumps(protocol))
     result = json.loads((tmp_path / "work" / "result.json").read_bytes())
     assert [measured["attack"] for measured in result["measurements"]] == ["clean", "cosine4"]
@@ -214,7 +228,7 @@ def test_a_protocol_is_a_document(tmp_path: Path) -> None:
 
         assert [attack.steps for attack in load_protocol("margin").attacks] == [20]
         main(["protocols"])
-        arguments = ["--protocol", "margin", "--data", "digits", "-n", "4", "-o", "result.json"]
+        arguments = ["--protocol", "margin", "--data", "digits", "-n", "4", "--batch", "4", "-o", "result.json"]
         main(["benchmark", "robnet_micro.digits", *arguments])
     """
     output = use(tmp_path, "Add a protocol", code)

@@ -1,8 +1,6 @@
 """Shards that several processes measured give the document of one process."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -15,9 +13,9 @@ from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import DataError
 from tests.benchmarks.grey_images import SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
+from tests.processes import ALIKE, start_command, under_torchrun
 
 
-@pytest.mark.slow  # a process imports torch
 @pytest.mark.same_bits
 def test_three_shards_merge_into_the_document_of_one_process(fitted):
     target, images = load_target(fitted), data.load("digits")
@@ -46,15 +44,14 @@ def test_more_shards_than_batches_are_refused_by_every_shard(grey, index):
         evaluate(target, grey, protocol, shard=Shard(index=index, count=3), progress=False)
 
 
-@pytest.mark.slow  # three processes import torch
-@pytest.mark.same_bits
 def test_two_processes_under_torchrun_give_the_document_of_one(fitted, tmp_path):
     protocol, output = tmp_path / "protocol.json", tmp_path / "result.json"
     SHORT.save(protocol)
     arguments = ["benchmark", fitted, "--data", "digits", "--protocol", str(protocol), "-o", str(output), "--json"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "robnet_zoo.cli"]
-    printed = subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True).stdout
-    whole = evaluate(load_target(fitted), data.load("digits"), SHORT, progress=False)
+    process = start_command(*arguments[:-2], tmp_path / "alone.json", environment=ALIKE)
+    printed = under_torchrun(*arguments, folder=tmp_path, environment=ALIKE)
+    process.join()
+    whole = Result.load(tmp_path / "alone.json")
     assert Result.parse(json.loads(printed)) == Result.load(output)
     merged, alone = without_times(Result.load(output)), without_times(whole)
     assert merged.pop("device").split(",")[0] == alone.pop("device").split(",")[0]  # the number of threads differs

@@ -5,6 +5,8 @@ import json
 import pytest
 import timm
 
+from robnet_zoo.attacks import Fgsm
+from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.converters.darts import convert_darts
 from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Genotype
@@ -23,7 +25,10 @@ def test_export_takes_options_and_data_and_reports(capsys, tmp_path):
     report = json.loads(document)
     assert (report["precision"], report["opset"], report["batch"]) == ("int8", 19, 2)
     assert report["bytes"] == path.stat().st_size
-    result = json.loads(run(capsys, "benchmark", "--target", str(path), "--data", "digits", "-n", "20", "--json"))
+    protocol = tmp_path / "short.json"
+    Protocol(name="short", attacks=(Fgsm(),), n=4, batch=4).save(protocol)
+    measured = ("--data", "digits", "--protocol", protocol, "--json")
+    result = json.loads(run(capsys, "benchmark", "--target", path, *measured))
     assert (result["model"]["kind"], result["model"]["precision"]) == ("onnx", "int8")
     assert result["model"]["exported_from"] == report["state_sha256"]
     line = run(capsys, "export", "robnet_micro.digits", "-o", str(path), "--no-prove", "--input-size", "64", "32")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from robnet_zoo.editor.serving import listen, server_of
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.zoo.registry import load_model
 from tests.browser import assert_fits, contrasts, headless
+from tests.editor.command import started
 
 EXPECTED = re.compile(r"ERR_CONNECTION|status of 400")  # the console on a killed server and a refused value
 SECONDS = 30  # that an answer may take on a busy machine
@@ -240,35 +239,29 @@ def alert_of(browser: Any) -> Any:
         return None
 
 
-def started(file: Path, port: int = 0) -> tuple[subprocess.Popen[str], str]:
-    """Start the command itself; gives its process and the page's address."""
-    command = [sys.executable, "-m", "robnet_zoo.cli", "edit", str(file), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, process.stdout.readline().split()[0]
-
-
 def test_a_killed_server_costs_nothing_and_the_page_goes_on_with_the_next(chromium, tmp_path):
-    process, address = started(tmp_path / "mine.json")
+    process, address = started(tmp_path / "mine.json", "--port", "0", folder=tmp_path)
     try:
         page = Page(chromium, address)
         page.choose("edge 1 2")
         page.press("switch sep_conv_3x3")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         page.click('[data-key="switch identity"]')
         waited(lambda: "does not answer. Nothing is lost" in page.text("#banner"))
         assert page.find("#download").is_enabled()
-        process, again = started(tmp_path / "mine.json", int(address.split(":")[2].strip("/")))
+        port = address.split(":")[2].strip("/")
+        process, again = started(tmp_path / "mine.json", "--port", port, folder=tmp_path)
         assert again == address
         waited(lambda: page.text("#banner") == "" and "switched" in page.text("#announcement"))
         assert page.announced(page.find("#save").click).startswith("Saved")
         assert Genotype.load(tmp_path / "mine.json").cells["cell"].alpha == ((0, 0), (1, 1))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) == 0
+        os.kill(process.pid, signal.SIGINT)
+        process.join(SECONDS)
+        assert process.exitcode == 0
     finally:
         process.kill()
-        process.wait()
+        process.join()
         leave(chromium)
 
 

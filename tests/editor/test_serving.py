@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import urllib.request
 
 import pytest
 
 from robnet_zoo.editor.serving import LOOPBACK, PORT, listen
 from robnet_zoo.errors import EditorError
+from tests.editor.command import started
 
 
 def test_it_listens_on_the_loopback_interface_alone():
@@ -36,22 +36,19 @@ def test_a_number_that_is_not_a_port_is_refused(port):
         listen(port)
 
 
-def test_an_editor_ends_at_once_and_quietly_while_an_attack_runs():
-    command = [sys.executable, "-m", "robnet_zoo.cli", "edit", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+def test_an_editor_ends_at_once_and_quietly_while_an_attack_runs(tmp_path):
+    process, address = started("--port", "0", folder=tmp_path)
     try:
-        address = process.stdout.readline().split()[0]
         attack = {"kind": "pgd", "steps": 100_000}
         asked = {"model": "robnet_micro.digits", "pictures": "digits", "index": 0, "eps": "0", "attack": attack}
         with urllib.request.urlopen(f"{address}api/attack", json.dumps(asked).encode(), 120) as answer:
             for _ in range(5):
                 answer.readline()
-            process.send_signal(signal.SIGINT)
+            os.kill(process.pid, signal.SIGINT)
             assert json.loads(answer.read().splitlines()[-1]) == {"kind": "stopped"}
-        assert process.wait(60) == 0
-        assert process.stderr is not None
-        assert "Traceback" not in process.stderr.read()
+        process.join(60)
+        assert process.exitcode == 0
+        assert "Traceback" not in (tmp_path / "errors.txt").read_text()
     finally:
         process.kill()
-        process.wait()
+        process.join()

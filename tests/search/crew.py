@@ -1,19 +1,15 @@
-"""Processes for tests of searches: workers that evaluate by a formula and log it, and the command itself."""
+"""Processes for tests of searches: workers that evaluate by a formula and log it."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from multiprocessing.context import ForkServerProcess
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-import torch
-
-from robnet_zoo.cli import main
 from robnet_zoo.genotype.genotype import NetworkConfig
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.search.candidates import CandidateSet
@@ -22,9 +18,8 @@ from robnet_zoo.search.heartbeat import Pace
 from robnet_zoo.search.result import Accuracy, Candidate
 from robnet_zoo.search.study import Claim, Study, work
 from robnet_zoo.training.recipe import load_recipe
+from tests.processes import start as start_process
 
-PROCESSES = multiprocessing.get_context("forkserver")  # clean processes that need not load torch again
-PROCESSES.set_forkserver_preload(["robnet_zoo.cli", "robnet_zoo.search.pipeline", "psycopg"])
 FAST = Pace(interval=0.2, grace=60)
 NETWORK = load_spec("robnet_large").network.model_copy(update={"channels": 4, "depth": 3, "reductions": (1,)})
 
@@ -93,25 +88,11 @@ def _work(where: str, wanted: CandidateSet, evaluate: Noted, pace: Pace, gate: B
         work(study, evaluate)
 
 
-def _command(arguments: Sequence[str]) -> None:
-    torch.set_num_threads(1)  # as in this process: sums depend on the number of threads
-    main(list(arguments))
-
-
-def start_command(*arguments: str) -> ForkServerProcess:
-    """Start `robnet-zoo` with arguments in a separate process."""
-    process = PROCESSES.Process(target=_command, args=(arguments,))
-    process.start()
-    return process
-
-
 def start(
     where: str, wanted: CandidateSet, evaluate: Noted, *, pace: Pace = FAST, gate: Barrier | None = None
-) -> ForkServerProcess:
+) -> BaseProcess:
     """Start a worker in a separate process. gate: a barrier at which several wait, to begin at the same moment."""
-    process = PROCESSES.Process(target=_work, args=(where, wanted, evaluate, pace, gate))
-    process.start()
-    return process
+    return start_process(_work, where, wanted, evaluate, pace, gate)
 
 
 def until(true: Callable[[], object], *, seconds: float = 60) -> None:
@@ -122,7 +103,7 @@ def until(true: Callable[[], object], *, seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
-def finish(*processes: ForkServerProcess, seconds: float = 120) -> None:
+def finish(*processes: BaseProcess, seconds: float = 120) -> None:
     """Wait for workers, all of which must end well."""
     for process in processes:
         process.join(seconds)

@@ -18,7 +18,8 @@ from robnet_zoo.search.config import Sandwich, SearchConfig
 from robnet_zoo.search.pipeline import Search, run_worker
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.selection import best
-from tests.search.crew import PROCESSES, finish, start_command
+from tests.processes import PROCESSES, start, start_command
+from tests.search.crew import finish
 from tests.search.small_search import FULL, config
 
 
@@ -115,8 +116,9 @@ def test_killed_search_resumes_to_the_same_figures(folder: Path, tmp_path: Path)
     assert figures(tmp_path / "search") == figures(folder)
 
 
-@pytest.mark.slow  # each worker is a process that imports torch
-def test_two_workers_find_what_one_finds(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.slow  # two supernets are trained
+def test_two_workers_find_what_one_finds(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: PROCESSES)  # where workers need not load torch
     Search(config(), "digits", tmp_path, shown=False).run(workers=2)
     assert figures(tmp_path) == figures(folder)
 
@@ -127,9 +129,7 @@ def test_worker_in_another_process_does_what_is_left(folder: Path, tmp_path: Pat
     for kind in ("cell_based", "cell_free"):
         search.supernet(kind)
         arguments = (config().dumps(), "digits", str(tmp_path), None, kind)
-        worker = PROCESSES.Process(target=run_worker, args=arguments)
-        worker.start()
-        finish(worker, seconds=500)
+        finish(start(run_worker, *arguments), seconds=500)
     monkeypatch.setattr("robnet_zoo.search.evaluation.Evaluator.finetune", None)
     search.run()  # nothing is left to finetune
     assert figures(tmp_path) == figures(folder)

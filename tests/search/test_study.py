@@ -16,10 +16,10 @@ from robnet_zoo.search.candidates import CandidateSet
 from robnet_zoo.search.heartbeat import Pace
 from robnet_zoo.search.result import Accuracy, Candidate
 from robnet_zoo.search.study import TRIES, Claim, Study, work
+from tests.processes import PROCESSES
 from tests.search.conftest import Server
 from tests.search.crew import (
     FAST,
-    PROCESSES,
     Noted,
     assert_all_counted_once,
     candidate_set,

@@ -1,5 +1,6 @@
 """Weights are bundled with their training and their measurements, or not at all."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from robnet_zoo.attacks import Fgsm, Pgd
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.files import file_sha256
-from robnet_zoo.genotype.specs import load_spec
+from robnet_zoo.genotype.specs import SPECS, load_spec
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training import Recipe, TrainingAttack, train
 from robnet_zoo.training.result import TrainingResult
@@ -23,17 +24,23 @@ from tools import bundle, docs
 
 
 @pytest.fixture
-def bundling(tmp_path):
-    """Return two functions: one trains a run on digits, the other bundles it and returns its model card."""
+def bundling(tiny, tmp_path, monkeypatch):
+    """Return two functions: one trains a run on digits, the other bundles it and returns its model card.
+
+    The bundled spec of that name is smaller than usual.
+    """
+    shutil.copytree(SPECS.folder, tmp_path / "specs")
+    monkeypatch.setattr(SPECS, "folder", tmp_path / "specs")
+    tiny.model_copy(update={"name": "robnet_micro"}).save(SPECS.path("robnet_micro"))
     (digits, tests), folder, results = data.digits(), tmp_path / "weights", tmp_path / "results"
-    images = replace(digits[:200], name="digits instead of CIFAR-10")
+    images = replace(digits[:64], name="digits instead of CIFAR-10")
     np.savez(
-        tmp_path / "cifar10.npz", images=tests.pixels[:12].permute(0, 2, 3, 1).numpy(), labels=tests.labels[:12].numpy()
+        tmp_path / "cifar10.npz", images=tests.pixels[:6].permute(0, 2, 3, 1).numpy(), labels=tests.labels[:6].numpy()
     )
     folder.mkdir(), results.mkdir()
     weights.Manifest().save(folder / weights.MANIFEST)
-    Protocol(name="short", attacks=(Fgsm(), Pgd(step="2/255", steps=20)), n=4).save(tmp_path / "short.json")
-    recipe = Recipe(name="short", epochs=2, batch=60, attack=TrainingAttack(steps=0), validation=10, ema=0.5)
+    Protocol(name="short", attacks=(Fgsm(), Pgd(step="2/255", steps=20)), n=4, batch=4).save(tmp_path / "short.json")
+    recipe = Recipe(name="short", epochs=2, batch=18, attack=TrainingAttack(steps=0), validation=10, ema=0.5)
 
     def trained(run, origin=None):
         train(load_spec("robnet_micro"), images, recipe, tmp_path / run, weights=origin, progress=False)
@@ -54,7 +61,7 @@ def test_weights_are_bundled_with_their_training_and_measured_beside_the_paper(b
     text = bundled("first", protocol="white_box")
     (entry,) = weights.manifest(tmp_path / "weights").entries
     assert entry.file_sha256 == file_sha256(tmp_path / "weights" / entry.file)
-    assert "the first 180 images of digits instead of CIFAR-10" in text
+    assert "the first 58 images of digits instead of CIFAR-10" in text
     beside = text[text.index("**Table 1. White-box attack results on CIFAR-10") :]
     assert "| RobNet-free | paper | 5.49 M | 82.79 | 58.38 | 52.74 |" in beside
     assert f"| {100 * entry.measured.clean:.1f} (" in beside

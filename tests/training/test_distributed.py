@@ -2,11 +2,8 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from robnet_zoo.training.loop import check_world
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state, state_of
 from robnet_zoo.training.updates import generator
+from tests.processes import start, under_torchrun
 
 TOGETHER = Recipe(
     name="two", epochs=5, batch=24, attack=TrainingAttack(steps=1), ema=0.9, validation=12
@@ -36,7 +34,6 @@ TOGETHER = Recipe(
 def train_as(rank: int, folder: Path, port: int) -> None:
     """Train as one of two processes."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
     images = data.digits()[0][:120]
     training.train(Genotype.load(folder / "tiny.json"), images, TOGETHER, folder / "run", progress=False)
 
@@ -53,7 +50,6 @@ def train_and_die_as(rank: int, folder: Path, port: int) -> None:
 
     training.updates.Updates._step = step
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
     spec, images = Genotype.load(folder / "tiny.json"), data.digits()[0][:120]
     training.train(spec, images, TOGETHER, folder / "run", keeping=Keeping(updates=5), progress=False)
 
@@ -121,11 +117,7 @@ def in_two_processes(work, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")  # which imports torch once for all
-    context.set_forkserver_preload(["robnet_zoo.training", "robnet_zoo.data"])
-    processes = [context.Process(target=work, args=(rank, folder, port)) for rank in range(2)]
-    for process in processes:
-        process.start()
+    processes = [start(work, rank, folder, port) for rank in range(2)]
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
@@ -161,7 +153,7 @@ def halves_in_turn(spec, images) -> Network:
     return state.given
 
 
-@pytest.mark.slow  # two processes import torch
+@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one_that_takes_the_halves_in_turn(tiny, images, tmp_path):
     tiny.save(tmp_path / "tiny.json")
     in_two_processes(train_as, tmp_path)
@@ -172,7 +164,7 @@ def test_two_processes_give_the_weights_of_one_that_takes_the_halves_in_turn(tin
         torch.testing.assert_close(state[key], value, rtol=0, atol=1e-5, msg=key)
 
 
-@pytest.mark.slow  # three times two processes import torch
+@pytest.mark.slow
 def test_two_processes_that_died_go_on_to_the_same_weights(tiny, tmp_path):
     for name in ("whole", "died"):
         (tmp_path / name).mkdir()
@@ -185,14 +177,14 @@ def test_two_processes_that_died_go_on_to_the_same_weights(tiny, tmp_path):
     assert all(torch.equal(value, died[key]) for key, value in whole.items())
 
 
-@pytest.mark.slow  # two processes import torch
+@pytest.mark.slow
 def test_what_processes_tell_each_other_is_the_same_in_both(tmp_path):
     in_two_processes(gather_as, tmp_path)
     answers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert answers[0] == answers[1] == [[[[0.0] * 3] * 2, [[1.0] * 3] * 2], True, [3.0]]
 
 
-@pytest.mark.slow  # two processes import torch
+@pytest.mark.slow
 def test_processes_that_drift_apart_are_noticed(tmp_path):
     in_two_processes(drift_as, tmp_path)
     for rank in range(2):
@@ -200,7 +192,7 @@ def test_processes_that_drift_apart_are_noticed(tmp_path):
         assert message == "expected the same weights in all processes, got others in [1] than in 0"
 
 
-@pytest.mark.slow  # two processes import torch
+@pytest.mark.slow
 def test_processes_that_drift_apart_while_they_train_are_noticed_before_a_checkpoint(tiny, tmp_path):
     tiny.save(tmp_path / "tiny.json")
     in_two_processes(train_and_drift_as, tmp_path)
@@ -210,7 +202,7 @@ def test_processes_that_drift_apart_while_they_train_are_noticed_before_a_checkp
     assert not list((tmp_path / "run" / "checkpoints").glob("*.pt"))
 
 
-@pytest.mark.slow  # two processes import torch
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_cannot_go_on_says_why_and_the_other_that_it_is_gone(tiny, tmp_path, rank):
     tiny.save(tmp_path / "tiny.json")
@@ -223,18 +215,19 @@ def test_a_process_that_cannot_go_on_says_why_and_the_other_that_it_is_gone(tiny
     assert messages[other] == f"process {other} of 2: expected all processes, but another one has left; it says why"
 
 
-@pytest.mark.slow  # two processes import torch
+@pytest.mark.slow
 def test_torchrun_trains_as_the_processes_do_and_tells_once_where_the_weights_are(tiny, tmp_path):
     # The recipe is for the 1,297 scans that the command takes: 24 updates.
     tiny.save(tmp_path / "tiny.json")
     recipe = TOGETHER.model_copy(update={"epochs": 1, "batch": 48})
     recipe.save(tmp_path / "recipe.json")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "robnet_zoo.cli"]
-    arguments = ["train", "tiny.json", "--data", "digits", "--recipe", "recipe.json", "--output", "run"]
-    options = {"cwd": tmp_path, "timeout": 300, "capture_output": True, "text": True}
-    completed = subprocess.run([*launch, *arguments], check=True, **options)
-    *outcome, weights = completed.stdout.splitlines()
-    assert weights == "run/model.safetensors"
+    printed = under_torchrun(
+        *("train", tmp_path / "tiny.json", "--data", "digits", "--recipe", tmp_path / "recipe.json"),
+        *("--output", tmp_path / "run"),
+        folder=tmp_path,
+    )
+    *outcome, weights = printed.splitlines()
+    assert weights == str(tmp_path / "run" / "model.safetensors")
     assert len(outcome) == 1  # not one a process
     result = TrainingResult.load(tmp_path / "run" / "training.json")
     assert result.devices[0].endswith("2 processes")

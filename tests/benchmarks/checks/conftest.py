@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 
 from robnet_zoo import data
+from robnet_zoo.benchmarks.checks import inputs
+
+MANY = inputs.LOOKED_AT  # as it is before the tests begin
+
+
+@pytest.fixture(autouse=True)
+def _many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show models as many images in other forms as users do; `tests/extras.py` cuts their number elsewhere."""
+    monkeypatch.setattr(inputs, "LOOKED_AT", MANY)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from robnet_zoo.zoo.registry import load_model
 
 def test_int8_has_a_scale_a_channel_and_keeps_what_the_head_says(tmp_path):
     network, images = load_model("robnet_micro.digits"), data.digits()[0]
-    report = export(network, tmp_path / "m.onnx", ExportOptions(precision="int8"), images=images)
+    report = export(network, tmp_path / "m.onnx", ExportOptions(precision="int8", calibration=64), images=images)
     constants = {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / "m.onnx").graph.initializer}
     name = "stem.0.0.weight"
     quantised = constants[f"{name}_quantized"]

@@ -7,6 +7,7 @@ from robnet_zoo.converters.onnx import ExportOptions, export
 from robnet_zoo.converters.onnx import exporter as exporter_module
 from robnet_zoo.converters.onnx import graph as graph_module
 from robnet_zoo.converters.onnx import verify as verify_module
+from robnet_zoo.converters.onnx.verify import BATCHES
 from robnet_zoo.errors import ExportError
 from robnet_zoo.nn.compiler import compile
 from tests.converters.onnx.exports import seen
@@ -20,6 +21,13 @@ def test_logits_that_differ_are_an_error_and_nothing_is_written(monkeypatch, tin
     assert not list(tmp_path.iterdir())
     export(seen(tiny), tmp_path / "model.onnx", ExportOptions(prove=False))
     assert (tmp_path / "model.onnx").exists()
+
+
+def test_a_file_is_compared_at_batches_of_1_7_and_64(tiny, tmp_path, monkeypatch):
+    for module in (exporter_module, verify_module):
+        monkeypatch.setattr(module, "BATCHES", BATCHES)
+    report = export(seen(tiny), tmp_path / "m.onnx")
+    assert {comparison.batch for comparison in report.comparisons} == {1, 7, 64}
 
 
 def test_network_that_float32_itself_cannot_hold_is_allowed_its_own_rounding_and_the_report_says_so(tiny, tmp_path):
