@@ -1,11 +1,9 @@
 """The harness: its figures against closed forms, and that neither a kill nor a shard changes a document."""
 
-import multiprocessing
 import random
 import signal
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +21,7 @@ from robnet_zoo.errors import DocumentError, TargetError
 from tests.benchmarks.grey_images import SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
 from tests.fitted import EPS
+from tests.processes import start_command
 
 
 class Darkness(Brightness):
@@ -160,12 +159,6 @@ def test_an_interrupted_transfer_goes_on_and_makes_no_image_twice(fitted, anothe
     assert without_times(resumed) == without_times(undisturbed)
 
 
-def measure(model: str, output: Path, protocol: Path) -> None:
-    """Run the command; a test gives this a process of its own."""
-    torch.set_num_threads(1)  # as in the tests' own process: the number of threads is part of what a run is
-    cli.main(["benchmark", model, "--data", "digits", "--protocol", str(protocol), "-o", str(output)])
-
-
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_answers_that_are_not_finite_are_wrong_clean_and_under_every_attack(value, grey):
     class Broken(Brightness):
@@ -248,14 +241,10 @@ def test_ten_kills_at_random_moments_change_nothing_but_times(fitted, tmp_path):
     longer.save(protocol)
     undisturbed = evaluate(load_target(fitted), data.load("digits"), longer, progress=False)
     output, journal = tmp_path / "result.json", tmp_path / "result.json.journal"
-    processes = multiprocessing.get_context(
-        "forkserver"
-    )  # forked from one that has imported everything, so they start fast
-    processes.set_forkserver_preload(["robnet_zoo.benchmarks.evaluation", "robnet_zoo.cli", "sklearn.datasets"])
+    command = ["benchmark", fitted, "--data", "digits", "--protocol", str(protocol), "-o", str(output)]
     dice, size = random.Random(0), 0
     for kill in range(10):
-        process = processes.Process(target=measure, args=(fitted, output, protocol))
-        process.start()
+        process = start_command(*command)
         if kill % 4:
             while process.is_alive() and (not journal.exists() or journal.stat().st_size <= size):
                 time.sleep(0.005)  # until it has an outcome that the one before had not
@@ -266,7 +255,7 @@ def test_ten_kills_at_random_moments_change_nothing_but_times(fitted, tmp_path):
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it was through before it could be killed"
         size = journal.stat().st_size if journal.exists() else 0
-    measure(fitted, output, protocol)
+    cli.main(command)
     assert not journal.exists()
     assert without_times(Result.load(output)) == without_times(undisturbed)
 
