@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +21,7 @@ from robnet_zoo.reproduce.plan import PlanRow
 from robnet_zoo.reproduce.reproduction import Reproduction, Source
 from robnet_zoo.reproduce.result import ReproductionResult
 from robnet_zoo.reproduce.scale import Scale
+from tests.processes import start_command
 from tests.small_plan import COMMAND, DIGITS, TINY, tiny_plan
 
 
@@ -188,20 +187,19 @@ def without_times(path: Path) -> dict[str, object]:
 
 def test_killed_and_shared_work_gives_the_undisturbed_document(tmp_path: Path) -> None:
     # Two processes share one folder and one of them is killed; the document is that of a process alone.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     main([*COMMAND, "-o", str(tmp_path / "alone")])
-    shared = [sys.executable, "-m", "robnet_zoo.cli", *COMMAND, "-o", tmp_path / "shared"]
-    first = subprocess.Popen(shared, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert first.stderr is not None
-    for line in first.stderr:  # until it is in the middle of something
-        if line.startswith("[1/"):
-            break
-    second = subprocess.Popen(shared, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    shared, errors = [*COMMAND, "-o", tmp_path / "shared"], tmp_path / "errors.txt"
+    errors.touch()
+    first = start_command(*shared, errors=errors)
+    while "[1/" not in errors.read_text():  # until it is in the middle of something
+        assert first.is_alive()
+        time.sleep(0.01)
+    second = start_command(*shared)
     time.sleep(1)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    first.stderr.close()
-    assert second.wait(timeout=300) == 0
+    first.kill()
+    first.join()
+    second.join(timeout=300)
+    assert (first.exitcode, second.exitcode) == (-signal.SIGKILL, 0)
     assert without_times(tmp_path / "shared" / "table1.own.json") == without_times(
         tmp_path / "alone" / "table1.own.json"
     )
