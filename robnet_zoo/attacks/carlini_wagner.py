@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
-from robnet_zoo.attacks.ball import Norm, length
-from robnet_zoo.attacks.gradient import loss_gradient
-from robnet_zoo.attacks.losses import LOSSES, margin_of_answer
+from robnet_zoo.attacks.attack import Rows, Seen
+from robnet_zoo.attacks.losses import LossName, margin_of_answer
+from robnet_zoo.attacks.minimal import MinimalAttack
 from robnet_zoo.attacks.random import Key
 from robnet_zoo.core import lazy
 
@@ -24,7 +23,7 @@ BETAS = (0.9, 0.999)  # Adam's
 EDGE = 1 - 1e-6  # how near to black and white tanh can come
 
 
-class CarliniWagner(IterativeAttack):
+class CarliniWagner(MinimalAttack):
     """The l2 attack of Carlini and Wagner (2017, equation 8): the least change that fools, by Adam.
 
     |x - clean|^2 + c f(x) over w, with x = (tanh w + 1) / 2, and a binary search for c; f is the hinge of the margin at
@@ -38,39 +37,21 @@ class CarliniWagner(IterativeAttack):
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
     initial_c: Annotated[float, Field(gt=0)] = 0.01
     confidence: Annotated[float, Field(ge=0)] = 0.0
-    restarts: Literal[1] = 1
 
-    precise: ClassVar[bool] = True
+    loss: ClassVar[LossName] = "margin"
 
     @property
     def default_name(self) -> str:
         return "cw_l2"
 
     @property
-    def ball(self) -> Norm:
-        return "l2"
-
-    @property
-    def climbs_margin(self) -> bool:
-        return True
-
-    @property
     def max_steps(self) -> int:
         return self.searches * self.steps
-
-    @property
-    def early(self) -> bool:
-        return False
-
-    @property
-    def minimal(self) -> bool:
-        return True
 
     def begin(self, rows: Rows, keys: Sequence[Key]) -> None:
         clean = rows["clean"]
         rows["origin"] = torch.atanh((2 * clean - 1) * EDGE)
-        rows["x"], rows["best"] = clean, clean
-        rows["best_distance"] = torch.full_like(rows["eps"], torch.inf)
+        self.set_out(rows, torch.full_like(rows["eps"], torch.inf))
         rows["c"] = torch.full_like(rows["eps"], self.initial_c)
         rows["low"], rows["high"] = torch.zeros_like(rows["eps"]), torch.full_like(rows["eps"], torch.inf)
         self._restart(rows, torch.ones_like(rows["eps"], dtype=torch.bool))
@@ -83,19 +64,12 @@ class CarliniWagner(IterativeAttack):
             rows[key] = torch.where(where, zero, rows.get(key, zero))
         rows["fooled"] = torch.where(where, False, rows.get("fooled", where))
 
-    def query(self, model: Classifier, rows: Rows) -> Seen:
-        gradient, logits = loss_gradient(model, rows["x"], LOSSES["margin"], rows["label"], rows["target"])
-        return Seen(logits, gradient, backwards=1)
-
     def advance(self, rows: Rows, seen: Seen) -> None:
         assert seen.gradient is not None
         x, clean = rows["x"], rows["clean"]
         margins = margin_of_answer(seen.logits, rows["label"], rows["target"])[:, None, None, None]
-        distance = length(x - clean, "l2")[:, None, None, None]
         fooled = margins > self.confidence
-        nearer = fooled & (distance < rows["best_distance"])
-        rows["best"] = torch.where(nearer, x, rows["best"])
-        rows["best_distance"] = torch.where(nearer, distance, rows["best_distance"])
+        self.keep_nearest(rows, fooled)
         rows["fooled"] = rows["fooled"] | fooled
         hinge = torch.where(margins < self.confidence, -seen.gradient, torch.zeros_like(seen.gradient))
         slope = (2 * (x - clean) + rows["c"] * hinge) * (1 - torch.tanh(rows["w"]).square()) / 2
@@ -116,6 +90,3 @@ class CarliniWagner(IterativeAttack):
         following = torch.where(bounded, (rows["low"] + rows["high"]) / 2, rows["c"] * 10)
         rows["c"] = torch.where(over, following, rows["c"])
         self._restart(rows, over)
-
-    def result(self, rows: Rows, x: Tensor) -> Tensor:
-        return rows["best"]
