@@ -2,11 +2,15 @@
 
 import pytest
 
-from robnet_zoo.attacks import Apgd, DeepFool, MiFgsm, Pgd, Square, SquareL2
+from robnet_zoo.attacks import AdaptiveApgd, Apgd, DeepFool, MiFgsm, Pgd, Square, SquareL2
+from robnet_zoo.benchmarks.evaluation import evaluate
 from robnet_zoo.benchmarks.protocol import Protocol, load_protocol, protocol_names
 from robnet_zoo.core.units import in_image_units
+from robnet_zoo.data import Images
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.reproduce.plan import load_plan, plan_names
+from tests.attacks.classifiers import Opposites
+from tests.benchmarks.checks.models import Stairs, greys, target_of
 
 OF_THE_PAPER = {part.protocol for plan in plan_names() for part in load_plan(plan).parts}
 BUDGETS = {True: ("4/255", "1/255"), False: ("8/255", "2/255")}  # of eps and step, on ImageNet or not
@@ -90,6 +94,29 @@ def test_l2_has_the_budgets_of_autoattack():
     ]
     (square,) = of_kind("l2", SquareL2)
     assert (square.queries, square.share) == (5000, 0.8)
+
+
+def test_strong_hears_square_where_gradients_are_masked():
+    # Stairs rounds its images, so its gradient is zero everywhere; the attack that follows it goes nowhere.
+    strong = load_protocol("strong").model_copy(update={"batch": 8})
+    result = evaluate(target_of(Stairs()), greys(124, 132), strong, progress=False)
+    clean, blind, heard = (sum(result.measurement(name).correct) for name in ("clean", "adaptive_apgd", "square"))
+    assert blind > heard
+    assert sum(result.worst_case.correct) == heard < clean
+    assert "square_beats_gradient" in {alarm.name for alarm in result.alarms}
+
+
+def test_strong_in_l2_fools_exactly_the_images_whose_boundary_lies_in_the_ball():
+    model, greyscale = Opposites(), greys(124, 132)
+    pixels, _ = greyscale.batch(slice(None))
+    images = Images(greyscale.pixels, model.labels(pixels), "grey")
+    distances = model.distances(pixels, "l2")
+    middle = distances.sort().values[3:5]  # of 8: half of the images can be fooled
+    changes = {"eps": float(middle.mean()), "attacks": [AdaptiveApgd(norm="l2"), SquareL2(queries=50)], "batch": 8}
+    strong = load_protocol("strong").model_copy(update=changes)
+    result = evaluate(target_of(model), images, strong, progress=False)
+    assert result.accuracy("clean") == 1
+    assert result.worst_case.correct == tuple((distances > middle[0]).int().tolist())
 
 
 def test_square_asks_for_no_gradient():
