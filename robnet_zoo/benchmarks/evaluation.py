@@ -37,7 +37,8 @@ from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.core.waiting import SignOfLife
 from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images
-from robnet_zoo.errors import DataError, TargetError
+from robnet_zoo.data.images import check_within
+from robnet_zoo.errors import TargetError
 
 CHUNK = 32  # batches whose float32 images are held in memory at once
 Add = Callable[[Mapping[str, Any]], None]
@@ -154,7 +155,7 @@ def _fill(runs: Sequence[Recording], *, progress: bool) -> list[Result]:
             for run in runs:  # first, as this takes seconds and the attacks take hours
                 run.alarms = _target_alarms(run)
         try:
-            with progress_bar(total=total, done=done, shown=progress) as bar:
+            with progress_bar(total=total, done=done, unit="outcomes", shown=progress) as bar:
                 _measure(runs, bar)
             with SignOfLife("checking the outcomes", shown=progress):
                 results = [run.document(complete=True) for run in runs]
@@ -220,8 +221,8 @@ def _clean(run: Recording, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
         images, labels = run.batch(samples)
         logits = run.judged(images)
         lowest, highest = int(run.images.labels.min()), int(run.images.labels.max())
-        if lowest < 0:
-            raise DataError(f"{run.images.name}: expected labels from 0 on, got {lowest}")
+        if lowest < 0 or 1 == lowest < highest == logits.shape[1]:
+            check_within(run.images, num_classes=logits.shape[1])
         if logits.shape[1] <= max(highest, 1):
             expected = f"expected logits (N, K) with K > {max(highest, 1)}"
             expected += ", the highest label" if highest else ", an answer for each of two classes or more"

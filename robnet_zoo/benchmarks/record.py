@@ -217,9 +217,10 @@ def _fitting(target: Target, images: Images, protocol: Protocol) -> Images:
     """Return the images of the protocol. Raises DataError if they cannot be shown to the target."""
     if protocol.n is not None:
         if protocol.n > len(images):
-            raise DataError(
-                f"{images.name}: expected {counted(protocol.n, 'image')} for {protocol.name}, got {len(images)}"
-            )
+            n = len(images)
+            advice = f"-n {n}, or protocol.model_copy(update={{'n': {n}}}) in Python, takes them all"
+            expected = f"expected {counted(protocol.n, 'image')} for {protocol.name}"
+            raise DataError(f"{images.name}: {expected}, got {n:,}; {advice}")
         images = images[: protocol.n]
     wanted = protocol.data
     if wanted and wanted.sha256 and images.sha256 != wanted.sha256:

@@ -11,11 +11,12 @@ from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Count, Protocol, Sha256
 from robnet_zoo.core.documents import Document, Tuple, parse_json, problems_error, read_bytes, renamed, version
-from robnet_zoo.core.statistics import ShareInterval, wilson
+from robnet_zoo.core.statistics import Interval, ShareInterval, wilson
 from robnet_zoo.errors import DocumentError, ResultError
 
 Bit = Literal[0, 1]
 EXPORTS = ".exports.json"  # how the name of a document of exports ends (`robnet_zoo.benchmarks.exports`)
+SCALE = 32  # characters of a drawn interval
 LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
 
 
@@ -122,6 +123,9 @@ class Alarm(Document):
     name: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
+
 
 class Example(Document):
     """An image that an attack fooled the model on. clean, adversarial: PNG files, in base64, each pixel rounded to the
@@ -175,6 +179,40 @@ class Result(Document):
                 return measurement
         names = ", ".join(measurement.attack for measurement in self.measurements)
         raise ResultError(f"{self.model.name}: expected a measurement of {attack}, got {names}")
+
+    def __str__(self) -> str:
+        """Return alarms, then a table of accuracies with their intervals, drawn to scale."""
+        from robnet_zoo.benchmarks.checks.results import Severity, kind_of  # which imports this module
+
+        source = "" if self.source is None else f", attacked through {self.source.name}"
+        if self.source is not None and self.source.weights == self.model.weights:
+            source += " (a white box, as its weights are the same)"
+        lines = [f"{self.model.name}{source}: {self.protocol.name}, eps {self.protocol.eps}, {self.data.name}"]
+        lines += [f"{'note' if kind_of(each).severity == Severity.NOTE else 'ALARM'} {each}" for each in self.alarms]
+        rows = [
+            (
+                measurement.attack,
+                f"{measurement.accuracy:.2%}",
+                f"{measurement.interval:.1%}",
+                f"{sum(measurement.correct)} of {len(measurement.correct)}",
+                _drawn(measurement.interval, measurement.accuracy),
+            )
+            for measurement in (*self.measurements, *([self.worst_case] if self.worst_case else []))
+        ]
+        table = [("attack", "accuracy", "95 % interval", "images", f"{'0 %':{SCALE - 5}}100 %"), *rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for name, *cells in table:
+            right = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+            lines.append("  ".join([f"{name:{widths[0]}}", *right]).rstrip())
+        return "\n".join(lines)
+
+
+def _drawn(interval: Interval, accuracy: float) -> str:
+    """Return an interval and its accuracy as characters on a scale from 0 to 1."""
+    low, at, high = (round(share * (SCALE - 1)) for share in (interval.low, accuracy, interval.high))
+    marks = ["-" if low <= index <= high else " " for index in range(SCALE)]
+    marks[low], marks[high], marks[at] = "[", "]", "|"
+    return "".join(marks)
 
 
 def measured(attack: str, correct: Sequence[Bit], *, seconds: float, **lists: Any) -> Measurement:

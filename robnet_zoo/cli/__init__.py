@@ -1,4 +1,4 @@
-"""The `robnet-zoo` command: a thin layer over the API, whose documents become flags.
+"""List, draw, train, attack, export and search robust architectures; `robnet-zoo COMMAND --help` describes a command.
 
 Exit codes: 0 when all is done; 2 for a mistake in what was given, which is one line on stderr; 130 after Ctrl-C, when
 the same command resumes; 1 for a mistake of the package, which is a traceback. `--json` prints what a program can read.
@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 from cyclopts import App, CoercionError, CycloptsError, Parameter
 
 from robnet_zoo.cli.parameters import EVERY_FLAG, fail
+from robnet_zoo.cli.stopping import answering
 from robnet_zoo.errors import DocumentError, RobnetZooError
 
 HELP_FLAGS = ("--help", "-h")
@@ -86,7 +87,7 @@ def command(*, overview: bool = False) -> App:
         help=__doc__,
         help_flags=HELP_FLAGS,
         version=versions,
-        help_format="plaintext",
+        help_format="markdown",
         default_parameter=EVERY_FLAG,
         suppress_keyboard_interrupt=False,
     )
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, TextIOWrapper):  # as stderr: a name that the terminal cannot show is not an error
         sys.stdout.reconfigure(errors="backslashreplace")
     app = command(overview=set(given) <= set(HELP_FLAGS))
-    with _mistakes():
+    with _mistakes(), answering():
         app.meta(given, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
 

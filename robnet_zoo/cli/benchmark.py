@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from robnet_zoo.benchmarks.result import Result, Shard
     from robnet_zoo.benchmarks.targets.target import Target
     from robnet_zoo.converters.onnx import Precision
-    from robnet_zoo.core.statistics import Interval
     from robnet_zoo.data import Images
     from robnet_zoo.reports.elements import TableCell
 
-SCALE = 32  # characters of a drawn interval
 benchmark = App(name="benchmark", help="Measure models on real images, clean and attacked.")
 
 
@@ -61,12 +59,13 @@ def measure(
 
     Args:
         target: A timm name (robnet_micro.cifar10, resnet18), a folder that training left, an .onnx file
-            (FILE.onnx:OUTPUT if several of its outputs could be logits), or with
-            --weights the path of a spec. Several are measured one after the other, or in a transfer against each other.
+            (FILE.onnx:OUTPUT if several of its outputs could be logits), robustbench:NAME, or with --weights the path
+            of a spec. Several are measured one after the other, or in a transfer against each other. A torch module of
+            your own is measured from Python.
         data: An .npz, a folder of class folders, pictures-64:FOLDER, cifar10-test:FOLDER, or `digits`.
-        protocol: A bundled protocol (`protocols` lists them), such as quick, table1, table2 or autoattack, or
-            the path of one.
-        n: Measure the first n images.
+        protocol: A bundled protocol, such as quick, table1, table2 or autoattack (`robnet-zoo protocols` lists them),
+            or the path of one.
+        n: Measure the first n images; by default as many as the protocol says (quick: 100), or all.
         weights: A safetensors file for the model, instead of its bundled weights.
         mean: What the model subtracts from each channel, if its document does not say so, such as .485 .456 .406; a
             single number is for all channels.
@@ -160,7 +159,7 @@ def measure(
     if written is not None:
         print(_exports_summary(written, results), end="")
     else:
-        print("\n".join(_summary(result) for result in results), end="")
+        print(*results, sep="\n")
     if output is not None:
         print(output)
 
@@ -305,40 +304,6 @@ def _part_path(path: Path, shard: Shard) -> Path:
     return path.with_name(f"{path.stem}.shard-{shard.index}-of-{shard.count}{path.suffix}") if _distributed() else path
 
 
-def _summary(result: Result) -> str:
-    """Describe a result for a terminal: alarms, then a table of accuracies with their intervals, drawn to scale."""
-    source = "" if result.source is None else f", attacked through {result.source.name}"
-    if result.source is not None and result.source.weights == result.model.weights:
-        source += " (a white box, as its weights are the same)"
-    lines = [f"{result.model.name}{source}: {result.protocol.name}, eps {result.protocol.eps}, {result.data.name}"]
-    lines += [f"ALARM {alarm.name}: {alarm.text}" for alarm in result.alarms]
-    measurements = [*result.measurements, *([result.worst_case] if result.worst_case else [])]
-    rows = [
-        (
-            measurement.attack,
-            f"{measurement.accuracy:.2%}",
-            f"{measurement.interval:.1%}",
-            f"{sum(measurement.correct)} of {len(measurement.correct)}",
-            _drawn(measurement.interval, measurement.accuracy),
-        )
-        for measurement in measurements
-    ]
-    table = [("attack", "accuracy", "95 % interval", "images", f"{'0 %':{SCALE - 5}}100 %"), *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for name, *cells in table:
-        right = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([f"{name:{widths[0]}}", *right]).rstrip())
-    return "\n".join(lines) + "\n"
-
-
-def _drawn(interval: Interval, accuracy: float) -> str:
-    """Return an interval and its accuracy as characters on a scale from 0 to 1."""
-    low, at, high = (round(share * (SCALE - 1)) for share in (interval.low, accuracy, interval.high))
-    marks = ["-" if low <= index <= high else " " for index in range(SCALE)]
-    marks[low], marks[high], marks[at] = "[", "]", "|"
-    return "".join(marks)
-
-
 def _cell(cell: TableCell) -> str:
     return f"{cell.text} ({cell.detail})" if cell.detail else cell.text
 
@@ -359,7 +324,7 @@ def merge(*documents: Path, output: Output) -> None:
 
         result = merge_results([Result.load(document) for document in documents])
         result.save(output)
-    print(_summary(result), end="")
+    print(result)
     print(output)
 
 

@@ -73,7 +73,10 @@ class Document(BaseModel):
         try:
             document = handler({key: value for key, value in data.items() if key in fields})
         except ValidationError as error:
-            raise problems_error([*unknown, *problems_in(error)]) if unknown else error from None
+            meant = {_close(key, fields) for key in data if key not in fields}
+            follow = [((key,), "missing") for key in meant]  # from a key that is misspelt
+            rest = [problem for problem in problems_in(error) if problem not in follow]
+            raise problems_error([*unknown, *rest]) if unknown else error from None
         if unknown:
             raise problems_error(unknown)
         return document
@@ -90,6 +93,16 @@ class Document(BaseModel):
             return super().model_validate(data)
         except ValidationError as error:
             raise DocumentError(sentences(error), source=source) from None
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Self:  # type: ignore[override]  # documents are strict: there are no options
+        """Return the document in a mapping, or an instance, as `parse` does. Raises DocumentError."""
+        return cls.parse(obj, source=cls.__name__)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes) -> Self:  # type: ignore[override]
+        """Return the document in a JSON text, as `loads` does. Raises DocumentError."""
+        return cls.loads(json_data, source=cls.__name__)
 
     @classmethod
     def require(cls, value: object, *, argument: str) -> None:
@@ -289,12 +302,15 @@ def _check_size(size: int, limit: int, source: str) -> None:
         raise DocumentError([f"expected at most {limit // 1024} KiB of JSON, got more"], source=source)
 
 
+def _close(name: object, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(str(name)[:100], list(known), n=1)), None)
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` or, if nothing is near, `, expected one of ...`."""
     choices = list(known)
-    close = difflib.get_close_matches(str(name)[:100], choices, n=1)
-    if close:
-        return f", did you mean {close[0]!r}?"
+    if (close := _close(name, choices)) is not None:
+        return f", did you mean {close!r}?"
     listed = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
     return f", expected one of {listed}" if choices else ""
 
@@ -343,6 +359,8 @@ def _first(items: Iterable[Item]) -> Iterator[Item]:
 def problems_in(error: ValidationError) -> list[Problem]:
     """Return what is wrong by an error of pydantic, each with its location."""
     details = error.errors(include_url=False)
+    inside = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
+    details = [each for each in details if each["type"] != "too_short" or each["loc"] not in inside]  # which were wrong
     return [problem for detail in _first(details) for problem in _problems_at(detail)]
 
 

@@ -74,6 +74,7 @@ def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, 
     """
     terminal = os.isatty(2)
     kind = _Bar if terminal else _Lines
+    left = "" if own_eta else "<{remaining}"
     return kind(
         total=total,
         initial=done,
@@ -81,5 +82,5 @@ def bar(*, total: int, done: int = 0, unit: str = "images", shown: bool = True, 
         disable=not shown,
         mininterval=0.5 if terminal else 30,
         ascii=not terminal,
-        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_noinv_fmt}{postfix}]" if own_eta else None,
+        bar_format=f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} [{{elapsed}}{left}, {{rate_noinv_fmt}}{{postfix}}]",
     )

@@ -6,6 +6,7 @@ Every interval of the package has 95 % confidence. For a share it is Wilson's. I
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -90,9 +91,17 @@ class IntervalEstimate(Document):
 
 
 def wilson(right: int, n: int) -> Interval:
-    """Return Wilson's score interval for a share of `right` in n (Wilson, 1927)."""
-    interval = _binomial(right, n).proportion_ci(confidence_level=LEVEL, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
+    """Return Wilson's score interval for a share of `right` in n (Wilson, 1927).
+
+    It is computed step by step as scipy.stats does, to the last bit; importing that takes as long as importing torch.
+    """
+    from scipy.special import ndtri
+
+    z, share = float(ndtri(0.5 + 0.5 * LEVEL)), right / n
+    width = 2 * (n + z**2)
+    centre = (2 * n * share + z**2) / width
+    half = z / width * math.sqrt(4 * n * share * (1 - share) + z**2)
+    return Interval(centre - half if right else 0.0, centre + half if right < n else 1.0)
 
 
 def proportion(right: int, n: int) -> IntervalEstimate:
@@ -163,10 +172,3 @@ def _mcnemar(first: Any, second: Any) -> Any:
     from scipy.special import bdtr
 
     return np.minimum(1.0, 2 * bdtr(np.minimum(first, second), first + second, 0.5))
-
-
-def _binomial(right: int, n: int) -> Any:
-    """Return scipy's test of `right` in n. Importing scipy.stats takes as long as importing torch, so it waits."""
-    from scipy.stats import binomtest
-
-    return binomtest(right, n)

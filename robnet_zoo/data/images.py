@@ -201,5 +201,13 @@ def check_fits(images: Images, *, input_size: tuple[int, int, int], num_classes:
         expected = f"expected images of (channels, height, width) {tuple(input_size)}"
         advice = channels_advice(images.shape[0], input_size[0])
         raise DataError(f"{images.name}: {expected}, got {images.shape}{advice}")
-    if int(images.labels.max()) >= num_classes:
-        raise DataError(f"{images.name}: expected labels from 0 to {num_classes - 1}, got {int(images.labels.max())}")
+    check_within(images, num_classes=num_classes)
+
+
+def check_within(images: Images, *, num_classes: int) -> None:
+    """Raise DataError unless labels are from 0 to num_classes - 1."""
+    low, high = int(images.labels.min()), int(images.labels.max())
+    if low < 0 or high >= num_classes:
+        advice = "; do they count from 1? labels - 1 counts from 0" if low == 1 and high == num_classes else ""
+        got = f"{low} to {high}" if low < high else f"{low}"
+        raise DataError(f"{images.name}: expected labels from 0 to {num_classes - 1}, got {got}{advice}")

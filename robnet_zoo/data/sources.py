@@ -18,6 +18,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from filelock import FileLock
 
 from robnet_zoo.core.documents import fspath
 from robnet_zoo.core.files import note_shadowed
+from robnet_zoo.core.units import LEVELS
 from robnet_zoo.data.images import Images, check_sample
 from robnet_zoo.data.names import DIGITS, SIZED, check_name
 from robnet_zoo.data.pictures import PictureFiles, decode
@@ -131,7 +133,9 @@ def _npz(path: Path) -> Images:
                 raise DataError(f"{path}: expected arrays `images` and `labels`, got {got}")
             (shape, dtype), (count, integers) = (_header(path, archive, name) for name in ("images", "labels"))
             if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or min(shape) < 1:
-                raise DataError(f"{path}: expected `images` (N, H, W, 3) with pixels, of uint8, got {shape} of {dtype}")
+                advice = _remedy(archive, shape, dtype)
+                expected = "expected `images` (N, H, W, 3) with pixels, of uint8"
+                raise DataError(f"{path}: {expected}, got {shape} of {dtype}{advice}")
             if count != shape[:1] or integers.kind not in "iu":
                 raise DataError(
                     f"{path}: expected `labels` ({shape[0]},) of integers from 0, got {count} of {integers}"
@@ -146,6 +150,22 @@ def _npz(path: Path) -> Images:
         got = f"got {low if low < 0 else high}"
         raise DataError(f"{path}: expected `labels` of integers from 0 to {MAX_CLASSES - 1}, {got}")
     return _in_memory(images.transpose(0, 3, 1, 2), labels, printable(path.name))
+
+
+def _remedy(archive: zipfile.ZipFile, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """Return how an array of other axes or of floating-point numbers becomes pixels, for the end of a message."""
+    pixels = "images"
+    if dtype.kind == "f" and 0 not in shape:
+        numbers = _array(archive, "images")
+        low, high = float(numbers.min()), float(numbers.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return ", not all of them finite"
+        if low < 0 or high > LEVELS:
+            return f" from {low:.3g} to {high:.3g}; take the pixels before they were normalised"
+        pixels = "(images * 255).round().astype(np.uint8)" if high <= 1 else "images.round().astype(np.uint8)"
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
+        pixels += ".transpose(0, 2, 3, 1)"
+    return f"; {pixels} makes them so" if pixels != "images" else ""
 
 
 def _header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -272,8 +292,10 @@ def _fetched(fetch: Callable[[], Any], folder: Path, title: str) -> Any:
         with _alone(folder):
             return fetch()
     except (OSError, RuntimeError) as error:
-        expected = f"expected {title} there, whole and undamaged, or a network to fetch it"
-        raise DataError(f"{folder}: {expected}, got: {error}") from error
+        expected = f"expected {title} there as torchvision keeps it, whole and undamaged, or a network to fetch it"
+        got = f"no network: {error.reason}" if isinstance(error, URLError) else str(error)
+        advice = "images of your own can be an npz or a folder of pictures"
+        raise DataError(f"{folder}: {expected}, got {got}; {advice}") from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from robnet_zoo.core.documents import Problem, nearest, problems_error, problems_in, shown
 from robnet_zoo.genotype.genotype import MAX_DEPTH, Cell, FrozenDict, Genotype, Name
@@ -51,7 +51,7 @@ class Draft(Genotype):
     def compiled(self) -> tuple[Genotype | None, list[Problem]]:
         """Return the genotype, or None and what is wrong with the draft, each with its place."""
         try:
-            return Genotype.model_validate(self.model_dump()), []
+            return TypeAdapter(Genotype).validate_python(self.model_dump()), []
         except ValidationError as error:
             return None, problems_in(error)
 

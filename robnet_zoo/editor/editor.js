@@ -307,7 +307,7 @@ function renderFacts(shown) {
     : shown.passes.length ? h("ul", { className: "passes" }, shown.passes.map((pass) => h("li", {},
       h("code", {}, pass.name), ` would remove ${pass.removes}. `, h("span", { className: "hint" }, pass.summary), " ",
       button("Apply", `pass ${pass.name}`, () => edit({ kind: "pass", name: pass.name }, `${pass.name} applied.`), { "aria-label": `Apply ${pass.name}` }))))
-      : h("p", { className: "quiet" }, "No pass would remove anything."));
+      : h("p", { className: "quiet" }, "There is nothing that could be removed without changing the function."));
   at("line").replaceChildren(valid
     ? h("div", { className: "line" }, h("code", { id: "training-line" }, shown.line), copier(shown.line, "command"))
     : h("p", { className: "hint" }, "The command follows once the spec is valid."));
@@ -339,7 +339,7 @@ async function renderNearest() {
     const answer = await ask("nearest", { draft: view().document, cell: state.cell });
     if (state.nearest.asked !== asked) return;
     at("nearest").replaceChildren(
-      h("p", { className: "hint" }, answer.why_not || `Switches between the cell ${answer.cell} and theirs, whatever the numbers of the nodes.`),
+      h("p", { className: "hint" }, answer.why_not || `How many switches make `${answer.cell}` the other cell, however its nodes are numbered.`),
       h("ol", { className: "neighbours" }, answer.neighbours.map((other) => h("li", {},
         h("strong", {}, other.distance), ` ${other.architectures.join(", ")}`, h("small", {}, other.cell)))));
   } catch (error) {

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -218,6 +218,22 @@ class Provenance(Document):
     weights_sha256: Text | None = None  # the state_sha256 of the supernet
 
 
+def _unknown_names(data: object) -> Iterator[Problem]:
+    """Yield the operations that there are not, and the cells of the layout that a document lacks."""
+    if not isinstance(data, Mapping):
+        return
+    yield from _unknown_operations(data.get("operations"))
+    layout, cells = data.get("layout"), data.get("cells")
+    if isinstance(layout, list | tuple) and isinstance(cells, Mapping) and cells:
+        yield from _unknown_cells(layout, cells)
+
+
+def _unknown_cells(layout: Sequence[object], cells: Iterable[str]) -> Iterator[Problem]:
+    for index, name in enumerate(layout):
+        if isinstance(name, str) and name not in cells:
+            yield ("layout", index), f"unknown cell {shown(name)}{nearest(name, cells)}"
+
+
 def _unknown_operations(operations: object) -> Iterator[Problem]:
     for index, name in enumerate(operations if isinstance(operations, list | tuple) else ()):
         if isinstance(name, str) and name not in OPERATIONS:
@@ -257,18 +273,19 @@ class Genotype(Document):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _no_unknown_operations(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Report unknown operations where keys or types are wrong too, with which `_check` does not begin."""
+    def _no_unknown_names(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Report unknown operations and cells where keys or types are wrong too, with which `_check` does not begin."""
         try:
             return handler(data)
         except ValidationError as error:
-            unknown = list(_unknown_operations(data.get("operations") if isinstance(data, Mapping) else None))
-            raise problems_error([*unknown, *problems_in(error)]) if unknown else error from None
+            problems = problems_in(error)
+            unknown = [problem for problem in _unknown_names(data) if problem not in problems]
+            raise problems_error([*unknown, *problems]) if unknown else error from None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = [*self._operation_problems(), *self._layout_problems(), *self._size_problems()]
-        problems = problems or list(self._unread_problems())
+        problems = problems or list(self._zero_problems()) or list(self._unread_problems())
         if problems:
             raise problems_error(problems)
         return self
@@ -294,9 +311,7 @@ class Genotype(Document):
         if not self.cells:
             yield ("cells",), "expected one or more, got none"
             return
-        for index, name in enumerate(self.layout):
-            if name not in self.cells:
-                yield ("layout", index), f"unknown cell {shown(name)}{nearest(name, self.cells)}"
+        yield from _unknown_cells(self.layout, self.cells)
         yield from self._depth_problems(network.reductions, ("network", "reductions"))
         if network.denoise is not None:
             yield from self._depth_problems(network.denoise.after, ("network", "denoise", "after"))
@@ -318,6 +333,13 @@ class Genotype(Document):
                 yield ("network", "input_size", index), text
         if network.stem == "imagenet" and network.channels % 2:
             yield ("network", "channels"), f"expected an even number for the imagenet stem, got {network.channels}"
+
+    def _zero_problems(self) -> Iterator[Problem]:
+        """Yield the cells of a network without any operation, of which it is simpler to say so than what reads what."""
+        names = dict.fromkeys(self.layout)
+        if not any(any(map(any, self.cells[name].alpha)) for name in names):
+            for name in names:
+                yield ("cells", name, "alpha"), "expected one or more operations, got zeros alone"
 
     def _unread_problems(self) -> Iterator[Problem]:
         """Yield the stem, or its last stage, and each cell whose output nothing reads."""

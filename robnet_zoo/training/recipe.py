@@ -196,8 +196,8 @@ class Recipe(Document):
     schedule: Schedule = Schedule()
     objective: Objective = Objective()
     attack: TrainingAttack = TrainingAttack()
-    standard: Annotated[ProperShare, Field(description="of the run, at its start, that trains on clean images")] = 0.0
-    eps_warmup: Annotated[ProperShare, Field(description="of the run, over which eps and step then grow from 0")] = 0.0
+    standard: Annotated[ProperShare, Field(description="the first share of the run, on clean images")] = 0.0
+    eps_warmup: Annotated[ProperShare, Field(description="the share after it, in which eps and step grow from 0")] = 0.0
     augmentation: Augmentation = Augmentation()
     stages: Annotated[
         Tuple[Stage], Field(description="smaller images first; the epochs that are left see them whole")

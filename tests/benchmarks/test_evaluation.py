@@ -17,7 +17,7 @@ from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.torch import of_module
-from robnet_zoo.errors import DocumentError, TargetError
+from robnet_zoo.errors import DataError, DocumentError, TargetError
 from tests.benchmarks.grey_images import SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
 from tests.fitted import EPS
@@ -86,6 +86,13 @@ def test_an_image_that_a_source_leads_out_of_the_ball_fools_no_target(attack, gr
 def test_labels_without_a_logit_are_refused(grey):
     images = replace(grey, labels=grey.labels + 5)
     with pytest.raises(TargetError, match=r"b: expected logits \(N, K\) with K > 6, the highest label, got \(56, 2\)"):
+        evaluate(of_module(Brightness(), name="b"), images, WHITE_BOX, progress=False)
+
+
+def test_labels_that_count_from_1_are_not_blamed_on_the_model(grey):
+    images = replace(grey, labels=grey.labels + 1)
+    message = "grey: expected labels from 0 to 1, got 1 to 2; do they count from 1"
+    with pytest.raises(DataError, match=message):
         evaluate(of_module(Brightness(), name="b"), images, WHITE_BOX, progress=False)
 
 

@@ -16,7 +16,7 @@ from tests.brightness import Brightness
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 57}, "grey: expected 57 images for white_box, got 56"),
+        ({"n": 2000}, r"grey: expected 2,000 images for white_box, got 56; -n 56, or protocol.model_copy.*takes them"),
         (
             {"data": DataRequest(name="others", sha256="0" * 64)},
             r"expected the images of white_box, others \(sha256 000",
@@ -34,7 +34,7 @@ def test_images_of_more_classes_and_labels_below_zero_are_refused(grey):
     expected = "grey: expected images of at most the 2 classes of b, got 3: dark, grey, bright"
     with pytest.raises(DataError, match=expected):
         evaluate(target, named, WHITE_BOX, progress=False)
-    with pytest.raises(DataError, match="grey: expected labels from 0 on, got -1"):
+    with pytest.raises(DataError, match="grey: expected labels from 0 to 1, got -1 to 0"):
         evaluate(target, replace(grey, labels=grey.labels - 1), WHITE_BOX, progress=False)
 
 

@@ -40,6 +40,15 @@ def test_a_result_survives_its_file(grey, tmp_path):
     assert Result.load(tmp_path / "result.json") == result
 
 
+def test_a_result_prints_as_alarms_and_a_line_for_each_attack(grey):
+    result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
+    alarms = [f"ALARM {alarm.name}: {alarm.text}" for alarm in result.alarms]
+    first, *lines = str(result).splitlines()
+    assert first == f"brightness: white_box, eps {WHITE_BOX.eps}, grey"
+    assert lines[: len(alarms)] == alarms
+    assert [line.split()[0] for line in lines[len(alarms) :]] == ["attack", "clean", "fgsm", "pgd20", "worst_case"]
+
+
 def test_older_results_are_read_with_the_hash_that_they_have() -> None:
     stated = Result.load(committed.ROBUSTNESS / "robnet_micro.digits.json")
     older = stated.model_dump(mode="json", exclude_none=True) | {"schema_version": 2}

@@ -129,6 +129,10 @@ MISTAKES = {
         {"by_name": {"a": {"size": 1, "wrd": 1}}},
         "by_name.a: unknown key \"wrd\", did you mean 'word'?",
     ),
+    "misspelt key that is wanted": (
+        {"parts": [{"sze": 1}]},
+        "parts[0]: unknown key \"sze\", did you mean 'size'?",
+    ),
     "odd name": ({"by_name": {"a b\n": {"size": 0}}}, 'by_name["a b\\n"].size: expected at least 1, got 0'),
     "name of another type": ({"by_name": {3: {"size": 1}}}, "by_name[3]: expected a text, got 3"),
     "object for list": ({"parts": {}}, "parts: expected a list, got {}"),
@@ -160,6 +164,17 @@ def test_all_mistakes_are_reported_together() -> None:
         "parts[0].size: expected at least 1, got 0",
         'ratio: expected a valid number, got "x"',
     )
+
+
+def test_a_list_of_one_wrong_element_is_not_said_to_be_empty() -> None:
+    class Some(Document):
+        parts: Annotated[Tuple[Part], Field(min_length=1)]
+
+    with pytest.raises(DocumentError) as error:
+        Some.parse({"parts": [{"size": 0}]})
+    assert error.value.problems == ("parts[0].size: expected at least 1, got 0",)
+    with pytest.raises(DocumentError, match="parts: expected at least 1 of them, got 0"):
+        Some.parse({"parts": []})
 
 
 def test_message_lists_a_few_mistakes_and_counts_the_rest() -> None:
@@ -200,6 +215,8 @@ MISTAKES_IN_PYTHON: dict[str, tuple[Callable[[], object], str]] = {
     "text for a document": (lambda: Choice(part="large"), 'Choice: part: expected an object, got "large"'),  # type: ignore[arg-type]
     "built by a validator": (lambda: Building(size=0), "Building: size: expected at least 1, got 0"),
     "argument": (lambda: Part.require("part.json", argument="part"), 'part: expected a Part, got "part.json"'),
+    "pydantic's own way": (lambda: Part.model_validate({"size": 0}), "Part: size: expected at least 1, got 0"),
+    "pydantic's own way from JSON": (lambda: Part.model_validate_json("{"), "Part: not JSON: Expecting property"),
     "change": (
         lambda: setattr(Part(size=1), "size", 2),
         "Part: size: documents are frozen; model_copy(update={...}) returns a changed copy",

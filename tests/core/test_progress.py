@@ -7,7 +7,7 @@ import pytest
 
 from robnet_zoo.core.progress import bar, sparkline
 
-LINE = re.compile(r"pgd20: +\d+%\|.*\| \d+/100 \[\d\d:\d\d<[\d:?]+, +[\d.?]+ ?(s/)? images")  # rate and remaining time
+LINE = re.compile(r"pgd20: +\d+%\|.*\| \d+/100 \[\d\d:\d\d<[\d:?]+, +[\d.?]+ +images/s")  # rate and remaining time
 
 
 def work(total=100, done=0):
@@ -35,6 +35,13 @@ def test_a_log_file_gets_a_line_every_half_minute_and_no_more(capfd):
             shown.update(1)
         assert shown.mininterval == 30
         assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_slow_work_has_the_same_unit_as_fast_work(capfd):
+    with bar(total=4) as shown:
+        shown.start_t -= 1000
+        shown.update(1)
+    assert "0.00 images/s" in capfd.readouterr().err
 
 
 def test_work_that_resumes_begins_where_it_was(capfd):

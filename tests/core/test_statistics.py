@@ -38,6 +38,12 @@ def test_the_interval_of_all_right_reaches_one():
     assert wilson(50, 50).high == 1.0
 
 
+def test_the_interval_is_scipys_to_the_last_bit():
+    for n in (1, 7, 30, 1000):
+        for right in {*range(min(n, 30)), n}:
+            assert wilson(right, n) == tuple(binomtest(right, n).proportion_ci(method="wilson"))
+
+
 def test_a_share_has_wilsons_interval():
     assert proportion(81, 263) == IntervalEstimate(value=81 / 263, interval=wilson(81, 263), n=263)
 

@@ -60,7 +60,7 @@ def test_images_that_do_not_fit_a_model_are_refused(npz):
         data.check_fits(images, input_size=(3, 32, 32), num_classes=3)
     with pytest.raises(DataError, match=r"got \(3, 5, 4\); images.mean\(3, keepdims=True\)"):
         data.check_fits(images, input_size=(1, 5, 4), num_classes=3)
-    with pytest.raises(DataError, match="expected labels from 0 to 1, got 2"):
+    with pytest.raises(DataError, match="expected labels from 0 to 1, got 0 to 2"):
         data.check_fits(images, input_size=(3, 5, 4), num_classes=2)
 
 

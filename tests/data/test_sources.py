@@ -80,8 +80,14 @@ def test_digits_are_scikit_learns_scans_and_training_and_test_are_apart():
     ("arrays", "message"),
     [
         ({"images": np.zeros((4, 2, 2, 3), np.uint8)}, "expected arrays `images` and `labels`, got images"),
-        ({"images": np.zeros((4, 2, 2, 3)), "labels": np.zeros(4, int)}, "of uint8, got .* of float64"),
-        ({"images": np.zeros((4, 3, 2, 2), np.uint8), "labels": np.zeros(4, int)}, r"\(N, H, W, 3\)"),
+        ({"images": np.zeros((4, 2, 2, 3)), "labels": np.zeros(4, int)}, "of uint8, got .* of float64; .* 255"),
+        (
+            {"images": np.full((4, 3, 2, 2), 7.0), "labels": np.zeros(4, int)},
+            r"images.round.*np.uint8.*tran",
+        ),
+        ({"images": np.full((4, 2, 2, 3), np.nan), "labels": np.zeros(4, int)}, "float64, not all of them finite"),
+        ({"images": np.full((4, 2, 2, 3), -2.0), "labels": np.zeros(4, int)}, "from -2 to -2; take the pixels before"),
+        ({"images": np.zeros((4, 3, 2, 2), np.uint8), "labels": np.zeros(4, int)}, r"images.transpose\(0, 2, 3, 1\)"),
         ({"images": np.zeros((4, 2, 2, 3), np.uint8), "labels": np.zeros(3, int)}, r"expected `labels` \(4,\)"),
         ({"images": np.zeros((4, 2, 2, 3), np.uint8), "labels": np.zeros(4)}, "of integers"),
         ({"images": np.zeros((4, 2, 2, 3), np.uint8), "labels": -np.ones(4, int)}, "of integers from 0"),
@@ -309,7 +315,7 @@ def test_a_truncated_file_of_a_known_data_set_is_refused(cifar, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(datasets.CIFAR10, "download", no_network)
-    expected = "expected CIFAR-10 there, whole and undamaged, or a network to fetch it, got: no network"
+    expected = "as torchvision keeps it, whole and undamaged, or a network to fetch it, got no network; images of"
     with pytest.raises(DataError, match=expected):
         data.load(f"cifar10-train:{folder}")
 

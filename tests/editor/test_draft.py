@@ -21,7 +21,7 @@ def test_a_bundled_spec_comes_back_as_it_was(name):
 def test_the_empty_draft_says_what_is_missing():
     compiled, problems = blank().compiled()
     assert compiled is None
-    assert [place for place, _ in problems] == [("network", "stem"), ("layout", 0), ("layout", 1)]
+    assert [place for place, _ in problems] == [("cells", "cell", "alpha")]
 
 
 def test_problems_of_a_draft_are_those_of_validation(tiny):

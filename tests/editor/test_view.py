@@ -35,11 +35,11 @@ def test_figures_are_those_of_the_compiled_network_and_of_show(name, capsys, tmp
 
 def test_a_draft_with_problems_has_places_and_no_figures():
     shown = view(blank())
-    assert [problem["where"] for problem in shown["problems"]] == ["network.stem", "layout[0]", "layout[1]"]
-    assert shown["problems"][2] == {
-        "place": ["layout", 1],
-        "where": "layout[1]",
-        "text": "expected layout[2] to read this output, got a network that skips it",
+    assert [problem["where"] for problem in shown["problems"]] == ["cells.cell.alpha"]
+    assert shown["problems"][0] == {
+        "place": ["cells", "cell", "alpha"],
+        "where": "cells.cell.alpha",
+        "text": "expected one or more operations, got zeros alone",
     }
     assert (shown["hash"], shown["figures"], shown["passes"], shown["line"]) == (None, [], [], None)
 

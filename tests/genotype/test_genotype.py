@@ -216,6 +216,15 @@ def test_mistakes_at_one_level_are_reported_together() -> None:
     )
 
 
+def test_unknown_cells_and_operations_are_reported_beside_mistakes_of_form() -> None:
+    reported = problems(put("layout", 2, "normal3"), put("operations", 0, "idntity"), put("network", "depth", "three"))
+    assert reported == (
+        "operations[0]: unknown operation \"idntity\", did you mean 'identity'?",
+        "layout[2]: unknown cell \"normal3\", did you mean 'normal_3'?",
+        'network.depth: expected an integer, got "three"',
+    )
+
+
 def test_mistakes_across_a_well_formed_spec_are_reported_together() -> None:
     reported = problems(
         put("operations", 0, "skip"),
@@ -273,6 +282,13 @@ def test_cell_of_zeros_is_allowed_where_others_read_its_inputs(depth: int) -> No
     data["cells"]["zero"] = {"alpha": [[0, 0], [0, 0]], "concat": [2]}
     data["layout"][depth] = "zero"
     assert Genotype.parse(data).cells["zero"].live_nodes == {2}
+
+
+def test_a_network_without_operations_is_told_so() -> None:
+    zeros = put("cells", "zeros", {"alpha": [[0, 0]] * 2, "concat": [2]})
+    assert problems(zeros, put("layout", ["zeros"] * 3)) == (
+        "cells.zeros.alpha: expected one or more operations, got zeros alone",
+    )
 
 
 def test_stem_that_nothing_reads_is_named() -> None:

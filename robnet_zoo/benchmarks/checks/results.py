@@ -123,6 +123,10 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
         "output_chosen": AlarmKind(
             "The model gives more than logits, and a part of its output counts as them.", Severity.NOTE
         ),
+        "sums_may_saturate": AlarmKind(
+            "Weights use all of eight bits, so sums may saturate on a processor without VNNI; here no class changes.",
+            Severity.NOTE,
+        ),
         "unused_classes": AlarmKind(
             "No label names an upper class of the model, as if it were made for other data.", Severity.NOTE
         ),

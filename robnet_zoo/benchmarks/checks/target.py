@@ -173,7 +173,8 @@ def _otherwise(target: Target, shown: Tensor, logits: Tensor) -> Iterator[Alarm]
         size = _difference(logits, answers)
         if changed or name == "saturating_sums":
             text = f"{how}, logits change by up to {size:.2g} of the largest on this machine"
-            yield Alarm(name=name, text=f"{text}, and the class of {changed} of {len(shown)} images")
+            seen = name if changed else "sums_may_saturate"
+            yield Alarm(name=seen, text=f"{text}, and the class of {changed} of {len(shown)} images")
 
 
 def _modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[Alarm]:

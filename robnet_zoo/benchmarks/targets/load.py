@@ -42,6 +42,7 @@ class Loader(NamedTuple):
 
 
 TIMM = Loader(timm_model, normalised=True)
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 PREFIXES: Mapping[str, Loader] = MappingProxyType(
     {
         "robustbench:": Loader(robustbench_model, normalised=False),
@@ -146,7 +147,31 @@ def _resolved(name: str, weights: Path | None) -> tuple[str, Loader]:
     if weights is not None and (path.suffix.lower() == ".json" or name in spec_names()):
         return name, Loader(lambda spec, file: zoo.load_model(spec, weights=file), normalised=False)
     if not timm.is_model(name):
+        if (in_python := _in_python(name)) is not None:
+            raise TargetError(f"{name}: {in_python}")
         known = sorted({*zoo.tagged_names(), *zoo.default_cfgs, *spec_names()})
         near = nearest(name, [*known, *timm.list_models()])
         raise TargetError(f"{name}: neither an ONNX file, nor a folder, nor a spec, nor a model of timm{near}")
     return name, TIMM
+
+
+def _in_python(name: str) -> str | None:
+    """Return how a torch module is measured instead, if a name means one; None if it does not.
+
+    A name alone starts no code of others, which a Python file and a pickle are.
+    """
+    stem, _, attribute = name.rpartition(":") if re.search(r":[A-Za-z_]\w*$", name) else (name, "", "")
+    suffix = Path(stem).suffix.lower()
+    if suffix in PICKLES:
+        module, got = "your_code", "a file that torch would unpickle"
+    elif suffix == ".py" or (attribute and Path(f"{stem}.py").is_file()):
+        module, got = Path(stem).name.removesuffix(".py"), "Python"
+    else:
+        return None
+    model = attribute or "your_model"
+    lines = (
+        f"from {module} import {model}",
+        "from robnet_zoo import benchmarks as b, data",
+        f'print(b.evaluate(b.of_module({model}(), name="{model}"), data.load("DATA"), b.load_protocol("quick")))',
+    )
+    return f"expected an ONNX file or a name, got {got}, which is not run from here; in Python: {'; '.join(lines)}"

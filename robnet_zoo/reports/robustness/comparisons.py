@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.statistics import Comparison, compare_pairs
+from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import ReportError
-from robnet_zoo.reports.elements import Column, Report, Section, Table, TableCell, TableRow
+from robnet_zoo.reports.elements import Column, Notices, Report, Section, Table, TableCell, TableRow
 from robnet_zoo.reports.robustness.labelled import CLEAN, WORST, LabelledResult, columns, groups, labelled
 from robnet_zoo.reports.robustness.tables import signed
 
@@ -80,11 +81,12 @@ class _Contest:
             yield _Pair(entries[i], entries[j], self.attack, self.outcomes.shape[1], test)
 
 
-def comparisons(entries: Sequence[LabelledResult]) -> Table | None:
+def comparisons(entries: Sequence[LabelledResult]) -> Table | Notices | None:
     """Return the comparisons of a report, or None if no two models were measured on the same images.
 
     Every two models are compared under each attack that both have. Where more than MANY documents are comparable, each
     is compared with the best of them alone, so that a report grows with the number of documents and not its square.
+    Comparisons with p = 1 are only counted.
     """
     contests = _contests(entries)
     shown = [
@@ -94,7 +96,14 @@ def comparisons(entries: Sequence[LabelledResult]) -> Table | None:
     if any(contest.crowded for contest in contests):
         note = f"Where more than {MANY} documents can be compared, each stands here beside the most accurate alone; "
         note += "robnet-zoo report --comparisons FILE writes all comparisons."
-    return _table(contests, shown, note)
+    telling = [pair for pair in shown if pair.test.p < 1]
+    if shown and not telling:
+        return Notices(
+            (), f"{counted(len(shown), 'comparison')}, each with p = 1 by McNemar's exact test: no difference."
+        )
+    if len(telling) < len(shown):
+        note += f" {counted(len(shown) - len(telling), 'comparison')} with p = 1 left out."
+    return _table(contests, telling, note.strip())
 
 
 def comparisons_report(results: Sequence[Result]) -> Report:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 from robnet_zoo.attacks import AnyAttack
@@ -12,6 +14,7 @@ from robnet_zoo.benchmarks.result import Measurement, ModelIdentity, Result
 from robnet_zoo.errors import ReportError
 
 CLEAN, WORST = "clean", "worst case"
+NO_SUFFIXES: Mapping[str, str] = MappingProxyType({})
 Item = TypeVar("Item")
 Group = TypeVar("Group", bound=Hashable)
 
@@ -73,7 +76,7 @@ def labelled(results: Sequence[Result]) -> tuple[LabelledResult, ...]:
     different = list(_different(results))
     identities = [result.model for result in different] + [result.source for result in different if result.source]
     models = _labels((model.name, model.weights) for model in identities)
-    data = _labels((result.data.name, result.data.sha256) for result in different)
+    data = _labels(((result.data.name, result.data.sha256) for result in different), _numbers(different))
     columns = _columns([attack for result in different for attack in result.protocol.attacks])
     entries = [_entry(result, models, data, columns) for result in different]
     measured = tuple(entry for entry in entries if entry.measurements)
@@ -149,11 +152,23 @@ def _entry(
     )
 
 
-def _labels(items: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Map (name, sha256) to the name, with the beginning of the hash where a name stands for several things."""
+def _numbers(results: Iterable[Result]) -> dict[str, str]:
+    """Return `, n = 100` by the hash of images, where their number alone tells them from others of the same name."""
+    numbers = {(result.data.name, result.data.sha256): result.data.n for result in results}
+    repeated = Counter((name, n) for (name, _), n in numbers.items())
+    return {sha: f", n = {n:,}" for (name, sha), n in numbers.items() if repeated[name, n] == 1}
+
+
+def _labels(items: Iterable[tuple[str, str]], suffixes: Mapping[str, str] = NO_SUFFIXES) -> dict[tuple[str, str], str]:
+    """Map (name, sha256) to the name, with a suffix where a name stands for several things.
+
+    Args:
+        items: names and hashes.
+        suffixes: by hash, where it is not to be the beginning of the hash.
+    """
     hashes = {name: {sha for _, sha in pairs} for name, pairs in groups(items, lambda pair: pair[0]).items()}
     return {
-        (name, sha): name if len(namesakes) == 1 else f"{name} ({sha[:8]})"
+        (name, sha): name if len(namesakes) == 1 else f"{name}{suffixes.get(sha, f' ({sha[:8]})')}"
         for name, namesakes in hashes.items()
         for sha in namesakes
     }

@@ -120,7 +120,7 @@ def notices(entries: Sequence[LabelledResult]) -> Notices:
         )
         groups.append(NoticeGroup("incomplete", meaning, partial))
     groups += _unconfirmed(entries)
-    return Notices(tuple(groups), "No alarms: nothing in these documents says that a figure is not what it seems.")
+    return Notices(tuple(groups), "No alarms: no check gives a reason to doubt a figure.")
 
 
 def _unconfirmed(entries: Sequence[LabelledResult]) -> list[NoticeGroup]:
@@ -139,8 +139,8 @@ def _unconfirmed(entries: Sequence[LabelledResult]) -> list[NoticeGroup]:
     if not notices:
         return []
     meaning = (
-        f"{successes:,} successes on {images:,} of {measured:,} attacked images were not confirmed by the model "
-        "itself; they count as none."
+        f"On {images:,} of {counted(measured, 'attacked image')} the model itself did not confirm successes, "
+        f"{successes:,} in all; they count as none."
     )
     return [NoticeGroup("note", meaning, tuple(notices), serious=False)]
 

@@ -202,6 +202,7 @@ def parts(entries: Sequence[LabelledResult]) -> Table | None:
 def cost(entries: Sequence[LabelledResult]) -> Table:
     """Return what each attack cost an image, on average and where it withstood, beside AutoAttack's count."""
     whole = AutoAttack().cost(num_classes=10)
+    devices = {(entry.result.device, f"{proposing(entry.result.protocol)} proposes") for entry in entries}
     rows = tuple(
         TableRow(
             (
@@ -217,7 +218,15 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
                     f"{1000 * measurement.seconds / len(measurement.correct):,.1f}",
                     measurement.seconds / len(measurement.correct),
                 ),
-                TableCell(entry.result.device, entry.result.device, f"{proposing(entry.result.protocol)} proposes"),
+                *(
+                    [
+                        TableCell(
+                            entry.result.device, entry.result.device, f"{proposing(entry.result.protocol)} proposes"
+                        )
+                    ]
+                    if len(devices) > 1
+                    else []
+                ),
             )
         )
         for entry in entries
@@ -227,13 +236,17 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
     passes = ("forwards", "backwards", "judged", "forwards, withstood", "backwards, withstood")
     times = ("seconds, all images", "ms an image")
     heads = (Column("model", numeric=False), Column("attack", numeric=False), *map(Column, (*passes, *times)))
+    if len(devices) > 1:
+        heads = (*heads, Column("device", numeric=False))
+        where = "Seconds of different devices cannot be compared."
+    else:
+        where = "Device: " + "; ".join(*devices) + "."
     return Table(
         "Passes an image through the form that proposes, and through the original that judges",
-        (*heads, Column("device", numeric=False)),
+        heads,
         rows,
         "Withstood: an image that the attack left right. The standard AutoAttack sends such an image forwards "
-        f"{whole.forwards:,} times and backwards {whole.backwards:,} times. Seconds of different devices cannot be "
-        "compared.",
+        f"{whole.forwards:,} times and backwards {whole.backwards:,} times. {where}",
     )
 
 
@@ -287,10 +300,13 @@ def independent(entry: LabelledResult) -> bool:
 def _beside(table: PaperTable, entries: Sequence[LabelledResult]) -> tuple[TableRow, ...]:
     """Return the printed rows with ours below each, and ours of other architectures last.
 
-    There are none where nothing was measured, or where a table that repeats rows of table 1 would add nothing to it.
+    There are none where nothing was measured of an architecture of the paper or of a spec, and where a table that
+    repeats rows of table 1 would add nothing to it.
     """
     ours = [(table.row_of(members[0].result.model), members) for members in _lines(table, entries)]
     measured = [(printed, row) for printed, members in ours if (row := _our_row(table, members)) is not None]
+    if not any(printed or members[0].result.model.spec_hash for printed, members in ours):
+        return ()  # networks of others
     repeated = {row.model for row in published().table(1).rows} if table.number in REPEATING else set()
     if not measured or (repeated and all(printed is None or printed.model in repeated for printed, _ in measured)):
         return ()

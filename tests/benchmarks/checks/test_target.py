@@ -200,13 +200,17 @@ def saturating(tmp_path_factory):
 
 
 def quantised_alarms(target, images):
-    names = ("saturating_sums", "optimisation_dependent")
+    names = ("saturating_sums", "sums_may_saturate", "optimisation_dependent")
     return {alarm.name: alarm.text for alarm in from_target(target, images, seed=0) if alarm.name in names}
 
 
-def test_weights_of_eight_bits_are_an_alarm_with_what_they_change_on_this_machine(saturating):
+@pytest.mark.parametrize(("sign", "name"), [(-1, "saturating_sums"), (1, "sums_may_saturate")])
+def test_weights_of_eight_bits_are_an_alarm_where_they_change_classes_on_this_machine_else_a_note(
+    saturating, sign, name
+):
     target, images = saturating
-    text = quantised_alarms(target, images)["saturating_sums"]
+    assert target.exact is not None
+    text = quantised_alarms(replace(target, exact=lambda x: sign * target.judge(x)), images)[name]
     assert re.fullmatch(r"with sums that cannot saturate, logits change by .* the class of \d of 8 images", text)
 
 

@@ -66,6 +66,8 @@ def test_hash_of_bundled_weights_is_the_one_in_committed_results():
     ("name", "options", "message"),
     [
         ("robnet_mirco.cifar10", {}, "robnet_mirco.cifar10: neither.*, did you mean 'robnet_micro.cifar10'"),
+        ("mine.py:Net", {}, "mine.py:Net: .* got Python, .* in Python: from mine import Net; .*of_module.Net.., name="),
+        ("mine.pt", {}, "mine.pt: .* got a file that torch would unpickle, .*: from your_code import your_model; "),
         ("robnet_mirco", {}, "robnet_mirco: neither an ONNX file.*, did you mean 'robnet_micro'"),
         ("robnet_large", {}, "no weights of robnet_large are bundled: train them"),
         ("nowhere/model.onnx", {}, "nowhere/model.onnx: cannot be read: No such file"),

@@ -45,6 +45,14 @@ def test_clean_images_are_compared_once_whatever_the_attacks_eps():
     assert [row.cells[2].text for row in table.rows] == ["clean", "fgsm", "fgsm", "worst case", "worst case"]
 
 
+def test_pairs_without_any_difference_are_only_counted():
+    alike, other = [result(name, attacks=(Fgsm(),)) for name in "ab"], result("c", 0.5, 0.1, attacks=(Fgsm(),))
+    assert comparisons(labelled(alike)).quiet.startswith("3 comparisons, each with p = 1 by McNemar's exact test")
+    table = comparisons(labelled([*alike, other]))
+    assert [row.cells[1].text for row in table.rows] == ["c"] * 6
+    assert table.note.endswith("(Bonferroni). 3 comparisons with p = 1 left out.")
+
+
 def test_worst_cases_of_other_attacks_are_not_compared():
     documents = [result("a"), result("b", 0.8, 0.5, attacks=(Fgsm(),))]
     assert [row.cells[2].text for row in comparisons(labelled(documents)).rows] == ["clean", "fgsm"]

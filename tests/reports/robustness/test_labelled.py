@@ -7,7 +7,8 @@ import pytest
 from robnet_zoo.attacks import Pgd
 from robnet_zoo.errors import ReportError
 from robnet_zoo.reports import robustness as report
-from tests.reports.documents import identity, result, sha
+from robnet_zoo.reports.robustness.labelled import labelled
+from tests.reports.documents import CIFAR, identity, result, sha
 from tests.reports.pages import html
 
 
@@ -22,6 +23,12 @@ def test_models_of_one_name_and_other_weights_are_told_apart(tmp_path):
     tree = html([result("a"), result(other)], tmp_path)
     assert tree.row("a (00000000)")
     assert tree.row(f"a ({sha('a')[:8]})")
+
+
+def test_the_first_images_of_a_set_are_told_apart_by_their_number():
+    eight, sixteen = result("a", n=8), result("b", n=16)
+    sixteen = sixteen.model_copy(update={"data": sixteen.data.model_copy(update={"sha256": "1" * 64})})
+    assert [entry.data for entry in labelled([eight, sixteen])] == [f"{CIFAR}, n = 8", f"{CIFAR}, n = 16"]
 
 
 def test_nothing_to_report_is_an_error(tmp_path):

@@ -64,6 +64,23 @@ def test_only_what_was_measured_as_the_paper_did_stands_beside_it(tmp_path, chan
     assert ("paper" in ids(tree)) == stands
 
 
+def test_networks_of_others_do_not_stand_beside_the_paper_alone(tmp_path):
+    foreign, own = result("theirs.onnx"), result(identity("mine", spec_hash="0" * 64))
+    assert beside_the_paper(labelled([foreign])) == []
+    for entries in ([own], [foreign, own], [foreign, result("resnet18")]):
+        (table,) = beside_the_paper(labelled(entries))
+        assert sum(row.origin == "measured here" for row in table.rows) == len(entries)
+
+
+def test_a_device_stands_once_where_there_is_one():
+    documents = [result(name) for name in "ab"]
+    table = cost(labelled(documents))
+    assert table.columns[-1].label != "device"
+    assert "Device: AMD EPYC, 2 threads; bfloat16" in table.note
+    slower = documents[1].model_copy(update={"device": "a phone"})
+    assert cost(labelled([documents[0], slower])).rows[-1].cells[-1].text == "a phone"
+
+
 def test_a_name_alone_does_not_make_a_robnet(tmp_path):
     impostor = identity("robnet_free", spec_hash=load_spec("robnet_micro").hash)
     rows = html([result(impostor)], tmp_path).rows
