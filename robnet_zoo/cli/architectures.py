@@ -40,7 +40,7 @@ def list_(*, as_json: Json = False) -> None:
     print(f"{'name':24} {'parameters':>12} {'multiply-adds':>14}  weights")
     for row in rows:
         tags = ", ".join(row["weights"]) or "-"
-        print(f"{row['name']:24} {row['parameters']:>12,} {row['multiply_adds'] / 1e6:>12.1f} M  {tags}")
+        print(f"{row['name']:24} {row['parameters']:>12,} {row['multiply_adds'] / 1e6:>12,.1f} M  {tags}")
 
 
 def show(

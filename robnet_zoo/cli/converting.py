@@ -11,13 +11,15 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import App, Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
-from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, fail
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, Quiet, fail
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.converters.onnx.options import ExportOptions
 from robnet_zoo.converters.table import CONVERTERS, Converter
 from robnet_zoo.core.documents import Document
 from robnet_zoo.core.files import write_atomically
+from robnet_zoo.core.wording import counted
 from robnet_zoo.data.names import check_name
+from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import SpecLike
 
 convert = App(name="convert", help="Convert other projects' formats to ours, or code lists of ours back.")
@@ -33,6 +35,7 @@ def export(
     weights: Path | None = None,
     data: str | None = None,
     options: Annotated[ExportOverrides | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Export a model to ONNX, check that the file gives torch's logits, and report what was written.
@@ -53,7 +56,7 @@ def export(
         check_name(data, train=True)
     elif chosen.precision == "int8":
         fail("--data: expected real images, as int8 takes the ranges of activations from them, got none")
-    with starting(shown=not as_json) as sign:
+    with starting(shown=not (quiet or as_json)) as sign:
         from robnet_zoo.zoo.registry import load_model
 
         network = load_model(model, weights=weights)  # a wrong name is refused before more is imported
@@ -66,8 +69,11 @@ def export(
         if data is not None:
             sign.says(f"reading {data}")
             images = load_images(data, train=True)
-    report = write(network, output, chosen, images=images, progress=not as_json)
-    print(json.dumps(report.model_dump(mode="json", exclude_none=True), indent=1) if as_json else f"{output}: {report}")
+    report = write(network, output, chosen, images=images, progress=not (quiet or as_json))
+    if as_json:
+        print(json.dumps(report.model_dump(mode="json", exclude_none=True), indent=1))
+    elif not quiet:
+        print(f"{output}: {report}")
 
 
 def as_command(converter: Converter) -> Callable[..., None]:
@@ -115,7 +121,16 @@ def _give(result: Document | str, output: Path | None) -> None:
         print(text, end="")
     else:
         write_atomically(output, text.encode())
-        print(output)
+        print(f"{output}: {_size(result)}" if isinstance(result, Genotype) else output)
+
+
+def _size(spec: Genotype) -> str:
+    """Return what a network of a converted cell has got, as a genotype does not say it."""
+    from robnet_zoo.genotype.blueprint import multiply_adds, parameters
+
+    network = spec.network
+    size = f"{network.channels} channels, {counted(network.depth, 'cell')}, {'x'.join(map(str, network.input_size))}"
+    return f"{size}, {parameters(spec):,} parameters, {multiply_adds(spec) / 1e6:,.1f} M multiply-adds"
 
 
 for name, converter in CONVERTERS.items():
