@@ -87,7 +87,8 @@ def command(*, overview: bool = False) -> App:
         help=__doc__,
         help_flags=HELP_FLAGS,
         version=versions,
-        help_format="markdown",
+        help_format="markdown",  # which joins the lines of a docstring before it wraps them
+        version_format="plaintext",
         default_parameter=EVERY_FLAG,
         suppress_keyboard_interrupt=False,
     )

@@ -19,8 +19,6 @@ from robnet_zoo.reports.elements import (
     TableCell,
 )
 
-FEW = 4  # notices that are listed though they are not serious
-
 
 def markdown(report: Report) -> str:
     """Return a report's tables, notices and records; charts become their tables, and pictures are left out."""
@@ -75,10 +73,10 @@ def _lines(element: Element) -> list[str]:
 
 
 def _group(group: NoticeGroup) -> list[str]:
-    """A line for the kind and, where it is serious or they are few, a line for each notice below it."""
+    """A line for the kind and, where it is serious, a line for each notice below it."""
     head = f"- **{_safe(group.kind)}**" + (f": {_safe(group.meaning)}" if group.meaning else "")
     notices = [f"    - {_safe(who)}: {_safe(text)}" if who else f"    - {_safe(text)}" for who, text in group.notices]
-    return [head, *(notices if group.serious or len(notices) <= FEW else [])]
+    return [head, *(notices if group.serious else [])]
 
 
 def cell_text(cell: TableCell) -> str:

@@ -305,7 +305,8 @@ def _beside(table: PaperTable, entries: Sequence[LabelledResult]) -> tuple[Table
     """
     ours = [(table.row_of(members[0].result.model), members) for members in _lines(table, entries)]
     measured = [(printed, row) for printed, members in ours if (row := _our_row(table, members)) is not None]
-    if not any(printed or members[0].result.model.spec_hash for printed, members in ours):
+    models = [members[0].result.model for _, members in ours]
+    if not any(model.spec_hash or any(each.row_of(model) for each in published().tables) for model in models):
         return ()  # networks of others
     repeated = {row.model for row in published().table(1).rows} if table.number in REPEATING else set()
     if not measured or (repeated and all(printed is None or printed.model in repeated for printed, _ in measured)):
