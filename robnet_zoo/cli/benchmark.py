@@ -309,7 +309,7 @@ def _cell(cell: TableCell) -> str:
 
 
 @benchmark.command
-def merge(*documents: Path, output: Output) -> None:
+def merge(*documents: Path, output: Output, quiet: Quiet = False) -> None:
     """Join the documents of shards into the one that a single process would have written.
 
     Args:
@@ -318,14 +318,15 @@ def merge(*documents: Path, output: Output) -> None:
     """
     if not documents:
         fail("expected the documents of shards, got none")
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.benchmarks.result import Result
         from robnet_zoo.benchmarks.shards import merge as merge_results
 
         result = merge_results([Result.load(document) for document in documents])
         result.save(output)
-    print(result)
-    print(output)
+    if not quiet:
+        print(result)
+        print(output)
 
 
 @benchmark.command
@@ -337,6 +338,7 @@ def verify(
     weights: Path | None = None,
     mean: Numbers = None,
     std: Numbers = None,
+    quiet: Quiet = False,
 ) -> None:
     """Recompute every success that a document claims, from the adversarial images beside it and the model.
 
@@ -348,7 +350,7 @@ def verify(
         mean: What the model subtracts from each channel, if its document does not say so.
         std: What the model divides each channel by.
     """
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.benchmarks.kept import verify as verify_result
         from robnet_zoo.benchmarks.result import Result
         from robnet_zoo.benchmarks.targets.load import load_target
@@ -359,7 +361,7 @@ def verify(
         loaded = load_target(name, weights=weights, dtype=document.protocol.dtype, mean=mean, std=std)
         verified = verify_result(result, loaded, load_images(data))
     width = max(len(outcome.attack) for outcome in verified)
-    for outcome in verified:
+    for outcome in verified if not quiet else ():
         claim = "right without attack" if outcome.attack == "clean" else "fooled"
         print(f"{outcome.attack:{width}}  {outcome.claimed - len(outcome.refuted)} of {outcome.claimed} {claim}")
     refuted = [outcome for outcome in verified if outcome.refuted]
@@ -369,7 +371,7 @@ def verify(
         fail(f"{result}: {first.attack}: expected every claim to hold, {got}")
 
 
-def report(*results: Path, output: Output, comparisons: Path | None = None) -> None:
+def report(*results: Path, output: Output, comparisons: Path | None = None, quiet: Quiet = False) -> None:
     """Write a report of results documents, with the paper's figures beside ours.
 
     Args:
@@ -390,13 +392,14 @@ def report(*results: Path, output: Output, comparisons: Path | None = None) -> N
     files = [file for file in files if file not in named]
     if not files:
         fail("expected results documents, got none")
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.benchmarks.exports import ExportsResult
         from robnet_zoo.reports.robustness import write
 
         exported = [ExportsResult.load(path) for path in (*named, *beside)]
         write([Result.load(file) for file in files], output, comparisons=comparisons, exported=exported)
-    print(*[path for path in (output, comparisons) if path is not None], sep="\n")
+    if not quiet:
+        print(*[path for path in (output, comparisons) if path is not None], sep="\n")
 
 
 def robustbench(
@@ -416,6 +419,7 @@ def robustbench(
     checkpoint: str | None = None,
     images: Path | None = None,
     data: str | None = None,
+    quiet: Quiet = False,
 ) -> None:
     """Convert a result of the protocol autoattack to RobustBench's model_info, an issue and a tensor of images.
 
@@ -456,18 +460,19 @@ def robustbench(
         additional_data=additional_data,
         reported=reported,
     )
-    tensor = None if data is None else _adversarial_tensor(result, data)
+    tensor = None if data is None else _adversarial_tensor(result, data, quiet=quiet)
     write_atomically(output, (json.dumps(info, indent=2) + "\n").encode())
     if issue is not None:
         write_atomically(issue, issue_text(info, document, checkpoint=checkpoint or link).encode())
     if images is not None and tensor is not None:
         write_atomically(images, tensor)
-    print(*[path for path in (output, issue, images) if path is not None], sep="\n")
+    if not quiet:
+        print(*[path for path in (output, issue, images) if path is not None], sep="\n")
 
 
-def _adversarial_tensor(result: Path, data: str) -> bytes:
+def _adversarial_tensor(result: Path, data: str, *, quiet: bool) -> bytes:
     """Return a file as torch saves it: a document's adversarial images, (N, C, H, W) in float32."""
-    with starting():
+    with starting(shown=not quiet):
         import torch
 
         from robnet_zoo.benchmarks.kept import adversarial

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from robnet_zoo.cli.parameters import Json, Numbers
+from robnet_zoo.cli.parameters import Json, Numbers, Quiet
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.data.names import check_name
 
@@ -29,6 +29,7 @@ def compare(
     second_weights: Path | None = None,
     second_mean: Numbers = None,
     second_std: Numbers = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Compare two models: do they compute the same function, and if not, after which operator do they part?
@@ -51,7 +52,7 @@ def compare(
         second_std: What the second divides each channel by.
     """
     check_name(data)
-    with starting(shown=not as_json):
+    with starting(shown=not (quiet or as_json)):
         from robnet_zoo.benchmarks.likeness import compare_targets
         from robnet_zoo.benchmarks.targets.load import load_target
         from robnet_zoo.data import load as load_images
@@ -60,6 +61,7 @@ def compare(
         other = load_target(second, weights=second_weights, dtype="float32", mean=second_mean, std=second_std)
         images = load_images(data, n=n) if n is not None else load_images(data)[:IMAGES]
     likeness = compare_targets(mine, other, images, tolerance=tolerance)
-    print(likeness.model_dump_json(exclude_none=True) if as_json else likeness)
+    if as_json or not quiet:
+        print(likeness.model_dump_json(exclude_none=True) if as_json else likeness)
     if not likeness.same:
         sys.exit(2)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from robnet_zoo.cli.parameters import Json, OptionalOutput
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Quiet
 from robnet_zoo.cli.starting import starting
 
 
@@ -20,6 +20,7 @@ def push(
     output: OptionalOutput = None,
     private: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Put a model on Hugging Face's hub, from where timm loads it as hf-hub:REPOSITORY.
@@ -36,8 +37,9 @@ def push(
         private: Make a private repository.
         dry_run: Do all but the sending, without a network.
     """
-    with starting():
+    with starting(shown=not (quiet or as_json)):
         from robnet_zoo.zoo.push import push as push_model
 
         report = push_model(model, repository, weights=weights, folder=output, private=private, dry_run=dry_run)
-    print(json.dumps(report.model_dump(mode="json"), indent=1) if as_json else f"{repository}: {report}")
+    if as_json or not quiet:
+        print(json.dumps(report.model_dump(mode="json"), indent=1) if as_json else f"{repository}: {report}")

@@ -70,7 +70,7 @@ def run(
     size = merged(bundled, overrides)
     if size != bundled:
         size = size.model_copy(update={"name": "own"})
-    with starting():
+    with starting(shown=not (quiet or as_json)):
         from robnet_zoo.reports.reproduce import write
         from robnet_zoo.reproduce.reproduction import Reproduction, Source
 
@@ -92,19 +92,20 @@ def run(
 
 
 @reproduce.command
-def report(result: Path, *, output: Output) -> None:
+def report(result: Path, *, output: Output, quiet: Quiet = False) -> None:
     """Write the report of a plan from its document.
 
     Args:
         result: The document that `reproduce` has left in its folder.
         output: The file to write: .html, .md or .csv.
     """
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.reports.reproduce import write
         from robnet_zoo.reproduce.result import ReproductionResult
 
         write(ReproductionResult.load(result), output)
-    print(output)
+    if not quiet:
+        print(output)
 
 
 def _agenda(work: Reproduction) -> list[str]:

@@ -60,7 +60,7 @@ def run(
 
 
 @search.command
-def supernet(*, config: str, data: str, output: Output, kind: Kind) -> None:
+def supernet(*, config: str, data: str, output: Output, kind: Kind, quiet: Quiet = False) -> None:
     """Train only the supernet of a branch, for instance under torchrun; `search run` then continues from it.
 
     Args:
@@ -71,15 +71,19 @@ def supernet(*, config: str, data: str, output: Output, kind: Kind) -> None:
     """
     chosen = load_config(config)
     check_name(data, train=True)
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.search.pipeline import Search
 
-        whole = Search(chosen, data, output)
-    print(whole.supernet(kind))
+        whole = Search(chosen, data, output, shown=not quiet)
+    path = whole.supernet(kind)
+    if not quiet:
+        print(path)
 
 
 @search.command
-def work(*, config: str, data: str, output: Output, kind: Kind, storage: str | None = None) -> None:
+def work(
+    *, config: str, data: str, output: Output, kind: Kind, storage: str | None = None, quiet: Quiet = False
+) -> None:
     """Join a running search as a worker, until all candidates of a branch are evaluated.
 
     Args:
@@ -91,15 +95,15 @@ def work(*, config: str, data: str, output: Output, kind: Kind, storage: str | N
     """
     chosen = load_config(config)
     check_name(data, train=True)
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.search.pipeline import Search
 
-        whole = Search(chosen, data, output, storage)
+        whole = Search(chosen, data, output, storage, shown=not quiet)
     whole.work(kind)
 
 
 @search.command
-def report(*results: Path, output: Output) -> None:
+def report(*results: Path, output: Output, quiet: Quiet = False) -> None:
     """Write the report of a search from its results, with the specs that it picks.
 
     Args:
@@ -107,13 +111,14 @@ def report(*results: Path, output: Output) -> None:
         output: The file to write: .html, .md or .csv.
     """
     loaded = _loaded(results)
-    with starting():
+    with starting(shown=not quiet):
         _write_report(loaded, output)
-    print(output)
+    if not quiet:
+        print(output)
 
 
 @search.command
-def pick(*results: Path, output: Output) -> None:
+def pick(*results: Path, output: Output, quiet: Quiet = False) -> None:
     """Write the specs that a search picks (appendix F) from its results.
 
     Args:
@@ -125,7 +130,8 @@ def pick(*results: Path, output: Output) -> None:
     for result in _loaded(results):
         for spec, _ in picks(result):
             spec.save(output / f"{spec.name}.json")
-            print(output / f"{spec.name}.json")
+            if not quiet:
+                print(output / f"{spec.name}.json")
 
 
 @search.command
@@ -140,6 +146,7 @@ def cells(
     group: str | None = None,
     network: Net = "full",
     storage: str | None = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write the best candidates of a study as specs, with an index of their accuracies.
 
@@ -156,18 +163,26 @@ def cells(
         network: Whether specs are in the full network, as picks are, or in that of the search, which was measured.
         storage: Where the search of the folder stores its candidates, if not in study.db there.
     """
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.reports.search.chosen import cells_table
         from robnet_zoo.search.cells import choose_cells
 
         chosen = choose_cells(study, count=count, by=by, kind=kind, group=group, network=network, storage=storage)
     paths = chosen.save(output)
-    print(cells_table(chosen.index))
-    print(paths[-1])
+    if not quiet:
+        print(cells_table(chosen.index))
+        print(paths[-1])
 
 
 @search.command
-def findings(*, table: Path, robust: str = "robust", clean: str | None = None, output: OptionalOutput = None) -> None:
+def findings(
+    *,
+    table: Path,
+    robust: str = "robust",
+    clean: str | None = None,
+    output: OptionalOutput = None,
+    quiet: Quiet = False,
+) -> None:
     """Say what a table of adversarially trained cells, of any search space, says about the paper's findings.
 
     Args:
@@ -177,16 +192,15 @@ def findings(*, table: Path, robust: str = "robust", clean: str | None = None, o
         clean: The column of clean accuracies; by default `clean`, if there is one.
         output: A file for the document of the numbers.
     """
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.reports.search.tables import lines
         from robnet_zoo.search.analysis.tables import table_findings
 
         result = table_findings(table, robust=robust, clean=clean)
-    for line in lines(result):
-        print(line)
     if output is not None:
         result.save(output)
-        print(output)
+    if not quiet:
+        print(*lines(result), *([] if output is None else [output]), sep="\n")
 
 
 @search.command
@@ -232,9 +246,10 @@ def score(
         loaded = load(data, train=True)
     chosen = tuple(SCORES) if scores is None else scores
     result = rank_table(table, loaded, robust=robust, size=size, scores=chosen, output=output, progress=not quiet)
-    print(score_table(result))
-    print(score_summary(result))
-    print(output)
+    if not quiet:
+        print(score_table(result))
+        print(score_summary(result))
+        print(output)
 
 
 @search.command
@@ -246,6 +261,7 @@ def lookup(
     seeds: int = 50,
     draw: Path | None = None,
     output: OptionalOutput = None,
+    quiet: Quiet = False,
 ) -> None:
     """Compare methods of search on a table of NAS-Bench-201's cells, where an evaluation is a lookup.
 
@@ -257,18 +273,18 @@ def lookup(
         draw: A file for a picture, .svg or .png.
         output: A file for the document of the numbers.
     """
-    with starting():
+    with starting(shown=not quiet):
         from robnet_zoo.reports.search.lookup import draw_lookup, lookup_table
         from robnet_zoo.search.lookup import search_table
 
         result = search_table(table, robust=robust, evaluations=evaluations, seeds=seeds)
-    print(lookup_table(result))
     if output is not None:
         result.save(output)
-        print(output)
     if draw is not None:
         draw_lookup(result, draw)
-        print(draw)
+    if not quiet:
+        print(lookup_table(result))
+        print(*[path for path in (output, draw) if path is not None], sep="\n", end="\n" if output or draw else "")
 
 
 def _write_report(results: list[StudyResult], path: Path) -> None:

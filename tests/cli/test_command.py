@@ -185,3 +185,19 @@ def test_a_reader_that_has_read_enough_is_not_a_mistake():
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def flags_of(app, path=()):
+    """Yield each command below an app, with the names of its flags."""
+    if app.default_command is not None:
+        yield path, {name for argument in app.assemble_argument_collection() for name in argument.names}
+    for name in app:
+        if not name.startswith("-"):
+            yield from flags_of(app[name], (*path, name))
+
+
+def test_every_command_that_writes_a_file_can_be_quiet():
+    flags = dict(flags_of(cli.command()))
+    loud = {path for path, names in flags.items() if "--output" in names and "--quiet" not in names}
+    assert {path for path in loud if path[0] not in ("edit", "convert")} == set()
+    assert len(flags) > 30
