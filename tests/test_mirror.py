@@ -26,6 +26,7 @@ OTHERS = {
     "attacks/test_certificates.py": "the attacks beside proofs of robustness",
     "attacks/test_mistakes_of_peers.py": "mistakes that other libraries made",
     "cli/test_command.py": "the package cli itself",
+    "converters/onnx/test_mutations.py": "damaged ONNX files, as they come",
     "editor/test_browser.py": "the page, in a browser",
     "reports/test_browser.py": "every report, in a browser",
     "training/test_compiled.py": "training through torch.compile",

@@ -170,20 +170,23 @@ def precisions() -> str:
 
 
 def looks() -> str:
-    """Return the table of quantised files that were attacked in each way to look at them, and in all of them."""
-    results: dict[str, dict[str, Result]] = {}
+    """Return the tables of quantised files that were attacked in each way to look at them, and in all of them."""
+    tables: dict[str, dict[str, dict[str, Result]]] = {}
     for path in results_in(committed.ROBUSTNESS / "looks"):
         result = Result.load(path)
-        results.setdefault(result.model.name, {})[result.protocol.name] = result
-    lines = [f"| file | clean | {' | '.join(LOOKS)} | all of them |", "|---" * (3 + len(LOOKS)) + "|"]
-    for name, by_look in results.items():
-        figures = [next(iter(by_look.values())).accuracy("clean")]
-        attacked = {look: _worst(by_look[look]) for look in LOOKS if look in by_look}
-        rest = [f"{attacked[look].accuracy:.0%}" if look in attacked else "–" for look in LOOKS]
-        together = [min(column) for column in zip(*(part.correct for part in attacked.values()), strict=True)]
-        figures.append(sum(together) / len(together))
-        lines.append(f"| `{name}` | {figures[0]:.0%} | {' | '.join(rest)} | {figures[1]:.0%} |")
-    return "\n".join(lines)
+        title = f"**eps {result.protocol.eps}, {result.data.name}, n = {result.data.n}**"
+        tables.setdefault(title, {}).setdefault(result.model.name, {})[result.protocol.name] = result
+    lines = []
+    for title, by_file in tables.items():
+        lines += [title, "", f"| file | clean | {' | '.join(LOOKS)} | worst case |", "|---" * (3 + len(LOOKS)) + "|"]
+        for name, by_look in by_file.items():
+            attacked = {look: _worst(by_look[look]) for look in LOOKS if look in by_look}
+            shares = [f"{attacked[look].accuracy:.0%}" if look in attacked else "–" for look in LOOKS]
+            together = [min(column) for column in zip(*(part.correct for part in attacked.values()), strict=True)]
+            clean = next(iter(by_look.values())).accuracy("clean")
+            lines.append(f"| `{name}` | {clean:.0%} | {' | '.join(shares)} | {sum(together) / len(together):.0%} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def _worst(result: Result) -> Measurement:

@@ -207,7 +207,7 @@ class OnnxClassifier:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.optimized_model_filepath = str(path)
             try:
-                onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+                session_on_cpu(str(self.path), options)
                 return onnx.load(path)
             except (*RUNTIME_ERRORS, OSError, DecodeError):
                 return self.proto
@@ -229,7 +229,7 @@ class OnnxClassifier:
         size = self.batch or PIECE
         pieces = []
         try:
-            session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            session = session_on_cpu(str(self.path), options)
             for piece in filled(images.cpu(), size).split(size):
                 x = piece.permute(0, 2, 3, 1) if self.nhwc else piece
                 pieces += session.run([self.output], {self.input: np.ascontiguousarray(x.numpy(), self.dtype)})
@@ -273,9 +273,12 @@ class OnnxClassifier:
         options = self._options()
         options.intra_op_num_threads = threads or self._threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave others the cores
-        providers = [(name, settings), *([] if provider == "cpu" else [PROVIDERS["cpu"]])]
+        providers = [(name, settings), PROVIDERS["cpu"]]
         try:
-            session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
+            if provider == "cpu":
+                session = session_on_cpu(str(self.path), options)
+            else:
+                session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
         except TypeError as error:  # it takes the names of files as UTF-8
             raise self._error("expected a path in UTF-8, which ONNX Runtime needs, got other bytes") from error
         except RUNTIME_ERRORS as error:
@@ -420,6 +423,18 @@ class ImageModule(nn.Module):
         x = self._as_input(images)
         logits = self.graph(x) if self.batch is None else in_pieces(self.graph, x, self.batch)
         return logits.to(images.dtype)
+
+
+def session_on_cpu(source: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Open a session on the CPU. ONNX Runtime would else try a second time after some errors, and print that.
+
+    Args:
+        source: the path of a file, or its bytes.
+        options: of the session.
+
+    Raises: one of RUNTIME_ERRORS.
+    """
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def in_pieces(classifier: Callable[[Tensor], Tensor], images: Tensor, size: int) -> Tensor:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import os
+import signal
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import get_args
 
 import onnx
+import onnxruntime
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper, numpy_helper
 from onnx.checker import ValidationError
@@ -23,6 +29,8 @@ from robnet_zoo.errors import OnnxFileError
 MAX_GRAPH = 512 * 2**20  # bytes of the file itself; larger weights are in files beside it
 MAX_WEIGHTS = 16 * 2**30  # bytes of the files beside it
 MAX_VALUE = 2**30  # numbers in one tensor between two nodes, for one image
+RISKY = {"Slice", "Split"}  # operators at which the inference of shapes may end the process
+TRIAL_SECONDS = 120  # the longest that a copy of this process may take for such a file
 CHUNK = 2**20
 SEVEN_BITS = 64  # 255 * 2 * 64 is below 2^15
 
@@ -96,6 +104,7 @@ def read_file(path: str | os.PathLike[str]) -> OnnxFile:
         raise OnnxFileError(file, f"{what}: {error.strerror or error}") from error
     except (DecodeError, ValidationError, ValueError, TypeError) as error:
         raise OnnxFileError(file, f"expected an ONNX file, got one that cannot be read: {error}") from error
+    _check_trial(file, proto)
     _check_sizes(file, proto)
     return OnnxFile(file, proto, digest.hexdigest())
 
@@ -163,13 +172,54 @@ def _check_range(path: Path, parts: Mapping[str, Path], tensor: onnx.TensorProto
         raise OnnxFileError(path, f"expected {numbers:,} numbers in {tensor.name}, got {held:,} bytes")
 
 
+def _check_trial(path: Path, proto: onnx.ModelProto) -> None:
+    """Raise an OnnxFileError for a graph with which ONNX or ONNX Runtime end their process.
+
+    Both do so where an axis is too short for what comes before a Slice, or a Split has more outputs than it says. A
+    copy of this process opens such graphs first; on Linux only, where that is safe.
+    """
+    risky = any(isinstance(part, onnx.NodeProto) and part.op_type in RISKY for part in _graphs_and_nodes(proto))
+    if not risky or sys.platform != "linux":
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of copies of a process with threads
+        child = os.fork()
+    if not child:
+        _open_and_exit(path, proto)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        slow = -code == signal.SIGALRM
+        does = f"takes more than {TRIAL_SECONDS} s" if slow else f"ends its process by signal {-code}"
+        raise OnnxFileError(path, f"expected a graph that ONNX Runtime can open, got one on which it {does}")
+
+
+def _open_and_exit(path: Path, proto: onnx.ModelProto) -> None:
+    """Open a file with ONNX and ONNX Runtime, printing nothing, and end the process, whatever they raise."""
+    try:
+        faulthandler.disable()
+        for number in (signal.SIGABRT, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        signal.alarm(TRIAL_SECONDS)
+        with suppress(Exception):
+            _inferred(proto)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1  # the copy has no other
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    finally:
+        os._exit(0)
+
+
 def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
     """Raise an OnnxFileError for a graph that needs gigabytes for a single image; open sizes count as 1.
 
     A graph whose sizes cannot be inferred is left to ONNX Runtime, which says what is wrong with it.
     """
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        inferred = _inferred(proto)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # ValueError: more than 2 GiB
         return
     graph = inferred.graph
@@ -179,25 +229,42 @@ def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
             raise OnnxFileError(path, f"expected tensors of at most {MAX_VALUE:,} numbers, got {value.name} of {sizes}")
 
 
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+
+
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield all constants, including those of functions and of graphs inside nodes."""
+    for part in _graphs_and_nodes(proto):
+        if isinstance(part, onnx.GraphProto):
+            yield from part.initializer
+            for sparse in part.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            continue
+        for value in _values(part):
+            if isinstance(value, onnx.TensorProto):
+                yield value
+            elif isinstance(value, onnx.SparseTensorProto):
+                yield from (value.values, value.indices)
+
+
+def _graphs_and_nodes(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.NodeProto]:
+    """Yield all graphs and nodes, including those of functions and inside nodes."""
     graphs = [proto.graph]
     nodes = [node for function in proto.functions for node in function.node]
     while graphs or nodes:
         if graphs:
             graph = graphs.pop()
             nodes += graph.node
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-            continue
-        for attribute in nodes.pop().attribute:
-            value = helper.get_attribute_value(attribute) if attribute.type else None
-            several = value if isinstance(value, list) else [value]
-            for item in several:
-                if isinstance(item, onnx.TensorProto):
-                    yield item
-                elif isinstance(item, onnx.SparseTensorProto):
-                    yield from (item.values, item.indices)
-                elif isinstance(item, onnx.GraphProto):
-                    graphs.append(item)
+            yield graph
+        else:
+            node = nodes.pop()
+            yield node
+            graphs += [value for value in _values(node) if isinstance(value, onnx.GraphProto)]
+
+
+def _values(node: onnx.NodeProto) -> Iterator[object]:
+    """Yield the values of a node's attributes, those of lists one by one."""
+    for attribute in node.attribute:
+        value = helper.get_attribute_value(attribute) if attribute.type else None
+        yield from value if isinstance(value, list) else [value]

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, in_pieces
+from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, in_pieces, session_on_cpu
 from robnet_zoo.core.documents import Document
 from robnet_zoo.errors import VerificationError
 from robnet_zoo.nn.network import Network
@@ -148,7 +148,7 @@ def open_session(serialized: bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+        return session_on_cpu(serialized, options)
     except RUNTIME_ERRORS as error:
         reason = " ".join(str(error).split())
         raise VerificationError(f"expected a graph that ONNX Runtime can run, got: {reason}") from error

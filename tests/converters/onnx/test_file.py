@@ -1,6 +1,8 @@
 """A hostile ONNX file is refused in one line, before it costs time or memory."""
 
 import os
+import sys
+import time
 
 import numpy as np
 import onnx
@@ -8,6 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from robnet_zoo.converters.onnx import file
 from robnet_zoo.converters.onnx.classifier import OnnxClassifier
 from robnet_zoo.converters.onnx.file import read_file
 from robnet_zoo.errors import OnnxFileError
@@ -144,6 +147,24 @@ def outside_in_a_branch(path):
     path.parent.with_name("secret").write_bytes(b"0" * 192)
 
 
+def sliced_too_short(path):
+    """Write a Slice behind a pool that needs more rows than there are."""
+    bounds = [NODE("Constant", [], [name], value=numpy_helper.from_array(np.array([at]), name)) for name, at in BOUNDS]
+    extra = [NODE("MaxPool", ["images"], ["p"], kernel_shape=[5, 5]), NODE("Slice", ["p", "s", "e", "a"], ["z"])]
+    linear(path, extra=[*bounds, *extra], outputs=["z"])
+
+
+def split_into_more(path):
+    """Write a Split of two outputs that says it has one."""
+    linear(path, extra=[NODE("Split", ["y"], ["z", "rest"], axis=1, num_outputs=1)], outputs=["z"])
+    model = onnx.load(path)
+    model.opset_import[0].version = 18
+    onnx.save(model, path)
+
+
+BOUNDS = (("s", 0), ("e", 1), ("a", 2))
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="a copy of the process opens the file first")
+ENDS = "expected a graph that ONNX Runtime can open, got one on which it ends its process by signal 6"
 HOSTILE = {
     "a gigabyte": (large, "expected m.onnx of at most 536,870,912 bytes, got 1,073,741,824"),
     "a folder": (lambda path: path.mkdir(), "expected m.onnx to be a plain file"),
@@ -167,6 +188,8 @@ HOSTILE = {
     "a pipe beside it": (pipe, "expected m.data to be a plain file"),
     "a graph of 40 GB": (explosive, "expected tensors of at most 1,073,741,824 numbers, got zeros"),
     "an image of 120 GB": (huge_image, "expected tensors of at most 1,073,741,824 numbers, got x"),
+    "a Slice of a negative size": pytest.param(sliced_too_short, ENDS, marks=on_linux),
+    "a Split of more outputs than it says": pytest.param(split_into_more, ENDS, marks=on_linux),
     "weights outside, in a branch": (outside_in_a_branch, "expected its weights in its own folder, got '../secret'"),
 }
 
@@ -179,3 +202,12 @@ def test_hostile_file_is_refused_in_one_line_before_it_costs_anything(write, mes
         read_file(tmp_path / "inner" / "m.onnx")
     assert str(caught.value).startswith(str(tmp_path / "inner" / "m.onnx"))
     assert str(caught.value).isprintable()
+
+
+@on_linux
+def test_graph_that_takes_too_long_to_open_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "TRIAL_SECONDS", 1)
+    monkeypatch.setattr(file, "_inferred", lambda proto: time.sleep(60))
+    path = linear(tmp_path / "m.onnx", extra=[NODE("Split", ["y"], ["z"], axis=1)], outputs=["z"])
+    with pytest.raises(OnnxFileError, match="got one on which it takes more than 1 s"):
+        read_file(path)
