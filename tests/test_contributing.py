@@ -188,13 +188,17 @@ def test_an_attack_is_a_file_and_an_entry(tmp_path: Path) -> None:
 
 def test_a_recipe_is_a_document(tmp_path: Path) -> None:
     code = """
+        import json
         import numpy as np
         from robnet_zoo.cli import main
         from robnet_zoo.training import load_recipe
+        from robnet_zoo.training.recipe import RECIPES
 
         pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
         np.savez("noise.npz", images=pixels, labels=np.arange(40) % 10)
-        assert load_recipe("brief").attack.steps == 1
+        recipe = load_recipe("brief")
+        assert recipe.attack.steps == 1
+        assert json.loads(RECIPES.path("brief").read_text()) == json.loads(recipe.dumps())  # in full
         main(["recipes"])
         main(["train", "small.json", "--data", "noise.npz", "--recipe", "brief", "-o", "run", "--batch", "16"])
     """
@@ -223,10 +227,13 @@ def test_a_converter_is_a_function_and_an_entry(tmp_path: Path) -> None:
 
 def test_a_protocol_is_a_document(tmp_path: Path) -> None:
     code = """
-        from robnet_zoo.benchmarks.protocol import load_protocol
+        import json
+        from robnet_zoo.benchmarks.protocol import PROTOCOLS, load_protocol
         from robnet_zoo.cli import main
 
-        assert [attack.steps for attack in load_protocol("margin").attacks] == [20]
+        protocol = load_protocol("margin")
+        assert [attack.steps for attack in protocol.attacks] == [20]
+        assert json.loads(PROTOCOLS.path("margin").read_text()) == json.loads(protocol.dumps())  # in full
         main(["protocols"])
         arguments = ["--protocol", "margin", "--data", "digits", "-n", "4", "--batch", "4", "-o", "result.json"]
         main(["benchmark", "robnet_micro.digits", *arguments])
