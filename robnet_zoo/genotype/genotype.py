@@ -32,6 +32,7 @@ from robnet_zoo.core.documents import (
     nearest,
     problems_error,
     problems_in,
+    renamed,
     shown,
 )
 from robnet_zoo.core.wording import counted
@@ -215,7 +216,11 @@ class Provenance(Document):
     search: Text | None = None  # identifier of the search run
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     protocol: Text | None = None  # how candidates were judged
-    weights_sha256: Text | None = None  # the state_sha256 of the supernet
+    state_sha256: Text | None = None  # of the supernet that candidates took their weights from
+
+    @classmethod
+    def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return renamed(data, "weights_sha256", "state_sha256")
 
 
 def _unknown_names(data: object) -> Iterator[Problem]:

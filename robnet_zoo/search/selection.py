@@ -77,7 +77,13 @@ class Judged:
 
 
 def provenance_of(judged: Judged, candidate: Candidate, *, source: str) -> Provenance:
-    """Return the provenance of a candidate's spec. source: how it was chosen, in words."""
+    """Return the provenance of a candidate's spec.
+
+    Args:
+        judged: the search, and how its candidates were measured.
+        candidate: that the spec is of.
+        source: how it was chosen, in words.
+    """
     config = judged.config
     return Provenance(
         source=f"robnet-zoo search: {source}",
@@ -85,7 +91,7 @@ def provenance_of(judged: Judged, candidate: Candidate, *, source: str) -> Prove
         search=f"{config.name}/{judged.kind}/{candidate.group}/{candidate.index}",
         seed=config.seed,
         protocol=_protocol(judged, candidate),
-        weights_sha256=judged.supernet,
+        state_sha256=judged.supernet,
     )
 
 

@@ -246,6 +246,13 @@ def test_later_schema_is_refused_for_that_reason_alone() -> None:
     assert problems(put("schema_version", 2), put("new_key", 1), drop("layout")) == (problem,)
 
 
+def test_the_former_name_of_a_hash_in_the_provenance_is_read() -> None:
+    older = valid() | {"provenance": {"weights_sha256": "ab" * 32}}
+    spec = Genotype.parse(older)
+    assert spec.provenance.state_sha256 == "ab" * 32
+    assert "weights_sha256" not in spec.dumps()
+
+
 def zero_nodes(*rows: list[int], operations: tuple[str, ...] = ("identity", "sep_conv_3x3")) -> set[int]:
     data = valid()
     normal = {"alpha": [[1] * len(operations)] * 5, "concat": [2, 3]}

@@ -120,7 +120,7 @@ def test_an_unfinished_study_of_any_storage_gives_what_is_done_so_far(where: str
         best = max(each.after.robust for each in open_study.candidates() if each.after)
     chosen = choose_cells(tmp_path, storage=where)
     assert [len(chosen.specs), chosen.index.cells[0].robust] == [4, best]
-    assert chosen.specs[0].provenance.weights_sha256 == "ab" * 32
+    assert chosen.specs[0].provenance.state_sha256 == "ab" * 32
     assert "the images cdcdcdcdcdcd" in (chosen.specs[0].provenance.protocol or "")
 
 

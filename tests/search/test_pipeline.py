@@ -74,7 +74,7 @@ def test_specs_are_the_most_robust_ones_at_full_size_and_say_where_they_are_from
         assert result.space.codes(spec) == chosen.codes
         assert spec.network == FULL
         assert spec.provenance.search == f"tiny/{kind}/{group}/{chosen.index}"
-        assert spec.provenance.weights_sha256 == result.supernet_state_sha256
+        assert spec.provenance.state_sha256 == result.supernet_state_sha256
         assert f"{chosen.after.robust:.1%} robust" in (spec.provenance.protocol or "")
 
 

@@ -21,7 +21,7 @@ def test_the_most_robust_candidate_is_picked_at_full_size_with_its_provenance() 
     assert result.space.codes(spec) == candidate.codes
     assert spec.network.channels == FULL.channels
     assert spec.provenance.search == f"made_up/cell_based/uniform/{candidate.index}"
-    assert spec.provenance.weights_sha256 == result.supernet_state_sha256
+    assert spec.provenance.state_sha256 == result.supernet_state_sha256
     assert f"{candidate.after.robust:.1%} robust" in (spec.provenance.protocol or "")
 
 
