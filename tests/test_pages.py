@@ -208,8 +208,8 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Search(pipeline.Search):
         def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
             whole = small_search.config()
-            one = whole.model_copy(update={"branches": whole.branches[:1]})
-            super().__init__(one, *arguments, **options)
+            shorter = whole.model_copy(update={"branches": whole.branches[:1]})
+            super().__init__(shorter, *arguments, **options)
 
         def run(self, *, workers: int = 1, **options: Any) -> list[Path]:
             return super().run(**options)  # other workers would take seconds to start

@@ -45,12 +45,16 @@ PYTHONS_OWN = {
 @cache
 def trees() -> dict[str, ast.Module]:
     """Return the syntax tree of every source file, by its path."""
-    files = [*(ROOT / "robnet_zoo").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(files)}
+    return parsed("robnet_zoo", "tools")
 
 
-def nodes(*kinds: type[ast.AST]) -> Iterator[tuple[str, Any]]:
-    for path, tree in trees().items():
+def parsed(*folders: str) -> dict[str, ast.Module]:
+    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+
+
+def nodes(*kinds: type[ast.AST], tests: bool = False) -> Iterator[tuple[str, Any]]:
+    for path, tree in (trees() | (parsed("tests") if tests else {})).items():
         yield from ((path, node) for node in ast.walk(tree) if isinstance(node, kinds))
 
 
@@ -123,7 +127,7 @@ def test_no_two_public_classes_share_a_name() -> None:
 
 def test_no_name_is_a_word_that_says_nothing() -> None:
     named: list[tuple[str, int, str]] = []
-    for path, node in nodes(ast.Name, ast.arg, ast.FunctionDef, ast.ClassDef):
+    for path, node in nodes(ast.Name, ast.arg, ast.FunctionDef, ast.ClassDef, tests=True):
         if isinstance(node, ast.Name):
             name = node.id if isinstance(node.ctx, ast.Store) else ""
         else:

@@ -95,6 +95,6 @@ def test_outcomes_do_not_depend_on_the_slots() -> None:
     model, images = small(), torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(5))
     labels = model(images).argmax(1)
     first, second = (run(AdaptiveApgd(**SHORT), model, images, labels, eps=0.02, slots=slots) for slots in (3, 8))
-    assert [(one.fooled, one.tries, one.forwards) for one in first] == [
+    assert [(outcome.fooled, outcome.tries, outcome.forwards) for outcome in first] == [
         (other.fooled, other.tries, other.forwards) for other in second
     ]

@@ -21,7 +21,7 @@ def test_a_bundled_spec_comes_back_as_it_was(name):
 def test_the_empty_draft_says_what_is_missing():
     compiled, problems = blank().compiled()
     assert compiled is None
-    assert [place for place, _ in problems] == [("cells", "cell", "alpha")]
+    assert [path for path, _ in problems] == [("cells", "cell", "alpha")]
 
 
 def test_problems_of_a_draft_are_those_of_validation(tiny):
@@ -30,7 +30,7 @@ def test_problems_of_a_draft_are_those_of_validation(tiny):
         broken.spec()
     _, problems = broken.compiled()
     assert [text for _, text in problems] == [problem.partition(": ")[2] for problem in error.value.problems]
-    assert {place[:2] for place, _ in problems} == {("network", "input_size"), ("network", "reductions")}
+    assert {path[:2] for path, _ in problems} == {("network", "input_size"), ("network", "reductions")}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def random_cell(draw: random.Random, nodes: int) -> Cell:
     return Cell(alpha=alpha, concat=concat)
 
 
-def of(cell: Cell) -> CellGraph:
+def graph_of(cell: Cell) -> CellGraph:
     return CellGraph.of_cell(cell, OPERATIONS)
 
 
@@ -37,7 +37,7 @@ def peer(graph: CellGraph) -> networkx.DiGraph:
     return other
 
 
-def distance_of_networkx(one: CellGraph, another: CellGraph) -> float:
+def distance_of_networkx(first: CellGraph, second: CellGraph) -> float:
     def substitution(a, b):
         return 1000 if a["input"] != b["input"] else int(a["output"] != b["output"])
 
@@ -45,8 +45,8 @@ def distance_of_networkx(one: CellGraph, another: CellGraph) -> float:
         return 1000 if a["input"] is not None else int(a["output"])
 
     return networkx.graph_edit_distance(
-        peer(one),
-        peer(another),
+        peer(first),
+        peer(second),
         node_subst_cost=substitution,
         node_del_cost=lone,
         node_ins_cost=lone,
@@ -59,14 +59,14 @@ def distance_of_networkx(one: CellGraph, another: CellGraph) -> float:
 @pytest.mark.parametrize("seed", range(12))
 def test_the_distance_is_that_of_networkx(seed):
     draw = random.Random(seed)
-    one, another = (of(random_cell(draw, draw.randint(1, 3))) for _ in range(2))
-    assert edit_distance(one, another) == edit_distance(another, one) == distance_of_networkx(one, another)
+    first, second = (graph_of(random_cell(draw, draw.randint(1, 3))) for _ in range(2))
+    assert edit_distance(first, second) == edit_distance(second, first) == distance_of_networkx(first, second)
 
 
 def test_a_cell_is_at_distance_zero_of_itself_with_other_numbers():
-    one = Cell(alpha=[[1, 0], [0, 0], [0, 0], [0, 1], [0, 0]], concat=[2, 3])  # 2 reads 0, 3 reads 1
+    cell = Cell(alpha=[[1, 0], [0, 0], [0, 0], [0, 1], [0, 0]], concat=[2, 3])  # 2 reads 0, 3 reads 1
     other = Cell(alpha=[[0, 0], [0, 1], [1, 0], [0, 0], [0, 0]], concat=[2, 3])  # the other way around
-    assert edit_distance(of(one), of(other)) == 0
+    assert edit_distance(graph_of(cell), graph_of(other)) == 0
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -77,18 +77,18 @@ def test_a_switch_is_a_distance_of_one(seed):
     alpha = [list(each) for each in cell.alpha]
     alpha[row][1] ^= 1
     switched = Cell(alpha=alpha, concat=[2, 3, 4, 5])
-    assert edit_distance(of(Cell(alpha=cell.alpha, concat=[2, 3, 4, 5])), of(switched)) == 1
+    assert edit_distance(graph_of(Cell(alpha=cell.alpha, concat=[2, 3, 4, 5])), graph_of(switched)) == 1
 
 
 def test_what_does_not_reach_the_output_does_not_count():
     live = Cell(alpha=[[1, 0], [0, 1]], concat=[2])
     with_dead_node = Cell(alpha=[[1, 0], [0, 1], [1, 1], [0, 0], [1, 0]], concat=[2])
-    assert edit_distance(of(live), of(with_dead_node)) == 0
+    assert edit_distance(graph_of(live), graph_of(with_dead_node)) == 0
 
 
 def test_cells_of_too_many_live_nodes_are_refused():
     nodes = MAX_LIVE_NODES + 1
-    large = of(random_cell(random.Random(0), nodes))
+    large = graph_of(random_cell(random.Random(0), nodes))
     full = CellGraph(tuple(range(2, 2 + nodes)), large.edges, frozenset(range(2, 2 + nodes)))
     with pytest.raises(ArgumentError, match="at most 8 live nodes, got 9"):
         edit_distance(full, full)

@@ -117,21 +117,21 @@ def everything() -> list[Result]:
     copies = {model: renamed(model, model.name.replace(".", ".copy.")) for model in models}
     transfer = (Fgsm(), Pgd(steps=100))
     alarm = Alarm(name="more_steps_less_success", text="pgd100: 34.0 %, pgd20: 30.0 %.")
-    found = [
+    documents = [
         result(model, share + 0.3, *(share + 0.01 * i for i in (6, 1, 0, 5, 2)), attacks=attacks, n=1000)
         for model, share in models.items()
     ]
-    found[0] = found[0].model_copy(update={"examples": tuple(map(example, range(5)))})
-    found[2] = found[2].model_copy(update={"alarms": (alarm,)})
-    found += [result(free, 0.82, 0.75 - 0.02 * k, 0.72 - 0.03 * k, eps=f"{k}/255", n=1000) for k in (2, 4, 12, 16)]
-    found += [result(micro, 0.60, 0.55 - 0.02 * k, 0.52 - 0.03 * k, eps=f"{k}/255", n=1000) for k in (2, 4, 12)]
-    found += [
+    documents[0] = documents[0].model_copy(update={"examples": tuple(map(example, range(5)))})
+    documents[2] = documents[2].model_copy(update={"alarms": (alarm,)})
+    documents += [result(free, 0.82, 0.75 - 0.02 * k, 0.72 - 0.03 * k, eps=f"{k}/255", n=1000) for k in (2, 4, 12, 16)]
+    documents += [result(micro, 0.60, 0.55 - 0.02 * k, 0.52 - 0.03 * k, eps=f"{k}/255", n=1000) for k in (2, 4, 12)]
+    documents += [
         result(target, a + 0.3, 0.62 + 0.02 * i, 0.60 + 0.02 * i - 0.01 * j, attacks=transfer, source=source, n=1000)
         for i, (target, a) in enumerate(models.items())
         for j, source in enumerate(copies.values())
     ]
-    found.append(result(large, n=120, of=1000, complete=False, unconfirmed=3))
-    return found
+    documents.append(result(large, n=120, of=1000, complete=False, unconfirmed=3))
+    return documents
 
 
 def many(count: int, *, n: int = 50) -> list[Result]:

@@ -14,7 +14,7 @@ from tests.reports.documents import result
 def test_csv_has_a_row_a_model_and_attack(everything, tmp_path):
     report.write(everything, tmp_path / "report.csv")
     rows = list(csv.DictReader((tmp_path / "report.csv").open()))
-    assert len(rows) == sum(len(one.measurements) + 1 for one in everything)
+    assert len(rows) == sum(len(each.measurements) + 1 for each in everything)
     expected = everything[0].measurement("pgd100")
     row = next(row for row in rows if row["attack"] == "pgd100")
     assert (int(row["n"]), int(row["right"])) == (1000, sum(expected.correct))

@@ -23,7 +23,7 @@ def test_points_of_the_chart_stand_where_their_figures_are(tmp_path):
     text = (tmp_path / "report.html").read_text()
     mark = r'<title>(big|small), .*?: ([\d.]+) %.*?<circle class="mark series-0" cx="([\d.]+)" cy="([\d.]+)"'
     tick = r'class="tick" x="32" y="([\d.]+)" text-anchor="end">(\d+)<'
-    marks = {name: tuple(map(float, place)) for name, *place in re.findall(mark, text)}
+    marks = {name: tuple(map(float, numbers)) for name, *numbers in re.findall(mark, text)}
     ticks = [(float(y) - 4, float(value)) for y, value in re.findall(tick, text)]
     (y_low, low), (y_high, high) = ticks[0], ticks[-1]
     for value, _, y in marks.values():

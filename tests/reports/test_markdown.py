@@ -14,9 +14,9 @@ def test_markdown_has_the_summary(everything, tmp_path):
     heads = next(line for line in lines if line.startswith("| model | parameters"))
     row = next(line for line in lines if line.startswith(f"| robnet_free.cifar10 ({CIFAR}) | 5,439,790"))
     assert heads.count("|") == row.count("|")
-    one = everything[0].measurement("pgd100")
-    low, high = one.interval
-    assert f"{100 * one.accuracy:.1f} ({100 * low:.1f} – {100 * high:.1f})" in row
+    measurement = everything[0].measurement("pgd100")
+    low, high = measurement.interval
+    assert f"{100 * measurement.accuracy:.1f} ({100 * low:.1f} – {100 * high:.1f})" in row
 
 
 def test_notes_that_count_are_one_line_and_alarms_one_group_a_kind() -> None:

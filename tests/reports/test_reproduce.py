@@ -42,8 +42,8 @@ def test_figures_are_drawn_with_a_point_a_row_and_what_was_measured_beneath(tmp_
     for label in ("ResNet-18", "RobNet-free"):
         models = [model for model in part.models if model.label == label]
         right = np.mean([each.bits for model in models for each in model.outcomes if each.attack == "pgd10"])
-        (said,) = re.findall(rf"<title>{label}, ([\d,]+) parameters: ([\d.]+) %", drawing)
-        assert said == (f"{models[0].parameters:,}", f"{100 * right:.1f}")
+        (drawn,) = re.findall(rf"<title>{label}, ([\d,]+) parameters: ([\d.]+) %", drawing)
+        assert drawn == (f"{models[0].parameters:,}", f"{100 * right:.1f}")
     assert "against steps" not in text
 
 

@@ -26,7 +26,7 @@ def latencies(*milliseconds):
     )
 
 
-def document(of):
+def document(exported):
     forms = (
         ExportedForm(form="torch", model=MODEL, bytes=4_000_000, latencies=latencies(4.0, 80.0)),
         ExportedForm(
@@ -40,7 +40,7 @@ def document(of):
             agreement=0.95,
         ),
     )
-    return ExportsResult(model=MODEL, data=of.data, rounds=9, software={}, device="a processor", forms=forms)
+    return ExportsResult(model=MODEL, data=exported.data, rounds=9, software={}, device="a processor", forms=forms)
 
 
 def test_a_form_stands_with_what_it_costs_and_what_it_loses():

@@ -16,14 +16,14 @@ def exported(kind: str, model: ModelIdentity) -> ModelIdentity:
 
 def test_what_each_precision_loses_stands_beside_the_model_it_was_exported_from(tmp_path):
     model = identity("micro")
-    found = [result(exported("int8", model), 0.7, 0.4, 0.3), result(model, 0.8, 0.5, 0.4)]
-    found += [
+    documents = [result(exported("int8", model), 0.7, 0.4, 0.3), result(model, 0.8, 0.5, 0.4)]
+    documents += [
         result(exported("fp32", model), 0.8, 0.5, 0.4),
         result(exported("fp32", identity("other")), 0.9, 0.6, 0.5),
     ]
-    tree = html(found, tmp_path)
+    tree = html(documents, tmp_path)
     assert "precisions" in ids(tree)
-    clean, attacked = ([each.accuracy(name) for each in found] for name in ("clean", "pgd20"))
+    clean, attacked = ([each.accuracy(name) for each in documents] for name in ("clean", "pgd20"))
     start = tree.rows.index(tree.row("precision", "model"))
     rows = tree.rows[start : start + 4]
     assert [row[0] for row in rows] == ["precision", "torch", "fp32", "int8"]
@@ -37,5 +37,9 @@ def test_what_each_precision_loses_stands_beside_the_model_it_was_exported_from(
 
 def test_files_of_different_models_or_measured_differently_are_not_set_beside_each_other(tmp_path):
     model = identity("micro")
-    found = [result(model), result(exported("int8", identity("other"))), result(exported("fp32", model), eps="4/255")]
-    assert "precisions" not in ids(html(found, tmp_path))
+    documents = [
+        result(model),
+        result(exported("int8", identity("other"))),
+        result(exported("fp32", model), eps="4/255"),
+    ]
+    assert "precisions" not in ids(html(documents, tmp_path))

@@ -17,12 +17,12 @@ from tests.reports.pages import Tree, html, ids
 
 def test_figures_of_the_summary_are_the_documents(everything, page):
     rows = Tree(page.read_text()).rows
-    for document in (one for one in everything if one.source is None):
+    for document in (each for each in everything if each.source is None):
         n = len(document.measurements[0].correct)
         expected = []
-        for one in (*document.measurements, document.worst_case):
-            low, high = wilson(sum(one.correct), n)
-            expected.append(f"{100 * sum(one.correct) / n:.1f}\n{100 * low:.1f} – {100 * high:.1f}")
+        for measurement in (*document.measurements, document.worst_case):
+            low, high = wilson(sum(measurement.correct), n)
+            expected.append(f"{100 * sum(measurement.correct) / n:.1f}\n{100 * low:.1f} – {100 * high:.1f}")
         name = f"{document.model.name}\n{CIFAR}"
         eps = document.protocol.eps
         assert any(row[0] == name and row[3] == eps and set(expected) <= set(row) for row in rows)
@@ -103,9 +103,9 @@ def test_a_name_alone_does_not_make_a_robnet(tmp_path):
 )
 def test_a_spec_that_was_fitted_to_other_data_stands_in_table_3(tmp_path, data, fit):
     spec_hash = load_spec("robnet_large").fitted(**fit).hash
-    found = html([result(identity("run", spec_hash=spec_hash), attacks=(Pgd(steps=100),), data=data)], tmp_path).rows
-    printed = next(i for i, row in enumerate(found) if row[:2] == ["RobNet-large", "paper"])
-    assert found[printed + 1][:2] == [f"run\n{data}", "measured here"]
+    rows = html([result(identity("run", spec_hash=spec_hash), attacks=(Pgd(steps=100),), data=data)], tmp_path).rows
+    printed = next(i for i, row in enumerate(rows) if row[:2] == ["RobNet-large", "paper"])
+    assert rows[printed + 1][:2] == [f"run\n{data}", "measured here"]
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_the_matrix_has_the_number_of_every_pair(everything, page):
     text = page.read_text()
     matrix = text[text.index('class="heat"') :]
     rows = Tree("<table>" + matrix[matrix.index("<thead>") : matrix.index("</table>")] + "</table>").rows
-    found = {float(cell.split("\n")[0]) for row in rows[1:] for cell in row[1:]}
-    expected = {round(100 * one.accuracy("fgsm"), 1) for one in everything if one.source is not None}
-    assert found == expected
+    shown = {float(cell.split("\n")[0]) for row in rows[1:] for cell in row[1:]}
+    expected = {round(100 * each.accuracy("fgsm"), 1) for each in everything if each.source is not None}
+    assert shown == expected
     assert len(rows) == 5
     assert all(len(row) == 5 for row in rows)
 
