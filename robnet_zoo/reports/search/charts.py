@@ -120,7 +120,7 @@ def convolutions(analysis: Convolutions) -> Drawing:
         points = []
         for at in counts:
             low, high = at.interval or (None, None)
-            interval = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+            interval = f" ({at.interval:.1%})" if at.interval else ""
             text = f"{where}, {at.count}: mean {100 * at.mean:.1f} %{interval} of {at.n}"
             points.append(Point(at.count, at.mean, low, high, text=text))
         layers.append(Series(where if where == "all" else f"{where} edges", tuple(points), style="joined"))
@@ -178,7 +178,10 @@ def fsp(observations: Sequence[Observation], analysis: Fsp) -> Drawing:
 def front(observations: Sequence[Observation], analysis: Front, *, chosen: Collection[str] = ()) -> Drawing:
     """Draw robust accuracy and multiply-adds of each candidate, and the Pareto front.
 
-    chosen: groups that Optuna chose.
+    Args:
+        observations: the candidates.
+        analysis: their Pareto front.
+        chosen: the groups whose candidates Optuna chose.
     """
     done = finetuned(observations)
     by_optuna = [each for each in done if each.candidate.group in chosen]
