@@ -43,7 +43,7 @@ class DocumentError(RobnetZooError, ValueError):
 
 
 def printable(text: str) -> str:
-    """The text with control characters and other unprintable ones escaped."""
+    """Return the text with control characters and other unprintable ones escaped."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 

@@ -91,7 +91,13 @@ class Apgd(IterativeAttack):
 
 
 def on_sphere(rows: Rows, keys: Sequence[Key], norm: Norm) -> Tensor:
-    """Return random images at the radius of the ball, where the box lets them be, (N, C, H, W)."""
+    """Return random images at the radius of the ball, where the box lets them be, (N, C, H, W).
+
+    Args:
+        rows: of the attack, with `clean` and `eps`.
+        keys: of the random numbers, one a row.
+        norm: of the ball.
+    """
     clean, eps = rows["clean"], rows["eps"]
     draw = uniform if norm == "linf" else normal
     start = draw(keys, clean, "start")

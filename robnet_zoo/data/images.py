@@ -181,7 +181,7 @@ def resized(images: Images, size: int) -> Images:
 
 
 def channels_advice(channels: int, expected: int) -> str:
-    """Return how images of so many channels get as many as are expected, for the end of a message; often nothing."""
+    """Return what to do about images with too few or too many channels, as the end of a message; often nothing."""
     if (channels, expected) == (1, 3):
         return "; np.repeat(images, 3, axis=3) gives grey images three equal channels"
     if (channels, expected) == (3, 1):

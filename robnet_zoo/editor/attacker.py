@@ -108,7 +108,13 @@ class Attacker:
             self.running.discard(stop)
 
     def watch(self, asked: Watching, tell: Callable[[Json], None], stop: Event) -> None:
-        """Carry an attack out, and tell its messages; the last one is of the kind `end` or `error`."""
+        """Carry out an attack, and send its messages; the last one is of the kind `end` or `error`.
+
+        Args:
+            asked: the model, the picture, the attack and its radius.
+            tell: takes each message.
+            stop: ends the attack at its next query.
+        """
         try:
             tell({"kind": "loading", "text": f"loading {asked.model} …"})
             from robnet_zoo.editor.watch import Watch

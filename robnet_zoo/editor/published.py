@@ -50,7 +50,7 @@ def load_published(name: str) -> Genotype:
 
 @cache
 def _cells() -> tuple[tuple[CellGraph, tuple[tuple[str, str], ...]], ...]:
-    """Return every published cell once, with the (architecture, cell) that are so."""
+    """Return every published cell once, with each (architecture, cell) that has it."""
     owners: dict[tuple[object, ...], list[tuple[str, str]]] = defaultdict(list)
     graphs: dict[tuple[object, ...], CellGraph] = {}
     for name, spec in published().items():

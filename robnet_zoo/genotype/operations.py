@@ -64,7 +64,7 @@ class Operation:
 
     @cached_property
     def keeps_zero(self) -> bool:
-        """Whether zeros stay zeros, whatever the weights, at stride 1: only a norm adds something."""
+        """Return whether zeros stay zeros, whatever the weights, at stride 1: only a norm adds something."""
         return not any(isinstance(layer, Norm) for layer in self.layers(2, 1, False))
 
 

@@ -37,7 +37,13 @@ class EdgeModule(nn.ModuleDict):
 
 
 def check_arguments(*, num_classes: int | None = None, in_chans: int | None = None, drop_rate: float = 0.0) -> None:
-    """Raise ModelError unless these can be timm's arguments of a model; None stands for the published number."""
+    """Raise ModelError unless these can be timm's arguments of a model.
+
+    Args:
+        num_classes: 0 or more; None for the published number.
+        in_chans: 1 or more; None for the published number.
+        drop_rate: a share.
+    """
     for name, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         integer = isinstance(value, Integral) and not isinstance(value, bool)
         if value is not None and not (integer and least <= value <= MOST):

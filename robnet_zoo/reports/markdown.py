@@ -73,7 +73,7 @@ def _lines(element: Element) -> list[str]:
 
 
 def _group(group: NoticeGroup) -> list[str]:
-    """A line for the kind and, where it is serious, a line for each notice below it."""
+    """Return a line for the kind and, where it is serious, a line for each notice below it."""
     head = f"- **{_safe(group.kind)}**" + (f": {_safe(group.meaning)}" if group.meaning else "")
     notices = [f"    - {_safe(who)}: {_safe(text)}" if who else f"    - {_safe(text)}" for who, text in group.notices]
     return [head, *(notices if group.serious else [])]

@@ -123,7 +123,10 @@ def order(result: ReproductionResult, part: PartResult) -> Table:
 def against_parameters(part: PartResult, attack: str, *, scale: str) -> list[Chart]:
     """Draw robust accuracy against parameters, a point for each row with white-box figures; fewer than two give none.
 
-    scale: stands below the figures.
+    Args:
+        part: the table.
+        attack: whose accuracies are drawn.
+        scale: a line that stands below the figures.
     """
     points = []
     for label, models, measured in _measured(part, attack):

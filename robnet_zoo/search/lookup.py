@@ -150,6 +150,11 @@ def best_so_far(proposals: Proposals, accuracies: Accuracies, evaluations: int) 
 
     A proposal that means a known cell is answered, and is not an evaluation. A method that proposes known cells alone
     has ended.
+
+    Args:
+        proposals: the cells that a method asks for; it is sent their accuracies.
+        accuracies: of all cells.
+        evaluations: how many the method has.
     """
     known: dict[str, float] = {}
     best: list[float] = []

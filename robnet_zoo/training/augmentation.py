@@ -58,7 +58,13 @@ class Moves:
 
     @classmethod
     def draw(cls, count: int, augmentation: Augmentation, generator: torch.Generator) -> Moves:
-        """Draw those of `count` images. The first numbers that `augment` draws are these."""
+        """Draw the moves of some images.
+
+        Args:
+            count: how many images.
+            augmentation: which moves there are.
+            generator: of the random numbers; `augment` draws these first.
+        """
         down = right = torch.zeros(count, dtype=torch.long)
         flipped = torch.zeros(count, dtype=torch.bool)
         if pad := augmentation.crop:
@@ -68,7 +74,7 @@ class Moves:
         return cls(down, right, flipped)
 
     def scaled(self, down: float, right: float) -> Moves:
-        """Return them for images of another size, to the nearest pixel. down, right: that size, as a factor."""
+        """Return the moves for images of another size, to the nearest pixel. down, right: that size, as a factor."""
         return Moves((self.down * down).round().long(), (self.right * right).round().long(), self.flipped)
 
     def moved(self, images: Tensor, *, outside: float = 0) -> Tensor:

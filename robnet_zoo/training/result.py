@@ -175,7 +175,13 @@ def _recipe_in_words(run: TrainingResult) -> Iterator[str]:
 
 
 def model_card(run: TrainingResult, architecture: Architecture, *, classes: Sequence[str] = ()) -> str:
-    """Return the model card of a run that is over, in Markdown. classes: their names, if they are known."""
+    """Return the model card of a run that is over, in Markdown.
+
+    Args:
+        run: the run's document.
+        architecture: what was trained.
+        classes: their names, if they are known.
+    """
     changed = "" if run.is_bundled else " as `recipe.json` has it"
     lines = [
         f"# {run.architecture}, trained by the recipe `{run.recipe.name}`{changed}",

@@ -142,7 +142,13 @@ class _Server:
         self._answers, self._questions = answers, questions
 
     def ask(self, work: int, seconds: float, limit: float) -> float | None:
-        """Return the images a second of a work, or None if it has no answer in time."""
+        """Return the images a second that a work gets through, or None if the answer does not come in time.
+
+        Args:
+            work: its number.
+            seconds: how long it is measured.
+            limit: how many seconds later the answer may come.
+        """
         print(work, seconds, file=self._questions, flush=True)
         ready, _, _ = select.select([self._answers], [], [], seconds + limit)
         return float(self._answers.readline()) if ready else None

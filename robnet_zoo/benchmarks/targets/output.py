@@ -55,7 +55,13 @@ class Logits(nn.Module):
 
 
 def not_taken(name: str, images: Tensor, error: Exception) -> TargetError:
-    """Return the error of a target that raised an error of its own with images (N, C, H, W)."""
+    """Return the error of a target that raised one of its own.
+
+    Args:
+        name: of the target.
+        images: that it was given, (N, C, H, W).
+        error: what it raised.
+    """
     count, *shape = images.shape
     got = f"{error} ({count} at once){channels_advice(shape[0], 3)}"
     return TargetError(f"{name}: expected a model of images {tuple(shape)}, got: {got}")

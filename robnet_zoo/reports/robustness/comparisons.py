@@ -56,7 +56,7 @@ class _Contest:
 
     @property
     def crowded(self) -> bool:
-        """Whether there are too many documents to show every two of them."""
+        """Return whether there are too many documents to show every two of them."""
         return len(self.entries) > MANY
 
     @property

@@ -43,12 +43,12 @@ class LabelledResult:
 
     @property
     def whole(self) -> bool:
-        """Whether the document holds all images of the data."""
+        """Return whether the document holds all images of the data."""
         return self.result.complete and self.result.shard is None and self.n == self.result.data.n
 
     @property
     def white_box(self) -> bool:
-        """Whether the attacks saw the model that they were to fool."""
+        """Return whether the attacks saw the model that they were to fool."""
         return self.result.protocol.threat == "white_box"
 
     @property

@@ -33,7 +33,7 @@ class PaperColumn(Document):
     source: str | None = None
 
     def fits(self, attack: AnyAttack) -> bool:
-        """Whether an attack is that of this column; parameters that the paper leaves open do not matter."""
+        """Return whether an attack is that of this column; parameters that the paper leaves open do not matter."""
         parameters = attack.model_dump()
         return self.attack is not None and all(
             key in parameters and _same(key, value, parameters[key]) for key, value in self.attack.items()
@@ -61,7 +61,7 @@ class PaperRow(Document):
     def is_of(
         self, model: ModelIdentity, num_classes: int | None = None, input_size: tuple[int, int, int] | None = None
     ) -> bool:
-        """Whether a measured model has this architecture, by its spec's hash if it has one, else by its name.
+        """Return whether a measured model has this architecture, by its spec's hash if it has one, else by its name.
 
         Args:
             num_classes, input_size: of the data that the spec was fitted to, where they are not its own.
@@ -101,7 +101,7 @@ class PaperTable(Document):
         return self
 
     def fits(self, result: Result) -> bool:
-        """Whether a result was measured as this table was: on the same kind of data, with the same threat and eps."""
+        """Return whether a result was measured as this table was: same kind of data, same threat, same eps."""
         return (
             self.threat == result.protocol.threat
             and in_image_units(self.eps) == result.protocol.eps_value

@@ -292,7 +292,7 @@ def signed(points: float) -> str:
 
 
 def independent(entry: LabelledResult) -> bool:
-    """Whether the source and the target of a transfer are different trainings or networks."""
+    """Return whether the source and the target of a transfer are different trainings or networks."""
     source = entry.result.source
     return source is not None and source.weights != entry.result.model.weights
 

@@ -33,7 +33,7 @@ def scale(result: StudyResult) -> str:
 
 
 def scales(results: Sequence[StudyResult], *kinds: str) -> str:
-    """Return the lines of the results of some kinds."""
+    """Return the scales of the results of some kinds, in a line."""
     return " ".join(scale(result) for result in results if result.kind in kinds)
 
 

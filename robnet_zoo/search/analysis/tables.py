@@ -183,6 +183,10 @@ def read_table(
 ) -> tuple[list[TrainedCell], str | None]:
     """Return the cells of a table, and the column of the clean accuracies, if there is one.
 
+    Args:
+        path: a CSV or JSON file.
+        robust, clean: the columns of the accuracies.
+
     Raises: DocumentError as `table_findings`.
     """
     source = os.fsdecode(path)

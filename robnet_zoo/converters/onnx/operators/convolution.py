@@ -17,7 +17,14 @@ from robnet_zoo.converters.onnx.operators.node import OnnxNode, Operator, option
 def window(
     node: OnnxNode, x: Tensor, kernel: Sequence[int], fill: float
 ) -> tuple[Tensor, list[int], list[int], list[int]]:
-    """Return (x, padding, strides, dilations) of a sliding window; x is padded here where torch cannot do it."""
+    """Return (x, padding, strides, dilations) of a sliding window; x is padded here where torch cannot do it.
+
+    Args:
+        node: has the attributes of the window.
+        x: (N, C, ...).
+        kernel: the window's size along each axis.
+        fill: the value of what x is padded with.
+    """
     begin, end, strides, dilations = placement(node, x.shape[2:], kernel)
     if begin == end and all(2 * pad <= width for pad, width in zip(begin, kernel, strict=True)):
         return x, begin, strides, dilations
@@ -54,12 +61,25 @@ def shared(total: int, auto: str) -> tuple[int, int]:
 
 
 def padded(x: Tensor, begin: Sequence[int], end: Sequence[int], fill: float) -> Tensor:
-    """Return x with its last axes padded, or cropped where a number is negative."""
+    """Return x with its last axes padded, or cropped where a number is negative.
+
+    Args:
+        x: any shape.
+        begin, end: how much before and behind each of the axes.
+        fill: the value of the padding.
+    """
     return F.pad(x, list(chain.from_iterable(zip(begin[::-1], end[::-1], strict=True))), value=fill)
 
 
 def convolve(node: OnnxNode, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return a convolution with a node's attributes."""
+    """Return a convolution with a node's attributes.
+
+    Args:
+        node: has the strides, paddings, dilations and groups.
+        x: (N, C, ...).
+        weight: (M, C / groups, ...).
+        bias: (M,), if there is one.
+    """
     x, padding, strides, dilations = window(node, x, weight.shape[2:], 0.0)
     return torch.convolution(
         x, weight, bias, strides, padding, dilations, False, [0] * len(padding), node.get("group", 1)

@@ -111,7 +111,13 @@ def _cast_like(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
 
 
 def cast_to(node: OnnxNode, x: Tensor, kind: int) -> Tensor:
-    """Return numbers as those of another type, by ONNX's number; those that depend on the image keep their gradient."""
+    """Return numbers as those of another type; those that depend on the image keep their gradient.
+
+    Args:
+        node: has the attributes of the cast.
+        x: the numbers, of any shape.
+        kind: ONNX's number of the type.
+    """
     if kind == TensorProto.STRING:
         raise node.refuse("to texts")
     if kind in FLOAT8 or kind == FLOAT4:

@@ -61,7 +61,14 @@ def normalised_last(x: Tensor, axis: int, scale: Tensor | None, shift: Tensor | 
 
 
 def rms_normalised(x: Tensor, axis: int, scale: Tensor, epsilon: float) -> Tensor:
-    """Return x divided by the root of the mean of its squares over the axes from `axis` on, and scaled."""
+    """Return x divided by the root of the mean of its squares, and scaled.
+
+    Args:
+        x: any shape.
+        axis: the first of the axes that the mean is over; all later ones belong to it.
+        scale: broadcasts to x.
+        epsilon: added to the mean.
+    """
     axes = list(range(axis % x.dim(), x.dim()))
     return x * (x.square().mean(axes, keepdim=True) + epsilon).rsqrt() * scale
 
