@@ -2,8 +2,8 @@
 
 Importing this package registers the models of `specs/` and the paper's comparison networks with timm, and does nothing
 else. Its names are loaded when they are first used, the subpackages among them: `robnet_zoo.attacks`, `.benchmarks`,
-`.converters`, `.data`, `.search` and `.training`. In a process of the `robnet-zoo` command, the models are registered
-by what needs them, as much of the command needs neither torch nor timm.
+`.converters`, `.data`, `.search` and `.training`. All errors are in `robnet_zoo.errors`. In a process of the
+`robnet-zoo` command, the models are registered by what needs them, as much of the command needs neither torch nor timm.
 """
 
 import sys

@@ -19,7 +19,17 @@ import pytest
 import robnet_zoo
 
 ROOT = Path(__file__).parents[1]
-FACES = ("", ".attacks", ".benchmarks", ".converters", ".converters.onnx", ".search", ".training")  # of robnet_zoo
+FACES = (  # of robnet_zoo
+    "",
+    ".attacks",
+    ".benchmarks",
+    ".converters",
+    ".converters.onnx",
+    ".data",
+    ".genotype",
+    ".search",
+    ".training",
+)
 NO_NAMES = {"found", "of", "one", "place", "said"}  # of a variable, an argument, a function or a class
 HEAVY = {  # what `import robnet_zoo` leaves to those who need it
     "cyclopts",

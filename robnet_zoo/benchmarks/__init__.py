@@ -14,6 +14,7 @@ imported when they are first used, as torch and ONNX Runtime take a while.
 from typing import TYPE_CHECKING
 
 from robnet_zoo.core import lazy
+from robnet_zoo.errors import ResultError, TargetError
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.checks.results import (
@@ -88,6 +89,9 @@ __all__ = [
     "from_result",
     "from_results",
     "from_target",
+    # errors
+    "ResultError",
+    "TargetError",
 ]
 
 __getattr__, __dir__ = lazy.face(

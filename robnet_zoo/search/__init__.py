@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from robnet_zoo.core import lazy
+from robnet_zoo.errors import SearchError
 
 if TYPE_CHECKING:
     from robnet_zoo.search.analysis.findings import findings
@@ -91,6 +92,8 @@ __all__ = [
     "Accuracy",
     "Observed",
     "findings",
+    # errors
+    "SearchError",
 ]
 
 __getattr__, __dir__ = lazy.face(
