@@ -112,7 +112,7 @@ def quantised(source: Path, form: str, images: Images, *, per_channel: bool) -> 
     return path
 
 
-def measure(model: Literal["robnet_micro", "resnet18_cifar"], *, cifar: Path, work: Path, n: int = 100) -> None:
+def main(model: Literal["robnet_micro", "resnet18_cifar"], *, cifar: Path, work: Path, n: int = 100) -> None:
     """Write the files of a model, and measure each in every way.
 
     Args:
@@ -148,4 +148,4 @@ def measure(model: Literal["robnet_micro", "resnet18_cifar"], *, cifar: Path, wo
 if __name__ == "__main__":
     import cyclopts
 
-    cyclopts.run(measure)
+    cyclopts.run(main)
