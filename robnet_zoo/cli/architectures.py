@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from robnet_zoo.cli.parameters import Json, fail
+from robnet_zoo.cli.parameters import Json, fail, remark
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.core.documents import nearest
 from robnet_zoo.errors import DocumentError
@@ -175,7 +175,7 @@ def validate(*specs: Path, as_json: Json = False) -> None:
         print(json.dumps(verdicts, indent=1))
     for verdict in verdicts:
         for problem in verdict["problems"]:
-            print(f"{verdict['file']}: {problem}", file=sys.stderr)
+            remark(f"{verdict['file']}: {problem}")
         if not verdict["problems"] and not as_json:
             print(f"{verdict['file']}: valid, hash {verdict['hash'][:12]}")
     if any(verdict["problems"] for verdict in verdicts):

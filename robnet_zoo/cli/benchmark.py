@@ -6,13 +6,12 @@ import io
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import Json, Numbers, OptionalOutput, Output, Quiet, fail, is_first
+from robnet_zoo.cli.parameters import Json, Numbers, OptionalOutput, Output, Quiet, fail, is_first, remark
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.data.names import check_name
 from robnet_zoo.errors import DocumentError
@@ -384,7 +383,7 @@ def report(*results: Path, output: Output, comparisons: Path | None = None, quie
     from robnet_zoo.benchmarks.result import EXPORTS, Result, results_in
 
     def pass_over(error: DocumentError) -> None:
-        print(f"passed over: {error}", file=sys.stderr)
+        remark(f"passed over: {error}")
 
     files = [file for path in results for file in (results_in(path, pass_over=pass_over) if path.is_dir() else [path])]
     named = [path for path in results if path.name.endswith(EXPORTS)]

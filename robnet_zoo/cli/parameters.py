@@ -78,6 +78,11 @@ def is_first() -> bool:
 def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2: printable, and without the middle of words that fill lines."""
     line = LONG_WORD.sub(r"\1...\2", " ".join(message.split()))
-    print(f"robnet-zoo: {printable(line)}", file=sys.stderr)
-    logging.getLogger(__name__).info("%s", printable(line))  # below what the terminal shows
+    remark(line, prefix="robnet-zoo: ")
     sys.exit(2)
+
+
+def remark(line: str, *, prefix: str = "") -> None:
+    """Print a line on stderr, and write it into the file of `--log-file` without the prefix."""
+    print(f"{prefix}{printable(line)}", file=sys.stderr)
+    logging.getLogger(__name__).info("%s", printable(line))  # below what the terminal shows

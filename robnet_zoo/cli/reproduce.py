@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from robnet_zoo.cli.overrides import merged, partial
-from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, Quiet, fail
+from robnet_zoo.cli.parameters import Json, OptionalOutput, Output, Quiet, fail, remark
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.reproduce.scale import FULL, Scale, load_scale
 
@@ -84,7 +83,7 @@ def run(
         print("\n".join(lines), flush=True)
     result = work.run(progress=not quiet)
     for note in work.notes:
-        print(note, file=sys.stderr)
+        remark(note)
     page = work.document.with_suffix(".html")
     write(result, page)
     if as_json or not quiet:

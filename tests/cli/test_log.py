@@ -48,6 +48,15 @@ def test_a_mistake_is_in_the_log_and_a_second_command_is_added(capsys, tmp_path)
     assert [line.partition(" after ")[0] for line in logged if " after " in line] == ["ended with exit code 2", "done"]
 
 
+def test_what_validate_says_is_in_the_log(capsys, tmp_path) -> None:
+    (tmp_path / "cell.json").write_text('{"schema_version": 1}')
+    with pytest.raises(SystemExit):
+        cli.main(["validate", str(tmp_path / "cell.json"), "--log-file", str(tmp_path / "run.log")])
+    shown = capsys.readouterr().err.splitlines()
+    assert shown
+    assert set(shown) <= set(lines(tmp_path / "run.log"))
+
+
 def test_a_mistake_of_the_package_is_in_the_log_with_its_traceback(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(architectures, "spec_names", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
