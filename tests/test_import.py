@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import chain
 from typing import Any
 
 import pytest
 
 import robnet_zoo
 
-SECONDS = 0.3  # on top of `import timm`
+SHARE = 0.06  # of `import timm`, which takes 5 s where this is 0.3 s: both are slow on a slow machine
 HEAVY = {"jinja2", "matplotlib", "onnx", "onnxruntime", "optuna", "scipy", "sklearn", "sqlalchemy", "tensorboard"}
 MEASURE = """
 import json, sys, time
@@ -41,7 +42,8 @@ def imported() -> dict[str, Any]:
 
 def test_the_import_adds_little_to_that_of_timm(imported: dict[str, Any]) -> None:
     # Seconds of the processor; a loaded machine inflates them, so the least of up to three imports counts.
-    assert imported["own"] < SECONDS or any(measured()["own"] < SECONDS for _ in range(2))
+    imports = chain([imported], (measured() for _ in range(2)))
+    assert any(times["own"] < SHARE * times["timm"] for times in imports)
 
 
 def test_the_import_loads_no_package_that_is_slow_to_load(imported: dict[str, Any]) -> None:

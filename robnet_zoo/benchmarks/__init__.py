@@ -14,7 +14,6 @@ imported when they are first used, as torch and ONNX Runtime take a while.
 from typing import TYPE_CHECKING
 
 from robnet_zoo.core import lazy
-from robnet_zoo.errors import ResultError, TargetError
 
 if TYPE_CHECKING:
     from robnet_zoo.benchmarks.checks.results import (
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from robnet_zoo.benchmarks.targets.load import load_target
     from robnet_zoo.benchmarks.targets.target import Target
     from robnet_zoo.benchmarks.targets.torch import of_module
+    from robnet_zoo.errors import ResultError, TargetError
 
 __all__ = [
     # what is measured
@@ -117,6 +117,7 @@ __getattr__, __dir__ = lazy.face(
         ".kept": ("Verified", "verify"),
         ".likeness": ("Likeness", "compare_targets"),
         ".robustbench": ("model_info",),
+        "robnet_zoo.errors": ("ResultError", "TargetError"),
         ".checks.results": ("ALARMS", "AlarmKind", "Severity", "by_kind", "from_result", "from_results", "from_target"),
     },
 )

@@ -462,7 +462,9 @@ def robustbench(
     tensor = None if data is None else _adversarial_tensor(result, data, quiet=quiet)
     write_atomically(output, (json.dumps(info, indent=2) + "\n").encode())
     if issue is not None:
-        write_atomically(issue, issue_text(info, document, checkpoint=checkpoint or link).encode())
+        write_atomically(
+            issue, issue_text(info, document, checkpoint=checkpoint or link).encode(errors="backslashreplace")
+        )
     if images is not None and tensor is not None:
         write_atomically(images, tensor)
     if not quiet:

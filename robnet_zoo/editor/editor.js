@@ -339,7 +339,7 @@ async function renderNearest() {
     const answer = await ask("nearest", { draft: view().document, cell: state.cell });
     if (state.nearest.asked !== asked) return;
     at("nearest").replaceChildren(
-      h("p", { className: "hint" }, answer.why_not || `How many switches make `${answer.cell}` the other cell, however its nodes are numbered.`),
+      h("p", { className: "hint" }, answer.why_not || `How many switches make ${answer.cell} the other cell, however its nodes are numbered.`),
       h("ol", { className: "neighbours" }, answer.neighbours.map((other) => h("li", {},
         h("strong", {}, other.distance), ` ${other.architectures.join(", ")}`, h("small", {}, other.cell)))));
   } catch (error) {

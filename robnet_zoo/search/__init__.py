@@ -17,9 +17,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from robnet_zoo.core import lazy
-from robnet_zoo.errors import SearchError
 
 if TYPE_CHECKING:
+    from robnet_zoo.errors import SearchError
     from robnet_zoo.search.analysis.findings import findings
     from robnet_zoo.search.analysis.observations import Observed
     from robnet_zoo.search.candidates import CandidateSet
@@ -126,5 +126,6 @@ __getattr__, __dir__ = lazy.face(
         ".storage": ("open_storage",),
         ".study": ("Claim", "Study", "work"),
         ".supernet": ("train_supernet",),
+        "robnet_zoo.errors": ("SearchError",),
     },
 )

@@ -223,6 +223,6 @@ def test_images_of_autoattack_hold_and_become_the_tensor_of_an_external_evaluati
 
 def test_the_command_writes_the_tensor(document, tmp_path, monkeypatch):
     monkeypatch.setattr("robnet_zoo.data.load", lambda source: greys())
-    written = cli_benchmark._adversarial_tensor(document, "grey")
+    written = cli_benchmark._adversarial_tensor(document, "grey", quiet=True)
     loaded = torch.load(io.BytesIO(written), weights_only=True)
     assert torch.equal(loaded, adversarial(document, greys()))

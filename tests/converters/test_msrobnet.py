@@ -86,7 +86,11 @@ def cell(nodes: str) -> str:
         (cell("init_node~2+none~0|none~1"), {}, "normal_0: node 2: expected operations between bars"),
         (cell("init_node~2+|skip_conect~0|none~1|"), {}, "did you mean 'skip_connect'?"),
         (cell("init_node~2+|none~0|none~0|"), {}, "expected an operation from each of the nodes 0 to 1, got [0, 0]"),
-        (cell("init_node~2+|none~0|none~1|"), {}, "network.stem: expected layout[0] to read this output"),
+        (
+            cell("init_node~2+|none~0|none~1|"),
+            {},
+            "cells.normal_0.alpha: expected one or more operations, got zeros alone",
+        ),
         ("DenseRobGenotype(normal_0=open('x'))", {}, "got Call, which is not executed"),
         ("DenseRobGenotype(normal_0=[1])", {}, "normal_0: expected a text, got [1]"),
         ("DenseRobGenotype(", {}, "not Python: '(' was never closed at line 1"),

@@ -99,7 +99,7 @@ def test_saving_the_same_twice_is_no_conflict(file):
 
 def test_a_draft_that_does_not_compile_is_not_written(file):
     before = file.read_bytes()
-    with pytest.raises(DocumentError, match=r"network\.stem: expected"):
+    with pytest.raises(DocumentError, match="expected one or more operations, got zeros alone"):
         open_desk(str(file)).save(blank(), seen=digest(file))
     assert file.read_bytes() == before
 

@@ -176,7 +176,7 @@ def test_order_of_operations_in_the_spec_does_not_change_the_codes():
         ([], r"codes: expected 1 cell \(shared\) or 8 \(one a depth\), got 0"),
         (LARGE, r"codes\[0\]: expected a list of 14 codes, got \"11\""),
         ("11", r"codes: expected a list of lists of codes, got \"11\""),
-        ([["00"] * 14], r"small: network.stem: expected layout\[0\] or layout\[1\] to read this output"),
+        ([["00"] * 14], r"small: cells.cell.alpha: expected one or more operations, got zeros alone"),
     ],
 )
 def test_bad_codes_are_named(codes, message):
