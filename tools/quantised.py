@@ -12,18 +12,19 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import onnx
 import timm
 import torch
 from onnxruntime import quantization
 from onnxruntime.quantization import QuantFormat, QuantType
+from torch import Tensor
 
 import robnet_zoo  # noqa: F401 - registers the models
 from robnet_zoo import data
 from robnet_zoo.attacks import Pgd, Square
 from robnet_zoo.benchmarks import Protocol, evaluate, load_target
 from robnet_zoo.converters.onnx import ExportOptions, export
+from robnet_zoo.converters.onnx.quantize import CalibrationImages
 from robnet_zoo.data import Images
 from robnet_zoo.training import load_recipe, train
 from robnet_zoo.zoo.architecture import TimmArchitecture
@@ -74,17 +75,6 @@ def write_resnet(training: Images) -> Path:
     return Path("resnet18_cifar.fp32.onnx")
 
 
-class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Images in batches, in the form that the quantiser asks for."""
-
-    def __init__(self, images: Images) -> None:
-        self.pieces = iter(images.batch(slice(None))[0].split(BATCH))
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        piece = next(self.pieces, None)
-        return None if piece is None else {"images": piece.numpy()}
-
-
 def quantised(source: Path, form: str, images: Images, *, per_channel: bool) -> Path:
     """Write a file in one of ONNX Runtime's forms and return its path, such as MODEL.FORM.channel.onnx.
 
@@ -96,20 +86,36 @@ def quantised(source: Path, form: str, images: Images, *, per_channel: bool) -> 
     """
     model = source.name.removesuffix(".fp32.onnx")
     path = source.with_name(f"{model}.{form}.{'channel' if per_channel else 'tensor'}.onnx")
+    write_form(source, path, form, images.batch(slice(None))[0], per_channel=per_channel)
+    return path
+
+
+def write_form(
+    source: Path, path: Path, form: str, images: Tensor, *, per_channel: bool, seven_bits: bool = True
+) -> None:
+    """Write a file in one of ONNX Runtime's forms.
+
+    Args:
+        source: the file in float32, whose input is called `images`.
+        path: of the new file.
+        form: of FORMS.
+        images: what a static form is calibrated on, (N, C, H, W) in [0, 1].
+        per_channel: whether each channel of the weights has a scale.
+        seven_bits: whether the weights of a static form have seven bits, with which no sum saturates.
+    """
     if form == "dynamic":
         quantization.quantize_dynamic(source, path, weight_type=QuantType.QUInt8, per_channel=per_channel)
-        return path
+        return
     quantization.quantize_static(
         onnx.shape_inference.infer_shapes(onnx.load(source)),
         path,
-        _Reader(images),
+        CalibrationImages(images, BATCH),
         quant_format=QuantFormat.QDQ if form == "qdq" else QuantFormat.QOperator,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=per_channel,
-        reduce_range=True,
+        reduce_range=seven_bits,
     )
-    return path
 
 
 def main(model: Literal["robnet_micro", "resnet18_cifar"], *, cifar: Path, work: Path, n: int = 100) -> None:

@@ -283,8 +283,7 @@ def lookup(
     if draw is not None:
         draw_lookup(result, draw)
     if not quiet:
-        print(lookup_table(result))
-        print(*[path for path in (output, draw) if path is not None], sep="\n", end="\n" if output or draw else "")
+        print(lookup_table(result), *[path for path in (output, draw) if path is not None], sep="\n")
 
 
 def _write_report(results: list[StudyResult], path: Path) -> None:

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_
 from robnet_zoo.core.documents import Problem, nearest, problems_error, problems_in, shown
 from robnet_zoo.genotype.genotype import MAX_DEPTH, Cell, FrozenDict, Genotype, Name
 
+GENOTYPE = TypeAdapter(Genotype)  # raises pydantic's errors, whose places a draft needs
+
 
 class DraftCell(Cell):
     """A cell whose output may be empty."""
@@ -51,7 +53,7 @@ class Draft(Genotype):
     def compiled(self) -> tuple[Genotype | None, list[Problem]]:
         """Return the genotype, or None and what is wrong with the draft, each with its place."""
         try:
-            return TypeAdapter(Genotype).validate_python(self.model_dump()), []
+            return GENOTYPE.validate_python(self.model_dump()), []
         except ValidationError as error:
             return None, problems_in(error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -51,12 +52,16 @@ class PathDropout:
         """Return the sub-networks that an update trains beside the whole network: random ones and the smallest."""
         if self.sandwich is None:
             return ()
-        return *islice(self._drawn(update), self.sandwich.random), self.space.smallest()
+        return *islice(self._drawn(update), self.sandwich.random), self._smallest
 
     @property
     def distils(self) -> bool:
         """Return whether those learn the answers of the whole network."""
         return self.sandwich is not None and self.sandwich.distillation
+
+    @cached_property
+    def _smallest(self) -> Genotype:
+        return self.space.smallest()
 
     def _drawn(self, update: int) -> Iterator[Genotype]:
         return draws(self.space, self.sampling, seed=f"{self.seed} path {update}")

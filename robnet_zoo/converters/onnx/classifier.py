@@ -22,7 +22,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from torch import Tensor, nn
 
 from robnet_zoo.converters.onnx.counting import count_weights
-from robnet_zoo.converters.onnx.file import read_file
+from robnet_zoo.converters.onnx.file import read_file, session_on_cpu
 from robnet_zoo.converters.onnx.operators.node import OnnxNode
 from robnet_zoo.converters.onnx.options import Precision
 from robnet_zoo.converters.onnx.to_torch import GraphModule, without_gradient
@@ -423,18 +423,6 @@ class ImageModule(nn.Module):
         x = self._as_input(images)
         logits = self.graph(x) if self.batch is None else in_pieces(self.graph, x, self.batch)
         return logits.to(images.dtype)
-
-
-def session_on_cpu(source: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    """Open a session on the CPU. ONNX Runtime would else try a second time after some errors, and print that.
-
-    Args:
-        source: the path of a file, or its bytes.
-        options: of the session.
-
-    Raises: one of RUNTIME_ERRORS.
-    """
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def in_pieces(classifier: Callable[[Tensor], Tensor], images: Tensor, size: int) -> Tensor:

@@ -109,6 +109,18 @@ def read_file(path: str | os.PathLike[str]) -> OnnxFile:
     return OnnxFile(file, proto, digest.hexdigest())
 
 
+def session_on_cpu(source: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Open a session on the CPU. ONNX Runtime would else try a second time after some errors, and print that.
+
+    Args:
+        source: the path of a file, or its bytes.
+        options: of the session.
+
+    Raises: one of `classifier.RUNTIME_ERRORS`.
+    """
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+
+
 def _part(file: Path, location: str) -> Path:
     """Return the path of a file that holds weights of a model: in the model's folder, or linked as the model is.
 
@@ -208,7 +220,7 @@ def _open_and_exit(path: Path, proto: onnx.ModelProto) -> None:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1  # the copy has no other
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session_on_cpu(str(path), options)
     finally:
         os._exit(0)
 

@@ -20,8 +20,9 @@ import torch
 from onnx import helper
 from torch import Tensor
 
-from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, ImageModule, OnnxClassifier, session_on_cpu
+from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, ImageModule, OnnxClassifier
 from robnet_zoo.converters.onnx.exporter import to_onnx
+from robnet_zoo.converters.onnx.file import session_on_cpu
 from robnet_zoo.core.documents import Document
 from robnet_zoo.errors import UnsupportedError
 from robnet_zoo.nn.network import Network

@@ -22,7 +22,7 @@ BATCH = 16  # images whose activations are in memory at once
 PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")  # tells the quantiser that shapes have been inferred
 
 
-class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+class CalibrationImages(quantization.CalibrationDataReader):  # type: ignore[misc]
     """Images in batches, in the form that the quantiser asks for."""
 
     def __init__(self, images: Tensor, batch: int) -> None:
@@ -51,7 +51,7 @@ def quantize(proto: onnx.ModelProto, images: Tensor, *, batch: int | None = None
         quantization.quantize_static(
             shaped,
             path,
-            _Reader(images, size),
+            CalibrationImages(images, size),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
             per_channel=True,

@@ -13,7 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, in_pieces, session_on_cpu
+from robnet_zoo.converters.onnx.classifier import RUNTIME_ERRORS, in_pieces
+from robnet_zoo.converters.onnx.file import session_on_cpu
 from robnet_zoo.core.documents import Document
 from robnet_zoo.errors import VerificationError
 from robnet_zoo.nn.network import Network

@@ -202,7 +202,8 @@ def parts(entries: Sequence[LabelledResult]) -> Table | None:
 def cost(entries: Sequence[LabelledResult]) -> Table:
     """Return what each attack cost an image, on average and where it withstood, beside AutoAttack's count."""
     whole = AutoAttack().cost(num_classes=10)
-    devices = {(entry.result.device, f"{proposing(entry.result.protocol)} proposes") for entry in entries}
+    devices = {(device.text, device.detail) for device in map(_device, entries)}
+    several = len(devices) > 1
     rows = tuple(
         TableRow(
             (
@@ -218,15 +219,7 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
                     f"{1000 * measurement.seconds / len(measurement.correct):,.1f}",
                     measurement.seconds / len(measurement.correct),
                 ),
-                *(
-                    [
-                        TableCell(
-                            entry.result.device, entry.result.device, f"{proposing(entry.result.protocol)} proposes"
-                        )
-                    ]
-                    if len(devices) > 1
-                    else []
-                ),
+                *([_device(entry)] if several else []),
             )
         )
         for entry in entries
@@ -236,7 +229,7 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
     passes = ("forwards", "backwards", "judged", "forwards, withstood", "backwards, withstood")
     times = ("seconds, all images", "ms an image")
     heads = (Column("model", numeric=False), Column("attack", numeric=False), *map(Column, (*passes, *times)))
-    if len(devices) > 1:
+    if several:
         heads = (*heads, Column("device", numeric=False))
         where = "Seconds of different devices cannot be compared."
     else:
@@ -248,6 +241,11 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
         "Withstood: an image that the attack left right. The standard AutoAttack sends such an image forwards "
         f"{whole.forwards:,} times and backwards {whole.backwards:,} times. {where}",
     )
+
+
+def _device(entry: LabelledResult) -> TableCell:
+    device = entry.result.device
+    return TableCell(device, device, f"{proposing(entry.result.protocol)} proposes")
 
 
 def _withstood(measurement: Measurement, counts: Numbers) -> Numbers:

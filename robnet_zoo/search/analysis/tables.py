@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from robnet_zoo.converters.darts import from_darts, genotypes_of
 from robnet_zoo.core.documents import Document, Tuple, nearest, parse_json, read_bytes, shown
@@ -189,6 +189,49 @@ def read_table(
 
     Raises: DocumentError as `table_findings`.
     """
+    table = _read(path, robust=robust, clean=clean)
+    rows = zip(table.cells, table.robust, table.clean, strict=True)
+    cells = [TrainedCell(*_numbers(cell), attacked, unattacked) for cell, attacked, unattacked in rows]
+    return cells, table.clean_column
+
+
+def read_operations(path: str | os.PathLike[str], *, robust: str = ROBUST) -> dict[str, float]:
+    """Return the accuracies of a table of NAS-Bench-201's cells, by their six digits.
+
+    Raises: DocumentError as `table_findings`.
+    """
+    table = _read(path, robust=robust)
+    digits = [cell for cell in table.cells if isinstance(cell, str)]
+    if not digits:
+        expected = "expected a column operations, of NAS-Bench-201's cells, got none"
+        raise DocumentError([expected], source=os.fsdecode(path))
+    return dict(zip(digits, table.robust, strict=True))
+
+
+def read_specs(path: str | os.PathLike[str], *, robust: str = ROBUST) -> list[tuple[Genotype, float]]:
+    """Return the specs of a table of DARTS' cells or of specs, each with its robust accuracy.
+
+    Raises: DocumentError as `table_findings`.
+    """
+    table = _read(path, robust=robust)
+    specs = [cell for cell in table.cells if isinstance(cell, Genotype)]
+    if not specs:
+        expected = "expected a column genotype or spec, as modules are built, got operations"
+        raise DocumentError([expected], source=os.fsdecode(path))
+    return list(zip(specs, table.robust, strict=True))
+
+
+class _Table(NamedTuple):
+    """What a file holds: cells, all of them six digits or all specs, and their accuracies; clean may be unknown."""
+
+    cells: Sequence[str | Genotype]
+    robust: Sequence[float]
+    clean: Sequence[float | None]
+    clean_column: str | None
+
+
+def _read(path: str | os.PathLike[str], *, robust: str, clean: str | None = None) -> _Table:
+    """Read a table whole. Raises DocumentError as `table_findings`."""
     source = os.fsdecode(path)
     rows = _rows(read_bytes(path, limit=MAX_BYTES), source)
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -202,48 +245,11 @@ def read_table(
     cells = []
     for index, row in enumerate(rows):
         try:
-            density, direct, skip = READERS[kinds[0]](row[kinds[0]], row)
+            cells.append(READERS[kinds[0]](row[kinds[0]], row))
         except (DocumentError, KeyError) as error:
             reasons = error.problems if isinstance(error, DocumentError) else ["missing"]
             raise DocumentError([f"row {index + 1}: {kinds[0]}: {reasons[0]}"], source=source) from None
-        known = None if clean is None else accuracies[clean][index]
-        cells.append(TrainedCell(density, direct, skip, accuracies[robust][index], known))
-    return cells, clean
-
-
-def read_operations(path: str | os.PathLike[str], *, robust: str = ROBUST) -> dict[str, float]:
-    """Return the accuracies of a table of NAS-Bench-201's cells, by their six digits.
-
-    Raises: DocumentError as `table_findings`.
-    """
-    source = os.fsdecode(path)
-    read_table(path, robust=robust)  # names what is wrong
-    rows = _rows(read_bytes(path, limit=MAX_BYTES), source)
-    if "operations" not in rows[0]:
-        raise DocumentError(["expected a column operations, of NAS-Bench-201's cells, got none"], source=source)
-    accuracies = _accuracies(rows, robust, list(rows[0]), source)
-    return {row["operations"]: accuracy for row, accuracy in zip(rows, accuracies, strict=True)}
-
-
-def read_specs(path: str | os.PathLike[str], *, robust: str = ROBUST) -> list[tuple[Genotype, float]]:
-    """Return the specs of a table of DARTS' cells or of specs, each with its robust accuracy.
-
-    Raises: DocumentError as `table_findings`.
-    """
-    source = os.fsdecode(path)
-    read_table(path, robust=robust)  # names what is wrong
-    rows = _rows(read_bytes(path, limit=MAX_BYTES), source)
-    if "operations" in rows[0]:
-        raise DocumentError(["expected a column genotype or spec, as modules are built, got operations"], source=source)
-    accuracies = _accuracies(rows, robust, list(rows[0]), source)
-    return [(_row_spec(row), accuracy) for row, accuracy in zip(rows, accuracies, strict=True)]
-
-
-def _row_spec(row: Mapping[str, Any]) -> Genotype:
-    if "genotype" in row:
-        return _darts_spec(row["genotype"], row)
-    given = row["spec"]
-    return Genotype.loads(given) if isinstance(given, str) else Genotype.parse(given)
+    return _Table(cells, accuracies[robust], [None] * len(rows) if clean is None else accuracies[clean], clean)
 
 
 def _rows(data: bytes, source: str) -> list[Mapping[str, Any]]:
@@ -290,21 +296,14 @@ def _accuracies(rows: Sequence[Mapping[str, Any]], name: str, columns: Sequence[
     return [value / 100 for value in values] if max(values) > 1 else values
 
 
-def _of_operations(given: Any, row: Mapping[str, Any]) -> tuple[float, int, int]:
-    """Return (density, direct, skip) of a cell of NAS-Bench-201, whose edges carry an operation each."""
+def _operations(given: Any, row: Mapping[str, Any]) -> str:
+    """Return the six digits of a cell of NAS-Bench-201, whose edges carry an operation each."""
     if not isinstance(given, str) or re.fullmatch(r"[0-4]{6}", given) is None:
         raise DocumentError([f"expected six digits from 0 to 4, got {shown(given)}"])
-    convs = [edge for edge, digit in zip(EDGES, given, strict=True) if digit in CONVOLUTIONS]
-    direct = sum(target == source + 1 for source, target in convs)
-    return sum(digit != "0" for digit in given) / (4 * len(EDGES)), direct, len(convs) - direct
+    return given
 
 
-def _of_genotype(given: Any, row: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Return the numbers of a genotype of DARTS, a text or the object of its fields."""
-    return _numbers(_darts_spec(given, row))
-
-
-def _darts_spec(given: Any, row: Mapping[str, Any]) -> Genotype:
+def _genotype(given: Any, row: Mapping[str, Any]) -> Genotype:
     """Return the spec of a genotype of DARTS, a text or the object of its fields, in as many cells as its row says."""
     if isinstance(given, str):
         texts = list(genotypes_of(given).values()) if not given.lstrip().startswith("{") else [parse_json(given)]
@@ -317,20 +316,27 @@ def _darts_spec(given: Any, row: Mapping[str, Any]) -> Genotype:
     return from_darts(given, name="row", channels=16, depth=int(layers), num_classes=10, stem="cifar")
 
 
-def _of_spec(given: Any, row: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Return the numbers of a spec, a JSON text or the object."""
-    return _numbers(Genotype.loads(given) if isinstance(given, str) else Genotype.parse(given))
+def _spec(given: Any, row: Mapping[str, Any]) -> Genotype:
+    """Return a spec, a JSON text or the object."""
+    return Genotype.loads(given) if isinstance(given, str) else Genotype.parse(given)
 
 
-def _numbers(spec: Genotype) -> tuple[float, float, float]:
-    """Return the numbers of a spec; its density is over all known operations, so that rows can be compared."""
-    depth = len(spec.layout)
-    known = spec.density * len(spec.operations) / len(OPERATIONS)
-    return round(known, 12), spec.direct_convs / depth, spec.skip_convs / depth
+def _numbers(cell: str | Genotype) -> tuple[float, float, float]:
+    """Return (density, direct, skip) of six digits or a spec.
+
+    The density of a spec is over all known operations, so that rows can be compared.
+    """
+    if isinstance(cell, str):
+        convs = [edge for edge, digit in zip(EDGES, cell, strict=True) if digit in CONVOLUTIONS]
+        direct = sum(target == source + 1 for source, target in convs)
+        return sum(digit != "0" for digit in cell) / (4 * len(EDGES)), direct, len(convs) - direct
+    depth = len(cell.layout)
+    known = cell.density * len(cell.operations) / len(OPERATIONS)
+    return round(known, 12), cell.direct_convs / depth, cell.skip_convs / depth
 
 
-READERS: Mapping[str, Callable[[Any, Mapping[str, Any]], tuple[float, float, float]]] = {
-    "operations": _of_operations,
-    "genotype": _of_genotype,
-    "spec": _of_spec,
+READERS: Mapping[str, Callable[[Any, Mapping[str, Any]], str | Genotype]] = {
+    "operations": _operations,
+    "genotype": _genotype,
+    "spec": _spec,
 }

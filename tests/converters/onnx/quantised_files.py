@@ -2,9 +2,10 @@
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime import quantization
-from onnxruntime.quantization import QuantFormat, QuantType
+
+from tools.quantised import write_form
 
 SHAPE = (3, 8, 8)
 CLASSES = 4
@@ -39,15 +40,6 @@ def plain(path):
     return path
 
 
-class _Images(quantization.CalibrationDataReader):
-    def __init__(self):
-        self.batches = iter(np.random.default_rng(1).random((2, 8, *SHAPE), dtype=np.float32))
-
-    def get_next(self):
-        batch = next(self.batches, None)
-        return None if batch is None else {"images": batch}
-
-
 def quantised(folder, form, *, per_channel=True, seven_bits=True):
     """Write a quantised file and return its path.
 
@@ -58,17 +50,6 @@ def quantised(folder, form, *, per_channel=True, seven_bits=True):
         seven_bits: of the weights, with which no sum saturates.
     """
     path, source = folder / f"{form}.onnx", plain(folder / "plain.onnx")
-    if form == "dynamic":
-        quantization.quantize_dynamic(source, path, weight_type=QuantType.QUInt8, per_channel=per_channel)
-    else:
-        quantization.quantize_static(
-            source,
-            path,
-            _Images(),
-            quant_format=QuantFormat.QDQ if form == "qdq" else QuantFormat.QOperator,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=per_channel,
-            reduce_range=seven_bits,
-        )
+    images = torch.from_numpy(np.random.default_rng(1).random((16, *SHAPE), dtype=np.float32))
+    write_form(source, path, form, images, per_channel=per_channel, seven_bits=seven_bits)
     return path
