@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import onnx
@@ -162,6 +163,11 @@ def split_into_more(path):
     onnx.save(model, path)
 
 
+def split_whole(path):
+    """Write a Split into one part, as it says."""
+    linear(path, extra=[NODE("Split", ["y"], ["z"], axis=1)], outputs=["z"])
+
+
 BOUNDS = (("s", 0), ("e", 1), ("a", 2))
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="a copy of the process opens the file first")
 ENDS = "expected a graph that ONNX Runtime can open, got one on which it ends its process by signal 6"
@@ -206,8 +212,27 @@ def test_hostile_file_is_refused_in_one_line_before_it_costs_anything(write, mes
 
 @on_linux
 def test_graph_that_takes_too_long_to_open_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(file, "TRIAL_SECONDS", 1)
+    monkeypatch.setattr(file, "TRIAL_SECONDS", (1, 1))
     monkeypatch.setattr(file, "_inferred", lambda proto: time.sleep(60))
     path = linear(tmp_path / "m.onnx", extra=[NODE("Split", ["y"], ["z"], axis=1)], outputs=["z"])
     with pytest.raises(OnnxFileError, match="got one on which it takes more than 1 s"):
         read_file(path)
+
+
+@on_linux
+@pytest.mark.parametrize(("write", "message"), [(split_whole, None), (split_into_more, ENDS)])
+def test_a_copy_that_waits_for_ever_is_no_verdict(write, message, tmp_path, monkeypatch):
+    whole, process, begun = file._inferred, os.getpid(), tmp_path / "begun"
+
+    def waits_in_the_first_copy(proto):
+        if os.getpid() != process and not begun.exists():
+            begun.touch()
+            time.sleep(60)
+        return whole(proto)
+
+    monkeypatch.setattr(file, "TRIAL_SECONDS", (1, 60))
+    monkeypatch.setattr(file, "_inferred", waits_in_the_first_copy)
+    write(tmp_path / "m.onnx")
+    with nullcontext() if message is None else pytest.raises(OnnxFileError, match=message):
+        read_file(tmp_path / "m.onnx")
+    assert begun.exists()
