@@ -47,7 +47,7 @@ def demo(*, output: Output = Path("demo-report"), quiet: Quiet = False) -> None:
     images = data.load("digits")
     say(f"2/4  attacking it on {len(images)} handwritten digits at eps {EPS}")
     protocol = load_protocol("white_box").model_copy(update={"eps": EPS})
-    result = evaluate(load_target(MODEL), images, protocol)
+    result = evaluate(load_target(MODEL), images, protocol, progress=not quiet)
     result.save(output / "results.json")
     for measurement in result.measurements:
         say(f"     {measurement.attack:6} {measurement.accuracy:7.1%} of {result.data.n} right")

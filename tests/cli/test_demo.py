@@ -1,6 +1,8 @@
 """`robnet-zoo demo`, on a few digits and under a short protocol."""
 
-from robnet_zoo import data
+import pytest
+
+from robnet_zoo import cli, data
 from robnet_zoo.attacks import Pgd
 from robnet_zoo.benchmarks import protocol
 from robnet_zoo.benchmarks.protocol import Protocol
@@ -10,10 +12,23 @@ from tests.command import run
 SHORT = Protocol(name="short", eps="8/255", attacks=(Pgd(steps=2, step="8/255"),))
 
 
-def test_the_demo_attacks_exports_draws_and_reports(capsys, tmp_path, monkeypatch):
-    digits, folder = data.load("digits", n=8), tmp_path / "demo"
+@pytest.fixture
+def few(monkeypatch):
+    digits = data.load("digits", n=8)
     monkeypatch.setattr(data, "load", lambda source: digits)
     monkeypatch.setattr(protocol, "load_protocol", lambda name: SHORT)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_quiet_demo_says_nothing(capsys, tmp_path):
+    cli.main(["demo", "--output", str(tmp_path / "demo"), "--quiet"])
+    assert (tmp_path / "demo" / "report.html").exists()
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+@pytest.mark.usefixtures("few")
+def test_the_demo_attacks_exports_draws_and_reports(capsys, tmp_path):
+    folder = tmp_path / "demo"
     lines = run(capsys, "demo", "--output", folder).splitlines()
     assert {path.name for path in folder.iterdir()} == {"results.json", "model.onnx", "cell.svg", "report.html"}
     result = Result.load(folder / "results.json")
