@@ -1,4 +1,8 @@
-"""CellModule and Network: the module that a spec compiles to, an ordinary timm model."""
+"""CellModule and Network: the module that a spec compiles to, an ordinary timm model.
+
+Weight keys name depth, edge and operation (`cells.3.edges.0->2.sep_conv_3x3.1.weight`), whatever else the edge carries.
+So the state dict of a sub-network is a subset of its supernet's, and a sub-network is a mask on the supernet's modules.
+"""
 
 # No `from __future__ import annotations` here: torch.fx copies the annotations of `forward` into the code that it
 # generates, and TorchScript reads that code only if they are types, not strings.
