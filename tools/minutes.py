@@ -12,12 +12,14 @@ from pathlib import Path
 
 import cyclopts
 import numpy as np
+import torch
 
 from robnet_zoo import cli, data
 from robnet_zoo.core.files import write_atomically
 from robnet_zoo.errors import DataError
 
 MEBIBYTE = 2**20
+GRAPHED = 256  # images that are measured once more, by CUDA graphs
 app = cyclopts.App(help=__doc__)
 
 
@@ -53,7 +55,7 @@ def train(
     images: int | None = None,
     compile: bool = False,
 ) -> None:
-    """Train for some minutes, measure on test images, and write a report.
+    """Train for some minutes, measure on test images, on a GPU a few of them again by CUDA graphs, and write a report.
 
     Args:
         model: The name of a bundled spec, or a spec.
@@ -72,6 +74,9 @@ def train(
     cli.main(["train", model, "--output", str(output / "run"), *training])
     measuring = ["--data", test, "--protocol", protocol, *(["-n", str(images)] if images else [])]
     cli.main(["benchmark", str(output / "run"), *measuring, "--output", str(output / f"{protocol}.json")])
+    if torch.cuda.is_available():  # whether graphs are worth their name
+        few = [*measuring[:4], "-n", str(GRAPHED), "--cuda-graphs"]
+        cli.main(["benchmark", str(output / "run"), *few, "--output", str(output / f"{protocol}.graphs.json")])
     cli.main(["report", str(output / f"{protocol}.json"), "--output", str(output / "report.html")])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.core.units import LEVELS
 from robnet_zoo.data.images import channels_advice
 from robnet_zoo.errors import DataError, TargetError
+from robnet_zoo.nn.forms.cuda_graphs import Replayed
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,18 @@ class Target:
             return [self.form_for(attack)]
         forms = {"straight_through": self.form_for(attack), "twin": self.twin}
         return [forms[look] for look in looks or LOOKS]
+
+    def with_cuda_graphs(self) -> Target:
+        """Return the same target, whose proposers are replayed from CUDA graphs (`robnet_zoo.nn.forms.cuda_graphs`).
+
+        Raises: TargetError if it is not on a GPU.
+        """
+        if torch.device(self.device).type != "cuda":
+            raise TargetError(
+                f"{self.name}: expected a model on a CUDA device for CUDA graphs, got one on {self.device}"
+            )
+        proposer, twin = (form and Replayed(form) for form in (self.proposer, self.twin))
+        return replace(self, proposer=proposer, twin=twin, probed=False)
 
 
 @dataclass(frozen=True)

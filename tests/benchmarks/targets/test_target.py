@@ -1,5 +1,7 @@
 """Images are normalised inside the target."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.data import Images
 from robnet_zoo.errors import RobnetZooError, TargetError
+from robnet_zoo.nn.forms.cuda_graphs import Replayed
 from tests.benchmarks.targets.models import MEAN, STD, Means
 
 
@@ -62,3 +65,13 @@ def test_grey_images_on_a_model_of_three_channels_are_refused_with_a_way_out():
 def test_unusable_mean_and_std_are_refused(mean, std):
     with pytest.raises(TargetError, match=r"means: expected (mean and std, a number a channel|finite means)"):
         of_module(Means(), name="means", mean=mean, std=std)
+
+
+def test_cuda_graphs_are_for_what_proposes_on_a_gpu():
+    target = of_module(Means(), name="means")
+    with pytest.raises(TargetError, match="means: expected a model on a CUDA device for CUDA graphs, got one on cpu"):
+        target.with_cuda_graphs()
+    graphed = replace(target, device=torch.device("cuda:0"), probed=True).with_cuda_graphs()  # nothing is captured yet
+    assert isinstance(graphed.proposer, Replayed)
+    assert graphed.proposer.classifier is target.proposer
+    assert (graphed.judge, graphed.twin, graphed.probed) == (target.judge, None, False)
