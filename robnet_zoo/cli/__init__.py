@@ -14,70 +14,85 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from cyclopts import App, CoercionError, CycloptsError, Parameter
+from cyclopts import App, CoercionError, CycloptsError, Group, Parameter
 
 from robnet_zoo.cli.parameters import EVERY_FLAG, fail
 from robnet_zoo.cli.stopping import answering
 from robnet_zoo.errors import DocumentError, RobnetZooError
 
 HELP_FLAGS = ("--help", "-h")
-COMMANDS = {  # where each is, imported when it is asked for, and the first line of its help
-    "list": ("architectures:list_", "List the bundled architectures and their trained weights."),
-    "show": ("architectures:show", "Summarise an architecture, and draw a cell of it or the whole network."),
-    "validate": ("architectures:validate", "Check spec files, and exit with code 2 if any is wrong."),
-    "schema": ("architectures:schema", "Print the JSON Schema of a spec."),
-    "edit": (
-        "edit:edit",
-        "Draw and change a cell on a page in a browser, beside its figures and all that is wrong with it.",
-    ),
-    "specs": (
-        "documents:specs",
-        "List the bundled architectures with where they come from, or print one as JSON.",
-    ),
-    "recipes": ("documents:recipes", "List the bundled training recipes, or print one as JSON."),
-    "protocols": ("documents:protocols", "List the bundled protocols of `benchmark`, or print one as JSON."),
-    "configs": ("documents:configs", "List the bundled configs of `search`, or print one as JSON."),
-    "plans": ("documents:plans", "List the bundled plans of `reproduce`, or print one as JSON."),
-    "scales": ("documents:scales", "List the bundled scales of `reproduce`, or print one as JSON."),
-    "train": (
-        "training:train",
-        "Train an architecture adversarially. After an interruption, the same command resumes the run.",
-    ),
-    "estimate": (
-        "training:estimate",
-        "Estimate how long `train` would take on this machine, from a few updates at each image size.",
-    ),
-    "export": (
-        "converting:export",
-        "Export a model to ONNX, check that the file gives torch's logits, and report what was written.",
-    ),
-    "convert": ("converting:convert", "Convert other projects' formats to ours, or code lists of ours back."),
-    "benchmark": ("benchmark:benchmark", "Measure models on real images, clean and attacked."),
-    "compare": (
-        "compare:compare",
-        "Compare two models: do they compute the same function, and if not, after which operator do they part?",
-    ),
-    "report": ("benchmark:report", "Write a report of results documents, with the paper's figures beside ours."),
-    "robustbench": (
-        "benchmark:robustbench",
-        "Convert a result of the protocol autoattack to RobustBench's model_info, an issue and a tensor of images.",
-    ),
-    "search": ("search:search", "Search for architectures in an adversarially trained supernet (paper, section 3)."),
-    "reproduce": (
-        "reproduce:reproduce",
-        "Reproduce the paper's tables and figures, from data to trained weights to measured table.",
-    ),
-    "push": ("push:push", "Put a model on Hugging Face's hub, from where timm loads it as hf-hub:REPOSITORY."),
-    "doctor": (
-        "doctor:doctor",
-        "Look at what the package depends on here, and exit with code 2 if something is wrong.",
-    ),
-    "completion": ("completion:completion", "Print the script by which a shell completes commands and flags."),
-    "demo": (
-        "demo:demo",
-        "Load a bundled model, attack it on handwritten digits, export it to ONNX, and write a small report.",
-    ),
+# By kind: where each command is, imported when it is asked for, and the first line of its help.
+GROUPS = {
+    "Architectures": {
+        "list": ("architectures:list_", "List the bundled architectures and their trained weights."),
+        "show": ("architectures:show", "Summarise an architecture, and draw a cell of it or the whole network."),
+        "edit": (
+            "edit:edit",
+            "Draw and change a cell on a page in a browser, beside its figures and all that is wrong with it.",
+        ),
+        "validate": ("architectures:validate", "Check spec files, and exit with code 2 if any is wrong."),
+        "specs": ("documents:specs", "List the bundled architectures with where they come from, or print one as JSON."),
+        "schema": ("architectures:schema", "Print the JSON Schema of a spec."),
+        "convert": ("converting:convert", "Convert other projects' formats to ours, or code lists of ours back."),
+    },
+    "Training": {
+        "train": (
+            "training:train",
+            "Train an architecture adversarially. After an interruption, the same command resumes the run.",
+        ),
+        "estimate": (
+            "training:estimate",
+            "Estimate how long `train` would take on this machine, from a few updates at each image size.",
+        ),
+        "recipes": ("documents:recipes", "List the bundled training recipes, or print one as JSON."),
+    },
+    "Measuring": {
+        "benchmark": ("benchmark:benchmark", "Measure models on real images, clean and attacked."),
+        "compare": (
+            "compare:compare",
+            "Compare two models: do they compute the same function, and if not, after which operator do they part?",
+        ),
+        "report": ("benchmark:report", "Write a report of results documents, with the paper's figures beside ours."),
+        "robustbench": (
+            "benchmark:robustbench",
+            "Convert a result of the protocol autoattack to RobustBench's model_info, an issue and a tensor of images.",
+        ),
+        "protocols": ("documents:protocols", "List the bundled protocols of `benchmark`, or print one as JSON."),
+        "demo": (
+            "demo:demo",
+            "Load a bundled model, attack it on handwritten digits, export it to ONNX, and write a small report.",
+        ),
+    },
+    "Shipping": {
+        "export": (
+            "converting:export",
+            "Export a model to ONNX, check that the file gives torch's logits, and report what was written.",
+        ),
+        "push": ("push:push", "Put a model on Hugging Face's hub, from where timm loads it as hf-hub:REPOSITORY."),
+    },
+    "Searching and reproducing": {
+        "search": (
+            "search:search",
+            "Search for architectures in an adversarially trained supernet (paper, section 3).",
+        ),
+        "configs": ("documents:configs", "List the bundled configs of `search`, or print one as JSON."),
+        "reproduce": (
+            "reproduce:reproduce",
+            "Reproduce the paper's tables and figures, from data to trained weights to measured table.",
+        ),
+        "plans": ("documents:plans", "List the bundled plans of `reproduce`, or print one as JSON."),
+        "scales": ("documents:scales", "List the bundled scales of `reproduce`, or print one as JSON."),
+    },
+    "This command": {
+        "doctor": (
+            "doctor:doctor",
+            "Look at what the package depends on here, and exit with code 2 if something is wrong.",
+        ),
+        "completion": ("completion:completion", "Print the script by which a shell completes commands and flags."),
+    },
 }
+COMMANDS = {name: entry for commands in GROUPS.values() for name, entry in commands.items()}
+FLAGS = Group("Flags", sort_key=len(GROUPS))
 
 
 def command(*, overview: bool = False) -> App:
@@ -92,12 +107,18 @@ def command(*, overview: bool = False) -> App:
         default_parameter=EVERY_FLAG,
         suppress_keyboard_interrupt=False,
     )
-    for name, (path, summary) in COMMANDS.items():
-        app.command(f"robnet_zoo.cli.{path}", name=name, help=summary if overview else None)
+    for position, (title, commands) in enumerate(GROUPS.items()):
+        group = Group(title, sort_key=position)
+        for number, (name, (path, summary)) in enumerate(commands.items()):
+            text = summary if overview else None
+            app.command(f"robnet_zoo.cli.{path}", name=name, help=text, group=group, sort_key=number)
+    for flag in ("--help", "--version"):
+        app[flag].group = FLAGS
 
     @app.meta.default
     def run(
-        *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], log_file: Path | None = None
+        *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        log_file: Annotated[Path | None, Parameter(group=FLAGS)] = None,
     ) -> None:
         """Run a command.
 

@@ -169,6 +169,13 @@ def test_the_overview_shows_the_first_line_of_a_commands_help(name: str) -> None
     assert summary == help_text.partition("\n")[0]
 
 
+def test_the_overview_lists_commands_by_kind_in_the_order_of_the_table(capsys) -> None:
+    cli.main(["--help"])
+    shown = re.findall(r"^(?:╭─ |│ )([A-Z][a-z ]+|[a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    expected = [word for title, commands in cli.GROUPS.items() for word in (title, *commands)]
+    assert shown == [*expected, "Flags"]
+
+
 def test_a_name_that_the_terminal_cannot_show_is_printed_escaped(tiny, tmp_path):
     spec = tmp_path / os.fsdecode(b"caf\xe9.json")
     tiny.save(spec)
