@@ -92,7 +92,7 @@ GROUPS = {
     },
 }
 COMMANDS = {name: entry for commands in GROUPS.values() for name, entry in commands.items()}
-FLAGS = Group("Flags", sort_key=len(GROUPS))
+FLAGS = Group("Common flags", sort_key=len(GROUPS))
 
 
 def command(*, overview: bool = False) -> App:

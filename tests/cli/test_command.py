@@ -173,7 +173,7 @@ def test_the_overview_lists_commands_by_kind_in_the_order_of_the_table(capsys) -
     cli.main(["--help"])
     shown = re.findall(r"^(?:╭─ |│ )([A-Z][a-z ]+|[a-z]+) ", capsys.readouterr().out, re.MULTILINE)
     expected = [word for title, commands in cli.GROUPS.items() for word in (title, *commands)]
-    assert shown == [*expected, "Flags"]
+    assert shown == [*expected, "Common flags"]
 
 
 def test_a_name_that_the_terminal_cannot_show_is_printed_escaped(tiny, tmp_path):
