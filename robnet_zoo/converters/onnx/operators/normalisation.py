@@ -22,13 +22,20 @@ def _dropout(node: OnnxNode, inputs: list[Tensor]) -> Tensor | tuple[Tensor, ...
     return (x, torch.ones_like(x, dtype=torch.bool)) if len(node.outputs) > 1 else x
 
 
-def _batch_norm(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
-    if node.get("training_mode", 0):
-        raise UnsupportedError("expected BatchNormalization in inference form, got one in training mode")
+def _batch_norm(node: OnnxNode, inputs: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
     if not node.get("spatial", 1):  # until opset 8
         raise node.refuse("with a number for each pixel")
     x, scale, shift, mean, variance = inputs
-    return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, node.get("epsilon", 1e-5))
+    training, kept = node.get("training_mode", 0), node.get("momentum", 0.9)
+    if training and node.on_image:
+        raise UnsupportedError("expected BatchNormalization in inference form, got one in training mode")
+    running = ()
+    if training:  # of constants, such as the standardised weights of a convolution
+        before = mean, variance
+        variance, mean = torch.var_mean(x, [axis for axis in range(x.dim()) if axis != 1], correction=0)
+        running = tuple(kept * old + (1 - kept) * new for old, new in zip(before, (mean, variance), strict=True))
+    y = F.batch_norm(x, mean, variance, scale, shift, False, 0.0, node.get("epsilon", 1e-5))
+    return (y, *running) if running else y
 
 
 def _layer_norm(node: OnnxNode, inputs: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
