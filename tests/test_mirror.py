@@ -25,6 +25,7 @@ OTHERS = {
     "attacks/test_against_peers.py": "the attacks beside those of other libraries",
     "attacks/test_certificates.py": "the attacks beside proofs of robustness",
     "attacks/test_mistakes_of_peers.py": "mistakes that other libraries made",
+    "cli/test_clean_output.py": "what commands print with --json and with --quiet",
     "cli/test_command.py": "the package cli itself",
     "converters/onnx/test_mutations.py": "damaged ONNX files, as they come",
     "editor/test_browser.py": "the page, in a browser",

@@ -85,24 +85,29 @@ def as_command(converter: Converter) -> Callable[..., None]:
     ]
     names = [parameter.name for parameter in parameters]
     writes_itself = "output" in names
+    added: list[tuple[str, Any, Any]] = [("quiet", False, Quiet)]  # name, default, type
     if writes_itself:
         at = names.index("output")
         parameters[at] = parameters[at].replace(annotation=Output)
-        parameters.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
+        added.append(("as_json", False, Json))
     else:
-        parameters.append(
-            inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=OutputText)
-        )
+        added.insert(0, ("output", None, OutputText))
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, default, kind in added
+    ]
 
     def command(source: Any, **options: Any) -> None:
+        quiet = options.pop("quiet", False)
         if writes_itself:
             as_json = options.pop("as_json", False)
-            with starting(shown=not as_json):
+            with starting(shown=not (quiet or as_json)):
                 report = converter(source, **options)
-            print(_as_json(report) if as_json else f"{options['output']}: {report}")
+            if as_json or not quiet:
+                print(_as_json(report) if as_json else f"{options['output']}: {report}")
         else:
             output = options.pop("output", None)
-            _give(converter(source, **options), output)
+            _give(converter(source, **options), output, quiet=quiet)
 
     command.__name__, command.__doc__ = converter.__name__, converter.__doc__
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -114,14 +119,15 @@ def _as_json(report: Document | str) -> str:
     return json.dumps(report.model_dump(mode="json") if isinstance(report, Document) else report, indent=1)
 
 
-def _give(result: Document | str, output: Path | None) -> None:
-    """Print a result, or write it to a file."""
+def _give(result: Document | str, output: Path | None, *, quiet: bool) -> None:
+    """Print a result, or write it to a file. quiet: whether nothing is said of the file."""
     text = result.dumps() if isinstance(result, Document) else result
     if output is None:
         print(text, end="")
     else:
         write_atomically(output, text.encode())
-        print(f"{output}: {_size(result)}" if isinstance(result, Genotype) else output)
+        if not quiet:
+            print(f"{output}: {_size(result)}" if isinstance(result, Genotype) else output)
 
 
 def _size(spec: Genotype) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -19,9 +20,21 @@ from robnet_zoo.core.threads import CHOICES
 from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import RobnetZooError
 
-MODULES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "safetensors", "scipy", "optuna", "matplotlib")
+MODULES = (
+    "numpy",
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+    "scipy",
+    "optuna",
+    "matplotlib",
+)
 LEAST_DISK = 1e9  # bytes: checkpoints of a network of 20 cells, twice over
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")  # two packages of the same files
+COUNTS = re.compile(r"\s*\+?0*[1-9]\d*\s*(,.*)?")  # what OpenMP takes as numbers of threads, one for each level
 
 
 class Diagnosis(Document):
@@ -50,18 +63,25 @@ def doctor(*, as_json: Json = False) -> None:
 
 def diagnosis() -> Diagnosis:
     """Return what is here and what is wrong with it."""
-    problems = [*_import_problems(), *_runtime_problems()]
+    problems = [*_import_problems(), *_runtime_problems(), *_thread_problems()]
     facts = {**{name.replace("_", "-"): text for name, text in software().items()}, "system": platform.platform()}
     if not any(problem.startswith("torch:") for problem in problems):
         facts |= _devices()
-    facts["openmp"] = ", ".join(f"{name}={os.environ[name]}" for name in CHOICES if name in os.environ) or "as it is"
-    for name, folder in (("disk here", os.getcwd()), ("disk for temporary files", tempfile.gettempdir())):
-        free = shutil.disk_usage(folder).free
+    facts["openmp"] = _waiting()
+    for name, folder in (("disk here", os.getcwd), ("disk for temporary files", tempfile.gettempdir)):
+        try:
+            free = shutil.disk_usage(folder()).free
+        except OSError as error:  # a folder that was deleted, or none that can be written
+            problems.append(f"{name}: expected a folder, got {error}")
+            continue
         facts[name] = f"{free / 1e9:.1f} GB free"
         if free < LEAST_DISK:
-            problems.append(f"{folder}: expected at least {LEAST_DISK / 1e9:.0f} GB free, got {free / 1e9:.1f}")
-    damaged, count = _damaged_weights()
-    facts["bundled weights"] = f"{count - len(damaged)} of {count} are undamaged"
+            problems.append(f"{folder()}: expected at least {LEAST_DISK / 1e9:.0f} GB free, got {free / 1e9:.1f}")
+    try:
+        damaged, count = _damaged_weights()
+        facts["bundled weights"] = f"{count - len(damaged)} of {count} are undamaged"
+    except RobnetZooError as error:  # of the manifest itself
+        damaged = [f"{error}; reinstall"]
     return Diagnosis(facts=facts, problems=(*problems, *damaged))
 
 
@@ -83,6 +103,24 @@ def _devices() -> dict[str, str]:
         return facts
     providers: list[Any] = onnxruntime.get_available_providers()
     return facts | {"onnx runtime on": ", ".join(providers)}
+
+
+def _waiting() -> str:
+    """Return how threads of OpenMP are told to wait for each other."""
+    chosen = {name: os.environ[name] for name in CHOICES if name in os.environ}
+    text = ", ".join(f"{name}={value}" for name, value in chosen.items()) or "as it is"
+    values = (chosen.get(name, "").strip().lower() for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
+    if any(value in ("active", "infinite", "infinity") for value in values):
+        text += "; threads that wait hold their core, so that beside other work all takes many times as long"
+    return text
+
+
+def _thread_problems() -> list[str]:
+    """Return a line if OpenMP does not take the number of threads that it is given."""
+    given = os.environ.get("OMP_NUM_THREADS")
+    if given is None or COUNTS.fullmatch(given):
+        return []
+    return [f"OMP_NUM_THREADS: expected a number of threads, 1 or more, got {given!r}, which is ignored"]
 
 
 def _import_problems() -> list[str]:

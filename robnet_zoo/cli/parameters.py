@@ -21,7 +21,10 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 Numbers = Annotated[tuple[float, ...] | None, Parameter(negative=())]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 Quiet = Annotated[
-    bool, Parameter(name=["--quiet", "-q"], negative="", help="Show no progress, and print nothing but JSON.")
+    bool,
+    Parameter(
+        name=["--quiet", "-q"], negative="", help="Show no progress, and print only what is asked for, such as JSON."
+    ),
 ]
 NUMBERS = (int, float)
 LONG_WORD = re.compile(r"(\S{100})\S{100,}(\S{50})")

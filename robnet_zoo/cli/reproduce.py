@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from robnet_zoo.cli.starting import starting
 from robnet_zoo.reproduce.scale import FULL, Scale, load_scale
 
 if TYPE_CHECKING:
+    from robnet_zoo.reproduce.jobs import AgendaLine
     from robnet_zoo.reproduce.reproduction import Reproduction
     from robnet_zoo.reproduce.result import ReproductionResult
 
@@ -75,12 +77,12 @@ def run(
 
         sources = [Source(*pair) for pair in zip(data, test, strict=True)]
         work = Reproduction(chosen, sources, output, scale=size, seeds=seeds or [0], beside=beside or [])
-        lines = _agenda(work)
+        listed = work.agenda()
     if agenda:
-        print("\n".join(lines))
+        print(_agenda_as_json(work, listed) if as_json else _agenda(work, listed))
         return
     if not as_json and not quiet:
-        print("\n".join(lines), flush=True)
+        print(_agenda(work, listed), flush=True)
     result = work.run(progress=not quiet)
     for note in work.notes:
         remark(note)
@@ -107,11 +109,10 @@ def report(result: Path, *, output: Output, quiet: Quiet = False) -> None:
         print(output)
 
 
-def _agenda(work: Reproduction) -> list[str]:
+def _agenda(work: Reproduction, agenda: list[AgendaLine]) -> str:
     from robnet_zoo.reproduce.reproduction import spell
 
     lines = [f"{work.plan.title}. {work.scale}"]
-    agenda = work.agenda()
     for line in agenda:
         state = "there already" if line.done else f"about {spell(line.seconds)}"
         lines.append(f"  {line.job.verb:8} {line.job.name}: {state}")
@@ -119,7 +120,15 @@ def _agenda(work: Reproduction) -> list[str]:
     done = sum(line.done for line in agenda)
     left = sum(line.seconds for line in agenda)
     lines.append(f"{done} of {len(agenda)} there already; about {spell(left)} left, at the speed measured just now")
-    return lines
+    return "\n".join(lines)
+
+
+def _agenda_as_json(work: Reproduction, agenda: list[AgendaLine]) -> str:
+    jobs = [
+        {"verb": line.job.verb, "name": line.job.name, "done": line.done, "seconds": line.seconds} for line in agenda
+    ]
+    scale = work.scale.model_dump(mode="json")
+    return json.dumps({"plan": work.plan.name, "scale": scale, "jobs": jobs, "beside": [*work.beside]}, indent=1)
 
 
 def _summary(result: ReproductionResult, page: Path) -> str:

@@ -29,7 +29,7 @@ def one_try(name: str) -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    reason = _obstacle(constants.ENDPOINT) if _is_on_hub(name) and not constants.HF_HUB_OFFLINE else None
+    reason, before = obstacle() if _is_on_hub(name) else None, constants.HF_HUB_OFFLINE
     if reason is None:
         yield
         return
@@ -43,7 +43,22 @@ def one_try(name: str) -> Iterator[None]:
         expected = f"expected its weights in the hub's cache, from a safetensors file, or from {origin}"
         raise WeightsError(f"{name}: {expected}") from error
     finally:
-        constants.HF_HUB_OFFLINE = False
+        constants.HF_HUB_OFFLINE = before
+
+
+def obstacle() -> str | None:
+    """Return why the hub cannot be reached, or None if it can."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS).close()
+    except urllib.error.HTTPError:  # it answers
+        return None
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))
+    return None
 
 
 def _is_on_hub(name: str) -> bool:
@@ -51,14 +66,3 @@ def _is_on_hub(name: str) -> bool:
         return True
     cfg = get_pretrained_cfg(name) if is_timm_model(name) else None
     return cfg is not None and bool(cfg.hf_hub_id) and not cfg.file
-
-
-def _obstacle(endpoint: str) -> str | None:
-    """Return why the hub cannot be reached, or None if it can."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=SECONDS).close()
-    except urllib.error.HTTPError:  # it answers
-        return None
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", error))
-    return None

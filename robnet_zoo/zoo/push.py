@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from timm.models import save_for_hf
 
 from robnet_zoo.core.documents import Document
@@ -19,7 +20,7 @@ from robnet_zoo.errors import OutputExistsError, WeightsError
 from robnet_zoo.nn.network import Network
 from robnet_zoo.version import __version__
 from robnet_zoo.zoo import weights
-from robnet_zoo.zoo.hub import one_try
+from robnet_zoo.zoo.hub import obstacle
 from robnet_zoo.zoo.registry import class_names, full_name, load_model, run_folder, timm_name
 
 CARD = "README.md"
@@ -72,16 +73,20 @@ def push(
         dry_run: do all but the sending, without a network.
 
     Raises:
-        WeightsError: for a model that cannot be loaded, and where the hub refuses or cannot be reached.
+        WeightsError: for a model that cannot be loaded, a name that no repository can have, and where the hub refuses
+            or cannot be reached.
         OutputExistsError: the folder holds something.
     """
+    _check_repository(repository)
+    if not dry_run and (reason := obstacle()):
+        raise WeightsError(f"hf-hub:{repository}: expected a hub at {constants.ENDPOINT}, got none: {reason}")
     network = load_model(model, weights=weights)
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary if folder is None else folder)
         if target.is_dir() and any(target.iterdir()):
             raise OutputExistsError(f"{target}: expected no folder or an empty one")
         try:
-            report = _written(network, target, card_of(model, network), repository)
+            report = _written(network, target, card_of(model, network, repository), repository)
         except BaseException:
             if folder is not None:
                 shutil.rmtree(target, ignore_errors=True)
@@ -89,12 +94,13 @@ def push(
         return report if dry_run else _sent(report, target, private=private)
 
 
-def card_of(model: str, network: Network) -> str:
+def card_of(model: str, network: Network, repository: str) -> str:
     """Return the card of a model: that of its folder or of bundled weights, or else what is known without measuring.
 
     Args:
         model: its name or folder.
         network: the loaded network.
+        repository: where the hub will have it.
     """
     folder = Path(model.removeprefix("local-dir:"))
     files = [weights.FOLDER / f"{full_name(model)}.md"]
@@ -107,9 +113,21 @@ def card_of(model: str, network: Network) -> str:
             f"# {spec.name}\n\nA network of the architecture `{spec.name}`, hash `{spec.hash}`. Inputs are images in "
             f"[0, 1], without further normalisation. No accuracy and no robustness is claimed here.\n\n"
             "```python\nimport robnet_zoo  # registers the architecture with timm\nimport timm\n\n"
-            'model = timm.create_model("hf-hub:USER/NAME", pretrained=True).eval()\n```\n'
+            f'model = timm.create_model("hf-hub:{repository}", pretrained=True).eval()\n```\n'
         )
     return text if text.startswith("---\n") else FRONT + text
+
+
+def _check_repository(repository: str) -> None:
+    """Raise WeightsError unless the hub can have a repository of this name."""
+    expected = f"{repository}: expected USER/NAME"
+    if repository.count("/") != 1:
+        raise WeightsError(expected)
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(f"{expected}, got: {reason}") from error
 
 
 def _written(network: Network, folder: Path, card: str, repository: str) -> PushReport:
@@ -135,12 +153,11 @@ def _sent(report: PushReport, folder: Path, *, private: bool) -> PushReport:
     name = f"hf-hub:{report.repository}"
     api = HfApi(library_name="timm", library_version=timm.__version__)
     try:
-        with one_try(name):
-            api.create_repo(report.repository, private=private, exist_ok=True)
-            digest = file_sha256(folder / "model.safetensors")
-            message = f"Add model.safetensors {digest[:12]} by robnet_zoo {__version__}"
-            commit = api.upload_folder(repo_id=report.repository, folder_path=folder, commit_message=message)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        api.create_repo(report.repository, private=private, exist_ok=True)
+        digest = file_sha256(folder / "model.safetensors")
+        message = f"Add model.safetensors {digest[:12]} by robnet_zoo {__version__}"
+        commit = api.upload_folder(repo_id=report.repository, folder_path=folder, commit_message=message)
+    except (HfHubHTTPError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{name}: expected a repository of the hub that takes files, got: {reason}") from error
     return report.model_copy(update={"url": commit.commit_url})

@@ -11,6 +11,7 @@ import pytest
 
 from robnet_zoo import cli
 from robnet_zoo.cli import doctor
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.zoo import weights
 from tests.command import run
 
@@ -42,6 +43,7 @@ def broken(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5e8))
     both = [SimpleNamespace(metadata={"Name": name}) for name in ("onnxruntime", "ONNXRuntime-GPU", None)]
     monkeypatch.setattr(doctor, "distributions", lambda: both)
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
 
 
 @pytest.mark.usefixtures("broken")
@@ -54,7 +56,41 @@ def test_what_is_wrong_is_named_and_ends_with_exit_code_2(capsys) -> None:
         "no_such_package: expected a package that can be imported, got ModuleNotFoundError",
         "expected one of onnxruntime and onnxruntime-gpu, got both",
         "expected at least 1 GB free, got 0.5",
+        "OMP_NUM_THREADS: expected a number of threads, 1 or more, got 'many'",
         "robnet_micro.digits.safetensors: expected sha256",
         "robnet_free.fast_cifar10.safetensors: expected the weights",
     ):
         assert any(words in problem for problem in problems), words
+
+
+@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "infinity")])
+def test_threads_that_never_rest_are_told(name: str, value: str, monkeypatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv(name, value)
+    assert f"{name}={value}; threads that wait hold their core" in doctor._waiting()
+
+
+@pytest.mark.parametrize("count", ["1", " 2 ", "4,2"])
+def test_numbers_of_threads_are_no_problem(count: str, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", count)
+    assert doctor._thread_problems() == []
+
+
+def test_what_cannot_be_looked_at_is_a_problem_and_the_rest_is_told(capsys, monkeypatch) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    def damaged() -> None:
+        raise DocumentError(["not JSON"], source="manifest.json")
+
+    monkeypatch.setattr(doctor.os, "getcwd", gone)
+    monkeypatch.setattr(weights, "manifest", damaged)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["doctor", "--json"])
+    assert exit.value.code == 2
+    diagnosis = json.loads(capsys.readouterr().out)
+    assert "torch" in diagnosis["facts"]
+    assert diagnosis["problems"] == [
+        "disk here: expected a folder, got [Errno 2] No such file or directory",
+        "manifest.json: not JSON; reinstall",
+    ]

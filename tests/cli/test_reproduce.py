@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from robnet_zoo.cli import main
 from robnet_zoo.reproduce import reproduction
+from robnet_zoo.reproduce.jobs import AgendaLine
 from robnet_zoo.reproduce.result import ReproductionResult
 from tests.command import fails
 from tests.small_plan import COMMAND, made_result
@@ -37,6 +40,15 @@ def test_stdout_is_clean_if_that_is_wanted(flag: str, tmp_path: Path, monkeypatc
     captured = capsys.readouterr()
     assert captured.out == ("" if flag == "--quiet" else made_result().dumps())
     assert captured.err == "left out: ResNet-18: its loss is NaN\n"
+
+
+def test_an_agenda_is_a_document_too(tmp_path: Path, monkeypatch, capsys) -> None:
+    job = SimpleNamespace(verb="train", name="ResNet-18, seed 0")
+    monkeypatch.setattr(reproduction.Reproduction, "agenda", lambda work: [AgendaLine(job, False, 3.5)])
+    main([*COMMAND, "-o", str(tmp_path), "--agenda", "--json"])
+    agenda = json.loads(capsys.readouterr().out)
+    assert (agenda["plan"], agenda["scale"]["width"]) == ("table1", 0.05)
+    assert agenda["jobs"] == [{"verb": "train", "name": "ResNet-18, seed 0", "done": False, "seconds": 3.5}]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,14 @@ def test_without_a_network_the_hub_is_asked_once(asked: list[str], name: str) ->
     assert not constants.HF_HUB_OFFLINE
 
 
+def test_a_hub_that_is_not_to_be_asked_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    expected = r"in the hub's cache, .* cannot be reached \(HF_HUB_OFFLINE is set\)$"
+    with pytest.raises(WeightsError, match=expected), hub.one_try("resnet18"):
+        raise OSError("check your connection")
+    assert constants.HF_HUB_OFFLINE
+
+
 def test_what_is_in_the_cache_needs_no_network(asked: list[str]) -> None:
     with hub.one_try("resnet18"):
         assert constants.HF_HUB_OFFLINE

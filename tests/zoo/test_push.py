@@ -12,11 +12,11 @@ import safetensors.torch
 import timm
 import torch
 from huggingface_hub import constants
-from huggingface_hub.errors import HFValidationError
 
 from robnet_zoo.errors import OutputExistsError, WeightsError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
+from robnet_zoo.zoo import hub as zoo_hub
 from robnet_zoo.zoo import push as module
 from robnet_zoo.zoo.push import push
 from robnet_zoo.zoo.registry import load_model
@@ -44,8 +44,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             pass
 
         def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> None:
-            if "/" not in name:
-                raise HFValidationError(f"{name} is not a repository\nand more lines")
+            if name.startswith("other/"):
+                raise OSError(f"no rights in {name}\nand more lines")
             assert exist_ok
             assert private
 
@@ -61,7 +61,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     monkeypatch.setattr(module, "HfApi", Api)
     monkeypatch.setattr(timm.models._hub, "hf_hub_download", download)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # so that nothing asks a real one
+    for each in (module, zoo_hub):  # so that nothing asks a real one
+        monkeypatch.setattr(each, "obstacle", lambda: None)
     return root
 
 
@@ -89,17 +90,33 @@ def test_a_dry_run_sends_nothing(run_of: Path, hub: Path, tmp_path: Path) -> Non
 
 def test_bundled_weights_bring_their_card_and_others_claim_nothing(tiny: Genotype, run_of: Path) -> None:
     network = compile(tiny)
-    assert "# robnet_free.fast_cifar10\n" in module.card_of("robnet_free", network)
+    assert "# robnet_free.fast_cifar10\n" in module.card_of("robnet_free", network, "me/tiny")
     (run_of / "README.md").unlink()
-    card = module.card_of(str(run_of), network)
+    card = module.card_of(str(run_of), network, "me/tiny")
     assert tiny.hash in card
     assert "No accuracy and no robustness is claimed" in card
+    assert 'create_model("hf-hub:me/tiny", pretrained=True)' in card
 
 
 @pytest.mark.usefixtures("hub")
 def test_what_the_hub_refuses_is_one_line(run_of: Path) -> None:
-    with pytest.raises(WeightsError, match=r"^hf-hub:tiny: expected a repository .*, got: tiny is not a repository$"):
-        push(str(run_of), "tiny", private=True)
+    with pytest.raises(
+        WeightsError, match=r"^hf-hub:other/tiny: expected a repository .*, got: no rights in other/tiny$"
+    ):
+        push(str(run_of), "other/tiny", private=True)
+
+
+@pytest.mark.parametrize("name", ["tiny", "", "me/", "a/b/c", "me/ti ny", "me/-tiny", "me/tiny.git"])
+def test_a_name_that_no_repository_can_have_is_refused_before_a_model_is_loaded(name: str) -> None:
+    with pytest.raises(WeightsError, match=rf"^{name}: expected USER/NAME"):
+        push("nowhere", name, dry_run=True)
+
+
+def test_without_a_network_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match=r"^hf-hub:me/tiny: expected a hub at .*, got none: HF_HUB_OFFLINE is set$"):
+        push("nowhere", "me/tiny", folder=tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_folder_with_something_in_it_is_left_alone(run_of: Path, tmp_path: Path) -> None:
