@@ -11,7 +11,7 @@ from typing import Any
 import timm
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # re-exported without a mark
 from timm.models import save_for_hf
 
 from robnet_zoo.core.documents import Document
