@@ -170,7 +170,9 @@ def within_minutes(
         epochs = int(world.gathered(torch.tensor(epochs, device=world.device)).min())
     if not epochs:
         least = CAUTION * minutes - left + minutes_of(1)
-        raise TrainingError(f"minutes: expected at least {math.ceil(least / CAUTION)} for an epoch, got {minutes:g}")
+        expected = f"expected at least {math.ceil(least / CAUTION)} for an epoch of {estimated.images:,} images here"
+        way_out = "fewer images, such as `digits`, or an architecture of fewer channels take less"
+        raise TrainingError(f"minutes: {expected}, got {minutes:g}; {way_out}")
     return recipe.lasting(epochs)
 
 

@@ -110,7 +110,8 @@ def test_minutes_are_a_time(tiny, images, staged, minutes):
 
 
 def test_too_few_minutes_for_an_epoch_are_refused_with_those_that_would_do(clock, tiny, images, staged):
-    with pytest.raises(TrainingError, match=r"minutes: expected at least (\d+) for an epoch, got 1") as refused:
+    expected = r"minutes: expected at least \d+ for an epoch of \d+ images here, got 1;"
+    with pytest.raises(TrainingError, match=expected) as refused:
         training.within_minutes(tiny, images, staged, 1, progress=False)
     least = int(str(refused.value).split()[4])
     assert training.within_minutes(tiny, images, staged, least, progress=False).epochs == 1
