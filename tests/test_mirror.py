@@ -30,6 +30,7 @@ OTHERS = {
     "converters/onnx/test_mutations.py": "damaged ONNX files, as they come",
     "editor/test_browser.py": "the page, in a browser",
     "reports/test_browser.py": "every report, in a browser",
+    "timm_suite/test_only_robnet.py": "what spares timm's tests time",
     "training/test_compiled.py": "training through torch.compile",
     "training/test_timm_models.py": "training of models that timm brings",
     "zoo/test_weights.py": "the package zoo/weights itself, whose folder holds data",

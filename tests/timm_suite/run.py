@@ -38,7 +38,8 @@ def main(options: list[str]) -> int:
     """Run the tests, a process a core; returns pytest's exit status, or 1 if a model passed none."""
     suite = fetch()
     command = [sys.executable, "-m", "pytest", "-c", str(suite / "pyproject.toml"), "--rootdir", str(suite)]
-    command += ["-p", "only_robnet", "-p", "no:cacheprovider", "--quiet", "--numprocesses", "auto", *options]
+    command += ["-p", "only_robnet", "-p", "no:cacheprovider", "--quiet", "--numprocesses", "auto"]
+    command += ["--dist", "worksteal", *options]
     path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     # One thread a process: threads that wait for each other while other processes hold the cores cost a hundredfold.
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
