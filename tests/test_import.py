@@ -13,7 +13,10 @@ import pytest
 import robnet_zoo
 
 SHARE = 0.06  # of `import timm`, which takes 5 s where this is 0.3 s: both are slow on a slow machine
-HEAVY = {"jinja2", "matplotlib", "onnx", "onnxruntime", "optuna", "scipy", "sklearn", "sqlalchemy", "tensorboard"}
+HEAVY = {  # what `import robnet_zoo` leaves to those who need it
+    *("cyclopts", "jinja2", "matplotlib", "onnx", "onnxruntime", "optuna", "pyautoattack", "scipy", "sklearn"),
+    *("sqlalchemy", "tensorboard"),
+}
 MEASURE = """
 import json, sys, time
 start = time.process_time()
@@ -25,7 +28,10 @@ end = time.process_time()
 modules = sorted({name.partition(".")[0] for name in sys.modules})
 parts = sorted(name.split(".")[1] for name in sys.modules if name.startswith("robnet_zoo."))
 new = sorted(set(timm.list_models()) - before)
-print(json.dumps({"timm": between - start, "own": end - between, "modules": modules, "parts": parts, "new": new}))
+import robnet_zoo.converters
+onnx = sorted({"onnx", "onnxruntime"} & set(sys.modules))
+figures = {"timm": between - start, "own": end - between}
+print(json.dumps(figures | {"modules": modules, "parts": parts, "new": new, "onnx": onnx}))
 """
 
 
@@ -49,6 +55,10 @@ def test_the_import_adds_little_to_that_of_timm(imported: dict[str, Any]) -> Non
 def test_the_import_loads_no_package_that_is_slow_to_load(imported: dict[str, Any]) -> None:
     assert not HEAVY & set(imported["modules"])
     assert set(imported["parts"]).isdisjoint({"attacks", "benchmarks", "converters", "search", "training"})
+
+
+def test_onnx_runtime_is_imported_only_when_a_converter_is_used(imported: dict[str, Any]) -> None:
+    assert imported["onnx"] == []
 
 
 def test_the_import_registers_the_specs_and_the_comparison_networks(imported: dict[str, Any]) -> None:
