@@ -45,7 +45,7 @@ from robnet_zoo.search.selection import picks
 from robnet_zoo.training import TrainingEstimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
-from tools import cells, committed
+from tools import cells, committed, corpus
 from tools.bundle import training_runs
 
 OURS = ("apgd_ce", "apgd_dlr_t")
@@ -194,6 +194,11 @@ def _worst(result: Result) -> Measurement:
     return result.worst_case or result.measurements[-1]
 
 
+def corpus_files() -> str:
+    """Return the table of files that torch's exporters made of timm's architectures, and what became of them."""
+    return corpus.table(corpus.CorpusResult.load(corpus.DOCUMENT))
+
+
 def search_speeds() -> str:
     """Return the table of candidates a minute whose FSP distances are computed, from one run."""
     return search_speed.table(search_speed.SearchSpeedResult.load(committed.SPEED / "search.json"))
@@ -302,7 +307,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         README: (models, accuracies, autoattacked, speeds),
         ROBUSTNESS: (attacks, agreements, attack_speeds, threads),
         TRAINING: (estimates, training_speeds),
-        ONNX: (precisions, looks, onnx_speeds),
+        ONNX: (precisions, looks, corpus_files, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),
         FINDINGS: (space_findings, data_findings, lookups, scores),

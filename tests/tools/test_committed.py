@@ -13,6 +13,7 @@ from robnet_zoo.search.ranking import RankingResult
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.training import TrainingResult
 from tools import committed
+from tools.corpus import CorpusResult
 
 KINDS = {
     committed.ROBUSTNESS: Result,
@@ -22,6 +23,7 @@ KINDS = {
     committed.LOOKUP: LookupResult,
     committed.SCORES: RankingResult,
     committed.REPRODUCE: ReproductionResult,
+    committed.CORPUS: CorpusResult,
 }
 PATHS = [(path, kind) for folder, kind in KINDS.items() for path in sorted(folder.glob("*.json"))]
 
