@@ -31,6 +31,10 @@ PROCESSES.set_forkserver_preload(
         "torch.distributed.elastic.multiprocessing.api",
         "pytest",
         "psycopg",
+        "sklearn.datasets",  # which the package imports when it reads the digits
+        "scipy.special",
+        "PIL.PngImagePlugin",
+        "torch.utils.tensorboard",
     ]
 )
 

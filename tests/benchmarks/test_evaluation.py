@@ -241,27 +241,26 @@ def test_memory_that_runs_out_under_autoattack_halves_its_batches_and_the_docume
     assert 0 < sum(halved.correct) < 24
 
 
-@pytest.mark.slow  # ten processes are started and killed
-def test_ten_kills_at_random_moments_change_nothing_but_times(fitted, tmp_path):
+@pytest.mark.slow  # five processes are started and killed
+def test_kills_at_the_start_and_under_every_attack_change_nothing_but_times(fitted, tmp_path):
     protocol = tmp_path / "protocol.json"
     longer = SHORT.model_copy(update={"attacks": (Fgsm(), Pgd(steps=20, step=EPS), Square(queries=300)), "n": 40})
     longer.save(protocol)
     undisturbed = evaluate(load_target(fitted), data.load("digits"), longer, progress=False)
     output, journal = tmp_path / "result.json", tmp_path / "result.json.journal"
     command = ["benchmark", fitted, "--data", "digits", "--protocol", str(protocol), "-o", str(output)]
-    dice, size = random.Random(0), 0
-    for kill in range(10):
+    dice = random.Random(0)
+    for attack in (None, "clean", *(attack.title for attack in longer.attacks)):
         process = start_command(*command)
-        if kill % 4:
-            while process.is_alive() and (not journal.exists() or journal.stat().st_size <= size):
-                time.sleep(0.005)  # until it has an outcome that the one before had not
-            time.sleep(dice.uniform(0, 0.05))
-        else:
+        if attack is None:
             time.sleep(dice.uniform(0, 0.5))  # wherever it is: at the start, in the probes, at work
+        else:
+            while process.is_alive() and (not journal.exists() or f'"{attack}"' not in journal.read_text()):
+                time.sleep(0.005)  # until it has an outcome of the attack
+            time.sleep(dice.uniform(0, 0.05))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it was through before it could be killed"
-        size = journal.stat().st_size if journal.exists() else 0
     cli.main(command)
     assert not journal.exists()
     assert without_times(Result.load(output)) == without_times(undisturbed)
