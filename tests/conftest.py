@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,24 @@ from tests.processes import ALIKE, start
 os.environ.setdefault("MKL_CBWR", "AVX2")
 
 bound_spin()  # for the processes that tests start; in this one networks compute on one thread
+
+
+LONG = {"test_pages.py", "test_odd_input.py", "test_reproduction.py"}  # files that take as long as those of slow tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files, a share in each process, so that none of them is left when all else is done.
+
+    xdist gives each process an equal number of neighbours; one that is through takes over what is last in another.
+    """
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = {item.path for item in items if item.path.name in LONG or item.get_closest_marker("slow")}
+    files, others = sorted(long), (item for item in items if item.path not in long)
+    ordered: list[pytest.Item] = []
+    for rank in range(count):
+        ordered += [item for item in items if item.path in files[rank::count]]
+        ordered += islice(others, max(0, len(items) * (rank + 1) // count - len(ordered)))
+    items[:] = ordered
 
 
 @pytest.hookimpl(tryfirst=True)
