@@ -19,13 +19,11 @@ def narrow(spec: Genotype) -> Genotype:
 
 
 def short(spec: Genotype) -> Genotype:
-    """Return a deep network cut to a cell before, in and behind a reduction.
+    """Return a network cut to a cell before, in and behind a reduction.
 
     The quantiser's time grows with the square of the nodes.
     """
-    if spec.network.depth < 10:
-        return spec
-    first, _ = spec.network.reductions
+    first = next(depth for depth in spec.network.reductions if depth > 0)
     kept = [0, first, first + 1]
     network = spec.network.model_copy(update={"depth": len(kept), "reductions": (1,)})
     return spec.model_copy(update={"layout": tuple(spec.layout[depth] for depth in kept), "network": network})
