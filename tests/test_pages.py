@@ -182,9 +182,10 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(attack: Any, *arguments: Any, **options: Any) -> Any:
         return whole["run"](attack.model_copy(update=brief(attack)), *arguments, **options)
 
-    def quickly(protocol: Any) -> Any:  # at this radius nothing withstands AutoAttack for long
-        attacks = tuple(map(short, protocol.attacks))
-        return protocol.model_copy(update={"n": IMAGES, "batch": 1, "eps": "1/2", "attacks": attacks})
+    def quickly(protocol: Any) -> Any:
+        attacks = tuple(map(short, protocol.attacks))  # at this radius nothing withstands AutoAttack for long
+        batch = 1 if protocol.name == "quick" else IMAGES  # a shard, which has a batch or more, is quick
+        return protocol.model_copy(update={"n": IMAGES, "batch": batch, "eps": "1/2", "attacks": attacks})
 
     def evaluate(given: Any, images: data.Images, protocol: Any, **options: Any) -> Any:
         return whole["evaluate"](small(given), images, quickly(protocol), **options)
