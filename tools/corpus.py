@@ -38,6 +38,7 @@ from tools import committed
 
 Exporter = Literal["scripting", "dynamo"]
 LOGITS, GRADIENTS = 1e-5, 1e-4  # the largest differences, each relative to the largest number of the image
+MOST = 0.05  # a difference above it is none of rounding, or says nothing of a module that rounds so
 SPREAD = 0.2  # of what is added to parameters that are all alike, such as the zeros of a bias
 CLASSES, TRACED, MEASURED = 10, 2, 8  # images that an exporter sees, and that are compared
 SECONDS, WAIT, BYTES = 400, 2400, 10 * 2**30  # the most that a file may take: of the processor, in all, of memory
@@ -174,7 +175,7 @@ class CorpusFile(Document):
 
 def _is_rounding(far: float, nearest: float | None, rounded: float | None, limit: float) -> bool:
     """Return whether a difference is within its limit, but for what float32 rounds."""
-    return min(far, far if nearest is None else nearest) <= limit or far <= ROUNDING * (rounded or 0)
+    return min(far, far if nearest is None else nearest) <= limit or far <= ROUNDING * (rounded or 0) <= MOST
 
 
 class CorpusResult(Document):

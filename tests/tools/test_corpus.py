@@ -61,6 +61,7 @@ def test_the_nearest_of_several_answers_counts_for_each_image() -> None:
         ({"logits": 1e-6, "gradients": 1e-3, "nearest_logits": 1e-7, "nearest_gradients": 1e-3}, "gradients differ"),
         ({"logits": 3e-5, "gradients": 1e-5, "rounded_logits": 1e-5, "rounded_gradients": 1e-5}, SAME[1]),
         ({"logits": 5e-5, "gradients": 1e-5, "rounded_logits": 1e-5, "rounded_gradients": 1e-5}, "logits differ"),
+        ({"logits": 0.1, "gradients": 1e-5, "rounded_logits": 0.1, "rounded_gradients": 1e-5}, "logits differ"),
         ({"failed": "export"}, "not exported"),
         ({"failed": "operators"}, "an operator is missing"),
         ({"failed": "running"}, "not rebuilt"),
