@@ -171,7 +171,7 @@ def within_minutes(
     if not epochs:
         least = CAUTION * minutes - left + minutes_of(1)
         expected = f"expected at least {math.ceil(least / CAUTION)} for an epoch of {estimated.images:,} images here"
-        way_out = "fewer images, such as `digits`, or an architecture of fewer channels take less"
+        way_out = "fewer images or an architecture of fewer channels take less"
         raise TrainingError(f"minutes: {expected}, got {minutes:g}; {way_out}")
     return recipe.lasting(epochs)
 

@@ -38,6 +38,7 @@ def test_a_protocol_names_the_paper_if_it_is_of_one_of_its_tables(name):
         ("table2", "transfer", ["fgsm", "pgd100"]),
         ("table6", "white_box", ["pgd10", "pgd50", "pgd100"]),
         ("table8", "transfer", ["pgd100"]),
+        ("transfer", "transfer", ["mi_di_fgsm", "vmi_fgsm"]),
         ("figure10", "white_box", [f"pgd{steps}" for steps in (7, 10, 20, 40, 100, 200, 500, 1000)]),
         ("quick", "white_box", ["fgsm", "pgd10", "pgd10_margin"]),
         ("white_box", "white_box", ["fgsm", "pgd20"]),
