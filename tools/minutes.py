@@ -72,11 +72,12 @@ def train(
     training = ["--data", str(_joined(data, output / "train.npz")), "--recipe", recipe, "--minutes", str(minutes)]
     training += ["--checkpoint-seconds", "60", *(["--compile"] if compile else [])]
     cli.main(["train", model, "--output", str(output / "run"), *training])
-    measuring = ["--data", test, "--protocol", protocol, *(["-n", str(images)] if images else [])]
-    cli.main(["benchmark", str(output / "run"), *measuring, "--output", str(output / f"{protocol}.json")])
+    measuring = ["benchmark", str(output / "run"), "--data", test, "--protocol", protocol]
+    count = ["-n", str(images)] if images else []
+    cli.main([*measuring, *count, "--output", str(output / f"{protocol}.json")])
     if torch.cuda.is_available():  # whether graphs are worth their name
-        few = [*measuring[:4], "-n", str(GRAPHED), "--cuda-graphs"]
-        cli.main(["benchmark", str(output / "run"), *few, "--output", str(output / f"{protocol}.graphs.json")])
+        few = ["-n", str(GRAPHED), "--cuda-graphs"]
+        cli.main([*measuring, *few, "--output", str(output / f"{protocol}.graphs.json")])
     cli.main(["report", str(output / f"{protocol}.json"), "--output", str(output / "report.html")])
 
 

@@ -22,7 +22,7 @@ from robnet_zoo.errors import DocumentError, RobnetZooError
 
 HELP_FLAGS = ("--help", "-h")
 # By kind: where each command is, imported when it is asked for, and the first line of its help.
-GROUPS = {
+COMMANDS = {
     "Architectures": {
         "list": ("architectures:list_", "List the bundled architectures and their trained weights."),
         "show": ("architectures:show", "Summarise an architecture, and draw a cell of it or the whole network."),
@@ -91,8 +91,7 @@ GROUPS = {
         "completion": ("completion:completion", "Print the script by which a shell completes commands and flags."),
     },
 }
-COMMANDS = {name: entry for commands in GROUPS.values() for name, entry in commands.items()}
-FLAGS = Group("Common flags", sort_key=len(GROUPS))
+FLAGS = Group("Common flags", sort_key=len(COMMANDS))
 
 
 def command(*, overview: bool = False) -> App:
@@ -107,7 +106,7 @@ def command(*, overview: bool = False) -> App:
         default_parameter=EVERY_FLAG,
         suppress_keyboard_interrupt=False,
     )
-    for position, (title, commands) in enumerate(GROUPS.items()):
+    for position, (title, commands) in enumerate(COMMANDS.items()):
         group = Group(title, sort_key=position)
         for number, (name, (path, summary)) in enumerate(commands.items()):
             text = summary if overview else None

@@ -85,13 +85,13 @@ def as_command(converter: Converter) -> Callable[..., None]:
     ]
     names = [parameter.name for parameter in parameters]
     writes_itself = "output" in names
-    added: list[tuple[str, Any, Any]] = [("quiet", False, Quiet)]  # name, default, type
+    added: list[tuple[str, Any, Any]]  # name, default, type
     if writes_itself:
         at = names.index("output")
         parameters[at] = parameters[at].replace(annotation=Output)
-        added.append(("as_json", False, Json))
+        added = [("quiet", False, Quiet), ("as_json", False, Json)]
     else:
-        added.insert(0, ("output", None, OutputText))
+        added = [("output", None, OutputText), ("quiet", False, Quiet)]
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
         for name, default, kind in added

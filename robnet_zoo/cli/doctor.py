@@ -68,15 +68,16 @@ def diagnosis() -> Diagnosis:
     if not any(problem.startswith("torch:") for problem in problems):
         facts |= _devices()
     facts["openmp"] = _waiting()
-    for name, folder in (("disk here", os.getcwd), ("disk for temporary files", tempfile.gettempdir)):
+    for name, where in (("disk here", os.getcwd), ("disk for temporary files", tempfile.gettempdir)):
         try:
-            free = shutil.disk_usage(folder()).free
+            folder = where()
+            free = shutil.disk_usage(folder).free
         except OSError as error:  # a folder that was deleted, or none that can be written
             problems.append(f"{name}: expected a folder, got {error}")
             continue
         facts[name] = f"{free / 1e9:.1f} GB free"
         if free < LEAST_DISK:
-            problems.append(f"{folder()}: expected at least {LEAST_DISK / 1e9:.0f} GB free, got {free / 1e9:.1f}")
+            problems.append(f"{folder}: expected at least {LEAST_DISK / 1e9:.0f} GB free, got {free / 1e9:.1f}")
     try:
         damaged, count = _damaged_weights()
         facts["bundled weights"] = f"{count - len(damaged)} of {count} are undamaged"

@@ -160,9 +160,10 @@ def test_what_needs_no_torch_imports_nothing_that_is_slow() -> None:
     assert {command: names for command, names in loaded.items() if names} == {}
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_the_overview_shows_the_first_line_of_a_commands_help(name: str) -> None:
-    path, summary = cli.COMMANDS[name]
+@pytest.mark.parametrize(
+    ("path", "summary"), [entry for commands in cli.COMMANDS.values() for entry in commands.values()]
+)
+def test_the_overview_shows_the_first_line_of_a_commands_help(path: str, summary: str) -> None:
     module, _, attribute = path.partition(":")
     described = getattr(importlib.import_module(f"robnet_zoo.cli.{module}"), attribute)
     help_text = described.__doc__ if callable(described) and not hasattr(described, "help") else described.help
@@ -172,7 +173,7 @@ def test_the_overview_shows_the_first_line_of_a_commands_help(name: str) -> None
 def test_the_overview_lists_commands_by_kind_in_the_order_of_the_table(capsys) -> None:
     cli.main(["--help"])
     shown = re.findall(r"^(?:╭─ |│ )([A-Z][a-z ]+|[a-z]+) ", capsys.readouterr().out, re.MULTILINE)
-    expected = [word for title, commands in cli.GROUPS.items() for word in (title, *commands)]
+    expected = [word for title, commands in cli.COMMANDS.items() for word in (title, *commands)]
     assert shown == [*expected, "Common flags"]
 
 

@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from robnet_zoo.converters.darts import from_darts, genotypes_of
 from robnet_zoo.core.documents import Document, Tuple, nearest, parse_json, read_bytes, shown
@@ -38,6 +38,7 @@ MAX_BYTES = 2**27
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # of NAS-Bench-201
 CONVOLUTIONS = "23"  # its digits of convolutions
 ROBUST, CLEAN = "robust", "clean"
+CellT = TypeVar("CellT", str, Genotype)
 
 
 @dataclass(frozen=True)
@@ -200,12 +201,7 @@ def read_operations(path: str | os.PathLike[str], *, robust: str = ROBUST) -> di
 
     Raises: DocumentError as `table_findings`.
     """
-    table = _read(path, robust=robust)
-    digits = [cell for cell in table.cells if isinstance(cell, str)]
-    if not digits:
-        expected = "expected a column operations, of NAS-Bench-201's cells, got none"
-        raise DocumentError([expected], source=os.fsdecode(path))
-    return dict(zip(digits, table.robust, strict=True))
+    return dict(_of_kind(path, str, "expected a column operations, of NAS-Bench-201's cells, got none", robust=robust))
 
 
 def read_specs(path: str | os.PathLike[str], *, robust: str = ROBUST) -> list[tuple[Genotype, float]]:
@@ -213,12 +209,19 @@ def read_specs(path: str | os.PathLike[str], *, robust: str = ROBUST) -> list[tu
 
     Raises: DocumentError as `table_findings`.
     """
+    problem = "expected a column genotype or spec, as modules are built, got operations"
+    return _of_kind(path, Genotype, problem, robust=robust)
+
+
+def _of_kind(
+    path: str | os.PathLike[str], kind: type[CellT], problem: str, *, robust: str
+) -> list[tuple[CellT, float]]:
+    """Return the cells of a table, each with its robust accuracy. Raises DocumentError with the problem for others."""
     table = _read(path, robust=robust)
-    specs = [cell for cell in table.cells if isinstance(cell, Genotype)]
-    if not specs:
-        expected = "expected a column genotype or spec, as modules are built, got operations"
-        raise DocumentError([expected], source=os.fsdecode(path))
-    return list(zip(specs, table.robust, strict=True))
+    cells = [cell for cell in table.cells if isinstance(cell, kind)]
+    if not cells:
+        raise DocumentError([problem], source=os.fsdecode(path))
+    return list(zip(cells, table.robust, strict=True))
 
 
 class _Table(NamedTuple):
