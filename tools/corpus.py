@@ -20,15 +20,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, get_args
 
-import numpy as np
-import onnxruntime
 import timm
 import torch
 from torch import Tensor, nn
 
 from robnet_zoo.converters.onnx.classifier import OnnxClassifier
-from robnet_zoo.converters.onnx.file import session_on_cpu
-from robnet_zoo.converters.onnx.verify import ROUNDING
+from robnet_zoo.converters.onnx.verify import ROUNDING, open_session, run_session
 from robnet_zoo.core.documents import Document, Tuple, exactly, nearest
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.progress import bar
@@ -230,15 +227,6 @@ def export(model: nn.Module, images: Tensor, path: Path, exporter: Exporter) -> 
     return None
 
 
-def by_runtime(path: Path, images: Tensor, batch: int) -> Tensor:
-    """Return the logits that ONNX Runtime gives, (N, K), of `batch` images at once."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = session_on_cpu(str(path), options)
-    pieces = [session.run(["logits"], {"images": piece.numpy()})[0] for piece in images.split(batch)]
-    return torch.from_numpy(np.concatenate(pieces))
-
-
 def with_gradients(model: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits, (N, K), and the gradients of a fixed random sum of them by the images, (N, C, H, W)."""
     x = images.clone().requires_grad_()
@@ -288,7 +276,8 @@ def measure(
     entry = entry.model_copy(update={"parameters": sum(parameter.numel() for parameter in model.parameters())})
     try:
         batch = export(model, images[:TRACED], path, exporter)
-        expected = by_runtime(path, images, batch or MEASURED)
+        session = open_session(path.read_bytes())
+        expected = run_session(session, images, batch=batch or MEASURED)
         logits, gradients = with_gradients(model, images)
         entry = entry.model_copy(update={"exported": apart([logits], [expected])})
     except Exception as error:  # of whatever kind: exporters raise what they meet
