@@ -19,6 +19,7 @@ from robnet_zoo.converters.onnx.operators import (
     normalisation,
     pooling,
     quantised,
+    recurrent,
     reduction,
     resampling,
     runtime,
@@ -35,6 +36,7 @@ KINDS = (
     normalisation,
     pooling,
     quantised,
+    recurrent,
     reduction,
     resampling,
     runtime,
@@ -72,5 +74,7 @@ SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
         **{name: (1,) for name in reduction.OPERATORS if name.startswith("Reduce")},
     }
 )
-QUANTISERS = frozenset(quantised.OPERATORS) | {f"{MICROSOFT}.NhwcMaxPool", f"{MICROSOFT}.QAttention"}
+QUANTISERS = frozenset(quantised.OPERATORS) | {
+    f"{MICROSOFT}.{name}" for name in ("DynamicQuantizeLSTM", "NhwcMaxPool", "QAttention")
+}
 DATA_DEPENDENT = frozenset({"Compress", "NonZero", "Unique"})  # the sizes of their results are those of no input
