@@ -124,6 +124,7 @@ ARCHITECTURES: Mapping[str, int] = MappingProxyType(
         "eva02_tiny_patch14_224": 64,
         "hgnetv2_b0": 64,
         "ese_vovnet19b_slim_dw": 64,
+        "sequencer2d_s": 64,
     }
 )
 
