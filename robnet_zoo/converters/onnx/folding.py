@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, defs, helper, inliner, numpy_helper
 from torch import Tensor
 
-from robnet_zoo.converters.onnx.operators.node import FLOAT4, FLOAT8, OnnxNode, torch_type
+from robnet_zoo.converters.onnx.operators.node import NARROW_FLOATS, OnnxNode, torch_type
 from robnet_zoo.converters.onnx.operators.table import OPERATORS
 from robnet_zoo.errors import UnsupportedError
 
@@ -361,7 +361,7 @@ def constant(proto: TensorProto) -> Tensor:
         array = numpy_helper.to_array(proto)
         if kind == TensorProto.BFLOAT16:
             return torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
-        if kind in FLOAT8 or kind == FLOAT4:
+        if kind in NARROW_FLOATS:
             return torch.from_numpy(array.astype(np.float32))
         return torch.from_numpy(array.astype(torch.zeros((), dtype=dtype).numpy().dtype))
     except (TypeError, ValueError) as error:

@@ -26,7 +26,6 @@ LEFT_OUT = {
     "string": "texts",
     "_sequence": "sequences",
     "identity_opt": "optional values",
-    "e8m0": "a type that torch does not have",
     "col2im_5d": "refused",
     "downsample_scales_linear_align_corners": "ONNX Runtime and torch divide by whole sizes",
     "downsample_scales_cubic_align_corners": "ONNX Runtime and torch divide by whole sizes",

@@ -12,8 +12,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from robnet_zoo.converters.onnx.operators.node import (
-    FLOAT4,
-    FLOAT8,
+    NARROW_FLOATS,
     NARROW_INTEGERS,
     OnnxNode,
     Operator,
@@ -120,8 +119,9 @@ def cast_to(node: OnnxNode, x: Tensor, kind: int) -> Tensor:
     """
     if kind == TensorProto.STRING:
         raise node.refuse("to texts")
-    if kind in FLOAT8 or kind == FLOAT4:
-        return narrow_float(x.float(), kind, saturate=bool(node.get("saturate", 1)))
+    if kind in NARROW_FLOATS:
+        direction = node.get("round_mode", "up")
+        return narrow_float(x.float(), kind, saturate=bool(node.get("saturate", 1)), direction=direction)
     if kind == TensorProto.BOOL:
         return x.detach() != 0
     if not is_integer_type(kind):

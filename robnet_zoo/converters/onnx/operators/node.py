@@ -145,6 +145,8 @@ FLOAT8: dict[int, torch.dtype] = {
 }
 FLOAT4 = getattr(TensorProto, "FLOAT4E2M1", -3)  # since onnx 1.18
 FLOAT4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+POWERS = getattr(TensorProto, "FLOAT8E8M0", -4)  # of two, from 2^-127 to 2^127, or NaN; since onnx 1.19
+NARROW_FLOATS = frozenset({*FLOAT8, FLOAT4, POWERS})
 UNSIGNED: dict[int, torch.dtype] = {
     TensorProto.UINT16: torch.int32,
     TensorProto.UINT32: torch.int64,
@@ -165,7 +167,7 @@ def torch_type(kind: int) -> torch.dtype:
     """
     if kind == TensorProto.BFLOAT16:
         return torch.bfloat16
-    if kind in FLOAT8 or kind == FLOAT4:
+    if kind in NARROW_FLOATS:
         return torch.float32
     if kind in UNSIGNED:
         return UNSIGNED[kind]

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from robnet_zoo.converters.onnx.operators.convolution import convolve
 from robnet_zoo.converters.onnx.operators.node import (
-    FLOAT4,
-    FLOAT8,
     MICROSOFT,
+    NARROW_FLOATS,
     NARROW_INTEGERS,
     OnnxNode,
     Operator,
     held,
     optional,
+    torch_type,
 )
 from robnet_zoo.converters.onnx.operators.pooling import average_pool
 from robnet_zoo.converters.onnx.operators.rounding import narrow_float, narrow_integers
@@ -39,8 +39,9 @@ def _quantize(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     x, scale, zero_point = inputs[0], inputs[1], optional(inputs, 2)
     kind = node.type(2) if zero_point is not None else node.get("output_dtype", 0) or TensorProto.UINT8
     scale, zero_point = _spread(node, x, scale), None if zero_point is None else _spread(node, x, held(zero_point))
-    units = held(x).to(scale.dtype) / scale
-    if kind in FLOAT8 or kind == FLOAT4:
+    wide = torch.promote_types(scale.dtype, torch.float32)  # in which ONNX Runtime divides
+    units = held(x).to(wide) / scale.to(wide)
+    if kind in NARROW_FLOATS:
         return narrow_float(units.float(), kind, saturate=bool(node.get("saturate", 1)), rounds=node.rounds)
     return narrow_integers(units, zero_point, kind, rounds=node.rounds)
 
@@ -50,7 +51,10 @@ def _dequantize(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
     units = held(x)
     if zero_point is not None:
         units = units - _spread(node, x, held(zero_point)).to(units.dtype)
-    return units.to(scale.dtype) * _spread(node, x, scale)
+    kind = node.get("output_dtype", 0)
+    dtype = torch_type(kind) if kind else scale.dtype
+    wide = torch.promote_types(scale.dtype, dtype)
+    return (units.to(wide) * _spread(node, x, scale).to(wide)).to(dtype)
 
 
 def _spread(node: OnnxNode, x: Tensor, values: Tensor) -> Tensor:

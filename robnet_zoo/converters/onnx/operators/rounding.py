@@ -10,10 +10,13 @@ from robnet_zoo.converters.onnx.operators.node import (
     FLOAT4_VALUES,
     FLOAT8,
     NARROW_INTEGERS,
+    POWERS,
     rounded,
     straight_through,
 )
 from robnet_zoo.errors import UnsupportedError
+
+LARGEST_POWER = 127
 
 
 def narrow_integers(x: Tensor, zero_point: Tensor | None, kind: int, *, rounds: bool = True) -> Tensor:
@@ -43,7 +46,7 @@ def integer_range(kind: int) -> tuple[int, int]:
     return NARROW_INTEGERS[kind]
 
 
-def narrow_float(x: Tensor, kind: int, *, saturate: bool = True, rounds: bool = True) -> Tensor:
+def narrow_float(x: Tensor, kind: int, *, saturate: bool = True, rounds: bool = True, direction: str = "up") -> Tensor:
     """Return numbers rounded to those of a floating-point type of up to eight bits, as float32.
 
     Args:
@@ -51,7 +54,10 @@ def narrow_float(x: Tensor, kind: int, *, saturate: bool = True, rounds: bool = 
         kind: ONNX's number of the type.
         saturate: whether numbers out of range become the largest; otherwise they become infinite or NaN.
         rounds: without that, numbers out of range become the largest, and nothing else changes.
+        direction: up, down or nearest, in which numbers are rounded to powers of two.
     """
+    if kind == POWERS:
+        return _power_of_two(x, saturate=saturate, rounds=rounds, direction=direction)
     if not rounds:
         largest = float(torch.finfo(FLOAT8[kind]).max) if kind in FLOAT8 else FLOAT4_VALUES[-1]
         return x.clamp(-largest, largest)
@@ -69,4 +75,17 @@ def narrow_float(x: Tensor, kind: int, *, saturate: bool = True, rounds: bool = 
     value = (inside if saturate else x).detach().to(dtype).float()
     if not saturate and kind == TensorProto.FLOAT8E4M3FN:  # where torch saturates all the same
         value = value.where(x.detach().abs() < largest + 32 / 2, torch.nan)  # half a step beyond the largest
+    return straight_through(inside, value)
+
+
+def _power_of_two(x: Tensor, *, saturate: bool, rounds: bool, direction: str) -> Tensor:
+    """Return positive numbers rounded to powers of two; the arguments are those of `narrow_float`."""
+    inside = x.clamp(2.0**-LARGEST_POWER, 2.0**LARGEST_POWER)
+    if not rounds:
+        return inside
+    mantissa, power = torch.frexp(inside.detach().double())  # the mantissa is from 0.5 to 1
+    upwards = {"up": mantissa > 0.5, "nearest": mantissa >= 0.75, "down": mantissa >= 1}[direction]
+    value = torch.ldexp(torch.ones_like(mantissa), power - 1 + upwards.int()).clamp(max=2.0**LARGEST_POWER).float()
+    known = ~x.detach().isnan() if saturate else x.detach() == inside.detach()
+    value = value.where(known, torch.nan)
     return straight_through(inside, value)

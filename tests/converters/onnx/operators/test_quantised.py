@@ -107,6 +107,21 @@ def test_dynamic_quantisation_is_that_of_onnx_runtime(kind):
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 if expected.dtype == np.float32 else 0)
 
 
+def test_half_floats_are_quantised_as_by_onnx_runtime():
+    x = GENERATOR.standard_normal(1000).astype(np.float16)
+    inputs = ["x", np.float16(0.0337), np.uint8(128)]
+    made = of_node("QuantizeLinear", inputs, x.shape, TensorProto.FLOAT16, [TensorProto.UINT8], standard=23)
+    np.testing.assert_array_equal(GraphModule(made)(torch.from_numpy(x)), by_runtime(made, x)[0])
+
+
+@pytest.mark.parametrize("scale", [np.float16(0.0337), np.float32(0.0337)])
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_bytes_become_numbers_of_the_type_that_is_asked_for(scale, kind):
+    x = np.arange(-128, 128).astype(np.int8)
+    made = of_node("DequantizeLinear", ["x", scale], x.shape, TensorProto.INT8, [kind], standard=23, output_dtype=kind)
+    np.testing.assert_array_equal(GraphModule(made)(torch.from_numpy(x)), by_runtime(made, x)[0], strict=True)
+
+
 @pytest.mark.parametrize("kind", standard.kinds(quantised.OPERATORS))
 def test_operator_computes_what_the_standard_says(kind):
     assert standard.compare_with_the_standard(kind)
