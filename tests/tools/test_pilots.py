@@ -1,0 +1,46 @@
+"""The comparison of recipes for few cores."""
+
+import numpy as np
+import pytest
+import torch
+
+from robnet_zoo.data import Images
+from robnet_zoo.nn.compiler import compile
+from tools import pilots
+
+
+@pytest.fixture
+def images() -> Images:
+    pixels = torch.arange(11_250 * 3, dtype=torch.int64).remainder_(251).byte()
+    return Images(pixels.reshape(-1, 3, 1, 1).expand(-1, -1, 32, 32), torch.arange(11_250) % 10, "made")
+
+
+@pytest.mark.parametrize("arm", pilots.ARMS)
+def test_an_arm_differs_from_the_base_in_what_it_says(arm):
+    own, base = (pilots.recipe(name, 1).model_dump(mode="json") for name in (arm, pilots.BASE))
+    changed = {key for key in own if own[key] != base[key]}
+    assert changed == {"name", *pilots.ARMS[arm]} if arm != pilots.BASE else not changed
+    assert own["seed"] == 1
+    assert pilots.recipe(arm, 0).size_at(pilots.EPOCHS, pilots.PIXELS) == pilots.PIXELS
+
+
+def test_smaller_images_have_the_same_means_and_fit_the_network(images):
+    small = pilots.smaller(images[:4])
+    assert small.shape == (3, pilots.PIXELS, pilots.PIXELS)
+    assert torch.equal(small.pixels.amax((2, 3)), images.pixels[:4].amax((2, 3)))
+    logits = compile(pilots.network()).eval()(small.batch(slice(None))[0])
+    assert logits.shape == (4, 10)
+
+
+def run(arm: str, seed: int, right: list[int]) -> pilots.Run:
+    correct = dict.fromkeys(("clean", *pilots.ATTACKS), tuple(right))
+    return pilots.Run(arm=arm, seed=seed, recipe=pilots.recipe(arm, seed), hours=0.5, correct=correct)
+
+
+def test_a_gain_is_that_of_the_images_and_shown_for_each_seed():
+    own = [run("batch_64", 0, [1, 1, 1, 0]), run("batch_64", 1, [1, 0, 1, 0])]
+    bases = [run(pilots.BASE, 0, [0, 0, 1, 0]), run(pilots.BASE, 1, [1, 0, 1, 0])]
+    text, by_seed = pilots._gain(own, bases)
+    assert by_seed == "+50.0, +0.0"
+    half = 196 * np.std([0.5, 0.5, 0, 0], ddof=1) / 2  # of the means over seeds, an image each
+    assert text == f"+25.0 ({25 - half:+.1f} – {25 + half:+.1f})"
