@@ -44,6 +44,9 @@ def test_a_protocol_names_the_paper_if_it_is_of_one_of_its_tables(name):
         ("white_box", "white_box", ["fgsm", "pgd20"]),
         ("square", "white_box", ["square"]),
         ("strong", "white_box", ["adaptive_apgd", "square"]),
+        ("strong_l2", "white_box", ["adaptive_apgd", "square_l2"]),
+        ("strong_autoattack", "white_box", ["adaptive_apgd", "square", "autoattack"]),
+        ("strong_autoattack_l2", "white_box", ["adaptive_apgd", "square_l2", "autoattack"]),
         ("autoattack", "white_box", ["autoattack"]),
         ("apgd", "white_box", ["theirs", "apgd_ce", "apgd_dlr_t"]),
         ("full", "white_box", ["fgsm", "pgd20", "apgd_ce", "apgd_dlr_t", "square"]),
@@ -113,11 +116,17 @@ def test_strong_in_l2_fools_exactly_the_images_whose_boundary_lies_in_the_ball()
     images = Images(greyscale.pixels, model.labels(pixels), "grey")
     distances = model.distances(pixels, "l2")
     middle = distances.sort().values[3:5]  # of 8: half of the images can be fooled
-    changes = {"eps": float(middle.mean()), "attacks": [AdaptiveApgd(norm="l2"), SquareL2(queries=50)], "batch": 8}
-    strong = load_protocol("strong").model_copy(update=changes)
+    strong = load_protocol("strong_l2").model_copy(update={"eps": float(middle.mean()), "batch": 8})
     result = evaluate(target_of(model), images, strong, progress=False)
     assert result.accuracy("clean") == 1
     assert result.worst_case.correct == tuple((distances > middle[0]).int().tolist())
+
+
+@pytest.mark.parametrize("norm", ["", "_l2"])
+def test_strong_is_what_is_compared_with_autoattack(norm):
+    strong, compared = load_protocol(f"strong{norm}"), load_protocol(f"strong_autoattack{norm}")
+    assert compared.attacks == (*strong.attacks, *load_protocol(f"autoattack{norm}").attacks)
+    assert load_protocol("strong").attacks[0] == AdaptiveApgd()
 
 
 def test_square_asks_for_no_gradient():
