@@ -63,14 +63,12 @@ def count_weights(model: onnx.ModelProto) -> int | None:
     That is the number of a torch module's parameters unless the exporter has folded batch norms into convolutions,
     which then have fewer. Buffers of floating-point numbers cannot be told from parameters and count.
 
-    Graphs inside nodes, sparse weights, and integers that an operator of another domain reads in an unknown way leave
-    the number unknown.
+    Graphs inside nodes, and integers that an operator of another domain reads in an unknown way, leave the number
+    unknown.
     """
     if model.functions:
         model = inliner.inline_local_functions(model)
     graph = model.graph
-    if graph.sparse_initializer:
-        return None
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     constants: dict[str, Leaves] = {name: {name: tensor.data_type in FLOATS} for name, tensor in tensors.items()}
     image = {value.name for value in graph.input} - tensors.keys()  # the image, at most normalised

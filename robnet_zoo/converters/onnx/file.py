@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -29,6 +30,7 @@ from robnet_zoo.errors import OnnxFileError
 MAX_GRAPH = 512 * 2**20  # bytes of the file itself; larger weights are in files beside it
 MAX_WEIGHTS = 16 * 2**30  # bytes of the files beside it
 MAX_VALUE = 2**30  # numbers in one tensor between two nodes, for one image
+MAX_SPARSE = 2**27  # numbers in all sparse tensors of a file, with their zeros
 RISKY = {"Slice", "Split"}  # operators at which the inference of shapes may end the process
 TRIAL_SECONDS = (10, 120)  # that copies of this process may take for such a file, one after the other
 CHUNK = 2**20
@@ -74,7 +76,7 @@ class OnnxFile:
 
 
 def read_file(path: str | os.PathLike[str]) -> OnnxFile:
-    """Read a file with its external data.
+    """Read a file with its external data. Sparse tensors become dense.
 
     The hash is of the file, followed by the files beside it in the order of their names.
 
@@ -97,12 +99,14 @@ def read_file(path: str | os.PathLike[str]) -> OnnxFile:
             _add(digest, part)
         for tensor in tensors:
             _check_range(file, parts, tensor)
+        _check_sparse(file, proto)
         for tensor in filter(uses_external_data, tensors):
             _take_in(tensor, parts[ExternalDataInfo(tensor).location])
+        _fill_sparse(proto)
     except OSError as error:
         what = "cannot be read" if error.filename in (None, str(file)) else f"{error.filename} cannot be read"
         raise OnnxFileError(file, f"{what}: {error.strerror or error}") from error
-    except (DecodeError, ValidationError, ValueError, TypeError) as error:
+    except (DecodeError, ValidationError, ValueError, TypeError, KeyError) as error:
         raise OnnxFileError(file, f"expected an ONNX file, got one that cannot be read: {error}") from error
     _check_trial(file, proto)
     _check_sizes(file, proto)
@@ -182,6 +186,50 @@ def _check_range(path: Path, parts: Mapping[str, Path], tensor: onnx.TensorProto
         held = tensor.ByteSize()
     if 2 * held < numbers:  # a byte holds two numbers of four bits
         raise OnnxFileError(path, f"expected {numbers:,} numbers in {tensor.name}, got {held:,} bytes")
+
+
+def _check_sparse(path: Path, proto: onnx.ModelProto) -> None:
+    """Raise an OnnxFileError for sparse tensors that would fill gigabytes with zeros."""
+    shapes = [list(sparse.dims) for sparse in _sparse_tensors(proto)]
+    if any(size < 0 for shape in shapes for size in shape):
+        raise OnnxFileError(path, f"expected sparse tensors of sizes from 0 on, got {shapes}")
+    numbers = sum(prod(shape) for shape in shapes)
+    if numbers > MAX_SPARSE:
+        raise OnnxFileError(path, f"expected sparse tensors of at most {MAX_SPARSE:,} numbers, got {numbers:,}")
+
+
+def _sparse_tensors(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
+    for part in _graphs_and_nodes(proto):
+        if isinstance(part, onnx.GraphProto):
+            yield from part.sparse_initializer
+        else:
+            yield from (value for value in _values(part) if isinstance(value, onnx.SparseTensorProto))
+
+
+def _fill_sparse(proto: onnx.ModelProto) -> None:
+    """Replace sparse tensors by dense ones, as ONNX Runtime does."""
+    for part in _graphs_and_nodes(proto):
+        if isinstance(part, onnx.GraphProto):
+            part.initializer.extend(_dense(sparse) for sparse in part.sparse_initializer)
+            del part.sparse_initializer[:]
+        elif part.op_type == "Constant":
+            for attribute in part.attribute:
+                if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
+                    dense = helper.make_attribute("value", _dense(attribute.sparse_tensor))
+                    attribute.CopyFrom(dense)
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    """Return a sparse tensor with its zeros. Raises ValueError for indices that do not belong to its values."""
+    name, shape = sparse.values.name, tuple(sparse.dims)
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    numbers = np.zeros(prod(shape), values.dtype)
+    flat = np.ravel_multi_index(tuple(indices.T), shape) if indices.ndim == 2 else indices
+    inside = (flat >= 0) & (flat < numbers.size)
+    if flat.shape != values.shape or not inside.all():
+        raise ValueError(f"the sparse tensor {name!r} of {list(shape)} has values outside it, or without an index")
+    numbers[flat] = values
+    return numpy_helper.from_array(numbers.reshape(shape), name)
 
 
 def _check_trial(path: Path, proto: onnx.ModelProto) -> None:

@@ -60,7 +60,7 @@ def folded(model: onnx.ModelProto, *, output: str | None = None, widened: bool =
     if len(inputs) != 1:
         raise UnsupportedError(f"expected a graph with one input, got {len(inputs)}")
     if model.graph.sparse_initializer:
-        raise UnsupportedError("expected constants that are not sparse, got sparse ones")
+        raise UnsupportedError("expected dense constants, as `read_file` makes them, got sparse ones")
     folding = _Folding(model, widened=widened)
     with torch.no_grad():
         folding.add(_needed(model.graph.node, {output}))

@@ -236,3 +236,54 @@ def test_a_copy_that_waits_for_ever_is_no_verdict(write, message, tmp_path, monk
     with nullcontext() if message is None else pytest.raises(OnnxFileError, match=message):
         read_file(tmp_path / "m.onnx")
     assert begun.exists()
+
+
+def sparse(dims, indices, values=(1.0, 2.0, 3.0)):
+    """Return a sparse tensor `weight`."""
+    return helper.make_sparse_tensor(
+        numpy_helper.from_array(np.array(values, np.float32), "weight"),
+        numpy_helper.from_array(np.array(indices, np.int64), "indices"),
+        dims,
+    )
+
+
+def with_sparse(path, tensor, *, as_node):
+    """Write a file whose matrix is a sparse tensor: among the constants of the graph, or of a node."""
+    model = onnx.load(linear(path))
+    del model.graph.initializer[:]
+    if as_node:
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["weight"], sparse_value=tensor))
+    else:
+        model.graph.sparse_initializer.append(tensor)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("as_node", [False, True], ids=["initializer", "node"])
+@pytest.mark.parametrize("indices", [[0, 5, 47], [[0, 0], [1, 1], [11, 3]]], ids=["flat", "coordinates"])
+def test_sparse_weights_are_read_as_dense_ones(indices, as_node, tmp_path):
+    classifier = OnnxClassifier(with_sparse(tmp_path / "m.onnx", sparse([12, 4], indices), as_node=as_node))
+    weight = torch.zeros(12, 4)
+    weight[0, 0], weight[1, 1], weight[11, 3] = 1.0, 2.0, 3.0
+    expected = IMAGES.flatten(1) @ weight
+    torch.testing.assert_close(classifier(IMAGES), expected)
+    torch.testing.assert_close(classifier.module()(IMAGES), expected)
+    assert classifier.parameters == 48
+
+
+@pytest.mark.parametrize("as_node", [False, True], ids=["initializer", "node"])
+@pytest.mark.parametrize(
+    ("dims", "indices", "message"),
+    [
+        ([2**40, 2**20], [0, 5, 47], "sparse tensors of at most 134,217,728 numbers, got 1,152,921,504,606,846,976"),
+        ([-12, 4], [0, 5, 47], r"sparse tensors of sizes from 0 on, got \[\[-12, 4\]\]"),
+        ([12, 4], [0, 5, 48], "has values outside it, or without an index"),
+        ([12, 4], [0, 5, -1], "has values outside it, or without an index"),
+        ([12, 4], [[0, 0], [1, 4], [11, 3]], "invalid entry in coordinates array"),
+        ([12, 4], [0, 5], "has values outside it, or without an index"),
+    ],
+)
+def test_sparse_weights_that_are_huge_or_inconsistent_are_refused(dims, indices, message, as_node, tmp_path):
+    path = with_sparse(tmp_path / "m.onnx", sparse(dims, indices), as_node=as_node)
+    with pytest.raises(OnnxFileError, match=message):
+        read_file(path)
