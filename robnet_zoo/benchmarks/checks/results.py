@@ -117,7 +117,7 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
             "Successes are claimed that the original does not confirm, or outside the ball or the box.", Severity.NOTE
         ),
         "no_fast_form": AlarmKind(
-            "The model was changed since its spec was built, or its fast form differs: attacks look at itself.",
+            "The model has no fast form, or it was changed since its spec was built: attacks look at itself.",
             Severity.NOTE,
         ),
         "output_chosen": AlarmKind(

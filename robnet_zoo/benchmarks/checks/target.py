@@ -107,7 +107,7 @@ def _training(images: Images, whole: Images, training_sha256: str | None) -> Ite
 def _forms(target: Target) -> Iterator[Alarm]:
     if target.output:
         yield Alarm(name="output_chosen", text=target.output)
-    if target.proposer is target.judge and target.why_not:
+    if target.proposer is not None and target.why_not:
         yield Alarm(name="no_fast_form", text=f"attacks look at the model itself: {target.why_not}")
 
 

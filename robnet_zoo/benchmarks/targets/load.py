@@ -23,7 +23,7 @@ from robnet_zoo.benchmarks.targets.torch import (
     weights_file,
 )
 from robnet_zoo.core.documents import fspath, nearest
-from robnet_zoo.core.precision import Arithmetic
+from robnet_zoo.core.precision import Arithmetic, resolve_dtype
 from robnet_zoo.errors import DocumentError, OnnxFileError, TargetError, WeightsError
 from robnet_zoo.genotype.specs import LOCAL, spec_names
 from robnet_zoo.nn.network import Network
@@ -68,17 +68,18 @@ def load_target(
         name: it can be
 
             - an ONNX file, `FILE.onnx`, or `FILE.onnx:OUTPUT` if several of its outputs could be logits: ONNX Runtime
-              judges. The proposer computes in float32: for a file of ours it is the model that its metadata and weights
-              give (for fp16 and int8, its twin in float32); for a foreign file it is the graph, rebuilt in torch;
+              judges. For a file of ours the proposer is the model that its metadata and weights give, in float32 (for
+              fp16 and int8, its twin); for a foreign file it is the graph, rebuilt in torch;
             - a name of timm (`name`, `name.tag`, `local-dir:FOLDER` or `hf-hub:REPOSITORY`), with its own weights or
-              with `weights`. A model that was not compiled from a spec proposes itself, in float32;
+              with `weights`. The proposer of a model that was not compiled from a spec is its traced form
+              (`robnet_zoo.nn.forms.traced`), or itself if it has none;
             - the name or the path of a spec, with `weights`;
             - `robustbench:NAME` or `robustbench:DATASET/THREAT/NAME` (by default cifar10/Linf), a model of
               RobustBench's leaderboard. RobustBench's package fetches and opens the weights;
             - a folder with `model.safetensors` and either `spec.json` or `model.json`, as training leaves it, or
               `config.json`, as timm leaves it.
         weights: a safetensors file.
-        dtype: the arithmetic of the proposer, if the model was compiled from a spec (see `robnet_zoo.core.precision`).
+        dtype: the arithmetic of the proposer (see `robnet_zoo.core.precision`).
         mean, std: a number for each channel. Images, which are in [0, 1], are normalised with them inside the target.
             By default timm's configuration says so; models compiled from a spec and ONNX files take [0, 1] as it is.
         device: where judge and proposer compute and want their images; by default CUDA if there is one. ONNX Runtime
@@ -98,7 +99,14 @@ def load_target(
             from robnet_zoo.benchmarks.targets.onnx import onnx_target  # imports onnx and onnxruntime
 
             path, output = onnx_file
-            return onnx_target(path, normalisation, computed_on, strict=device is not None, output=output)
+            return onnx_target(
+                path,
+                normalisation,
+                computed_on,
+                strict=device is not None,
+                dtype=resolve_dtype(dtype, computed_on),
+                output=output,
+            )
         full = zoo.full_name(name)
         name_of_model, loader = _resolved(name, weights)
         model = loader.load(name_of_model, weights).eval()

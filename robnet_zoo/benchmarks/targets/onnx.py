@@ -20,6 +20,7 @@ from robnet_zoo.converters.onnx.parting import where_rebuilt_differs
 from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import OnnxFileError, TargetError, UnsupportedError, printable
 from robnet_zoo.nn.compiler import for_inference
+from robnet_zoo.nn.forms.traced import Traced
 from robnet_zoo.nn.network import Network
 
 # Largest difference of a rebuilt graph's logits from its file's, in the largest logit's size or 1. A file with float16
@@ -36,6 +37,7 @@ def onnx_target(
     device: torch.device,
     *,
     strict: bool,
+    dtype: torch.dtype = torch.float32,
     output: str | None = None,
 ) -> Target:
     """Return an ONNX file as a target.
@@ -44,6 +46,7 @@ def onnx_target(
         normalisation: what the file's inputs are normalised with, or None if it takes images in [0, 1].
         device: where the proposer computes.
         strict: whether ONNX Runtime must judge on that device too; otherwise it judges there if it can.
+        dtype: the arithmetic in which a graph proposes.
         output: the name of the output that holds the logits; by default the only one of their shape.
 
     Raises: TargetError, OnnxFileError.
@@ -71,6 +74,9 @@ def onnx_target(
         except OnnxFileError:
             if strict:
                 raise
+    attacked = None if proposer is None else inside(proposer.to(device), normalisation, device)
+    if attacked is not None and isinstance(proposer, ImageModule) and not proposer.graph.quantised:
+        attacked = Traced(attacked, dtype=dtype)
     return Target(
         identity=ModelIdentity(
             name=printable(str(path) if output is None else f"{path}:{output}"),
@@ -86,7 +92,7 @@ def onnx_target(
             std=None if normalisation is None else normalisation.std,
         ),
         judge=inside(file, normalisation, device),
-        proposer=None if proposer is None else inside(proposer.to(device), normalisation, device),
+        proposer=attacked,
         num_classes=file.num_classes,
         input_size=file.input_size,
         why_not=why_not,

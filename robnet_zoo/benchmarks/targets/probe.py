@@ -1,7 +1,7 @@
 """A look at a target with a few images, before anything is measured: what it gives, and whether its proposer is true.
 
-The proposer of a torch module is compared with its judge, answers and gradients; those of ONNX files were compared when
-they were opened. One that differs is not used.
+The proposer of a torch module is compared with its judge, answers and gradients, and the traced form of an ONNX file's
+graph with the graph, which was compared with the file when that was opened. One that differs is not used.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from robnet_zoo.attacks.gradient import gradient_of
 from robnet_zoo.benchmarks.targets.output import Logits, not_taken
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.errors import AttackError, RobnetZooError, TargetError
+from robnet_zoo.nn.forms.cuda_graphs import Replayed
+from robnet_zoo.nn.forms.traced import Traced
 
 PROBED = 4  # images
 # Of the logits and of the gradients: the largest difference from the judge's, in the size of the latter. The first is
 # for float32, where TensorFloat-32 may be on; the second for bfloat16, whose steps are 1/256.
 EXACT, HALF = (1e-2, 0.2), (0.2, 0.8)
+NARROW = (torch.bfloat16, torch.float16)
 NO_GRADIENTS = "its logits do not depend on the images by operations that have gradients"
 
 
@@ -44,18 +47,34 @@ def probed(target: Target, images: Tensor) -> Target:
 
 def _compared(target: Target, shown: Tensor) -> Target:
     target = replace(target, probed=True, output=_output(target, shown))
-    if target.proposer is None or target.identity.kind != "torch":
+    if target.proposer is None:
         return target
-    judged, why_not = _seen(target.judge, shown)
+    form = _traced_form(target.proposer)
+    if target.identity.kind == "torch":
+        original = target.judge
+    elif form is not None:
+        original = form.classifier
+    else:
+        return target
+    judged, why_not = _seen(original, shown)
     if judged is None:  # a proposer that has gradients is of another function
         return replace(target, proposer=None, why_not=why_not)
-    if target.proposer is target.judge:
+    if target.proposer is original:
         return target
     proposed, why_not = _seen(target.proposer, shown)
-    why_not = why_not if proposed is None else _differences(proposed, judged, half=_is_half(target.proposer))
+    if form is not None and form.why_not:
+        why_not = form.why_not
+    elif proposed is not None:
+        why_not = _differences(proposed, judged, half=_is_half(target.proposer))
     if not why_not:
         return target
-    return replace(target, proposer=target.judge, why_not=f"its fast form is not used: {why_not}")
+    return replace(target, proposer=original, why_not=f"its fast form is not used: {why_not}")
+
+
+def _traced_form(proposer: Classifier) -> Traced | None:
+    """Return the traced form that a proposer is, by itself or replayed from CUDA graphs, if it is one."""
+    form = proposer.classifier if isinstance(proposer, Replayed) else proposer
+    return form if isinstance(form, Traced) else None
 
 
 def _output(target: Target, shown: Tensor) -> str:
@@ -115,5 +134,8 @@ def _differences(proposed: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor],
 
 def _is_half(proposer: Classifier) -> bool:
     """Return whether a proposer computes in a type that rounds at thousandths."""
+    form = _traced_form(proposer)
+    if form is not None:
+        return form.dtype in NARROW
     parameters = proposer.parameters() if isinstance(proposer, torch.nn.Module) else ()
-    return any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in parameters)
+    return any(parameter.dtype in NARROW for parameter in parameters)

@@ -26,6 +26,7 @@ from robnet_zoo.core.files import file_sha256
 from robnet_zoo.core.precision import Arithmetic, resolve_dtype
 from robnet_zoo.errors import ModelError, TargetError, WeightsError, printable
 from robnet_zoo.nn.compiler import for_inference
+from robnet_zoo.nn.forms.traced import Traced
 from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo.architecture import build, from_run
@@ -84,7 +85,7 @@ def frozen_target(
 
     Args:
         normalisation: what the model normalises its inputs with, or None if it takes images in [0, 1].
-        dtype: the arithmetic of the proposer, if the model was compiled from a spec.
+        dtype: the arithmetic of the proposer.
         num_classes: by default the model's attribute of this name, if it has one.
         file: the weights were read from it, if there is such a file.
     """
@@ -109,6 +110,10 @@ def frozen_target(
         return normalised if form is not None else Logits(normalised, name=name, num_classes=classes)
 
     judge = classifier(settled)
+    if form is not None:
+        proposer = classifier(form)
+    else:
+        proposer = judge if why_not else Traced(judge, dtype=resolve_dtype(dtype, device))
     state, script = settled.state_dict(), _script_sha256(settled)
     return Target(
         identity=ModelIdentity(
@@ -121,7 +126,7 @@ def frozen_target(
             std=None if normalisation is None else normalisation.std,
         ),
         judge=judge,
-        proposer=judge if form is None else classifier(form),
+        proposer=proposer,
         num_classes=classes,
         input_size=_input_size(settled),
         why_not=why_not,

@@ -18,8 +18,10 @@ from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.converters import onnx as converter
 from robnet_zoo.converters.onnx import folding
+from robnet_zoo.converters.onnx.classifier import ImageModule
 from robnet_zoo.errors import TargetError
 from robnet_zoo.genotype.specs import load_spec
+from robnet_zoo.nn.forms.traced import Traced
 from robnet_zoo.zoo.registry import load_model
 from robnet_zoo.zoo.weights import state_sha256
 from tests.benchmarks.targets.models import DIGITS, MEAN, NAME, STD
@@ -109,7 +111,8 @@ def test_file_that_only_says_that_it_is_ours_is_attacked_through_its_own_graph(d
     path = tmp_path / "m.onnx"
     onnx.save(proto, path)
     target = load_target(str(path), device="cpu")
-    assert type(target.proposer).__name__ == "ImageModule"
+    assert isinstance(target.proposer, Traced)
+    assert isinstance(target.proposer.classifier, ImageModule)
     assert (target.identity.precision, target.identity.exported_from, target.why_not) == (None, None, "")
 
 
@@ -174,10 +177,11 @@ def test_proposer_of_a_fixed_batch_takes_any_number_of_images(inside, tmp_path):
     shape = NODE("Constant", [], ["shape"], value_ints=[2, 12])
     nodes = [shape, NODE("Reshape", ["x", "shape"], ["y"])] if inside else [FLATTEN]
     target = load_target(write(tmp_path / "m.onnx", nodes, batch=2), device="cpu")
-    assert target.proposer is not None
-    assert (target.proposer.batch is None) != inside
+    assert isinstance(target.proposer, Traced)
+    assert (target.proposer.classifier.batch is None) != inside
     images = IMAGES.clone().requires_grad_()
     logits = target.proposer(images)
+    assert target.proposer.why_not == ""
     torch.testing.assert_close(logits.detach(), IMAGES.flatten(1))
     (gradient,) = torch.autograd.grad(logits[:, 5].sum(), images)
     expected = torch.zeros(7, 12).index_fill_(1, torch.tensor([5]), 1.0).view(7, 3, 2, 2)

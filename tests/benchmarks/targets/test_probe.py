@@ -19,6 +19,7 @@ from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.data import Images
 from robnet_zoo.errors import TargetError
 from robnet_zoo.nn.compiler import for_inference
+from robnet_zoo.nn.forms.traced import Traced
 from tests.brightness import Brightness
 from tests.small_networks import SPECS, network_of
 
@@ -165,6 +166,49 @@ def test_int8_modules_are_targets_without_a_proposer_whose_weights_are_told_apar
     assert probed(target, SHOWN).proposer is None
     assert target.identity == of_module(quantised(0), name="int8").identity
     assert target.identity.weights != of_module(quantised(1), name="int8").identity.weights
+
+
+class Small(nn.Module):
+    """A convolution, a batch norm and a head: the smallest foreign module with something to fold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+def test_a_foreign_module_proposes_in_its_traced_form_and_is_judged_as_it_is():
+    model = Small().train()
+    looked = probed(of_module(model, name="m", mean=(0.5,) * 3, std=(0.25,) * 3), SHOWN)
+    assert isinstance(looked.proposer, Traced)
+    assert looked.proposer.classifier is looked.judge
+    assert (looked.why_not, model.training, model.conv.weight.requires_grad) == ("", True, True)
+    torch.testing.assert_close(looked.proposer(SHOWN), looked.judge(SHOWN), rtol=1e-4, atol=1e-5)
+    result = evaluate(looked, IMAGES, GRADIENTS, progress=False)
+    itself = evaluate(replace(looked, proposer=looked.judge), IMAGES, GRADIENTS, progress=False)
+    assert [m.correct for m in result.measurements] == [m.correct for m in itself.measurements]
+
+
+def test_a_foreign_module_without_a_traced_form_is_attacked_itself_and_the_document_says_so():
+    class Deciding(Small):
+        def forward(self, x):
+            return super().forward(x) * (2 if x.sum() > 0 else 1)
+
+    result = evaluate(of_module(Deciding(), name="m"), IMAGES, GRADIENTS, progress=False)
+    (text,) = (alarm.text for alarm in result.alarms if alarm.name == "no_fast_form")
+    assert text.startswith("attacks look at the model itself: its fast form is not used: it cannot be traced: ")
+    assert "\n" not in text
+
+
+def test_a_module_whose_gradients_are_hooked_has_no_traced_form():
+    model = Small()
+    model.norm.register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 2,))
+    looked = probed(of_module(model, name="m"), SHOWN)
+    assert looked.proposer is looked.judge
+    assert looked.why_not.startswith("its fast form is not used: its gradients of 4 of 4 images are ")
 
 
 SCRIPTS = {
