@@ -43,7 +43,8 @@ def _activated(node: OnnxNode, y: Tensor, *parameters: float) -> Tensor:
     return ACTIVATIONS[name](y, *parameters) if name else y
 
 
-def _fused_conv(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
+def fused_conv(node: OnnxNode, inputs: list[Tensor]) -> Tensor:
+    """Return a convolution with a node's attributes, to which an image may be added before the activation."""
     y, summand = convolve(node, inputs[0], inputs[1], optional(inputs, 2)), optional(inputs, 3)
     y = y if summand is None else y + summand
     return _activated(node, y, *node.get("activation_params", []))
@@ -220,7 +221,7 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         f"{MICROSOFT}.Attention": _attention,
         f"{MICROSOFT}.BiasGelu": _bias_gelu,
         f"{MICROSOFT}.FastGelu": _fast_gelu,
-        f"{MICROSOFT}.FusedConv": _fused_conv,
+        f"{MICROSOFT}.FusedConv": fused_conv,
         f"{MICROSOFT}.FusedGemm": _fused_gemm,
         f"{MICROSOFT}.FusedMatMul": _fused_matmul,
         f"{MICROSOFT}.Gelu": unary(F.gelu),

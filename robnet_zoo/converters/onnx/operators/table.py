@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from robnet_zoo.converters.onnx.operators import (
     attention,
+    blocked,
     convolution,
     elementwise,
     indexing,
@@ -29,6 +30,7 @@ from robnet_zoo.converters.onnx.operators.node import MICROSOFT, Operator
 
 KINDS = (
     attention,
+    blocked,
     convolution,
     elementwise,
     indexing,
