@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import onnx
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from robnet_zoo.converters.onnx.folding import evaluate, folded
-from robnet_zoo.converters.onnx.operators.node import OnnxNode
-from robnet_zoo.converters.onnx.operators.table import DATA_DEPENDENT, QUANTISERS, SIZES
+from robnet_zoo.converters.onnx.operators.node import NARROW_FLOATS, OnnxNode, is_integer_type
+from robnet_zoo.converters.onnx.operators.table import DATA_DEPENDENT, QUANTISERS, ROUNDERS, SIZES
 
 KEPT = 8  # sizes of images for which the arithmetic on sizes is kept
 Values = dict[str, Tensor]
@@ -40,6 +41,8 @@ class GraphModule(nn.Module):
     Attributes:
         narrow: whether anything in the graph is float16.
         quantised: whether anything that depends on the image is quantised.
+        passes_rounding: whether gradients pass a rounding, which torch does not know of: a graph that is traced of this
+            one has none there.
 
     Raises:
         UnsupportedError: an operator is unknown, or torch has no type for a constant.
@@ -63,6 +66,7 @@ class GraphModule(nn.Module):
             nodes[-1], self.logarithm = replace(nodes[-1], kind="LogSoftmax"), False
         self.nodes = [replace(node, rounds=rounds) for node in _placed(nodes, set(graph.constants))]
         self.quantised = any(node.kind in QUANTISERS for node in self.nodes)
+        self.passes_rounding = any(node.on_image and _rounds(node) for node in self.nodes)
         self.on_host = {name for node in self.nodes if not node.on_image for name in node.outputs}
         self.kept: dict[tuple[torch.Size, torch.device], tuple[Values, Values]] | None = (
             None if DATA_DEPENDENT & {node.kind for node in self.nodes} else {}
@@ -145,6 +149,12 @@ def without_gradient(graph: GraphModule, x: Tensor) -> list[OnnxNode]:
 
     graph(x, tell=tell)
     return cut
+
+
+def _rounds(node: OnnxNode) -> bool:
+    """Return whether a node rounds numbers, and passes their gradients."""
+    kind = node.get("to", TensorProto.FLOAT) if node.kind == "Cast" else TensorProto.FLOAT
+    return node.kind in QUANTISERS | ROUNDERS or is_integer_type(kind) or kind in NARROW_FLOATS
 
 
 def _placed(nodes: list[OnnxNode], constants: set[str]) -> list[OnnxNode]:

@@ -148,6 +148,18 @@ OF_TWELVE = data.Images((255 * IMAGES).byte(), torch.arange(7), "noise")  # clas
 FLATTEN = NODE("Flatten", ["x"], ["y"])
 
 
+def test_gradients_that_pass_a_rounding_are_those_of_the_graph_itself(tmp_path):
+    nodes = [
+        NODE("Mul", ["x", "x"], ["square"]),
+        NODE("Floor", ["square"], ["whole"]),
+        NODE("Flatten", ["whole"], ["y"]),
+    ]
+    target = load_target(write(tmp_path / "m.onnx", nodes), device="cpu")
+    x = (3 * IMAGES).requires_grad_()
+    (gradient,) = torch.autograd.grad(target.proposer(x).sum(), x)
+    torch.testing.assert_close(gradient, 2 * x.detach())
+
+
 def test_foreign_file_gets_images_as_they_are_unless_mean_and_std_are_given(tmp_path):
     path = write(tmp_path / "m.onnx", [FLATTEN])
     plain, normalised = load_target(path, device="cpu"), load_target(path, mean=MEAN, std=STD, device="cpu")

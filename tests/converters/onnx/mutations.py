@@ -35,6 +35,7 @@ NUMBERS = (0, 1, -1, 2, 3, 7, 255, 2**15, 2**31 - 1, 2**31, -(2**31), 2**40, 2**
 REALS = (0.0, -1.0, 1e-45, 1e30, float("inf"), float("nan"))
 N = helper.make_node
 MICROSOFT = {"domain": "com.microsoft"}
+BLOCKS = {"domain": "com.microsoft.nchwc"}
 
 
 def constant(name: str, value: object) -> onnx.NodeProto:
@@ -43,6 +44,14 @@ def constant(name: str, value: object) -> onnx.NodeProto:
 
 def weights(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32) / 4
+
+
+def sparse(name: str, *shape: int) -> onnx.SparseTensorProto:
+    """Return a sparse tensor of ten numbers."""
+    indices = np.sort(np.random.default_rng(0).choice(int(np.prod(shape)), 10, replace=False))
+    return helper.make_sparse_tensor(
+        numpy_helper.from_array(weights(10), name), numpy_helper.from_array(indices, f"{name}_indices"), shape
+    )
 
 
 def branch(kind: str) -> onnx.GraphProto:
@@ -135,6 +144,51 @@ WAYS = {
         constant("m", weights(8, 8)),
         N("FusedMatMul", ["b", "m"], ["v"], alpha=0.5, **MICROSOFT),
     ],
+    "recurrent": [
+        N("Transpose", ["x"], ["a"], perm=[1, 0, 2, 3]),
+        constant("flat_rows", np.array([3, -1, 64])),
+        N("Reshape", ["a", "flat_rows"], ["b"]),
+        constant("w_lstm", weights(2, 16, 64)),
+        constant("r_lstm", weights(2, 16, 4)),
+        constant("b_lstm", weights(2, 32)),
+        constant("p_lstm", weights(2, 12)),
+        N(
+            "LSTM",
+            ["b", "w_lstm", "r_lstm", "b_lstm", "", "", "", "p_lstm"],
+            ["", "c"],
+            hidden_size=4,
+            direction="bidirectional",
+            activations=["HardSigmoid", "Tanh", "Elu"] * 2,
+            activation_alpha=[0.2, 0.9, 0.3, 0.8],
+            activation_beta=[0.4, 0.5],
+            clip=3.0,
+        ),
+        constant("w_gru", weights(1, 15, 4)),
+        constant("r_gru", weights(1, 15, 5)),
+        N("GRU", ["c", "w_gru", "r_gru"], ["d", ""], hidden_size=5, linear_before_reset=1),
+        constant("ones", np.array([1])),
+        N("Squeeze", ["d", "ones"], ["e"]),
+        constant("w_rnn", weights(1, 6, 5)),
+        constant("r_rnn", weights(1, 6, 6)),
+        N("RNN", ["e", "w_rnn", "r_rnn"], ["f"], hidden_size=6, direction="reverse"),
+        N("Transpose", ["f"], ["v"], perm=[2, 0, 1, 3]),
+    ],
+    "in blocks of channels": [
+        constant("w1", weights(16, 3, 3, 3)),
+        N("Conv", ["x", "w1"], ["a"], kernel_shape=[3, 3], pads=[1] * 4, activation="Relu", **BLOCKS),
+        N("MaxPool", ["a"], ["b"], kernel_shape=[2, 2], strides=[2, 2], **BLOCKS),
+        N("ReorderOutput", ["b"], ["c"], channels=12, **BLOCKS),
+        N("ReorderInput", ["c"], ["d"], **BLOCKS),
+        constant("w2", weights(16, 16, 1, 1)),
+        N("Conv", ["d", "w2"], ["e"], kernel_shape=[1, 1], **BLOCKS),
+        N("Upsample", ["e"], ["f"], scales=[1, 1, 2, 2], **BLOCKS),
+        N("ReorderOutput", ["f"], ["v"], channels=16, channels_last=1, **BLOCKS),
+    ],
+    "sparse": [
+        N("Constant", [], ["w"], sparse_value=sparse("w", 4, 3, 3, 3)),
+        N("Conv", ["x", "w"], ["a"], pads=[1] * 4),
+        N("Mul", ["a", "u"], ["v"]),
+    ],
     "branches": [
         constant("yes", np.array(True)),
         N("If", ["yes"], ["v"], then_branch=branch("Relu"), else_branch=branch("Neg")),
@@ -153,7 +207,7 @@ def small(way: list[onnx.NodeProto]) -> ModelProto:
         N("MatMul", ["mean", "head"], ["logits"]),
     ]
     while nodes:
-        node = next(node for node in nodes if {*node.input} - {"", "head", "last"} <= produced)
+        node = next(node for node in nodes if {*node.input} - {"", "head", "last", "u"} <= produced)
         nodes.remove(node)
         ordered.append(node)
         produced |= {*node.output}
@@ -163,16 +217,19 @@ def small(way: list[onnx.NodeProto]) -> ModelProto:
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *SHAPE])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", CLASSES])],
         [numpy_helper.from_array(weights(1, CLASSES), "head"), numpy_helper.from_array(np.array([1]), "last")],
+        sparse_initializer=[sparse("u", 1, 4, 8, 8)] if "u" in {name for node in way for name in node.input} else [],
     )
-    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", 23)]
+    opsets += [helper.make_opsetid(domain["domain"], 1) for domain in (MICROSOFT, BLOCKS)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def optimised(path: Path) -> ModelProto:
-    """Return a file as ONNX Runtime optimises it."""
+def optimised(path: Path, *, in_blocks: bool = False) -> ModelProto:
+    """Return a file as ONNX Runtime optimises it; in blocks of channels at its last level."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if in_blocks else levels.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(path.with_suffix(".optimised.onnx"))
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return onnx.load(options.optimized_model_filepath)
@@ -181,6 +238,7 @@ def optimised(path: Path) -> ModelProto:
 def originals(folder: Path) -> dict[str, ModelProto]:
     """Return undamaged files by name: hand-made, exported by us, quantised and optimised by ONNX Runtime."""
     models = {**made(), "optimised": optimised(plain(folder / "plain.onnx"))}
+    models["optimised, in blocks"] = optimised(folder / "plain.onnx", in_blocks=True)
     for form in FORMS:
         models[form] = onnx.load(quantised(folder, form))
         models[f"{form}, optimised"] = optimised(folder / f"{form}.onnx")
@@ -206,7 +264,20 @@ def tensors(model: ModelProto) -> list[TensorProto]:
         for attribute in node.attribute
         if attribute.HasField("t")
     ]
-    return [tensor for graph in graphs(model) for tensor in graph.initializer] + constants
+    parts = [part for tensor in sparse_tensors(model) for part in (tensor.values, tensor.indices)]
+    return [tensor for graph in graphs(model) for tensor in graph.initializer] + constants + parts
+
+
+def sparse_tensors(model: ModelProto) -> list[onnx.SparseTensorProto]:
+    nodes = [node for graph in graphs(model) for node in graph.node]
+    constants = [attribute.sparse_tensor for node in nodes for attribute in node.attribute]
+    return [tensor for tensor in [*model.graph.sparse_initializer, *constants] if tensor.HasField("values")]
+
+
+def change_sparse(model: ModelProto, dice: random.Random) -> None:
+    """Change the shape of a sparse tensor."""
+    tensor = dice.choice(sparse_tensors(model))
+    tensor.dims[dice.randrange(len(tensor.dims))] = dice.choice(NUMBERS)
 
 
 def change_type(model: ModelProto, dice: random.Random) -> None:
@@ -279,7 +350,9 @@ def change_attribute(model: ModelProto, dice: random.Random) -> None:
         case _:
             attribute.i, attribute.f = dice.choice(NUMBERS), dice.choice(REALS)
             if attribute.s:
-                attribute.s = dice.choice([b"\xff\x00", b"", b"linear", b"edge", b"nchw->nc", b"SAME_UPPER", b"Clip"])
+                attribute.s = dice.choice(
+                    [b"\xff\x00", b"", b"linear", b"edge", b"nchw->nc", b"SAME_UPPER", b"Clip", b"reverse"]
+                )
             if attribute.ints:
                 attribute.ints[dice.randrange(len(attribute.ints))] = dice.choice(NUMBERS)
                 if dice.random() < 0.3:
@@ -354,6 +427,7 @@ def refer_outside(model: ModelProto, dice: random.Random) -> None:
 CHANGES, WEIGHTS = zip(
     (change_type, 1),
     (change_shape, 2),
+    (change_sparse, 1),
     (change_numbers, 5),
     (change_wiring, 2),
     (change_attribute, 5),

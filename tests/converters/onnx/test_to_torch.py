@@ -97,3 +97,17 @@ def test_what_needs_no_input_is_computed_once():
     graph = GraphModule(helper.make_model(helper.make_graph(nodes, "folded", shapes[:1], shapes[1:])))
     assert [node.kind for node in graph.nodes] == ["Mul"]
     torch.testing.assert_close(graph(torch.ones(1)), torch.tensor([2.0]).exp())
+
+
+@pytest.mark.parametrize(
+    ("model", "passes"),
+    [
+        (single("Sign"), True),
+        (single("Cast", to=TensorProto.INT8), True),
+        (single("Cast", to=TensorProto.FLOAT16), False),
+        (single("Relu"), False),
+    ],
+    ids=["Sign", "Cast to integers", "Cast to half floats", "Relu"],
+)
+def test_graph_says_whether_gradients_pass_a_rounding(model, passes):
+    assert GraphModule(model).passes_rounding == passes

@@ -79,4 +79,5 @@ SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
 QUANTISERS = frozenset(quantised.OPERATORS) | {
     f"{MICROSOFT}.{name}" for name in ("DynamicQuantizeLSTM", "NhwcMaxPool", "QAttention")
 }
+ROUNDERS = frozenset({"CastLike", "Ceil", "Floor", "Round", "Sign"})  # and casts to narrow types
 DATA_DEPENDENT = frozenset({"Compress", "NonZero", "Unique"})  # the sizes of their results are those of no input
