@@ -4,12 +4,15 @@
         --output attack_speed.json
 
 Ours proposes on the inference form in bfloat16 and judges with the compiled network in float32. The others attack the
-naive form in float32 (`robnet_zoo.benchmarks.speed.naive`), which is what a user of the original code has.
-Equal for all:
+naive form in float32 (`robnet_zoo.benchmarks.speed.naive`), which is what a user of the original code has. For a model
+that was not compiled from a spec, ours proposes on its traced form (`robnet_zoo.nn.forms.traced`), and the others
+attack the model itself. Two more methods then show what each part of the speed comes from: ours on the model itself,
+which is faster by its slots alone, and torchattacks on the traced form. Equal for all:
 
 - images, eps, step, number of steps, a random start, threads;
-- the verdict: the naive form in float32 judges the image that a method gives, after a check of ball and box. Neither is
-  in any method's time or counts; ours also pays for judging its own claims, and foolbox for its own check of success;
+- the verdict: the model that the others attack judges the image that a method gives, in float32, after a check of ball
+  and box. Neither is in any method's time or counts; ours also pays for judging its own claims, and foolbox for its own
+  check of success;
 - parameters ask for no gradients, which spares foolbox those that it would compute and drop.
 
 The others attack every image in full length, even one that is misclassified without attack, as they always do. They
@@ -45,27 +48,39 @@ from typing import Annotated, Literal
 import torch
 from cyclopts import Parameter
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from robnet_zoo.attacks import Classifier, Pgd
 from robnet_zoo.attacks.ball import length, within
 from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.protocol import Count
-from robnet_zoo.benchmarks.result import Bit, DataIdentity, ModelIdentity
-from robnet_zoo.benchmarks.speed.methods import OURS, Library, Method, Setup, installed, other, ours
+from robnet_zoo.benchmarks.result import Bit, DataIdentity
+from robnet_zoo.benchmarks.speed.methods import (
+    FORM_ALONE,
+    OURS,
+    SLOTS_ALONE,
+    Library,
+    Method,
+    Setup,
+    installed,
+    other,
+    ours,
+)
 from robnet_zoo.benchmarks.speed.naive import naive
+from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.probe import PROBED, probed
+from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.documents import Document, Tuple, version
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.core.statistics import ShareInterval, wilson
 from robnet_zoo.data import Images, check_fits, load
-from robnet_zoo.errors import DataError, DocumentError, SpeedError, WeightsError
+from robnet_zoo.errors import DataError, DocumentError, SpeedError, TargetError
 from robnet_zoo.nn.compiler import for_inference
+from robnet_zoo.nn.forms.traced import Traced
 from robnet_zoo.nn.network import Network
-from robnet_zoo.zoo.registry import load_model
-from robnet_zoo.zoo.weights import state_sha256
 
 REFERENCE = "torchattacks"
 
@@ -142,6 +157,36 @@ def compare(
     return measure(setup, images, slow, ours(fast, network, setup), others, output=output)
 
 
+def compare_foreign(
+    target: Target, images: Images, setup: Setup, libraries: Mapping[str, Library], *, output: Path
+) -> AttackSpeedResult:
+    """Measure this package on the traced form of a model, others on the model itself, and either part of ours alone.
+
+    Args:
+        target: of a torch module, or of a foreign ONNX file, whose graph takes the place of the model.
+        images: the images to attack.
+        setup: the attack, and what else decides the result.
+        libraries: the other libraries, by name.
+        output: where the document is saved.
+
+    Raises: SpeedError if the target has no traced form, DocumentError and SpeedError as `measure` does.
+    """
+    target = probed(target, images.batch(slice(PROBED))[0])
+    form = target.proposer
+    if not isinstance(form, Traced):
+        raise SpeedError(f"{target.name}: expected a model with a traced form, got one without: {target.why_not}")
+    slow = form.classifier
+    assert isinstance(slow, nn.Module), "a target's classifiers are modules"
+    for model, count in ((slow, setup.chunk), (form, setup.chunk), (form, setup.slots)):
+        input_gradient(model, *images.batch(torch.arange(count) % len(images)))
+    others = [ours(slow, target.judge, setup, name=SLOTS_ALONE)]
+    for name, library in libraries.items():
+        others.append(other(name, library, slow, setup))
+        if name == REFERENCE:
+            others.append(other(FORM_ALONE, library, form, setup))
+    return measure(setup, images, slow, ours(form, target.judge, setup), others, output=output)
+
+
 def measure(
     setup: Setup,
     images: Images,
@@ -161,7 +206,7 @@ def measure(
         images: the images to attack.
         judge: the classifier that decides on success.
         ours: this package's method.
-        others: the other libraries' methods.
+        others: the other methods.
         output: where the document is saved; until then, a journal lies beside it.
         progress: whether a bar is shown.
 
@@ -200,13 +245,16 @@ def measure(
 def _plan(setup: Setup, ours: Method, others: Sequence[Method]) -> Iterator[tuple[Method, range]]:
     """Return which method attacks which images, in order."""
     n = setup.data.n
-    yield ours, range(n)
+    whole = [ours, *(method for method in others if method.whole)]
+    yield from ((method, range(n)) for method in whole)
     for start in range(0, n, setup.chunk):
         for method in others:
+            if method.whole:
+                continue
             limit = n if method.name == REFERENCE or setup.others is None else min(n, setup.others)
             if start < limit:
                 yield method, range(start, min(start + setup.chunk, limit))
-    yield ours, range(n)
+    yield from ((method, range(n)) for method in reversed(whole))
 
 
 def _turn(
@@ -307,7 +355,7 @@ def table(result: AttackSpeedResult) -> str:
             difference = f"{_points(method, reference):+.1f}"
         seconds = f"{method.seconds:.1f}" if method.images == n else f"~{method.seconds / method.images * n:.1f}"
         lines.append(
-            f"| {method.method} {setup.software[method.method]} | {method.images} | {seconds} "
+            f"| {_versioned(method.method, setup.software)} | {method.images} | {seconds} "
             f"| {method.images_per_second:.2f} | {speed} | {cpu_speed} | {method.forwards + method.judged:.1f} "
             f"| {method.backwards:.1f} | {method.accuracy:.1%} ({method.interval:.1%}) | {difference} |"
         )
@@ -316,6 +364,11 @@ def table(result: AttackSpeedResult) -> str:
     if reference is not None and reference is not result.methods[0]:
         notes.append(_disagreements(result.methods[0], reference))
     return "\n".join([*lines, "", " ".join(notes)])
+
+
+def _versioned(name: str, software: Mapping[str, str]) -> str:
+    library, comma, part = name.partition(",")
+    return f"{library} {software[library]}{comma}{part}"
 
 
 def _disagreements(ours: MethodResult, reference: MethodResult) -> str:
@@ -349,7 +402,7 @@ def main(
     Args:
         data: The images: an .npz file, or anything else that `robnet_zoo.data.load` takes.
         output: Where the results document is saved; until then, a journal lies beside it.
-        model: A model with weights of its own, such as robnet_micro.cifar10.
+        model: A model with weights of its own, such as robnet_micro.cifar10, or whatever else `load_target` takes.
         spec: Instead of a model: a bundled spec or the path of one, with --weights.
         weights: The spec's, a safetensors file.
         n: Attack the first n images; by default all.
@@ -364,17 +417,13 @@ def main(
     if named is None or (model is not None and spec is not None) or (spec is None) != (weights is None):
         raise DocumentError(["expected either --model, or --spec and --weights"])
     torch.set_num_threads(threads)
-    network = load_model(named, weights=weights)
+    target = load_target(named, weights=weights, device="cpu")
     images = load(data, n=n)
-    check_fits(images, input_size=network.spec.network.input_size, num_classes=network.num_classes)
+    if target.input_size is not None and target.num_classes is not None:
+        check_fits(images, input_size=target.input_size, num_classes=target.num_classes)
     libraries = installed()
     setup = Setup(
-        model=ModelIdentity(
-            name=named,
-            spec_hash=network.spec.hash,
-            state_sha256=state_sha256(network.state_dict()),
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
-        ),
+        model=target.identity,
         data=DataIdentity(name=images.name, sha256=images.sha256, n=len(images)),
         attack=Pgd(steps=steps),
         seed=seed,
@@ -384,7 +433,11 @@ def main(
         software=software() | {name: metadata.version(name) for name in libraries},
         device=device(),
     )
-    print(table(compare(network, images, setup, libraries, output=output)))
+    network = target.judge
+    if isinstance(network, Network):
+        print(table(compare(network, images, setup, libraries, output=output)))
+    else:
+        print(table(compare_foreign(target, images, setup, libraries, output=output)))
 
 
 if __name__ == "__main__":
@@ -392,5 +445,5 @@ if __name__ == "__main__":
 
     try:
         cyclopts.run(main)
-    except (DocumentError, DataError, WeightsError) as problem:
+    except (DocumentError, DataError, SpeedError, TargetError) as problem:
         sys.exit(f"error: {problem}")

@@ -20,6 +20,7 @@ from robnet_zoo.core.documents import Document
 from robnet_zoo.core.units import Pixels, in_image_units
 
 OURS = "robnet_zoo"
+SLOTS_ALONE, FORM_ALONE = f"{OURS}, slots alone", "torchattacks, form alone"  # the parts that our speed comes from
 
 
 class Setup(Document):
@@ -62,10 +63,13 @@ class Method:
     """A name and an attack: images (N, C, H, W) in [0, 1], labels (N,), and a function to which progress is reported.
 
     Progress is counted in gradients of an image, of which a full run takes as many as there are steps.
+
+    whole: whether it wants all images at once.
     """
 
     name: str
     attack: Callable[[Tensor, Tensor, Callable[[int], object]], Attacked]
+    whole: bool = False
 
 
 class Counted(nn.Module):
@@ -167,7 +171,7 @@ def installed() -> dict[str, Library]:
     return libraries
 
 
-def ours(proposer: Classifier, judge: Classifier, setup: Setup) -> Method:
+def ours(proposer: Classifier, judge: Classifier, setup: Setup, *, name: str = OURS) -> Method:
     """Return `robnet_zoo.attacks.run` as a method, which counts its own passes.
 
     Slots that wait at the end cost time alone: their rows are not counted.
@@ -176,6 +180,7 @@ def ours(proposer: Classifier, judge: Classifier, setup: Setup) -> Method:
         proposer: the classifier that the attack looks at.
         judge: the classifier that decides on success.
         setup: the attack, its radius, its seed and the number of slots.
+        name: of the method.
     """
 
     def attack(images: Tensor, labels: Tensor, progress: Callable[[int], object]) -> Attacked:
@@ -200,7 +205,7 @@ def ours(proposer: Classifier, judge: Classifier, setup: Setup) -> Method:
             judged=sum(outcome.judged for outcome in outcomes),
         )
 
-    return Method(OURS, attack)
+    return Method(name, attack, whole=True)
 
 
 def other(name: str, library: Library, model: nn.Module, setup: Setup) -> Method:

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
-from robnet_zoo.benchmarks.speed.attacks import AttackSpeedResult, Turn, compare, measure, table
+from robnet_zoo.benchmarks.speed.attacks import AttackSpeedResult, Turn, compare, compare_foreign, measure, table
 from robnet_zoo.benchmarks.speed.methods import other, ours
+from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.data import Images
-from robnet_zoo.errors import DocumentError
+from robnet_zoo.errors import DocumentError, SpeedError
 from robnet_zoo.nn.compiler import compile
 from tests.benchmarks.speed.setups import REACHED, STEPS, N, setup_of
 from tests.brightness import Brightness
@@ -225,3 +226,48 @@ def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by
     assert first.turns[0].correct == first.turns[1].correct
     assert first.backwards <= STEPS == second.backwards
     assert first.judged >= 1
+
+
+class Folding(nn.Module):
+    """A foreign module with a batch norm to fold."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+def test_of_a_foreign_model_each_part_of_the_speed_is_measured_alone(images, tmp_path):
+    seen = []
+
+    def spy(model, images, labels, setup):
+        seen.append(type(model.model).__name__)
+        return signs(model, images, labels, setup)
+
+    target = of_module(Folding(), name="foreign")
+    result = compare_foreign(target, images, setup_of(images), {"torchattacks": spy}, output=tmp_path / "result.json")
+    assert set(seen[:2]) == {"Logits", "Traced"}
+    assert [method.method for method in result.methods] == [
+        "robnet_zoo",
+        "robnet_zoo, slots alone",
+        "torchattacks",
+        "torchattacks, form alone",
+    ]
+    both, slots, reference, form = result.methods
+    assert both.correct == slots.correct == reference.correct == form.correct
+    assert [turn.number for turn in (*both.turns, *slots.turns)] == [0, 9, 1, 8]
+    assert (both.forwards, both.backwards) == (slots.forwards, slots.backwards)
+    assert both.backwards < reference.backwards == form.backwards == STEPS
+    assert "| torchattacks 1, form alone | 7 |" in table(result)
+
+
+def test_a_foreign_model_without_a_traced_form_is_refused(images, tmp_path):
+    class Deciding(Folding):
+        def forward(self, x):
+            return super().forward(x) * (2 if x.sum() > 0 else 1)
+
+    with pytest.raises(SpeedError, match="foreign: expected a model with a traced form, got one without: its fast"):
+        compare_foreign(of_module(Deciding(), name="foreign"), images, setup_of(images), {}, output=tmp_path / "r.json")
