@@ -6,7 +6,7 @@ others: modules of timm, of a user, and ONNX graphs that were rebuilt in torch. 
 - batch norms are folded into the convolutions before them, in float64, if nothing else reads these;
 - what does not depend on the images is computed once;
 - dropout is left out, which does nothing in eval mode;
-- convolutions run in channels-last layout, if there are batch norms to fold (figures: `benchmarks/speed/attacks.py`).
+- networks of convolutions run in channels-last layout (figures: `benchmarks/speed/attacks.py`).
 
 A graph holds what Python did when it was traced, so it is kept only if that cannot change: a classifier that decides by
 the values of images, draws random numbers, writes into its buffers or gives other logits than its graph has no form.
@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -128,7 +127,7 @@ def _arrange(graph: fx.GraphModule, folded: Folded, *, half: bool) -> None:
     norms = [node for node in _calls(graph, aten.batch_norm.default) if _is_folded(graph, node)]
     for node in norms:
         _fold_norm(graph, node, folded)
-    if norms:
+    if norms or _is_convolutional(graph):
         _put_channels_last(graph)
     if half:
         _widen_head(graph)
@@ -234,7 +233,13 @@ def _is_folded(graph: fx.GraphModule, norm: fx.Node) -> bool:
 
 
 def _is_conv(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.target is aten.conv2d.default
+    """Return whether a node is a convolution of images that is not transposed: input, weight, bias and numbers."""
+    if not isinstance(node, fx.Node):
+        return False
+    if node.target is aten.convolution.default:
+        *_, stride, _, _, transposed, _, _ = _arguments(node)
+        return len(stride) == 2 and not transposed
+    return node.target is aten.conv2d.default
 
 
 def _conv_arguments(conv: fx.Node) -> list[Any]:
@@ -279,6 +284,12 @@ def _product(
     return product.contiguous(memory_format=torch.channels_last), total.to(weight)
 
 
+def _is_convolutional(graph: fx.GraphModule) -> bool:
+    """Return whether a graph has several convolutions and no layer norm, as one with attention or of ConvNeXt has."""
+    convolutions = [node for node in graph.graph.nodes if _is_conv(node)]
+    return len(convolutions) > 1 and not any(_calls(graph, aten.layer_norm.default))
+
+
 def _put_channels_last(graph: fx.GraphModule) -> None:
     """Put the images and the kernels of convolutions into channels-last layout."""
     (images,) = graph.graph.find_nodes(op="placeholder")
@@ -286,7 +297,7 @@ def _put_channels_last(graph: fx.GraphModule) -> None:
         moved = graph.graph.call_function(aten.contiguous.default, (images,))
     images.replace_all_uses_with(moved)
     moved.args, moved.kwargs = (images,), {"memory_format": torch.channels_last}
-    for conv in _calls(graph, aten.conv2d.default):
+    for conv in filter(_is_conv, list(graph.graph.nodes)):
         weight = conv.args[1]
         if isinstance(weight, fx.Node) and weight.op == "get_attr":
             value = _value(graph, weight).detach().contiguous(memory_format=torch.channels_last)
@@ -296,11 +307,14 @@ def _put_channels_last(graph: fx.GraphModule) -> None:
 
 def _widen_head(graph: fx.GraphModule) -> None:
     """Compute the last linear layer in float32, as its logits are compared with each other."""
-    heads = list(_calls(graph, aten.linear.default))
+    heads = [node for node in graph.graph.nodes if node.target in (aten.linear.default, aten.addmm.default)]
     if heads:
-        heads[-1].target = _linear_in_float32
+        heads[-1].args = (heads[-1].target, *heads[-1].args)
+        heads[-1].target = _in_float32
 
 
-def _linear_in_float32(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return F.linear(x.float(), weight, bias)
+def _in_float32(function: Callable[..., Tensor], *inputs: Tensor | None, **numbers: float) -> Tensor:
+    widened = [None if value is None else value.float() for value in inputs]
+    device = next(value.device.type for value in widened if value is not None)
+    with torch.autocast(device, enabled=False):
+        return function(*widened, **numbers)

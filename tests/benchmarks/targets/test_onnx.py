@@ -13,9 +13,11 @@ from torch import nn
 
 from robnet_zoo import data
 from robnet_zoo.attacks import Fgsm, Pgd, Square, run
+from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.evaluation import evaluate
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.probe import probed
 from robnet_zoo.converters import onnx as converter
 from robnet_zoo.converters.onnx import folding
 from robnet_zoo.converters.onnx.classifier import ImageModule
@@ -181,6 +183,30 @@ def test_a_file_whose_name_is_not_utf_8_is_refused_in_a_line(tmp_path):
     with pytest.raises(TargetError, match="expected a path in UTF-8") as error:
         load_target(strange, device="cpu")
     assert str(error.value).isprintable()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_graph_of_a_foreign_file_proposes_in_its_traced_form(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 5)
+    ).eval()
+    model[1].running_mean.uniform_(-1, 1)
+    path, shown = tmp_path / "m.onnx", torch.rand(4, 3, 8, 8)
+    options = {"dynamic_axes": {"x": {0: "n"}}, "input_names": ["x"], "dynamo": False, "do_constant_folding": False}
+    torch.onnx.export(model, (shown,), path, training=torch.onnx.TrainingMode.PRESERVE, **options)
+    target = load_target(str(path), mean=MEAN, std=STD, device="cpu")
+    looked = probed(target, shown)
+    assert looked.proposer is target.proposer
+    assert isinstance(looked.proposer, Traced)
+    assert looked.why_not == looked.proposer.why_not == ""
+    torch.testing.assert_close(looked.proposer(shown), looked.judge(shown), rtol=1e-4, atol=1e-5)
+    gradients = [
+        input_gradient(form, shown, torch.arange(4))[0] for form in (target.proposer, target.proposer.classifier)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    (graph,) = looked.proposer.graphs.values()
+    assert torch.ops.aten.batch_norm.default not in {node.target for node in graph.graph.nodes}
 
 
 @pytest.mark.parametrize("inside", [True, False])

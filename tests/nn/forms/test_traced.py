@@ -138,6 +138,29 @@ def test_a_batch_norm_that_is_not_a_convolutions_alone_is_not_folded(function):
     assert operators(form).count(aten.batch_norm.default) == 1
 
 
+def two_convolutions(self, x):
+    return self.conv(x).relu() + self.other(x)
+
+
+def one_convolution(self, x):
+    return self.conv(x)
+
+
+def with_layer_norm(self, x):
+    return F.layer_norm(two_convolutions(self, x), (16, 16))
+
+
+@pytest.mark.parametrize(
+    ("function", "last"),
+    [(chained, True), (two_convolutions, True), (one_convolution, False), (with_layer_norm, False)],
+)
+def test_networks_of_convolutions_run_in_channels_last_layout(function, last):
+    model = settled(Of(function))
+    form = Traced(model)
+    assert_same(form, model)
+    assert (operators(form)[0] is aten.contiguous.default) == last
+
+
 def test_what_does_not_depend_on_the_images_is_computed_once():
     model = settled(Of(drawn_apart))
     form = Traced(model)
