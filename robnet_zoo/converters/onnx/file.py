@@ -102,7 +102,7 @@ def read_file(path: str | os.PathLike[str]) -> OnnxFile:
         _check_sparse(file, proto)
         for tensor in filter(uses_external_data, tensors):
             _take_in(tensor, parts[ExternalDataInfo(tensor).location])
-        _fill_sparse(proto)
+        _fill_sparse(file, proto)
     except OSError as error:
         what = "cannot be read" if error.filename in (None, str(file)) else f"{error.filename} cannot be read"
         raise OnnxFileError(file, f"{what}: {error.strerror or error}") from error
@@ -206,28 +206,27 @@ def _sparse_tensors(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
             yield from (value for value in _values(part) if isinstance(value, onnx.SparseTensorProto))
 
 
-def _fill_sparse(proto: onnx.ModelProto) -> None:
-    """Replace sparse tensors by dense ones, as ONNX Runtime does."""
+def _fill_sparse(path: Path, proto: onnx.ModelProto) -> None:
+    """Replace sparse tensors of a file by dense ones, as ONNX Runtime does."""
     for part in _graphs_and_nodes(proto):
         if isinstance(part, onnx.GraphProto):
-            part.initializer.extend(_dense(sparse) for sparse in part.sparse_initializer)
+            part.initializer.extend(_dense(path, sparse) for sparse in part.sparse_initializer)
             del part.sparse_initializer[:]
         elif part.op_type == "Constant":
             for attribute in part.attribute:
                 if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
-                    dense = helper.make_attribute("value", _dense(attribute.sparse_tensor))
+                    dense = helper.make_attribute("value", _dense(path, attribute.sparse_tensor))
                     attribute.CopyFrom(dense)
 
 
-def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
-    """Return a sparse tensor with its zeros. Raises ValueError for indices that do not belong to its values."""
+def _dense(path: Path, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    """Return a sparse tensor of a file with its zeros. Raises OnnxFileError for values outside it or without index."""
     name, shape = sparse.values.name, tuple(sparse.dims)
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
     numbers = np.zeros(prod(shape), values.dtype)
     flat = np.ravel_multi_index(tuple(indices.T), shape) if indices.ndim == 2 else indices
-    inside = (flat >= 0) & (flat < numbers.size)
-    if flat.shape != values.shape or not inside.all():
-        raise ValueError(f"the sparse tensor {name!r} of {list(shape)} has values outside it, or without an index")
+    if flat.shape != values.shape or not ((flat >= 0) & (flat < numbers.size)).all():
+        raise OnnxFileError(path, f"expected {len(values)} indices within {name!r}, of {list(shape)}, got others")
     numbers[flat] = values
     return numpy_helper.from_array(numbers.reshape(shape), name)
 
