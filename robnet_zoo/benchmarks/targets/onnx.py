@@ -75,7 +75,7 @@ def onnx_target(
             if strict:
                 raise
     attacked = None if proposer is None else inside(proposer.to(device), normalisation, device)
-    if attacked is not None and isinstance(proposer, ImageModule) and not proposer.graph.passes_rounding:
+    if attacked is not None and isinstance(proposer, ImageModule) and proposer.graph.traceable:
         attacked = Traced(attacked, dtype=dtype)
     return Target(
         identity=ModelIdentity(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.converters.onnx.folding import evaluate, folded
 from robnet_zoo.converters.onnx.operators.node import NARROW_FLOATS, OnnxNode, is_integer_type
-from robnet_zoo.converters.onnx.operators.table import DATA_DEPENDENT, QUANTISERS, ROUNDERS, SIZES
+from robnet_zoo.converters.onnx.operators.table import DATA_DEPENDENT, QUANTISERS, RECURRENT, ROUNDERS, SIZES
 
 KEPT = 8  # sizes of images for which the arithmetic on sizes is kept
 Values = dict[str, Tensor]
@@ -41,8 +41,8 @@ class GraphModule(nn.Module):
     Attributes:
         narrow: whether anything in the graph is float16.
         quantised: whether anything that depends on the image is quantised.
-        passes_rounding: whether gradients pass a rounding, which torch does not know of: a graph that is traced of this
-            one has none there.
+        traceable: whether it can be traced. Torch then forgets that gradients pass a rounding, and takes minutes for
+            every time of a recurrent network, without a gain.
 
     Raises:
         UnsupportedError: an operator is unknown, or torch has no type for a constant.
@@ -66,7 +66,7 @@ class GraphModule(nn.Module):
             nodes[-1], self.logarithm = replace(nodes[-1], kind="LogSoftmax"), False
         self.nodes = [replace(node, rounds=rounds) for node in _placed(nodes, set(graph.constants))]
         self.quantised = any(node.kind in QUANTISERS for node in self.nodes)
-        self.passes_rounding = any(node.on_image and _rounds(node) for node in self.nodes)
+        self.traceable = not any(node.on_image and (node.kind in RECURRENT or _rounds(node)) for node in self.nodes)
         self.on_host = {name for node in self.nodes if not node.on_image for name in node.outputs}
         self.kept: dict[tuple[torch.Size, torch.device], tuple[Values, Values]] | None = (
             None if DATA_DEPENDENT & {node.kind for node in self.nodes} else {}

@@ -1,5 +1,6 @@
 """Graphs in torch have the logits and gradients of the model that was exported."""
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -99,15 +100,21 @@ def test_what_needs_no_input_is_computed_once():
     torch.testing.assert_close(graph(torch.ones(1)), torch.tensor([2.0]).exp())
 
 
+RECURRENT = single("RNN", (5, 2, 3), np.ones((1, 4, 3), np.float32), np.ones((1, 4, 4), np.float32), hidden_size=4)
+
+
 @pytest.mark.parametrize(
-    ("model", "passes"),
+    ("model", "traceable"),
     [
-        (single("Sign"), True),
-        (single("Cast", to=TensorProto.INT8), True),
-        (single("Cast", to=TensorProto.FLOAT16), False),
-        (single("Relu"), False),
+        (single("Sign"), False),
+        (single("Cast", to=TensorProto.INT8), False),
+        (RECURRENT, False),
+        (single("Cast", to=TensorProto.FLOAT16), True),
+        (single("Relu"), True),
     ],
-    ids=["Sign", "Cast to integers", "Cast to half floats", "Relu"],
+    ids=["Sign", "Cast to integers", "RNN", "Cast to half floats", "Relu"],
 )
-def test_graph_says_whether_gradients_pass_a_rounding(model, passes):
-    assert GraphModule(model).passes_rounding == passes
+def test_graph_that_passes_gradients_through_rounding_or_is_recurrent_says_that_it_is_not_to_be_traced(
+    model, traceable
+):
+    assert GraphModule(model).traceable == traceable

@@ -80,4 +80,5 @@ QUANTISERS = frozenset(quantised.OPERATORS) | {
     f"{MICROSOFT}.{name}" for name in ("DynamicQuantizeLSTM", "NhwcMaxPool", "QAttention")
 }
 ROUNDERS = frozenset({"CastLike", "Ceil", "Floor", "Round", "Sign"})  # and casts to narrow types
+RECURRENT = frozenset(recurrent.OPERATORS)
 DATA_DEPENDENT = frozenset({"Compress", "NonZero", "Unique"})  # the sizes of their results are those of no input
