@@ -158,6 +158,12 @@ def attack_speeds() -> str:
     return attack_speed.table(attack_speed.AttackSpeedResult.load(committed.SPEED / "attacks.json"))
 
 
+def foreign_attack_speeds() -> str:
+    """Return the tables of PGD-100 on models of timm, by both parts of this package and by others."""
+    documents = [attack_speed.AttackSpeedResult.load(path) for path in sorted(committed.SPEED.glob("attacks_*.json"))]
+    return "\n\n".join(map(attack_speed.table, documents))
+
+
 def threads() -> str:
     """Return the images a second by how threads wait, from one run."""
     return threads_speed.table(threads_speed.ThreadsResult.load(committed.SPEED / "threads.json"))
@@ -305,7 +311,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
     {
         README: (models, accuracies, autoattacked, speeds),
-        ROBUSTNESS: (attacks, agreements, attack_speeds, threads),
+        ROBUSTNESS: (attacks, agreements, attack_speeds, foreign_attack_speeds, threads),
         TRAINING: (estimates, training_speeds),
         ONNX: (precisions, looks, corpus_files, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),

@@ -251,7 +251,7 @@ def _plan(setup: Setup, ours: Method, others: Sequence[Method]) -> Iterator[tupl
         for method in others:
             if method.whole:
                 continue
-            limit = n if method.name == REFERENCE or setup.others is None else min(n, setup.others)
+            limit = n if method.name in (REFERENCE, FORM_ALONE) else min(n, setup.others or n)
             if start < limit:
                 yield method, range(start, min(start + setup.chunk, limit))
     yield from ((method, range(n)) for method in reversed(whole))

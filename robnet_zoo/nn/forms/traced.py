@@ -29,6 +29,7 @@ Function: TypeAlias = Callable[[Tensor], Tensor]
 Folded: TypeAlias = dict[tuple[int, ...], tuple[Tensor, Tensor, list[Tensor | None]]]
 aten = torch.ops.aten
 DROPOUTS = (aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default)
+OPERATOR_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 MOST_SHAPES = 16  # that are traced
 # The largest difference of the logits from the classifier's, in the size of the largest. On a GPU, TensorFloat-32 may
 # be on, and bfloat16 has steps of 1/256.
@@ -75,6 +76,10 @@ class Traced(nn.Module):
         """Return the graph for images of a shape. Raises ModelError if it is not the classifier's function."""
         with torch.no_grad():
             expected = self.classifier(images)  # before it is traced: what is made once, in a first call, is no part
+        for (shape, *kind), graph in self.graphs.items():  # one that holds no size of a batch serves others too
+            alike = (shape[1:], *kind) == (images.shape[1:], images.dtype, images.device)
+            if alike and graph is not None and not self._differs(graph, images, expected):
+                return graph
         try:
             with torch.enable_grad():
                 graph = make_fx(lambda x: self.classifier(x), pre_dispatch=True)(images.detach().requires_grad_())
@@ -82,30 +87,43 @@ class Traced(nn.Module):
             raise
         except Exception as raised:  # whatever a module of others raises
             error = raised.__cause__ or raised
-            raise ModelError(f"it cannot be traced: {' '.join(str(error).split())[:200]}") from error
+            raise ModelError(f"it cannot be traced: {_line(error)}") from error
         try:
             _arrange(graph, self.folded, half=self.dtype != torch.float32)
-            with torch.no_grad():
-                logits = self._run(graph, images)
         except ModelError:
             raise
-        except (RuntimeError, TypeError, AttributeError) as error:  # of operators
-            raise ModelError(f"its graph cannot be computed: {' '.join(str(error).split())[:200]}") from error
-        tolerance = PARITY if images.device.type == "cpu" else TF32_PARITY
-        if far := _too_far(logits, expected, tolerance if self.dtype == torch.float32 else HALF_PARITY):
-            raise ModelError(f"its graph gives {far}")
+        except OPERATOR_ERRORS as error:
+            raise ModelError(f"its graph cannot be computed: {_line(error)}") from error
+        if differs := self._differs(graph, images, expected):
+            raise ModelError(f"its graph {differs}")
         return graph
+
+    def _differs(self, graph: fx.GraphModule, images: Tensor, expected: Tensor) -> str:
+        """Return in words how a graph's logits of images are not those that are expected, or nothing."""
+        try:
+            with torch.no_grad():
+                logits = self._run(graph, images)
+        except torch.OutOfMemoryError:
+            raise
+        except OPERATOR_ERRORS as error:
+            return f"cannot be computed: {_line(error)}"
+        tolerance = PARITY if images.device.type == "cpu" else TF32_PARITY
+        return _too_far(logits, expected, tolerance if self.dtype == torch.float32 else HALF_PARITY)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _too_far(logits: Tensor, expected: Tensor, tolerance: float) -> str:
     """Return in words how logits differ, or nothing. Images whose logits are not finite are passed over."""
     if logits.shape != expected.shape:
-        return f"logits {tuple(logits.shape)} instead of {tuple(expected.shape)}"
+        return f"gives logits {tuple(logits.shape)} instead of {tuple(expected.shape)}"
     finite = expected.isfinite().all(1)  # (N,)
     if not bool(finite.any()):
         return ""
     away, size = ((x[finite]).double().abs().max().item() for x in (logits - expected, expected))
-    return "" if away <= tolerance * size else f"logits that are {away / size:.2g} of the largest away"  # NaN too
+    return "" if away <= tolerance * size else f"gives logits that are {away / size:.2g} of the largest away"  # NaN too
 
 
 def _arrange(graph: fx.GraphModule, folded: Folded, *, half: bool) -> None:

@@ -256,6 +256,21 @@ def test_each_shape_gets_a_graph_up_to_a_number_and_they_share_what_was_folded(m
         assert all({id(weight), id(bias)} <= held for weight, bias, _ in form.folded.values())
 
 
+def by_batch(self, x):
+    return self.norm(self.conv(x.reshape(len(x), 3, 16, 16)))
+
+
+@pytest.mark.parametrize(("function", "graphs"), [(chained, 1), (by_batch, 2)])
+def test_a_graph_that_holds_no_size_of_a_batch_serves_all_of_them(function, graphs):
+    model = settled(Of(function))
+    form = Traced(model)
+    for count in (3, 2):
+        for own, true in zip(seen(form, IMAGES[:count]), seen(model, IMAGES[:count]), strict=True):
+            torch.testing.assert_close(own, true, rtol=1e-9, atol=1e-9)
+    assert len({id(graph) for graph in form.graphs.values()}) == graphs
+    assert form.why_not == ""
+
+
 def test_images_whose_logits_are_not_finite_do_not_count():
     model = settled(Of(chained))
     form = Traced(model)
