@@ -130,8 +130,16 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    shift = -norm.running_mean.double() * scale
-    if norm.affine:
-        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
+    scale, shift = affine(norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     return scale.detach(), shift.detach()
+
+
+def affine(
+    mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return (scale, shift) of x * scale + shift, which a batch norm of these numbers computes. All: (C,), float64."""
+    scale = (variance.double() + eps).rsqrt()
+    shift = -mean.double() * scale
+    if weight is not None:
+        scale, shift = scale * weight.double(), shift * weight.double()
+    return scale, shift if bias is None else shift + bias.double()

@@ -22,11 +22,12 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from robnet_zoo.errors import ModelError
+from robnet_zoo.nn.forms.folding import affine
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
-# Weights and biases of folded convolutions by the addresses of what they are made of, which is kept, so that no other
-# tensor gets its addresses.
-Folded: TypeAlias = dict[tuple[int, ...], tuple[Tensor, Tensor, list[Tensor | None]]]
+# Weights and biases of folded convolutions by eps and the addresses of what they are made of, which is kept, so that no
+# other tensor gets its addresses.
+Folded: TypeAlias = dict[tuple[float, ...], tuple[Tensor, Tensor, list[Tensor | None]]]
 aten = torch.ops.aten
 DROPOUTS = (aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default)
 OPERATOR_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
@@ -275,7 +276,7 @@ def _fold_norm(graph: fx.GraphModule, norm: fx.Node, folded: Folded) -> None:
     x, weight, bias, *rest = _conv_arguments(conv)
     nodes = (weight, bias, scale, shift, mean, variance)
     numbers: list[Any] = [None if node is None else _value(graph, node) for node in nodes]
-    key = tuple(0 if value is None else value.data_ptr() for value in numbers)
+    key = (eps, *(0 if value is None else value.data_ptr() for value in numbers))
     if key not in folded:
         folded[key] = (*_product(*numbers, eps=eps), numbers)
     with graph.graph.inserting_before(conv):
@@ -295,9 +296,8 @@ def _product(
     eps: float,
 ) -> tuple[Tensor, Tensor]:
     """Return weight, (out, in / groups, kH, kW), and bias, (out,), of a convolution with the batch norm behind it."""
-    factor = (variance.double() + eps).rsqrt() * (1 if scale is None else scale.double())
-    moved = -mean.double() if bias is None else bias.double() - mean.double()
-    total = moved * factor + (0 if shift is None else shift.double())
+    factor, moved = affine(mean, variance, scale, shift, eps=eps)
+    total = moved if bias is None else moved + bias.double() * factor
     product = (weight.double() * factor[:, None, None, None]).to(weight)
     return product.contiguous(memory_format=torch.channels_last), total.to(weight)
 
