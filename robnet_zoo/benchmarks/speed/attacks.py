@@ -4,7 +4,8 @@
         --output attack_speed.json
 
 Ours proposes on the inference form in bfloat16 and judges with the compiled network in float32. The others attack the
-naive form in float32 (`robnet_zoo.benchmarks.speed.naive`), which is what a user of the original code has. For a model
+naive form in float32 (`robnet_zoo.benchmarks.speed.naive`), which is what a user of the original code has. With
+--processes, ours also shares the images out among processes, as `torchrun` does for `robnet-zoo benchmark`. For a model
 that was not compiled from a spec, ours proposes on its traced form (`robnet_zoo.nn.forms.traced`), and the others
 attack the model itself. Two more methods then show what each part of the speed comes from: ours on the model itself,
 which is faster by its slots alone, and torchattacks on the traced form. Equal for all:
@@ -41,6 +42,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
@@ -63,6 +65,7 @@ from robnet_zoo.benchmarks.speed.methods import (
     Library,
     Method,
     Setup,
+    in_processes,
     installed,
     other,
     ours,
@@ -88,9 +91,9 @@ REFERENCE = "torchattacks"
 class Turn(Document):
     """A method's work on the images from `first` on, one after the other, as it was done at the turn `number` of all.
 
-    cpu_seconds: those of `seconds` that the process had a processor, of all threads. forwards, backwards: rows that
-    went through the model attacked, judged: through the original, for these images together. correct: 1 if the image is
-    still classified rightly.
+    cpu_seconds: those of `seconds` that the process had a processor, of all threads, and those of processes that it
+    began. forwards, backwards: rows that went through the model attacked, judged: through the original, for these
+    images together. correct: 1 if the image is still classified rightly.
     """
 
     number: Annotated[int, Field(ge=0)]
@@ -154,7 +157,10 @@ def compare(
     for model, count in ((slow, setup.chunk), (fast, setup.slots)):  # the first call of a shape takes longer
         input_gradient(model, *images.batch(torch.arange(count) % len(images)))
     others = [other(name, library, slow, setup) for name, library in libraries.items()]
-    return measure(setup, images, slow, ours(fast, network, setup), others, output=output)
+    first = images.batch(torch.arange(setup.slots) % len(images))
+    with in_processes(fast, network, setup, first) if setup.processes > 1 else nullcontext() as shared_out:
+        others = [shared_out, *others] if shared_out else others
+        return measure(setup, images, slow, ours(fast, network, setup), others, output=output)
 
 
 def compare_foreign(
@@ -271,7 +277,7 @@ def _turn(
         torch.manual_seed(setup.seed + part.start)
         started, cpu_started = time.perf_counter(), time.process_time()
         attacked = method.attack(clean.clone(), labels.clone(), progress)
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started + attacked.cpu_seconds
     _check_inside(method.name, attacked.images, clean, setup.eps_value)
     batches = zip(attacked.images.split(setup.chunk), labels.split(setup.chunk), strict=True)
     return Turn(
@@ -394,6 +400,7 @@ def main(
     steps: int = 100,
     chunk: int = 25,
     slots: int = 64,
+    processes: int = 1,
     others: int | None = None,
     seed: int = 0,
 ) -> None:
@@ -410,6 +417,7 @@ def main(
         steps: Of PGD, each of 2/255.
         chunk: Images that each other library gets at once.
         slots: Images that this package works on at once.
+        processes: Let this package also attack in so many processes, which share out the images and the threads.
         others: Let the libraries other than torchattacks attack only this many images: their cost an image is constant.
         seed: Of all random starts.
     """
@@ -430,10 +438,13 @@ def main(
         chunk=chunk,
         others=others,
         slots=slots,
+        processes=processes,
         software=software() | {name: metadata.version(name) for name in libraries},
         device=device(),
     )
     network = target.judge
+    if processes > 1 and not isinstance(network, Network):
+        raise DocumentError([f"--processes: expected a model compiled from a spec, got {target.name}"])
     if isinstance(network, Network):
         print(table(compare(network, images, setup, libraries, output=output)))
     else:

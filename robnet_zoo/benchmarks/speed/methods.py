@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from robnet_zoo import attacks
 from robnet_zoo.attacks import Classifier, Pgd
+from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.protocol import Count
 from robnet_zoo.benchmarks.result import DataIdentity, ModelIdentity
 from robnet_zoo.core.documents import Document
 from robnet_zoo.core.units import Pixels, in_image_units
+
+Array = np.ndarray[Any, Any]
 
 OURS = "robnet_zoo"
 SLOTS_ALONE, FORM_ALONE = f"{OURS}, slots alone", "torchattacks, form alone"  # the parts that our speed comes from
@@ -28,6 +36,7 @@ class Setup(Document):
 
     chunk: images that the others get at once. others: how many images those but torchattacks attack, None for all;
     their cost an image is constant. slots: of ours (`robnet_zoo.attacks.continuous_batching`).
+    processes: among which a method of ours shares out the images, beside the one that does not, if they are several.
     software: the libraries' versions too.
     """
 
@@ -39,6 +48,7 @@ class Setup(Document):
     chunk: Count
     others: Count | None = None
     slots: Count
+    processes: Count = 1
     software: dict[str, str]
     device: str
 
@@ -50,12 +60,16 @@ class Setup(Document):
 
 @dataclass(frozen=True)
 class Attacked:
-    """The outcome of a method: images (N, C, H, W), and its ledger, in rows, of all images together."""
+    """The outcome of a method: images (N, C, H, W), and its ledger, in rows, of all images together.
+
+    cpu_seconds: those that processes of its own had a processor.
+    """
 
     images: Tensor
     forwards: int
     backwards: int
     judged: int = 0
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -187,25 +201,100 @@ def ours(proposer: Classifier, judge: Classifier, setup: Setup, *, name: str = O
         def on_outcome(outcome: attacks.Outcome) -> None:
             progress(setup.attack.steps)  # also those that it saved
 
-        outcomes = attacks.run(
-            setup.attack,
-            proposer,
-            images,
-            labels,
-            eps=setup.eps_value,
-            seed=setup.seed,
-            slots=setup.slots,
-            judge=judge,
-            on_outcome=on_outcome,
-        )
-        return Attacked(
-            images=torch.stack([outcome.image for outcome in outcomes]),
-            forwards=sum(outcome.forwards for outcome in outcomes),
-            backwards=sum(outcome.backwards for outcome in outcomes),
-            judged=sum(outcome.judged for outcome in outcomes),
-        )
+        return _attacked(proposer, judge, setup, images, labels, range(len(images)), on_outcome)
 
     return Method(name, attack, whole=True)
+
+
+def _attacked(
+    proposer: Classifier,
+    judge: Classifier,
+    setup: Setup,
+    images: Tensor,
+    labels: Tensor,
+    samples: Sequence[int],
+    on_outcome: Callable[[attacks.Outcome], None] = lambda outcome: None,
+) -> Attacked:
+    outcomes = attacks.run(
+        setup.attack,
+        proposer,
+        images,
+        labels,
+        eps=setup.eps_value,
+        seed=setup.seed,
+        samples=samples,
+        slots=setup.slots,
+        judge=judge,
+        on_outcome=on_outcome,
+    )
+    return Attacked(
+        images=torch.stack([outcome.image for outcome in outcomes]),
+        forwards=sum(outcome.forwards for outcome in outcomes),
+        backwards=sum(outcome.backwards for outcome in outcomes),
+        judged=sum(outcome.judged for outcome in outcomes),
+    )
+
+
+_MODELS: list[tuple[nn.Module, nn.Module, Setup]] = []  # of a process of `in_processes`: proposer, judge, setup
+
+
+def _begin(proposer: nn.Module, judge: nn.Module, setup: Setup, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _MODELS[:] = [(proposer, judge, setup)]
+
+
+def _look(images: Array, labels: Array) -> None:
+    input_gradient(_MODELS[0][0], torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def _attack_part(images: Array, labels: Array, samples: range) -> tuple[Array, tuple[int, int, int, float]]:
+    """Return adversarial images, the rows of the ledger, and the seconds that this process had a processor."""
+    proposer, judge, setup = _MODELS[0]
+    started = time.process_time()
+    attacked = _attacked(proposer, judge, setup, torch.from_numpy(images), torch.from_numpy(labels), samples)
+    ledger = (attacked.forwards, attacked.backwards, attacked.judged, time.process_time() - started)
+    return attacked.images.numpy(), ledger
+
+
+@contextmanager
+def in_processes(proposer: nn.Module, judge: nn.Module, setup: Setup, first: tuple[Tensor, Tensor]) -> Iterator[Method]:
+    """Yield `ours` with images shared out among processes, and torch's threads too.
+
+    The processes begin before the method is yielded and end with the context. Each reports its progress at its end.
+
+    Args:
+        proposer: the classifier that the attack looks at.
+        judge: the classifier that decides on success.
+        setup: the attack, its radius, its seed, the number of processes, and that of the slots of each.
+        first: images (N, C, H, W) and labels (N,) for a first pass of every process, which takes longer.
+    """
+    count = setup.processes
+    threads = max(1, torch.get_num_threads() // count)
+    spawn = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(ProcessPoolExecutor(1, spawn, _begin, (proposer, judge, setup, threads)))
+            for _ in range(count)
+        ]
+
+        def attack(images: Tensor, labels: Tensor, progress: Callable[[int], object]) -> Attacked:
+            every = range(len(images))
+            parts = {
+                worker.submit(_attack_part, images[index::count].numpy(), labels[index::count].numpy(), part): part
+                for index, worker in enumerate(workers)
+                if (part := every[index::count])
+            }
+            adversarial, ledgers = torch.empty_like(images), []
+            for future in as_completed(parts):
+                array, ledger = future.result()
+                adversarial[parts[future]] = torch.from_numpy(array)
+                ledgers.append(ledger)
+                progress(len(array) * setup.attack.steps)
+            return Attacked(adversarial, *map(sum, zip(*ledgers, strict=True)))
+
+        for ready in [worker.submit(_look, *(part.numpy() for part in first)) for worker in workers]:
+            ready.result()
+        yield Method(f"{OURS}, in {count} processes", attack, whole=True)
 
 
 def other(name: str, library: Library, model: nn.Module, setup: Setup) -> Method:

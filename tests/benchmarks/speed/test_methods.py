@@ -3,10 +3,11 @@
 import sys
 
 import pytest
+import torch
 
 from robnet_zoo.attacks import Pgd
 from robnet_zoo.benchmarks.speed import methods
-from robnet_zoo.benchmarks.speed.methods import Attacked, Counted, Method, other, ours
+from robnet_zoo.benchmarks.speed.methods import Attacked, Counted, Method, in_processes, other, ours
 from tests.benchmarks.speed.setups import REACHED, STEPS, N, setup_of
 from tests.brightness import Brightness
 
@@ -17,6 +18,20 @@ def test_the_ledger_of_ours_is_what_its_models_saw(images):
     attacked = ours(proposer, judge, setup).attack(*images.batch(slice(None)), lambda gradients: None)
     assert attacked.forwards == attacked.backwards == proposer.forwards == proposer.backwards > STEPS
     assert attacked.judged == judge.forwards > N
+
+
+def test_processes_that_share_images_out_find_what_one_finds_at_the_same_price(images):
+    setup = setup_of(images, processes=2)
+    model, batch, reports = Brightness().requires_grad_(False), images.batch(slice(None)), []
+    with in_processes(model, model, setup, batch) as method:
+        shared_out = method.attack(*batch, reports.append)
+    alone = ours(model, model, setup).attack(*batch, lambda gradients: None)
+    assert method.name == "robnet_zoo, in 2 processes"
+    assert torch.equal(shared_out.images, alone.images)
+    ledger = ("forwards", "backwards", "judged")
+    assert [getattr(shared_out, name) for name in ledger] == [getattr(alone, name) for name in ledger]
+    assert sorted(reports) == [3 * STEPS, 4 * STEPS]
+    assert shared_out.cpu_seconds > 0 == alone.cpu_seconds
 
 
 def test_a_library_that_cannot_be_imported_is_left_out_and_a_line_says_so(monkeypatch, capsys):
