@@ -126,7 +126,7 @@ def _check_gradients(looked_at: Target, protocol: Protocol) -> None:
     if looked_at.proposer is None and needing:
         raise TargetError(
             f"{looked_at.name}: expected gradients for {', '.join(needing)}, got none: {looked_at.why_not}; "
-            "a transfer from another model (--source) and the protocol `square` need none"
+            "the protocol `square` needs none, nor does `transfer` with another model as its --source"
         )
 
 

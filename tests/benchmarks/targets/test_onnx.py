@@ -274,7 +274,7 @@ def test_an_operator_that_torch_refuses_is_named(tmp_path, monkeypatch):
     message = str(raised.value)
     assert "\n" not in message
     assert "Relu 'r'" in message
-    assert message.endswith("a transfer from another model (--source) and the protocol `square` need none")
+    assert message.endswith("the protocol `square` needs none, nor does `transfer` with another model as its --source")
     square = Protocol(name="s", attacks=(Square(queries=2),))
     assert evaluate(target, OF_TWELVE, square, progress=False).complete
 
