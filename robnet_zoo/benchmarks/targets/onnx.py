@@ -67,7 +67,7 @@ def onnx_target(
             twin = file.module(batch=graph.batch, rounds=False) if proposer is None else proposer
         if graph is not None or proposer is None:
             proposer, why_not = graph, graphs_why_not
-    quantised = twin is not None
+    quantised = twin is not None or (proposer is None and file.quantised)
     if device.type == "cuda":
         try:
             file.to("cuda")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from robnet_zoo.converters.onnx.counting import count_weights
 from robnet_zoo.converters.onnx.file import read_file, session_on_cpu
 from robnet_zoo.converters.onnx.operators.node import OnnxNode
+from robnet_zoo.converters.onnx.operators.table import QUANTISERS
 from robnet_zoo.converters.onnx.options import Precision
 from robnet_zoo.converters.onnx.to_torch import GraphModule, without_gradient
 from robnet_zoo.core.documents import nearest
@@ -151,6 +152,12 @@ class OnnxClassifier:
     def precision(self) -> Precision | None:
         """Return the precision that a file of ours names; None for files of others."""
         return self.opened.precision
+
+    @property
+    def quantised(self) -> bool:
+        """Return whether the graph has operators on quantised numbers."""
+        kinds = {f"{node.domain}.{node.op_type}".removeprefix(".") for node in self.proto.graph.node}
+        return not QUANTISERS.isdisjoint(kinds)
 
     @property
     def parameters(self) -> int | None:

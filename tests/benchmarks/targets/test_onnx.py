@@ -357,6 +357,15 @@ def test_file_of_ours_in_int8_is_looked_at_through_its_graph_and_through_its_net
     assert target.exact is None  # its weights have seven bits
 
 
+def test_quantised_file_without_gradients_is_asked_in_other_ways_all_the_same(tmp_path, monkeypatch):
+    pools = {"GlobalAveragePool", "com.microsoft.QLinearGlobalAveragePool"}
+    known = {kind: operator for kind, operator in folding.OPERATORS.items() if kind not in pools}
+    monkeypatch.setattr(folding, "OPERATORS", known)
+    target = load_target(str(quantised_files.quantised(tmp_path, "qdq", seven_bits=False)), device="cpu")
+    assert (target.proposer, target.twin) == (None, None)
+    assert None not in (target.unoptimised, target.exact)
+
+
 def test_file_in_float32_has_a_single_form(tmp_path):
     target = load_target(str(quantised_files.plain(tmp_path / "plain.onnx")), device="cpu")
     assert (target.twin, target.unoptimised, target.exact) == (None, None, None)
