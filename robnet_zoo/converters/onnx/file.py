@@ -279,17 +279,35 @@ def _open_and_exit(path: Path, proto: onnx.ModelProto, seconds: int) -> None:
 def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
     """Raise an OnnxFileError for a graph that needs gigabytes for a single image; open sizes count as 1.
 
-    A graph whose sizes cannot be inferred is left to ONNX Runtime, which says what is wrong with it.
+    What does not depend on the image is computed when a file is opened, and all of it may be in memory together. A
+    graph whose sizes cannot be inferred is left to ONNX Runtime, which says what is wrong with it.
     """
     try:
         inferred = _inferred(proto)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # ValueError: more than 2 GiB
         return
     graph = inferred.graph
+    numbers: dict[str, int] = {}
     for value in (*graph.input, *graph.output, *graph.value_info):
         sizes = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        if prod(max(size, 1) for size in sizes) > MAX_VALUE:
+        numbers[value.name] = prod(max(size, 1) for size in sizes)
+        if numbers[value.name] > MAX_VALUE:
             raise OnnxFileError(path, f"expected tensors of at most {MAX_VALUE:,} numbers, got {value.name} of {sizes}")
+    computed = sum(numbers.get(name, 0) for name in _computed_once(graph))
+    if computed > MAX_VALUE:
+        expected = f"expected constants that are computed of at most {MAX_VALUE:,} numbers in all"
+        raise OnnxFileError(path, f"{expected}, got {computed:,}")
+
+
+def _computed_once(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield the names of the values that a graph computes without its inputs; nodes with graphs inside are left out."""
+    kept = {tensor.name for tensor in graph.initializer}
+    dependent = {value.name for value in graph.input} - kept
+    for node in graph.node:
+        if not dependent.isdisjoint(node.input) or any(attribute.HasField("g") for attribute in node.attribute):
+            dependent |= set(node.output)
+        else:
+            yield from node.output
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -119,6 +119,16 @@ def explosive(path):
     linear(path, extra=extra, outputs=["z"])
 
 
+def adding_up(path):
+    """Write a few bytes that ask for a gigabyte at a time, five times."""
+    shape = numpy_helper.from_array(np.array([2**28], np.int64), "shape")
+    extra = [NODE("Constant", [], ["s"], value=shape)]
+    for i in range(5):
+        extra += [NODE("ConstantOfShape", ["s"], [f"zeros{i}"]), NODE("ReduceSum", [f"zeros{i}"], [f"sum{i}"])]
+    extra += [NODE("Sum", ["y", *(f"sum{i}" for i in range(5))], ["z"])]
+    linear(path, extra=extra, outputs=["z"])
+
+
 def huge_image(path):
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 10**5, 10**5])
     given_back = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
@@ -193,6 +203,10 @@ HOSTILE = {
     ),
     "a pipe beside it": (pipe, "expected m.data to be a plain file"),
     "a graph of 40 GB": (explosive, "expected tensors of at most 1,073,741,824 numbers, got zeros"),
+    "constants of a gigabyte each": (
+        adding_up,
+        "expected constants that are computed of at most 1,073,741,824 numbers in all, got 1,342,177,",
+    ),
     "an image of 120 GB": (huge_image, "expected tensors of at most 1,073,741,824 numbers, got x"),
     "a Slice of a negative size": pytest.param(sliced_too_short, ENDS, marks=on_linux),
     "a Split of more outputs than it says": pytest.param(split_into_more, ENDS, marks=on_linux),
