@@ -79,8 +79,9 @@ def measure(
         batch: The number of images attacked at once, instead of the protocol's.
         looks: How gradient attacks look at a quantised file, instead of the protocol's ways: straight_through, twin, or
             both, in turn, which is the default.
-        exports: Export the model in these forms, such as fp32,fp16,int8, and measure each file beside it: size, latency
-            at batch 1 and 64, how far answers and gradients are from torch's, and accuracies. All go into --output.
+        exports: Export the model, which has to be compiled from a spec, in these forms, such as fp32,fp16,int8, and
+            measure each file beside it: size, latency at batch 1 and 64, how far answers and gradients are from
+            torch's, and accuracies. All go into --output.
         calibrate: Images that int8 is calibrated on, as for training; by default those of --data behind the first n.
         shard: INDEX/COUNT: measure a part of the images; `benchmark merge` joins the parts. Under torchrun every
             process takes its own part.
