@@ -141,10 +141,10 @@ def _logits(logits: Tensor) -> Iterator[Alarm]:
 
 
 def _company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) -> Iterator[Alarm]:
-    """Ask for the same images again, at other places of a batch that also holds black images and noise."""
+    """Ask for the same images again, each beside a black image or noise, so that a judge's pieces hold both."""
     company = torch.rand(shown.shape, generator=torch.Generator().manual_seed(seed)).to(shown)
     company[::2] = 0
-    among = _answers(judge, torch.cat([company, shown]))[len(shown) :]
+    among = _answers(judge, torch.stack([company, shown], 1).flatten(0, 1))[1::2]  # (N, K) of (2N, C, H, W)
     difference = _difference(logits, among)
     if difference > ROUNDING:
         changed = int((among.argmax(1) != logits.argmax(1)).sum())

@@ -226,3 +226,8 @@ def test_classes_that_change_without_optimisation_are_an_alarm(saturating):
     upside_down = replace(target, unoptimised=lambda x: -target.judge(x), exact=None)
     text = quantised_alarms(upside_down, images)["optimisation_dependent"]
     assert text.endswith("the class of 8 of 8 images")
+
+
+def test_dynamic_quantisation_by_the_range_of_a_batch_is_an_alarm(saturating, tmp_path):
+    target = load_target(str(quantised_files.quantised(tmp_path, "dynamic")), device="cpu")
+    assert "batch_dependent" in {alarm.name for alarm in from_target(target, saturating[1], seed=0)}
