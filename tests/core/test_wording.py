@@ -2,7 +2,7 @@
 
 import pytest
 
-from robnet_zoo.core.wording import counted
+from robnet_zoo.core.wording import counted, listed
 
 
 @pytest.mark.parametrize(
@@ -10,3 +10,8 @@ from robnet_zoo.core.wording import counted
 )
 def test_a_noun_is_in_the_plural_except_after_1(count, text):
     assert counted(count, "thread") == text
+
+
+@pytest.mark.parametrize(("names", "text"), [(["Loop"], "operator Loop"), (["If", "Loop"], "operators If, Loop")])
+def test_a_noun_before_names_is_in_the_plural_except_before_a_single_one(names, text):
+    assert listed("operator", names) == text

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from robnet_zoo.converters.onnx.operators.node import NARROW_FLOATS, OnnxNode, torch_type
 from robnet_zoo.converters.onnx.operators.table import OPERATORS
+from robnet_zoo.core.wording import listed
 from robnet_zoo.errors import UnsupportedError
 
 DOMAINS = ("", "ai.onnx")  # the domain of the standard's own operators
@@ -68,7 +69,7 @@ def folded(model: onnx.ModelProto, *, output: str | None = None, widened: bool =
     nodes = _pruned(folding.nodes, output)
     unknown = sorted({node.kind for node in nodes} - OPERATORS.keys())
     if unknown:
-        raise UnsupportedError(f"no gradient is known for the ONNX operators {', '.join(unknown)}")
+        raise UnsupportedError(f"no gradient is known for the ONNX {listed('operator', unknown)}")
     read = {name for node in nodes for name in node.inputs} | {output}
     return FoldedGraph(
         inputs[0],
@@ -246,7 +247,7 @@ def _expanded(model: onnx.ModelProto) -> onnx.ModelProto:
         return inliner.inline_selected_functions(spelled, kinds, inline_schema_functions=True)
     except RuntimeError as error:  # of onnx, where an input of such an operator is left out
         raise UnsupportedError(
-            f"no gradient is known for the ONNX operators {', '.join(defined)}: {' '.join(str(error).split())}"
+            f"no gradient is known for the ONNX {listed('operator', defined)}: {' '.join(str(error).split())}"
         ) from error
 
 

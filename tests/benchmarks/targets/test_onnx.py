@@ -229,7 +229,7 @@ def test_proposer_of_a_fixed_batch_takes_any_number_of_images(inside, tmp_path):
 NO_GRADIENT = {
     "an operation without a known gradient": (
         [NODE("Flatten", ["x"], ["f"]), NODE("RandomNormalLike", ["f"], ["y"])],
-        "no gradient is known for the ONNX operators RandomNormalLike",
+        "no gradient is known for the ONNX operator RandomNormalLike",
     ),
     "a comparison on the way": (
         [

@@ -101,8 +101,13 @@ def test_control_flow_that_depends_on_the_image_is_refused_by_name(kind):
     positive = [NODE("ReduceMax", ["x"], ["top"], keepdims=0), NODE("Cast", ["top"], ["some"], to=TensorProto.BOOL)]
     made = branching("some", *positive)
     made.graph.node[-1].op_type = kind
-    with pytest.raises(UnsupportedError, match=f"^no gradient is known for the ONNX operators {kind}$"):
+    with pytest.raises(UnsupportedError, match=f"^no gradient is known for the ONNX operator {kind}$"):
         folded(made)
+
+
+def test_several_unknown_operators_are_refused_together():
+    with pytest.raises(UnsupportedError, match=r"^no gradient is known for the ONNX operators Mystery, Riddle$"):
+        folded(model([NODE("Riddle", ["x"], ["z"]), NODE("Mystery", ["z"], ["y"])], ["n", 3]))
 
 
 def test_functions_of_a_model_are_taken_apart():
