@@ -16,6 +16,7 @@ from robnet_zoo.converters.onnx.classifier import OnnxClassifier
 from robnet_zoo.converters.onnx.file import read_file
 from robnet_zoo.errors import OnnxFileError
 from tests.converters.onnx.linear_files import IMAGES, NODE, WEIGHT, linear
+from tests.converters.onnx.quantised_files import quantised
 
 
 def test_weights_outside_its_folder_are_refused(tmp_path):
@@ -301,3 +302,29 @@ def test_sparse_weights_that_are_huge_or_inconsistent_are_refused(dims, indices,
     path = with_sparse(tmp_path / "m.onnx", sparse(dims, indices), as_node=as_node)
     with pytest.raises(OnnxFileError, match=message):
         read_file(path)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["initialisers", "nodes"])
+@pytest.mark.parametrize(("seven_bits", "count"), [(True, 0), (False, 3)])
+def test_weights_of_eight_bits_are_counted_wherever_they_are_held(seven_bits, count, held, tmp_path):
+    path = quantised(tmp_path, "qdq", seven_bits=seven_bits)
+    model = onnx.load(path)
+    if held:
+        tensors = list(model.graph.initializer)
+        del model.graph.initializer[:]
+        for tensor in tensors:
+            model.graph.node.insert(0, NODE("Constant", [], [tensor.name], value=tensor))
+        onnx.save(model, path)
+    assert read_file(path).wide_weights == count
+
+
+def test_damaged_weights_of_a_function_that_nothing_calls_are_passed_over(tmp_path):
+    path = quantised(tmp_path, "qdq", seven_bits=False)
+    model = onnx.load(path)
+    damaged = numpy_helper.from_array(np.full((2, 4), 100, np.int8))
+    damaged.raw_data = damaged.raw_data[:4]
+    nodes = [NODE("Constant", [], ["b"], value=damaged)]
+    model.functions.append(helper.make_function("own", "Unused", [], ["b"], nodes, [helper.make_opsetid("", 17)]))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    onnx.save(model, path)
+    assert read_file(path).wide_weights == 3
