@@ -22,7 +22,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from torch import Tensor, nn
 
 from robnet_zoo.converters.onnx.counting import count_weights
-from robnet_zoo.converters.onnx.file import read_file, session_on_cpu
+from robnet_zoo.converters.onnx.file import CHANNELS, PROBED, SIDES, read_file, session_on_cpu
 from robnet_zoo.converters.onnx.operators.node import OnnxNode
 from robnet_zoo.converters.onnx.operators.table import QUANTISERS
 from robnet_zoo.converters.onnx.options import Precision
@@ -48,9 +48,6 @@ FLOATS: dict[str, type[np.floating[Any]]] = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
 }
-CHANNELS = (1, 3, 4)  # sizes that tell the axis of the channels from rows and columns
-SIDES = (32, 224)  # tried in turn if a file leaves rows and columns open
-PROBED = 5  # images that a file is tried on
 PROBE_SECONDS = 120  # the longest that a file may take for them
 PIECE = 8  # images at once on a CPU, whose caches do not hold the activations of more
 Provider = Literal["cuda", "tensorrt", "openvino", "cpu"]  # in order of preference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import faulthandler
 import hashlib
 import os
@@ -29,10 +30,14 @@ from robnet_zoo.errors import OnnxFileError
 
 MAX_GRAPH = 512 * 2**20  # bytes of the file itself; larger weights are in files beside it
 MAX_WEIGHTS = 16 * 2**30  # bytes of the files beside it
-MAX_VALUE = 2**30  # numbers in one tensor between two nodes, for one image
+MAX_CONSTANTS = 2**30  # numbers in all constants that are computed when a file is opened
+MAX_VALUE = 2**27  # numbers in one tensor between two nodes, for all images that a file is tried on
 MAX_SPARSE = 2**27  # numbers in all sparse tensors of a file, with their zeros
 RISKY = {"Slice", "Split"}  # operators at which the inference of shapes may end the process
 TRIAL_SECONDS = (10, 120)  # that copies of this process may take for such a file, one after the other
+CHANNELS = (1, 3, 4)  # sizes that tell the axis of the channels from rows and columns
+SIDES = (32, 224)  # tried in turn if a file leaves rows and columns open
+PROBED = 5  # images that a file is tried on
 CHUNK = 2**20
 SEVEN_BITS = 64  # 255 * 2 * 64 is below 2^15
 
@@ -273,26 +278,28 @@ def _open_and_exit(path: Path, proto: onnx.ModelProto, seconds: int) -> None:
 
 
 def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
-    """Raise an OnnxFileError for a graph that needs gigabytes for a single image; open sizes count as 1.
+    """Raise an OnnxFileError for a graph that needs gigabytes for the few images that it is tried on.
 
     What does not depend on the image is computed when a file is opened, and all of it may be in memory together. A
     graph whose sizes cannot be inferred is left to ONNX Runtime, which says what is wrong with it.
     """
     try:
-        inferred = _inferred(proto)
+        graph = _inferred(proto).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # ValueError: more than 2 GiB
         return
-    graph = inferred.graph
-    numbers: dict[str, int] = {}
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        sizes = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        numbers[value.name] = prod(max(size, 1) for size in sizes)
-        if numbers[value.name] > MAX_VALUE:
-            raise OnnxFileError(path, f"expected tensors of at most {MAX_VALUE:,} numbers, got {value.name} of {sizes}")
-    computed = sum(numbers.get(name, 0) for name in _computed_once(graph))
-    if computed > MAX_VALUE:
-        expected = f"expected constants that are computed of at most {MAX_VALUE:,} numbers in all"
+    values = [*graph.input, *graph.output, *graph.value_info]
+    shapes = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in values}
+    numbers = {name: prod(max(size, 1) for size in sizes) for name, sizes in shapes.items()}  # 1 if it is not known
+    constants = list(_computed_once(graph))
+    computed = sum(numbers.get(name, 0) for name in constants)
+    if computed > MAX_CONSTANTS:
+        expected = f"expected constants that are computed of at most {MAX_CONSTANTS:,} numbers in all"
         raise OnnxFileError(path, f"{expected}, got {computed:,}")
+    held = {tensor.name for tensor in graph.initializer}.union(constants)
+    for name, sizes in shapes.items():
+        if name not in held and numbers[name] > MAX_VALUE:
+            expected = f"expected tensors of at most {MAX_VALUE:,} numbers for the images that it is tried on"
+            raise OnnxFileError(path, f"{expected}, got {name} of {sizes}")
 
 
 def _computed_once(graph: onnx.GraphProto) -> Iterator[str]:
@@ -307,7 +314,21 @@ def _computed_once(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    """Return a graph with the shapes of its values, for the images that it is tried on; `OnnxClassifier` makes them."""
+    held = {tensor.name for tensor in proto.graph.initializer}
+    axes = [value.type.tensor_type.shape.dim for value in proto.graph.input if value.name not in held]
+    images = axes[0] if len(axes) == 1 and len(axes[0]) == 4 else []
+    given = [copy.deepcopy(axis) for axis in images]
+    nhwc = bool(images) and images[3].dim_value in CHANNELS and images[1].dim_value not in CHANNELS
+    sizes = [PROBED, *((SIDES[-1], SIDES[-1], 3) if nhwc else (3, SIDES[-1], SIDES[-1]))]
+    for axis, size in zip(images, sizes, strict=False):
+        if axis.dim_value <= 0:
+            axis.dim_value = size
+    try:
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    finally:
+        for axis, before in zip(images, given, strict=True):
+            axis.CopyFrom(before)
 
 
 def _is_wide(tensor: onnx.TensorProto) -> bool:

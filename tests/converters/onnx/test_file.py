@@ -137,6 +137,19 @@ def huge_image(path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
+def widened(path, *, side, batch="n"):
+    """Write a file that doubles the sides of images, or makes them 64 times as long if they are open."""
+    scale = 64 if isinstance(side, str) else 2
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, side, side])
+    nodes = [
+        NODE("Constant", [], ["scales"], value=numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32))),
+        NODE("Resize", ["x", "", "scales"], ["wide"], mode="nearest"),
+        NODE("ReduceMean", ["wide"], ["y"], axes=[2, 3], keepdims=0),
+    ]
+    graph = helper.make_graph(nodes, "g", [given], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
 def outside_in_a_branch(path):
     """Write weights outside the folder, in a graph inside a node."""
     tensor = numpy_helper.from_array(WEIGHT, "inner")
@@ -203,12 +216,27 @@ HOSTILE = {
         "expected m.data of at most 17,179,869,184 bytes",
     ),
     "a pipe beside it": (pipe, "expected m.data to be a plain file"),
-    "a graph of 40 GB": (explosive, "expected tensors of at most 1,073,741,824 numbers, got zeros"),
+    "a graph of 40 GB": (
+        explosive,
+        "expected constants that are computed of at most 1,073,741,824 numbers in all, got 10,000,000,",
+    ),
     "constants of a gigabyte each": (
         adding_up,
         "expected constants that are computed of at most 1,073,741,824 numbers in all, got 1,342,177,",
     ),
-    "an image of 120 GB": (huge_image, "expected tensors of at most 1,073,741,824 numbers, got x"),
+    "an image of 120 GB": (
+        huge_image,
+        r"expected tensors of at most 134,217,728 numbers for the images that it is tried on, got x of \[5, 3, 1000",
+    ),
+    "activations of a gigabyte": (lambda path: widened(path, side=2**11), r"got wide of \[5, 3, 4096, 4096\]"),
+    "activations of 12 GB, of images of any size": (
+        lambda path: widened(path, side="side"),
+        r"got wide of \[5, 3, 14336, 14336\]",
+    ),
+    "activations of a gigabyte, with a fixed batch": (
+        lambda path: widened(path, side=2**10, batch=32),
+        r"got wide of \[32, 3, 2048, 2048\]",
+    ),
     "a Slice of a negative size": pytest.param(sliced_too_short, ENDS, marks=on_linux),
     "a Split of more outputs than it says": pytest.param(split_into_more, ENDS, marks=on_linux),
     "weights outside, in a branch": (outside_in_a_branch, "expected its weights in its own folder, got '../secret'"),
@@ -223,6 +251,12 @@ def test_hostile_file_is_refused_in_one_line_before_it_costs_anything(write, mes
         read_file(tmp_path / "inner" / "m.onnx")
     assert str(caught.value).startswith(str(tmp_path / "inner" / "m.onnx"))
     assert str(caught.value).isprintable()
+
+
+def test_activations_of_large_images_are_within_the_bound(tmp_path):
+    widened(tmp_path / "m.onnx", side=1024)  # 2^23.6 numbers an image
+    model = read_file(tmp_path / "m.onnx").proto
+    assert [axis.dim_param for axis in model.graph.input[0].type.tensor_type.shape.dim] == ["n", "", "", ""]
 
 
 @on_linux
