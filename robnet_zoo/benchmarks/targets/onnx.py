@@ -75,8 +75,11 @@ def onnx_target(
             if strict:
                 raise
     attacked = None if proposer is None else inside(proposer.to(device), normalisation, device)
-    if attacked is not None and isinstance(proposer, ImageModule) and proposer.graph.traceable:
-        attacked = Traced(attacked, dtype=dtype)
+    if attacked is not None and isinstance(proposer, ImageModule):
+        if untraced := proposer.graph.why_not_traced:
+            why_not = f"it has no fast form: {untraced}"
+        else:
+            attacked = Traced(attacked, dtype=dtype)
     return Target(
         identity=ModelIdentity(
             name=printable(str(path) if output is None else f"{path}:{output}"),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robnet_zoo.converters.onnx.folding import evaluate, folded
 from robnet_zoo.converters.onnx.operators.node import NARROW_FLOATS, OnnxNode, is_integer_type
 from robnet_zoo.converters.onnx.operators.table import DATA_DEPENDENT, QUANTISERS, RECURRENT, ROUNDERS, SIZES
+from robnet_zoo.core.wording import listed
 
 KEPT = 8  # sizes of images for which the arithmetic on sizes is kept
 Values = dict[str, Tensor]
@@ -41,8 +42,7 @@ class GraphModule(nn.Module):
     Attributes:
         narrow: whether anything in the graph is float16.
         quantised: whether anything that depends on the image is quantised.
-        traceable: whether it can be traced. Torch then forgets that gradients pass a rounding, and takes minutes for
-            every time of a recurrent network, without a gain.
+        why_not_traced: one line that says why it should not be traced, or nothing.
 
     Raises:
         UnsupportedError: an operator is unknown, or torch has no type for a constant.
@@ -66,7 +66,7 @@ class GraphModule(nn.Module):
             nodes[-1], self.logarithm = replace(nodes[-1], kind="LogSoftmax"), False
         self.nodes = [replace(node, rounds=rounds) for node in _placed(nodes, set(graph.constants))]
         self.quantised = any(node.kind in QUANTISERS for node in self.nodes)
-        self.traceable = not any(node.on_image and (node.kind in RECURRENT or _rounds(node)) for node in self.nodes)
+        self.why_not_traced = _why_not_traced([node for node in self.nodes if node.on_image])
         self.on_host = {name for node in self.nodes if not node.on_image for name in node.outputs}
         self.kept: dict[tuple[torch.Size, torch.device], tuple[Values, Values]] | None = (
             None if DATA_DEPENDENT & {node.kind for node in self.nodes} else {}
@@ -149,6 +149,19 @@ def without_gradient(graph: GraphModule, x: Tensor) -> list[OnnxNode]:
 
     graph(x, tell=tell)
     return cut
+
+
+def _why_not_traced(nodes: list[OnnxNode]) -> str:
+    """Return why a graph whose nodes these are should not be traced, or nothing.
+
+    Torch forgets in tracing that gradients pass a rounding. Of a recurrent network it takes minutes for every time,
+    without a gain.
+    """
+    if kinds := {node.kind for node in nodes if _rounds(node)}:
+        why = "tracing would cut the gradients of what quantises or rounds,"
+    elif kinds := {node.kind for node in nodes if node.kind in RECURRENT}:
+        why = "tracing takes minutes for every time of"
+    return f"{why} the ONNX {listed('operator', sorted(kinds))}" if kinds else ""
 
 
 def _rounds(node: OnnxNode) -> bool:

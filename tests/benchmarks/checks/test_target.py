@@ -231,3 +231,12 @@ def test_classes_that_change_without_optimisation_are_an_alarm(saturating):
 def test_dynamic_quantisation_by_the_range_of_a_batch_is_an_alarm(saturating, tmp_path):
     target = load_target(str(quantised_files.quantised(tmp_path, "dynamic")), device="cpu")
     assert "batch_dependent" in {alarm.name for alarm in from_target(target, saturating[1], seed=0)}
+
+
+@pytest.mark.parametrize("form", quantised_files.FORMS)
+def test_a_file_whose_graph_is_not_traced_says_so_in_a_line(form, saturating, tmp_path):
+    target = load_target(str(quantised_files.quantised(tmp_path, form)), device="cpu")
+    (text,) = (alarm.text for alarm in from_target(target, saturating[1], seed=0) if alarm.name == "no_fast_form")
+    start = "attacks look at the model itself: it has no fast form: tracing would cut the gradients of what quantises"
+    assert text.startswith(f"{start} or rounds, the ONNX operators ")
+    assert text.isprintable()
