@@ -98,7 +98,8 @@ def test_labels_that_count_from_1_are_not_blamed_on_the_model(grey):
 
 def test_a_target_without_gradients_offers_square_alone(grey):
     target = replace(of_module(Brightness(), name="b"), proposer=None, why_not="it is a stone")
-    with pytest.raises(TargetError, match="b: expected gradients for fgsm, pgd20, got none: it is a stone; a transfer"):
+    message = "b: expected gradients for fgsm, pgd20, got none: it is a stone; the protocol `square` needs none"
+    with pytest.raises(TargetError, match=message):
         evaluate(target, grey, WHITE_BOX, progress=False)
     protocol = Protocol(name="square", attacks=(Square(queries=20),))
     result = evaluate(target, grey, protocol, progress=False)

@@ -133,7 +133,10 @@ def test_a_module_without_gradients_is_a_target_without_a_proposer(kind):
     target = of_module(kind(), name="blind")
     result = evaluate(target, IMAGES, SQUARE, progress=False)
     assert result.accuracy("square") <= result.accuracy("clean")
-    with pytest.raises(TargetError, match=r"blind: expected gradients for fgsm, pgd4, got none: its .*; a transfer"):
+    with pytest.raises(
+        TargetError,
+        match=r"blind: expected gradients for fgsm, pgd4, got none: its .*; the protocol `square` needs none",
+    ):
         evaluate(target, IMAGES, GRADIENTS, progress=False)
     transfer = GRADIENTS.model_copy(update={"threat": "transfer"})
     source = of_module(Brightness(), name="source")
