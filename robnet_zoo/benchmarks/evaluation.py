@@ -171,15 +171,15 @@ def _fill(runs: Sequence[Recording], *, progress: bool) -> list[Result]:
 
 
 def _target_alarms(run: Recording) -> list[Alarm]:
-    """Return the alarms of a few queries, with as many images at once as fit into memory."""
-    count = min(64, run.protocol.batch)
+    """Return the alarms of a few queries, with as many images at once as the protocol says or fit into memory."""
+    batch = run.protocol.batch
     while True:
         try:
-            return alarms.from_target(run.target, run.images, seed=run.protocol.seed, count=count, whole=run.whole)
+            return alarms.from_target(run.target, run.images, seed=run.protocol.seed, batch=batch, whole=run.whole)
         except torch.OutOfMemoryError:
-            if count == 1:
+            if batch == 1:
                 raise
-            count //= 2
+            batch //= 2
 
 
 def _measure(runs: Sequence[Recording], bar: tqdm[Any]) -> None:

@@ -22,6 +22,7 @@ RANDOM = 1e-4  # of the largest logit: AutoAttack's bound between two answers to
 ROUNDING = 1e-3  # of the largest logit: two orders of summation, in TensorFloat-32 too
 CHANCE = 1e-6  # the probability that labels drawn from all classes alike are this low
 SATURATED = -math.log(torch.finfo(torch.float32).tiny)  # a lead of this many leaves exp(-lead) below the normal numbers
+SHOWN = 64  # images
 HALF = Pgd(steps=20, step="1/8")  # at eps 1/2 a step is a quarter of eps, as 2/255 is of 8/255
 
 
@@ -30,40 +31,42 @@ def from_target(
     images: Images,
     *,
     seed: int,
-    count: int = 64,
+    batch: int = SHOWN,
     whole: Images | None = None,
 ) -> list[Alarm]:
     """Return the alarms that a few queries raise; a target without gradients is asked only for its answers.
 
     Args:
-        images: they are measured; the first `count` of them are shown to the target.
+        images: they are measured; the first 64 of them are shown to the target.
         seed: of whatever is random in the queries and in the model.
+        batch: how many of them at once; twice as many where each stands beside another image.
         whole: the set whose first images `images` are, if they are not all of it. Images from all of it are shown to
             the target in other forms, so that few measured images are no reason for a form to go unnoticed.
             `Target.training_sha256` recognises this set, with or without its validation images, but no other selection
             from it.
     """
     raised = [*_images(images), *_training(images, whole or images, target.training_sha256)]
-    shown, labels = (part.to(target.device) for part in images.batch(slice(count)))
+    shown, labels = (part.to(target.device) for part in images.batch(slice(SHOWN)))
+    batch = min(batch, len(shown))
     target = probed(target, shown)
     raised += _forms(target)
     with _own_randomness(seed, target.device):
-        logits, again = _answers(target.judge, shown), _answers(target.judge, shown)
+        logits, again = _answers(target.judge, shown, batch), _answers(target.judge, shown, batch)
         random = _difference(logits, again)
         raised += [*_logits(logits), *_labels(images, logits.shape[1])]
         if random > RANDOM:
             text = f"two answers to the same {len(shown)} images differ by {random:.2g} of the largest logit"
             raised.append(Alarm(name="random_outputs", text=text))
         else:
-            raised += _company(target.judge, shown, logits, seed=seed)
-        raised += from_inputs(target, whole or images, batch=len(shown))
-        raised += _otherwise(target, shown, logits)
+            raised += _company(target.judge, shown, logits, batch, seed=seed)
+        raised += from_inputs(target, whole or images, batch=batch)
+        raised += _otherwise(target, shown, logits, batch)
         if target.module is not None:
-            raised += _modes(target.module, shown, compared=random <= RANDOM)
+            raised += _modes(target.module, shown, batch, compared=random <= RANDOM)
         refused = {"inputs_outside", "labels_out_of_range", "nan_logits"} & {alarm.name for alarm in raised}
         if target.proposer is not None and not refused:
-            raised += _gradients(target.proposer, shown, labels)
-            raised += _half(target, target.proposer, shown, labels, seed=seed)
+            raised += _gradients(target.proposer, shown, labels, batch)
+            raised += _half(target, target.proposer, shown, labels, batch, seed=seed)
     return raised
 
 
@@ -112,8 +115,9 @@ def _forms(target: Target) -> Iterator[Alarm]:
 
 
 @torch.no_grad()
-def _answers(model: Classifier, images: Tensor) -> Tensor:
-    return model(images).detach().clone()  # a model may hand out a buffer that it writes to again
+def _answers(model: Classifier, images: Tensor, batch: int) -> Tensor:
+    pieces = images.split(batch)
+    return torch.cat([model(piece).detach().clone() for piece in pieces])  # a model may write to what it gave before
 
 
 def _difference(first: Tensor, second: Tensor) -> float:
@@ -140,11 +144,11 @@ def _logits(logits: Tensor) -> Iterator[Alarm]:
             yield Alarm(name="saturated_logits", text=f"the largest logit of {saturated} of {n} images {leads}")
 
 
-def _company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) -> Iterator[Alarm]:
+def _company(judge: Classifier, shown: Tensor, logits: Tensor, batch: int, *, seed: int) -> Iterator[Alarm]:
     """Ask for the same images again, each beside a black image or noise, so that a judge's pieces hold both."""
     company = torch.rand(shown.shape, generator=torch.Generator().manual_seed(seed)).to(shown)
     company[::2] = 0
-    among = _answers(judge, torch.stack([company, shown], 1).flatten(0, 1))[1::2]  # (N, K) of (2N, C, H, W)
+    among = _answers(judge, torch.stack([company, shown], 1).flatten(0, 1), 2 * batch)[1::2]  # (N, K) of (2N, C, H, W)
     difference = _difference(logits, among)
     if difference > ROUNDING:
         changed = int((among.argmax(1) != logits.argmax(1)).sum())
@@ -153,7 +157,7 @@ def _company(judge: Classifier, shown: Tensor, logits: Tensor, *, seed: int) -> 
         yield Alarm(name="batch_dependent", text=text)
 
 
-def _otherwise(target: Target, shown: Tensor, logits: Tensor) -> Iterator[Alarm]:
+def _otherwise(target: Target, shown: Tensor, logits: Tensor, batch: int) -> Iterator[Alarm]:
     """Ask a quantised file for the same images while ONNX Runtime runs it in another way."""
     for name, classifier, how in (
         ("saturating_sums", target.exact, "with sums that cannot saturate"),
@@ -162,7 +166,7 @@ def _otherwise(target: Target, shown: Tensor, logits: Tensor) -> Iterator[Alarm]
         if classifier is None:
             continue
         try:
-            answers = _answers(classifier, shown)
+            answers = _answers(classifier, shown, batch)
         except OnnxFileError as error:
             if name == "saturating_sums":
                 yield Alarm(
@@ -177,21 +181,21 @@ def _otherwise(target: Target, shown: Tensor, logits: Tensor) -> Iterator[Alarm]
             yield Alarm(name=seen, text=f"{text}, and the class of {changed} of {len(shown)} images")
 
 
-def _modes(module: nn.Module, shown: Tensor, *, compared: bool) -> Iterator[Alarm]:
+def _modes(module: nn.Module, shown: Tensor, batch: int, *, compared: bool) -> Iterator[Alarm]:
     """Compare the module as it was handed over with itself in eval mode; modes and buffers are restored."""
     modes = {part: part.training for part in module.modules() if hasattr(part, "training")}
     if not any(modes.values()):
         return
     kept = [(buffer, buffer.clone()) for buffer in module.buffers()]  # a batch norm in training mode writes to them
     try:
-        given = _answers(module, shown)
+        given = _answers(module, shown, batch)
         for buffer, value in kept:
             buffer.copy_(value)
         module.eval()
         stuck = [
             name or type(part).__name__ for name, part in module.named_modules() if part in modes and part.training
         ]
-        settled = _answers(module, shown)
+        settled = _answers(module, shown, batch)
     finally:
         for buffer, value in kept:
             buffer.copy_(value)
@@ -224,9 +228,9 @@ def _own_randomness(seed: int, device: torch.device | str) -> Iterator[None]:
 # Gradients
 
 
-def _gradients(proposer: Classifier, shown: Tensor, labels: Tensor) -> Iterator[Alarm]:
-    gradient, _ = input_gradient(proposer, shown, labels)
-    flat = gradient.flatten(1)  # (N, CHW)
+def _gradients(proposer: Classifier, shown: Tensor, labels: Tensor, batch: int) -> Iterator[Alarm]:
+    pieces = zip(shown.split(batch), labels.split(batch), strict=True)
+    flat = torch.cat([input_gradient(proposer, *piece)[0].flatten(1) for piece in pieces])  # (N, CHW)
     broken = int((~flat.isfinite().all(1)).sum())
     zero = int((flat == 0).all(1).sum())
     if zero or broken:
@@ -234,8 +238,10 @@ def _gradients(proposer: Classifier, shown: Tensor, labels: Tensor) -> Iterator[
         yield Alarm(name="zero_gradients", text=text)
 
 
-def _half(target: Target, proposer: Classifier, shown: Tensor, labels: Tensor, *, seed: int) -> Iterator[Alarm]:
-    outcomes = run(HALF, proposer, shown, labels, eps=0.5, seed=seed, slots=len(shown), judge=target.judge)
+def _half(
+    target: Target, proposer: Classifier, shown: Tensor, labels: Tensor, batch: int, *, seed: int
+) -> Iterator[Alarm]:
+    outcomes = run(HALF, proposer, shown, labels, eps=0.5, seed=seed, slots=batch, judge=target.judge)
     right = sum(not outcome.fooled for outcome in outcomes)
     if right:
         yield Alarm(name="robust_at_half", text=f"{HALF.title} left {right} of {len(shown)} images right at eps 1/2")

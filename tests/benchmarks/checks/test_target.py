@@ -54,7 +54,7 @@ class StubbornNorm(nn.BatchNorm2d):
 
 
 def test_a_trained_network_raises_no_alarm_when_queried(cifar10):
-    assert from_target(load_target("robnet_micro.cifar10", device="cpu"), cifar10, seed=0, count=32) == []
+    assert from_target(load_target("robnet_micro.cifar10", device="cpu"), cifar10[:32], seed=0) == []
 
 
 def test_a_network_trained_here_raises_no_alarm_in_either_mode_that_answers_alike():
@@ -136,6 +136,29 @@ def test_the_probe_of_modes_leaves_modes_and_buffers_as_they_were(norm):
     assert "mode_dependent" in probed(model, handed_over=True)
     assert (model.training, model.norm.training, model.dropout.training) == (True, True, False)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("batch", [6, 100])
+def test_64_images_are_shown_however_many_are_attacked_at_once(batch):
+    protocol = Protocol(name="made", attacks=(Fgsm(),), batch=batch)
+    result = evaluate(target_of(Stairs()), greys(80, 180), protocol, progress=False)
+    alarms = {alarm.name: alarm.text for alarm in result.alarms}
+    assert alarms["zero_gradients"] == "100.0% of 64 images: 64 exactly zero, 0 not finite"
+
+
+def test_images_are_shown_in_pieces_of_the_batch_or_each_beside_another():
+    honest, largest = target_of(Brightness()), {"judge": 0, "proposer": 0}
+
+    def counting(form):
+        def classifier(x):
+            largest[form] = max(largest[form], len(x))
+            return getattr(honest, form)(x)
+
+        return classifier
+
+    target = replace(honest, judge=counting("judge"), proposer=counting("proposer"), probed=True)
+    assert from_target(target, greys(80, 180), seed=0, batch=6) == []
+    assert largest == {"judge": 12, "proposer": 6}
 
 
 def test_a_target_without_gradients_is_asked_for_none():
