@@ -127,6 +127,10 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
             "Weights use all of eight bits, so sums may saturate on a processor without VNNI; here no class changes.",
             Severity.NOTE,
         ),
+        "rounds_otherwise": AlarmKind(
+            "ONNX Runtime rounds otherwise on this machine than the graph of the quantised file that attacks look at.",
+            Severity.NOTE,
+        ),
         "unused_classes": AlarmKind(
             "No label names an upper class of the model, as if it were made for other data.", Severity.NOTE
         ),

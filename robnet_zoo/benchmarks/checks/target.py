@@ -19,6 +19,7 @@ from robnet_zoo.data import VALIDATION_SHARE, Images
 from robnet_zoo.errors import OnnxFileError
 
 RANDOM = 1e-4  # of the largest logit: AutoAttack's bound between two answers to the same batch
+INTEGERS = 1e-4  # of the largest logit: less than this is lost between graphs that round to the same integers
 ROUNDING = 1e-3  # of the largest logit: two orders of summation, in TensorFloat-32 too
 CHANCE = 1e-6  # the probability that labels drawn from all classes alike are this low
 SATURATED = -math.log(torch.finfo(torch.float32).tiny)  # a lead of this many leaves exp(-lead) below the normal numbers
@@ -61,6 +62,8 @@ def from_target(
             raised += _company(target.judge, shown, logits, batch, seed=seed)
         raised += from_inputs(target, whole or images, batch=batch)
         raised += _otherwise(target, shown, logits, batch)
+        beside = "batch_dependent" in {alarm.name for alarm in raised}  # then both must be asked for the same batches
+        raised += _rounding(target, shown, 1 if beside else batch)
         if target.module is not None:
             raised += _modes(target.module, shown, batch, compared=random <= RANDOM)
         refused = {"inputs_outside", "labels_out_of_range", "nan_logits"} & {alarm.name for alarm in raised}
@@ -179,6 +182,21 @@ def _otherwise(target: Target, shown: Tensor, logits: Tensor, batch: int) -> Ite
             text = f"{how}, logits change by up to {size:.2g} of the largest on this machine"
             seen = name if changed else "sums_may_saturate"
             yield Alarm(name=seen, text=f"{text}, and the class of {changed} of {len(shown)} images")
+
+
+def _rounding(target: Target, shown: Tensor, batch: int) -> Iterator[Alarm]:
+    """Compare a quantised file with its graph in torch, in which no sum saturates, and which rounds where it does."""
+    if target.twin is None or target.proposer is None:
+        return
+    try:
+        logits = _answers(target.exact or target.judge, shown, batch)
+    except OnnxFileError:
+        logits = _answers(target.judge, shown, batch)
+    rebuilt = _answers(target.proposer, shown, batch)
+    if (size := _difference(logits, rebuilt)) > INTEGERS:
+        changed = int((rebuilt.argmax(1) != logits.argmax(1)).sum())
+        text = f"logits of the graph that attacks look at are up to {size:.2g} of the largest away on this machine"
+        yield Alarm(name="rounds_otherwise", text=f"{text}, and the class of {changed} of {len(shown)} images differs")
 
 
 def _modes(module: nn.Module, shown: Tensor, batch: int, *, compared: bool) -> Iterator[Alarm]:

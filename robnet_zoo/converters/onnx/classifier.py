@@ -104,6 +104,7 @@ class OnnxClassifier:
         self.sha256 = self.opened.sha256
         self.provider, self.session = self._first(provider)
         self._side_session = self._open_side_session()
+        self._other_sessions: dict[tuple[bool, bool], onnxruntime.InferenceSession] = {}
         self.input, self.dtype, (fixed, *axes) = self._image_input()
         if batch is not None and (batch < 1 or fixed not in (None, batch)):
             raise self._error(f"expected a batch of {fixed or 'at least 1'}, got {batch}")
@@ -226,14 +227,16 @@ class OnnxClassifier:
 
         Raises: OnnxFileError if it cannot run the file so.
         """
-        options = self._options()
-        if not optimised:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
         size = self.batch or PIECE
         pieces = []
         try:
-            session = session_on_cpu(str(self.path), options)
+            if (optimised, exact) not in self._other_sessions:
+                options = self._options()
+                if not optimised:
+                    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+                options.add_session_config_entry("session.x64quantprecision", str(int(exact)))
+                self._other_sessions[optimised, exact] = session_on_cpu(str(self.path), options)
+            session = self._other_sessions[optimised, exact]
             for piece in filled(images.cpu(), size).split(size):
                 x = piece.permute(0, 2, 3, 1) if self.nhwc else piece
                 pieces += session.run([self.output], {self.input: np.ascontiguousarray(x.numpy(), self.dtype)})

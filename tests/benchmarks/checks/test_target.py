@@ -263,3 +263,30 @@ def test_a_file_whose_graph_is_not_traced_says_so_in_a_line(form, saturating, tm
     start = "attacks look at the model itself: it has no fast form: tracing would cut the gradients of what quantises"
     assert text.startswith(f"{start} or rounds, the ONNX operators ")
     assert text.isprintable()
+
+
+def roundings(target, images):
+    return [alarm.text for alarm in from_target(target, images, seed=0) if alarm.name == "rounds_otherwise"]
+
+
+@pytest.mark.parametrize("form", quantised_files.FORMS)
+def test_a_file_whose_graph_has_its_integers_raises_no_note_of_rounding(form, saturating, tmp_path):
+    assert roundings(load_target(str(quantised_files.quantised(tmp_path, form)), device="cpu"), saturating[1]) == []
+
+
+def test_how_far_the_graph_of_a_quantised_file_is_from_it_is_a_note(saturating, tmp_path):
+    target = load_target(str(quantised_files.quantised(tmp_path, "qdq")), device="cpu")
+    upside_down = replace(target, proposer=lambda x: -target.proposer(x))
+    (text,) = roundings(upside_down, saturating[1])
+    assert text == (
+        "logits of the graph that attacks look at are up to 2 of the largest away on this machine, "
+        "and the class of 8 of 8 images differs"
+    )
+    assert roundings(replace(upside_down, twin=None), saturating[1]) == []  # not quantised
+
+
+def test_sums_that_saturate_are_no_other_rounding(saturating):
+    target, images = saturating
+    saturated = replace(target, judge=lambda x: -target.judge(x), unoptimised=None)
+    assert quantised_alarms(saturated, images).keys() == {"saturating_sums"}
+    assert roundings(saturated, images) == []
