@@ -1,8 +1,10 @@
 """ONNX files that are damaged in every way at random: their bytes, graphs, types, ranks, attributes and constants.
 
-`python -m tests.converters.onnx.mutations COUNT SEED` opens so many of them.
+`python -m tests.converters.onnx.mutations COUNT SEED` opens so many of them; NAMES of undamaged files behind
+it take these alone.
 """
 
+import io
 import os
 import random
 import resource
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import timm
 import torch
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
@@ -35,6 +38,9 @@ NUMBERS = (0, 1, -1, 2, 3, 7, 255, 2**15, 2**31 - 1, 2**31, -(2**31), 2**40, 2**
 REALS = (0.0, -1.0, 1e-45, 1e30, float("inf"), float("nan"))
 N = helper.make_node
 MICROSOFT = {"domain": "com.microsoft"}
+TIMM = ("test_byobnet", "test_vit")  # timm's smallest networks
+SHAPE_OF_TIMM = (3, 32, 32)
+SIZED = {"test_vit": {"img_size": 32}}  # those that must know it
 BLOCKS = {"domain": "com.microsoft.nchwc"}
 
 
@@ -235,8 +241,28 @@ def optimised(path: Path, *, in_blocks: bool = False) -> ModelProto:
     return onnx.load(options.optimized_model_filepath)
 
 
+def exported(name: str) -> ModelProto:
+    """Return a model of timm with random weights as torch's exporter writes it."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=CLASSES, **SIZED.get(name, {})).eval()
+    axes = {"x": {0: "n"}, "logits": {0: "n"}}
+    written = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the older one, and that a size is a constant
+        torch.onnx.export(
+            model,
+            (torch.zeros(1, *SHAPE_OF_TIMM),),
+            written,
+            dynamo=False,
+            input_names=["x"],
+            output_names=["logits"],
+            dynamic_axes=axes,
+        )
+    return onnx.load_from_string(written.getvalue())
+
+
 def originals(folder: Path) -> dict[str, ModelProto]:
-    """Return undamaged files by name: hand-made, exported by us, quantised and optimised by ONNX Runtime."""
+    """Return undamaged files by name: hand-made, of timm, exported by us, quantised and optimised by ONNX Runtime."""
     models = {**made(), "optimised": optimised(plain(folder / "plain.onnx"))}
     models["optimised, in blocks"] = optimised(folder / "plain.onnx", in_blocks=True)
     for form in FORMS:
@@ -248,7 +274,12 @@ def originals(folder: Path) -> dict[str, ModelProto]:
 def made() -> dict[str, ModelProto]:
     """Return the undamaged files that need no more than a moment."""
     ours = to_onnx(network_of(SPECS["identities alone"]).float())
-    return {**{name: small(way) for name, way in WAYS.items()}, "ours": ours}
+    return {**{name: small(way) for name, way in WAYS.items()}, "ours": ours, **of_timm()}
+
+
+def of_timm() -> dict[str, ModelProto]:
+    """Return the undamaged files that torch's exporter wrote of timm's networks."""
+    return {name: exported(name) for name in TIMM}
 
 
 def graphs(model: ModelProto) -> list[onnx.GraphProto]:
@@ -500,15 +531,20 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
 
 
-def main(count: int, seed: int) -> None:
+def main(count: int, seed: int, names: list[str]) -> None:
     """Open damaged files within MEMORY; print what goes wrong, and at the end how many of each kind were refused.
 
     Each file is named before it is opened, so that the last line says which one this process died of.
+
+    Args:
+        count: how many files are opened.
+        seed: of the damage.
+        names: of the undamaged files that are taken; none for all.
     """
     report = os.fdopen(os.dup(1), "w")
     done, refused = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
-        models = originals(Path(folder))
+        models = {name: model for name, model in originals(Path(folder)).items() if name in names or not names}
         path, noise = Path(folder) / "mutated.onnx", Path(folder) / "noise"
         printed = os.open(noise, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         for standard in (1, 2):
@@ -539,4 +575,4 @@ def main(count: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:3]), sys.argv[3:])
