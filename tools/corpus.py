@@ -7,6 +7,7 @@ of docs/onnx.md from the document, which is saved behind each file: a run that w
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import sys
@@ -38,6 +39,7 @@ LOGITS, GRADIENTS = 1e-5, 1e-4  # the largest differences, each relative to the 
 MOST = 0.05  # a difference above it is none of rounding, or says nothing of a module that rounds so
 SPREAD = 0.2  # of what is added to parameters that are all alike, such as the zeros of a bias
 CLASSES, TRACED, MEASURED = 10, 2, 8  # images that an exporter sees, and that are compared
+NUDGED = 3  # copies of a module whose weights are rounded otherwise
 SECONDS, WAIT, BYTES = 400, 2400, 10 * 2**30  # the most that a file may take: of the processor, in all, of memory
 DOCUMENT = committed.CORPUS / "timm.json"
 
@@ -138,7 +140,8 @@ class CorpusFile(Document):
     gradients, from the module's. If these are further away than they should be: nearest_logits, nearest_gradients: of
     the rebuilt graph in float32 or float64, from the module in float32 or float64, whichever are nearest for an image,
     since what rounds to the other side of a kink in one does not in the other; rounded_logits, rounded_gradients: of
-    the module in float32, from itself in float64. failed: the step that failed, for the reason that follows.
+    the module in float32, from itself in float64, at most, as it is and with its weights rounded otherwise, `NUDGED`
+    times. failed: the step that failed, for the reason that follows.
     """
 
     architecture: str
@@ -189,7 +192,8 @@ def network(name: str, side: int) -> nn.Module:
     """Return an architecture of timm in eval mode, with random weights that leave no part of it without effect.
 
     Their spread keeps activations at their size from layer to layer, also where timm's would be small, such as those
-    of queries; zeros, ones and other constants are spread, and so are the statistics of batch norms.
+    of queries; zeros, ones and other constants are spread. The statistics of batch norms are spread about the size of
+    what they normalise: otherwise activations grow from layer to layer until rounding decides the gradients.
     """
     torch.manual_seed(0)
     config = timm.get_pretrained_cfg(name)
@@ -200,13 +204,23 @@ def network(name: str, side: int) -> nn.Module:
             if isinstance(module, nn.Linear | nn.Conv2d):
                 gain = 1 if isinstance(module, nn.Linear) else 2
                 module.weight.normal_(std=(gain / module.weight[0].numel()) ** 0.5)
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(std=SPREAD)
-                module.running_var.uniform_(0.5, 1.5)
         for parameter in model.parameters():
             if parameter.aminmax()[0] == parameter.aminmax()[1]:
                 parameter += SPREAD * torch.randn_like(parameter)
-    return model.eval().requires_grad_(False)
+        model.eval()
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+        hooks = [norm.register_forward_pre_hook(_spread_statistics) for norm in norms]
+        model(torch.rand(TRACED, 3, side, side))
+        for hook in hooks:
+            hook.remove()
+    return model.requires_grad_(False)
+
+
+def _spread_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    """Give a batch norm random statistics of the size of its input."""
+    square = inputs[0].square().mean()
+    norm.running_mean.normal_(std=SPREAD).mul_(square.sqrt())
+    norm.running_var.uniform_(0.5, 1.5).mul_(square)
 
 
 def export(model: nn.Module, images: Tensor, path: Path, exporter: Exporter) -> int | None:
@@ -226,6 +240,15 @@ def export(model: nn.Module, images: Tensor, path: Path, exporter: Exporter) -> 
     axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
     torch.onnx.export(model, (images,), path, dynamo=False, dynamic_axes=axes, **names)
     return None
+
+
+def nudged(model: nn.Module, seed: int) -> nn.Module:
+    """Return a copy of a float32 module whose parameters are each a step of float32 larger, smaller or as they are."""
+    copied, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    for parameter in copied.parameters():
+        sign = torch.randint(-1, 2, parameter.shape, generator=generator)
+        parameter.data = torch.nextafter(parameter, parameter + sign)
+    return copied
 
 
 def with_gradients(model: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
@@ -300,14 +323,15 @@ def measure(
         far = {"logits": apart([expected], [answer[0]]), "gradients": apart([gradients], [answer[1]])}
         entry = entry.model_copy(update=far)
         if entry.outcome != "the same":
+            rounded = [(logits, gradients), *(with_gradients(nudged(model, seed), images) for seed in range(NUDGED))]
             right = with_gradients(model.double(), images.double())
             rebuilt.dtype = torch.float64
             double = with_gradients(rebuilt.double(), images.double())
             near = {
                 "nearest_logits": apart([logits, right[0]], [answer[0], double[0]]),
                 "nearest_gradients": apart([gradients, right[1]], [answer[1], double[1]]),
-                "rounded_logits": apart([right[0]], [logits]),
-                "rounded_gradients": apart([right[1]], [gradients]),
+                "rounded_logits": max(apart([right[0]], [other]) for other, _ in rounded),
+                "rounded_gradients": max(apart([right[1]], [other]) for _, other in rounded),
             }
             entry = entry.model_copy(update=near)
     except Exception as error:

@@ -43,6 +43,16 @@ def test_a_difference_is_relative_to_the_largest_number_of_its_image() -> None:
     assert corpus.apart([expected], [got]) == pytest.approx(0.02)
 
 
+def test_a_nudged_module_has_each_weight_within_a_step_of_float32_and_the_original_keeps_its_own() -> None:
+    model = torch.nn.Linear(50, 20).requires_grad_(False)
+    before = model.weight.clone()
+    moved = corpus.nudged(model, seed=0).weight
+    assert torch.equal(model.weight, before)
+    steps = (moved - before) / (torch.nextafter(before.abs(), torch.tensor(2.0)) - before.abs())
+    assert set(steps.round(decimals=1).flatten().tolist()) - {-0.5, 0.0} == {-1.0, 1.0}  # half below a power of two
+    assert (moved == before).float().mean().item() == pytest.approx(1 / 3, abs=0.1)
+
+
 def test_the_nearest_of_several_answers_counts_for_each_image() -> None:
     expected, got = torch.tensor([[1.0], [1.0]]), [torch.tensor([[1.5], [1.0]]), torch.tensor([[1.25], [3.0]])]
     assert corpus.apart([expected], got) == 0.25
