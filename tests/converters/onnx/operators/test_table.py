@@ -116,7 +116,7 @@ def _typed(model):
             "BatchNormalization in inference form",
         ),
         (single("Tile", (2, 3), np.array([2**20, 2**20], np.int64), opset=13), "at most 2,147,483,648 numbers"),
-        (single("RandomNormalLike", (2, 3)), "the ONNX operators RandomNormalLike$"),
+        (single("RandomNormalLike", (2, 3)), "the ONNX operator RandomNormalLike$"),
     ],
     ids=["Dropout", "BatchNormalization", "Tile", "RandomNormalLike"],
 )
