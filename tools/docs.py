@@ -158,6 +158,11 @@ def attack_speeds() -> str:
     return attack_speed.table(attack_speed.AttackSpeedResult.load(committed.SPEED / "attacks.json"))
 
 
+def shared_out_attack_speeds() -> str:
+    """Return the table of PGD-100 on RobNet-micro in one process a core, in one of all threads, and by others."""
+    return attack_speed.table(attack_speed.AttackSpeedResult.load(committed.SPEED / "processes.json"))
+
+
 def foreign_attack_speeds() -> str:
     """Return the tables of PGD-100 on models of timm, by both parts of this package and by others."""
     documents = [attack_speed.AttackSpeedResult.load(path) for path in sorted(committed.SPEED.glob("attacks_*.json"))]
@@ -311,7 +316,7 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
     {
         README: (models, accuracies, autoattacked, speeds),
-        ROBUSTNESS: (attacks, agreements, attack_speeds, foreign_attack_speeds, threads),
+        ROBUSTNESS: (attacks, agreements, attack_speeds, shared_out_attack_speeds, foreign_attack_speeds, threads),
         TRAINING: (estimates, training_speeds),
         ONNX: (precisions, looks, corpus_files, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
