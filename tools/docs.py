@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
 
-from robnet_zoo.attacks import ATTACKS
+from robnet_zoo.attacks import ATTACKS, AdaptiveApgd
 from robnet_zoo.benchmarks.result import Measurement, Result, results_in
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed import forms as speed
@@ -150,6 +151,85 @@ def agreements() -> str:
         images = f"{result.data.name}, n = {result.data.n}"
         shares = " | ".join(f"{figure:.1%}" for figure in figures)
         lines.append(f"| `{result.model.name}` | {images} | {result.protocol.eps} | {shares} |")
+    return "\n".join(lines)
+
+
+def strengths() -> str:
+    """Return the table of the attacks of `strong` beside AutoAttack: accuracies, disagreements and costs."""
+    heads = ["model", "images", "eps", "clean", "`strong`", "AutoAttack", "AutoAttack alone", "`strong` alone"]
+    heads += ["gradients an image", "ratio", "seconds", "ratio"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for path in results_in(committed.ROBUSTNESS / "strong"):
+        result, theirs = Result.load(path), _autoattack(path)
+        ours = [part for part in result.measurements if part.attack not in ("clean", "autoattack")]
+        left = [min(column) for column in zip(*(part.correct for part in ours), strict=True)]
+        n = len(left)
+        pairs = list(zip(left, theirs.correct, strict=True))
+        gradients = [sum(sum(part.backwards) for part in parts) / n for parts in (ours, [theirs])]
+        seconds = [sum(part.seconds for part in parts) for parts in (ours, [theirs])]
+        together = theirs in result.measurements  # in one run, on one machine
+        cells = (
+            f"`{result.model.name}`",
+            f"{result.data.name}, n = {n}",
+            f"{result.protocol.eps}" + (" in l2" if result.protocol.name.endswith("l2") else ""),
+            *(f"{share:.1%}" for share in (result.accuracy("clean"), sum(left) / n, theirs.accuracy)),
+            _missed(left, theirs),
+            f"{pairs.count((0, 1))}",
+            *_costs(gradients),
+            *(_costs(seconds) if together else ("–", "–")),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _autoattack(path: Path) -> Measurement:
+    """Return what AutoAttack left of the images of a document: in this one, or in that of the bundled weights."""
+    result = Result.load(path)
+    if any(part.attack == "autoattack" for part in result.measurements):
+        return result.measurement("autoattack")
+    return Result.load(committed.ROBUSTNESS / f"{path.stem}.autoattack.json").measurement("autoattack")
+
+
+def _missed(left: Sequence[int], theirs: Measurement) -> str:
+    """Return how many of the images that are left AutoAttack fools, and by which of its parts."""
+    parts = Counter(str(part) for right, part in zip(left, theirs.broken_by, strict=True) if right and part)
+    named = ", ".join(f"{part} {count}" for part, count in parts.most_common())
+    return f"{parts.total()} ({named})" if parts else "0"
+
+
+def _costs(both: Sequence[float]) -> tuple[str, str]:
+    """Return what `strong` and AutoAttack cost, and how many times as much the latter does."""
+    return f"{both[0]:.0f} : {both[1]:.0f}", f"{both[1] / both[0]:.1f}"
+
+
+def parts() -> str:
+    """Return the table of what each part of `strong` brings: what is left when it is taken away."""
+    (path,) = results_in(committed.ROBUSTNESS / "strong" / "parts")
+    result, theirs = Result.load(path), _autoattack(committed.ROBUSTNESS / "strong" / path.name)
+    heads = ["attack", "changed", "left", "left with Square", "AutoAttack alone", "gradients an image"]
+    lines = [
+        f"`{result.model.name}`, {result.data.name}, n = {result.data.n}, eps {result.protocol.eps}, "
+        f"{result.accuracy('clean'):.1%} right without attack, {theirs.accuracy:.1%} after AutoAttack",
+        "",
+        f"| {' | '.join(heads)} |",
+        "|---" * len(heads) + "|",
+    ]
+    square = result.measurement("square").correct
+    whole = AdaptiveApgd().model_dump()
+    for attack in result.protocol.attacks:
+        part = result.measurement(attack.title)
+        both = [min(pair) for pair in zip(part.correct, square, strict=True)]
+        changes = {key: value for key, value in attack.model_dump().items() if whole.get(key, value) != value}
+        changed = ", ".join(f"`{key}` {value}" for key, value in changes.items() if key not in ("kind", "name"))
+        cells = (
+            f"`{attack.title}`",
+            (changed if isinstance(attack, AdaptiveApgd) else f"`{attack.kind}`") or "–",
+            f"{sum(part.correct)}",
+            f"{sum(both)}",
+            f"{list(zip(both, theirs.correct, strict=True)).count((1, 0))}",
+            f"{sum(part.backwards) / len(both):.0f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -316,7 +396,16 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS
 TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
     {
         README: (models, accuracies, autoattacked, speeds),
-        ROBUSTNESS: (attacks, agreements, attack_speeds, shared_out_attack_speeds, foreign_attack_speeds, threads),
+        ROBUSTNESS: (
+            attacks,
+            agreements,
+            strengths,
+            parts,
+            attack_speeds,
+            shared_out_attack_speeds,
+            foreign_attack_speeds,
+            threads,
+        ),
         TRAINING: (estimates, training_speeds),
         ONNX: (precisions, looks, corpus_files, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),

@@ -47,6 +47,14 @@ def test_a_protocol_names_the_paper_if_it_is_of_one_of_its_tables(name):
         ("strong_l2", "white_box", ["adaptive_apgd", "square_l2"]),
         ("strong_autoattack", "white_box", ["adaptive_apgd", "square", "autoattack"]),
         ("strong_autoattack_l2", "white_box", ["adaptive_apgd", "square_l2", "autoattack"]),
+        (
+            "strong_parts",
+            "white_box",
+            [
+                *("whole", "barely_explored", "one_class", "barely_probed", "no_long_try"),
+                *("cross_entropy_alone", "nine_classes_alike", "square"),
+            ],
+        ),
         ("autoattack", "white_box", ["autoattack"]),
         ("apgd", "white_box", ["theirs", "apgd_ce", "apgd_dlr_t"]),
         ("full", "white_box", ["fgsm", "pgd20", "apgd_ce", "apgd_dlr_t", "square"]),
@@ -127,6 +135,15 @@ def test_strong_is_what_is_compared_with_autoattack(norm):
     strong, compared = load_protocol(f"strong{norm}"), load_protocol(f"strong_autoattack{norm}")
     assert compared.attacks == (*strong.attacks, *load_protocol(f"autoattack{norm}").attacks)
     assert load_protocol("strong").attacks[0] == AdaptiveApgd()
+
+
+def test_parts_of_strong_are_taken_from_it_and_replaced_by_as_many_steps():
+    strong, parts = load_protocol("strong"), load_protocol("strong_parts")
+    adaptive, square = strong.attacks
+    whole, *reduced, ce, alike, squared = parts.attacks
+    assert (whole.model_copy(update={"name": None}), squared) == (adaptive, square)
+    assert all(attack.cost(10).backwards < whole.cost(10).backwards for attack in reduced)
+    assert {attack.cost(10).backwards for attack in (ce, alike)} == {whole.cost(10).backwards}
 
 
 def test_square_asks_for_no_gradient():

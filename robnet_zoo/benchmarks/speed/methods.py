@@ -6,7 +6,7 @@ import importlib
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -201,7 +201,7 @@ def ours(proposer: Classifier, judge: Classifier, setup: Setup, *, name: str = O
         def on_outcome(outcome: attacks.Outcome) -> None:
             progress(setup.attack.steps)  # also those that it saved
 
-        return _attacked(proposer, judge, setup, images, labels, range(len(images)), on_outcome)
+        return _attacked(proposer, judge, setup, images, labels, on_outcome=on_outcome)
 
     return Method(name, attack, whole=True)
 
@@ -212,9 +212,9 @@ def _attacked(
     setup: Setup,
     images: Tensor,
     labels: Tensor,
-    samples: Sequence[int],
-    on_outcome: Callable[[attacks.Outcome], None] = lambda outcome: None,
+    **more: Any,
 ) -> Attacked:
+    """Attack images by `attacks.run`, which gets `more` arguments, and add up their passes."""
     outcomes = attacks.run(
         setup.attack,
         proposer,
@@ -222,10 +222,9 @@ def _attacked(
         labels,
         eps=setup.eps_value,
         seed=setup.seed,
-        samples=samples,
         slots=setup.slots,
         judge=judge,
-        on_outcome=on_outcome,
+        **more,
     )
     return Attacked(
         images=torch.stack([outcome.image for outcome in outcomes]),
@@ -251,7 +250,7 @@ def _attack_part(images: Array, labels: Array, samples: range) -> tuple[Array, t
     """Return adversarial images, the rows of the ledger, and the seconds that this process had a processor."""
     proposer, judge, setup = _MODELS[0]
     started = time.process_time()
-    attacked = _attacked(proposer, judge, setup, torch.from_numpy(images), torch.from_numpy(labels), samples)
+    attacked = _attacked(proposer, judge, setup, torch.from_numpy(images), torch.from_numpy(labels), samples=samples)
     ledger = (attacked.forwards, attacked.backwards, attacked.judged, time.process_time() - started)
     return attacked.images.numpy(), ledger
 

@@ -22,7 +22,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from torch import Tensor, nn
 
 from robnet_zoo.converters.onnx.counting import count_weights
-from robnet_zoo.converters.onnx.file import CHANNELS, PROBED, SIDES, read_file, session_on_cpu
+from robnet_zoo.converters.onnx.file import PROBED, SIDES, channels_are_last, read_file, session_on_cpu
 from robnet_zoo.converters.onnx.operators.node import OnnxNode
 from robnet_zoo.converters.onnx.operators.table import QUANTISERS
 from robnet_zoo.converters.onnx.options import Precision
@@ -108,7 +108,7 @@ class OnnxClassifier:
         self.input, self.dtype, (fixed, *axes) = self._image_input()
         if batch is not None and (batch < 1 or fixed not in (None, batch)):
             raise self._error(f"expected a batch of {fixed or 'at least 1'}, got {batch}")
-        self.nhwc = axes[2] in CHANNELS and axes[0] not in CHANNELS
+        self.nhwc = channels_are_last(axes)
         self.batch = fixed or batch
         self.axes = (axes[2], axes[0], axes[1]) if self.nhwc else (axes[0], axes[1], axes[2])
         self.probe, (self.output, self.output_dtype, self.num_classes) = self._try(output)

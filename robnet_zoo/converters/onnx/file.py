@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -313,14 +313,19 @@ def _computed_once(graph: onnx.GraphProto) -> Iterator[str]:
             yield from node.output
 
 
+def channels_are_last(axes: Sequence[int | None]) -> bool:
+    """Return whether an image's axes are (H, W, C) rather than (C, H, W), as far as the known ones tell."""
+    return len(axes) == 3 and axes[2] in CHANNELS and axes[0] not in CHANNELS
+
+
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph with the shapes of its values, for the images that it is tried on; `OnnxClassifier` makes them."""
     held = {tensor.name for tensor in proto.graph.initializer}
     axes = [value.type.tensor_type.shape.dim for value in proto.graph.input if value.name not in held]
     images = axes[0] if len(axes) == 1 and len(axes[0]) == 4 else []
     given = [copy.deepcopy(axis) for axis in images]
-    nhwc = bool(images) and images[3].dim_value in CHANNELS and images[1].dim_value not in CHANNELS
-    sizes = [PROBED, *((SIDES[-1], SIDES[-1], 3) if nhwc else (3, SIDES[-1], SIDES[-1]))]
+    last = channels_are_last([axis.dim_value for axis in images[1:]])
+    sizes = [PROBED, *((SIDES[-1], SIDES[-1], 3) if last else (3, SIDES[-1], SIDES[-1]))]
     for axis, size in zip(images, sizes, strict=False):
         if axis.dim_value <= 0:
             axis.dim_value = size
