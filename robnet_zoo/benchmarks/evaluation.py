@@ -40,6 +40,7 @@ from robnet_zoo.data import Images
 from robnet_zoo.data.images import check_within
 from robnet_zoo.errors import TargetError
 
+NO_COST = dict.fromkeys(("tries", "forwards", "backwards", "judged", "unconfirmed"), 0)
 CHUNK = 32  # batches whose float32 images are held in memory at once
 Add = Callable[[Mapping[str, Any]], None]
 
@@ -240,6 +241,7 @@ def _clean(run: Recording, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
 
 def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
     """Run a white-box attack, or one that sees answers alone, on the images that have no outcome yet."""
+    _take_over(run, attack, samples, bar)
     left = run.missing(attack.title, samples)
     if not left:
         return
@@ -268,6 +270,14 @@ def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], log
 
         clean = logits[[position[sample] for sample in left]]
         _look_in_turn(run, attack, _Batch(left, images, labels, clean), record)
+
+
+def _take_over(run: Recording, attack: IterativeAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
+    """Count the images that attacks before this one fooled as fooled by it too, at no cost, if they run in turn."""
+    left = run.missing(attack.title, samples)
+    with _adding(run, attack.title, bar) as add:
+        for entry in run.fooled_before(attack.title, left):
+            add({key: value for key, value in entry.items() if key not in ("attack", "seconds")} | NO_COST)
 
 
 class _Batch(NamedTuple):

@@ -36,6 +36,8 @@ class Protocol(Document):
     dtype: of the arithmetic that proposes (`robnet_zoo.core.precision`); what counts is judged in float32 by the
     original. looks: how gradient attacks look at a quantised file, each image as bad as the worst of them: through its
     rounding as if that were the identity, or at the same graph without rounding, its float twin; both if not given.
+    in_turn: names of attacks, each of which is tried only on the images that those named before it left; the images
+    that they fooled count as fooled by it too. Without it every attack is tried on every image.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
@@ -50,6 +52,7 @@ class Protocol(Document):
     batch: Count = 64
     dtype: Arithmetic = "bfloat16"
     looks: Annotated[Tuple[Look], Field(min_length=1)] | None = None
+    in_turn: Annotated[Tuple[str], Field(min_length=2)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -67,7 +70,22 @@ class Protocol(Document):
                 raise problems_error([(("dtype",), f"expected float32 for {batched}, got {self.dtype}")])
             if self.threat == "transfer":
                 raise problems_error([(("threat",), f"expected white_box for {batched}, got transfer")])
+        if self.in_turn is not None:
+            self._check_turn(self.in_turn)
         return self
+
+    def _check_turn(self, names: tuple[str, ...]) -> None:
+        if self.threat == "transfer":
+            raise problems_error([(("in_turn",), "expected none in a transfer, whose attacks run on every image")])
+        able = [attack.title for attack in self.attacks if not isinstance(attack, BatchAttack)]
+        if names != tuple(title for title in able if title in names):
+            expected = f"expected names of attacks in their order, of {', '.join(able)}"
+            raise problems_error([(("in_turn",), f"{expected}, got {', '.join(names)}")])
+
+    def before(self, attack: str) -> tuple[str, ...]:
+        """Return the names of the attacks that leave to this one only what they could not fool."""
+        names = self.in_turn or ()
+        return names[: names.index(attack)] if attack in names else ()
 
     @property
     def eps_value(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -150,6 +150,14 @@ class Recording:
         """Return those of these images whose outcome under an attack the journal does not hold yet."""
         done = {entry["sample"] for entry in self.journal.entries if entry["attack"] == attack}
         return [sample for sample in samples if sample not in done]
+
+    def fooled_before(self, attack: str, samples: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Yield the outcome of each of these images that attacks before this one fooled, if they run in turn."""
+        before, wanted = self.protocol.before(attack), set(samples)
+        for entry in self.journal.entries if before else ():
+            if entry["attack"] in before and not entry["correct"] and entry["sample"] in wanted:
+                wanted.remove(entry["sample"])
+                yield entry
 
     def batch(self, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return images (N, C, H, W) and labels (N,) on the target's device."""

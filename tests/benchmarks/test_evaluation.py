@@ -13,6 +13,7 @@ from robnet_zoo import cli, data
 from robnet_zoo.attacks import Apgd, AutoAttack, CarliniWagner, DeepFool, Fgsm, Pgd, Square
 from robnet_zoo.benchmarks import evaluation as robustness
 from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
+from robnet_zoo.benchmarks.kept import Verified, verify
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
@@ -22,6 +23,8 @@ from tests.benchmarks.grey_images import SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
 from tests.fitted import EPS
 from tests.processes import start_command
+
+HOW = ("steps", "margins", "distances")  # an image was fooled
 
 
 class Darkness(Brightness):
@@ -55,6 +58,25 @@ def test_the_ledger_of_a_linear_model_is_known(grey):
     assert all(pgd.forwards[index] == pgd.backwards[index] == 20 and pgd.judged[index] == 1 for index in standing)
     assert all(pgd.steps[index] == -1 and pgd.margins[index] < 0 for index in standing)
     assert sum(pgd.unconfirmed) == 0
+
+
+def test_attacks_in_turn_get_what_those_before_left(grey, tmp_path):
+    target = of_module(Brightness(), name="brightness")
+    apart = WHITE_BOX.model_copy(update={"attacks": (Pgd(steps=2, step="1/255"), Fgsm())})
+    in_turn = apart.model_copy(update={"in_turn": ("pgd2", "fgsm")})
+    alone = evaluate(target, grey, apart, progress=False)
+    output = tmp_path / "result.json"
+    result = evaluate(target, grey, in_turn, output=output, keep_images=True, progress=False)
+    first, then = result.measurement("pgd2"), result.measurement("fgsm")
+    assert first.correct == alone.measurement("pgd2").correct
+    assert then.correct == alone.measurement("fgsm").correct
+    assert then.forwards == then.backwards == first.correct  # one step on each that is left
+    taken = [index for index, right in enumerate(first.correct) if not right]
+    assert 0 < len(taken) < len(then.correct) - sum(then.correct)
+    assert all(then.judged[index] == then.tries[index] == 0 for index in taken)
+    assert all(getattr(then, part)[index] == getattr(first, part)[index] for part in HOW for index in taken)
+    claims = {"clean": 55, "pgd2": len(taken) - 1, "fgsm": 55 - sum(then.correct)}  # image 0 is wrong without attack
+    assert verify(output, target, grey) == [Verified(attack, claimed, ()) for attack, claimed in claims.items()]
 
 
 def test_a_transfer_is_judged_by_each_target_and_attacks_the_source(grey):

@@ -134,6 +134,7 @@ def test_strong_in_l2_fools_exactly_the_images_whose_boundary_lies_in_the_ball()
 def test_strong_is_what_is_compared_with_autoattack(norm):
     strong, compared = load_protocol(f"strong{norm}"), load_protocol(f"strong_autoattack{norm}")
     assert compared.attacks == (*strong.attacks, *load_protocol(f"autoattack{norm}").attacks)
+    assert compared.in_turn == strong.in_turn == tuple(attack.title for attack in strong.attacks)
     assert load_protocol("strong").attacks[0] == AdaptiveApgd()
 
 
@@ -165,6 +166,20 @@ def test_a_radius_beyond_every_pixel_is_refused():
 def test_autoattack_is_not_an_attack_through_a_source():
     with pytest.raises(DocumentError, match="threat: expected white_box for autoattack, got transfer"):
         load_protocol("autoattack").model_copy(update={"threat": "transfer"})
+
+
+IN_TURN = "in_turn: expected names of attacks in their order, of adaptive_apgd, square, got"
+
+
+@pytest.mark.parametrize("names", [("square", "adaptive_apgd"), ("square", "autoattack"), ("square", "square")])
+def test_attacks_in_turn_are_named_in_their_order(names):
+    with pytest.raises(DocumentError, match=f"{IN_TURN} {', '.join(names)}"):
+        load_protocol("strong_autoattack").model_copy(update={"in_turn": names})
+
+
+def test_attacks_do_not_take_turns_in_a_transfer():
+    with pytest.raises(DocumentError, match="in_turn: expected none in a transfer"):
+        load_protocol("strong").model_copy(update={"threat": "transfer"})
 
 
 WHITE_BOX = load_protocol("white_box")
