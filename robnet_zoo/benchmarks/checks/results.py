@@ -94,7 +94,8 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
             Severity.DOUBT,
         ),
         "square_beats_gradient": AlarmKind(
-            "Square, which sees answers alone, is stronger than the gradient attacks together.", Severity.DOUBT
+            "Square, which sees answers alone, is stronger than the gradient attacks, or fools images that they left.",
+            Severity.DOUBT,
         ),
         "transfer_beats_white_box": AlarmKind(
             "Images made on another model fool this one more often than its own gradients do.", Severity.DOUBT
@@ -176,7 +177,10 @@ def from_result(result: Result) -> list[Alarm]:
     outcomes = _outcomes(result)
     raised = [*_not_finite(result), *_short(result, outcomes), *_unconfirmed(result)]
     if result.protocol.threat == "white_box":
-        raised += [*_square(outcomes), *_autoattack(outcomes), *_fgsm(outcomes), *_steps(outcomes)]
+        in_turn = [pair for pair in outcomes if result.protocol.before(pair[0].title)]
+        apart = [pair for pair in outcomes if pair not in in_turn]
+        raised += [*_square(apart), *_square_in_turn(result, in_turn), *_autoattack(outcomes)]
+        raised += [*_fgsm(apart), *_steps(apart)]
     return raised
 
 
@@ -253,6 +257,17 @@ def _square(outcomes: Outcomes) -> Iterator[Alarm]:
     gradients = [pair for pair in outcomes if not pair[0].gradient_free]
     for pair in outcomes:
         if pair[0].gradient_free and (text := _excess(pair, gradients)):
+            yield Alarm(name="square_beats_gradient", text=text)
+
+
+def _square_in_turn(result: Result, outcomes: Outcomes) -> Iterator[Alarm]:
+    """Yield an alarm where Square fools more of what other attacks left than AutoAttack lets pass without a flag."""
+    for attack, measured in outcomes:
+        before = result.protocol.before(attack.title)
+        left = min(sum(result.measurement(name).correct) for name in before)
+        alone, n = left - sum(measured.correct), len(measured.correct)
+        if attack.gradient_free and alone > GAIN * n:
+            text = f"{attack.title} fools {alone} of the {left} images that {', '.join(before)} left, of {n}"
             yield Alarm(name="square_beats_gradient", text=text)
 
 

@@ -161,6 +161,15 @@ def test_square_that_beats_the_other_parts_of_autoattack_is_seen(alone, raised):
     assert [(alarm.name, alarm.text) for alarm in from_result(result)] == [("square_beats_gradient", text)] * raised
 
 
+@pytest.mark.parametrize(("alone", "raised"), [(3, True), (2, False)])
+def test_square_that_fools_what_attacks_in_turn_left_is_seen(alone, raised):
+    result = written((MARGIN, shares(300)), (Square(), shares(300 - alone)))
+    in_turn = (MARGIN.title, "square")
+    result = result.model_copy(update={"protocol": result.protocol.model_copy(update={"in_turn": in_turn})})
+    text = f"square fools {alone} of the 300 images that {MARGIN.title} left, of 1000"
+    assert [(alarm.name, alarm.text) for alarm in from_result(result)] == [("square_beats_gradient", text)] * raised
+
+
 def test_fgsm_that_beats_pgd_is_seen():
     alarm_texts = measured(HoldsOutsideTheGrid(), Fgsm(), PGD20)
     assert alarm_texts["fgsm_beats_pgd"].startswith("fgsm leaves")
