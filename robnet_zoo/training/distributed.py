@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from robnet_zoo.core import environment
 from robnet_zoo.errors import LeftError, OutOfStepError
+
+WRAPPING = inspect.signature(DistributedDataParallel.__init__).parameters
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class World:
         if self.size == 1:
             return network
         own = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=own, broadcast_buffers=False)
+        named = "forward_sync_buffers" if "forward_sync_buffers" in WRAPPING else "broadcast_buffers"  # in older torch
+        return DistributedDataParallel(network, device_ids=own, **{named: False})
 
     def mean_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the processes, in one transfer."""
