@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -188,23 +189,24 @@ def test_free_training_is_refused(tmp_path) -> None:
         train_supernet(space("cell_based"), images(), free, tmp_path, progress=False)
 
 
-def train_as(rank: int, folder: Path, port: int) -> None:
-    """Run one of two processes, which records its paths."""
+def train_as(rank: int, folder: Path, port: int, *, sandwich: Sandwich | None) -> None:
+    """Run one of two processes, which records the paths that it draws."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    drawn, real = [], PathDropout.at
-    PathDropout.at = lambda self, update: drawn.append(real(self, update)) or drawn[-1]
-    network = train_supernet(space("cell_free"), images(), RECIPE, folder / "run", progress=False)
+    drawn, real = [], PathDropout._drawn
+    PathDropout._drawn = lambda self, update: (drawn.append(spec) or spec for spec in real(self, update))
+    network = train_supernet(space("cell_free"), images(), RECIPE, folder / "run", sandwich=sandwich, progress=False)
     norm = sum(value.double().square().sum() for value in network.parameters())
     (folder / f"{rank}.json").write_text(json.dumps([[spec.hash for spec in drawn], norm.item()]))
 
 
 @pytest.mark.slow  # two processes import torch
-def test_two_processes_draw_the_same_paths_and_end_with_the_same_weights(tmp_path) -> None:
-    in_two_processes(train_as, tmp_path)
+@pytest.mark.parametrize(("sandwich", "paths"), [(None, 10), (Sandwich(), 20)])
+def test_two_processes_draw_the_same_paths_and_end_with_the_same_weights(sandwich, paths, tmp_path) -> None:
+    in_two_processes(partial(train_as, sandwich=sandwich), tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
-    assert len(first[0]) == 10
+    assert len(first[0]) == paths
 
 
 def test_calibrated_norms_hold_the_mean_statistics_of_the_batches() -> None:
