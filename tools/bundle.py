@@ -28,7 +28,7 @@ from robnet_zoo.training.loop import CHOSEN, MODEL, RESULT
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.registry import read_weights
-from tools.committed import RESULTS
+from tools.committed import RESULTS, without_pictures
 
 STATED = {"fgsm", "pgd20"}  # accuracies that the manifest has, besides the clean one
 
@@ -74,7 +74,6 @@ def bundle(
     target = load_target(model, weights=source)
     named = replace(target, identity=target.identity.model_copy(update={"name": f"{model}.{tag}"}))
     result = evaluate(named, data.load(images), measured_by)
-    result = result.model_copy(update={"examples": ()})  # no picture of a data set goes into the package
     entry = weights.WeightsEntry(
         model=model,
         tag=tag,
@@ -85,7 +84,7 @@ def bundle(
         spec_hash=load_spec(model).hash,
         recipe=run_result.recipe.name,
         trained_on=run_result.data_sha256,
-        classes=result.data.classes,
+        classes=result.data.classes or (before.classes if before else ()),  # an npz may not name them
         measured=weights.MeasuredAccuracies(
             data=result.data.name,
             data_sha256=result.data.sha256,
@@ -99,7 +98,9 @@ def bundle(
         ),
     )
     _keep(run_result, model, tag, before, results)
-    result.save(results / "robustness" / f"{model}.{tag}.json")
+    path = results / "robustness" / f"{model}.{tag}.json"
+    result.save(path)
+    without_pictures(path)
     write_atomically(folder / entry.file, source.read_bytes())
     entries[model, tag] = entry
     weights.Manifest(entries=tuple(entries[name] for name in sorted(entries))).save(folder / weights.MANIFEST)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from robnet_zoo.benchmarks.result import Result
+
 RESULTS = Path(__file__).resolve().parents[1] / "robnet_zoo" / "benchmarks" / "results"
 ROBUSTNESS = RESULTS / "robustness"  # `Result`: MODEL.TAG.json states the bundled weights' accuracies
 SPEED = RESULTS / "speed"  # a document a script of `robnet_zoo.benchmarks.speed`
@@ -14,3 +16,10 @@ LOOKUP = RESULTS / "lookup"  # `LookupResult`, of the same tables
 SCORES = RESULTS / "scores"  # `RankingResult`, of the same tables
 REPRODUCE = RESULTS / "reproduce"  # `ReproductionResult`
 CORPUS = RESULTS / "corpus"  # `CorpusResult`, of files that torch's exporters made of others' architectures
+
+
+def without_pictures(path: Path) -> Result:
+    """Remove the pictures that a run adds from a document, and return it: those of a data set are not ours to give."""
+    result = Result.load(path).model_copy(update={"examples": ()})
+    result.save(path)
+    return result

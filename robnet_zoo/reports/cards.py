@@ -29,13 +29,14 @@ def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], result
     spec, last, name = load_spec(entry.model), list(runs.values())[-1], f"{entry.model}.{entry.tag}"
     entries = labelled(results)
     published = beside_the_paper(entries)
-    hours = sum(run.epochs[-1].hours for run in runs.values())
+    hours, first = sum(run.epochs[-1].hours for run in runs.values()), next(iter(runs.values()))
     lines = [
         f"# {name}",
         "",
         f'    timm.create_model("{name}", pretrained=True)',
         "",
-        f"Adversarially trained weights of {entry.model}, in {hours:.1f} hours."
+        f"Adversarially trained weights of {entry.model}, in {hours:.1f} hours"
+        + ("." if first.begun_with is None else ", from earlier ones whose training has no document.")
         + ("" if last.over else " **A milestone: the training that they come from is not over.**")
         + (f" {AUTHORS}" if published else ""),
         "",

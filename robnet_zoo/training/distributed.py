@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -49,8 +50,9 @@ class World:
         if self.size == 1:
             return network
         own = [self.device] if self.device.type == "cuda" else None
-        named = "forward_sync_buffers" if "forward_sync_buffers" in WRAPPING else "broadcast_buffers"  # in older torch
-        return DistributedDataParallel(network, device_ids=own, **{named: False})
+        name = "forward_sync_buffers" if "forward_sync_buffers" in WRAPPING else "broadcast_buffers"  # in older torch
+        exchanged: dict[str, Any] = {name: False}
+        return DistributedDataParallel(network, device_ids=own, **exchanged)
 
     def mean_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the processes, in one transfer."""

@@ -28,6 +28,14 @@ def test_a_card_of_a_run_that_is_not_over_says_so():
     assert "A milestone" in card(entry, {NAME: longer}, results)
 
 
+def test_a_card_says_that_earlier_training_has_no_document():
+    name = "robnet_micro.cifar10.json"
+    (entry,) = (each for each in weights.manifest().entries if f"{each.model}.{each.tag}.json" == name)
+    run, results = TrainingResult.load(committed.TRAINING / name), [Result.load(committed.ROBUSTNESS / name)]
+    assert "hours, from earlier ones whose training has no document." in card(entry, {name: run}, results)
+    assert "hours. " in card(entry, {name: run.model_copy(update={"begun_with": None})}, results)
+
+
 def test_an_epoch_after_which_nothing_was_measured_has_dashes():
     run = TrainingResult.load(committed.TRAINING / NAME)
     first = run.epochs[0].model_copy(update={"clean": None, "robust": None})

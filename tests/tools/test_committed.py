@@ -36,3 +36,9 @@ def test_every_folder_of_results_is_named():
 @pytest.mark.parametrize(("path", "kind"), PATHS, ids=[f"{path.parent.name}/{path.name}" for path, _ in PATHS])
 def test_a_committed_document_is_of_its_folders_kind(path: Path, kind: type[Document]):
     assert kind.load(path).dumps() == path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted(committed.ROBUSTNESS.rglob("*.json")), ids=lambda path: path.name)
+def test_no_committed_document_has_pictures_of_cifar10(path: Path):
+    result = Result.load(path)
+    assert not result.examples or "cifar" not in result.data.name

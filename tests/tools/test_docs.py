@@ -77,3 +77,25 @@ def test_our_apgd_finds_what_its_authors_find(path):
     assert result.measurement("theirs").forwards[0] > 0
     ours = [min(pair) for pair in zip(*(result.measurement(name).correct for name in docs.OURS), strict=True)]
     assert abs(sum(ours) / len(ours) - result.accuracy("theirs")) <= 0.004
+
+
+STRONG = sorted((committed.ROBUSTNESS / "strong").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", STRONG, ids=lambda path: path.stem)
+def test_strong_finds_what_autoattack_finds_at_a_tenth_of_its_gradients(path):
+    result, theirs = Result.load(path), docs._autoattack(path)
+    ours = [result.measurement(name) for name in result.protocol.in_turn]
+    assert sum(ours[-1].correct) <= sum(theirs.correct)
+    assert sum(sum(part.backwards) for part in ours) <= sum(theirs.backwards) / 10
+    if theirs in result.measurements:  # in one run
+        assert sum(part.seconds for part in ours) <= theirs.seconds / 10
+
+
+def test_the_rows_of_strong_count_who_fools_what_the_other_leaves():
+    rows = {row.split("`")[1]: row.split(" | ") for row in docs.strengths().splitlines()[2:]}
+    result = Result.load(committed.ROBUSTNESS / "strong" / "robnet_micro.digits.json")
+    left, theirs = result.measurement("square").correct, result.measurement("autoattack")
+    alone = [index for index, right in enumerate(left) if right and not theirs.correct[index]]
+    (fooled,) = alone
+    assert rows["robnet_micro.digits"][6:8] == [f"1 ({theirs.broken_by[fooled]} 1)", "1"]
