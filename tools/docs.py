@@ -79,14 +79,17 @@ def models() -> str:
 
 def accuracies() -> str:
     """Return the table of the bundled weights, measured on images that no training saw."""
-    lines = ["| weights | images | eps | clean | FGSM | PGD-20 |", "|---|---|---|---|---|---|"]
+    lines = ["| weights | images | eps | clean | FGSM | PGD-20 | `strong` |", "|---|---|---|---|---|---|---|"]
     for entry in weights.manifest().entries:
-        result = Result.load(committed.ROBUSTNESS / f"{entry.model}.{entry.tag}.json")
-        figures = " | ".join(
-            with_interval(result.accuracy(attack), result.data.n) for attack in ("clean", "fgsm", "pgd20")
-        )
+        name = f"{entry.model}.{entry.tag}"
+        result, path = Result.load(committed.ROBUSTNESS / f"{name}.json"), committed.ROBUSTNESS / f"{name}.strong.json"
+        figures = [with_interval(result.accuracy(attack), result.data.n) for attack in ("clean", "fgsm", "pgd20")]
+        if path.is_file():
+            strong = Result.load(path)
+            figures.append(with_interval(strong.accuracy("worst_case"), strong.data.n))
         images = f"{result.data.name}, n = {result.data.n}"
-        lines.append(f"| `{entry.model}.{entry.tag}` | {images} | {result.protocol.eps} | {figures} |")
+        cells = (f"`{name}`", images, f"{result.protocol.eps}", *figures, *["–"] * (4 - len(figures)))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

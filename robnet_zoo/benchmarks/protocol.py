@@ -88,6 +88,11 @@ class Protocol(Document):
         return names[: names.index(attack)] if attack in names else ()
 
     @property
+    def turns(self) -> str:
+        """Return in words which attacks took turns, or nothing."""
+        return f"in turn, each on what those before it left: {', '.join(self.in_turn)}" if self.in_turn else ""
+
+    @property
     def eps_value(self) -> float:
         """Return eps in image units."""
         return in_image_units(self.eps)

@@ -77,13 +77,15 @@ class Shard(Document):
 class Measurement(Document):
     """The outcomes of one attack, one for each image, in the order of the images.
 
-    correct: 1 if the image is still classified rightly. steps: how many steps had been taken when it was first
-    fooled, -1 if it was not. margins: the largest one seen, positive where fooled. distances: of the image found, or
-    last tried, in the norm of the attack. forwards, backwards: of the form that proposes; judged: forwards of the
-    original. unconfirmed: successes that the form that proposes claimed and the original did not confirm, or that lay
-    outside the ball or the box: they count as none. broken_by: the part of AutoAttack that fooled the model, `clean` if
-    none was needed, null where none did; its forwards and backwards are those of the batch, spread over its images.
-    samples: which images the lists are of, where a document is not complete.
+    correct: 1 if the image is still classified rightly; where attacks take turns (`Protocol.in_turn`), an image that
+    one of them has fooled is wrong for the later ones too, with the same outcome and at no cost. steps: how many steps
+    had been taken when it was first fooled, -1 if it was not. margins: the largest one seen, positive where fooled.
+    distances: of the image found, or last tried, in the norm of the attack. forwards, backwards: of the form that
+    proposes; judged: forwards of the original. unconfirmed: successes that the form that proposes claimed and the
+    original did not confirm, or that lay outside the ball or the box: they count as none. broken_by: the part of
+    AutoAttack that fooled the model, `clean` if none was needed, null where none did; its forwards and backwards are
+    those of the batch, spread over its images. samples: which images the lists are of, where a document is not
+    complete.
     """
 
     attack: str
@@ -189,6 +191,7 @@ class Result(Document):
             source += " (a white box, as its weights are the same)"
         lines = [f"{self.model.name}{source}: {self.protocol.name}, eps {self.protocol.eps}, {self.data.name}"]
         lines += [f"{'note' if kind_of(each).severity == Severity.NOTE else 'ALARM'} {each}" for each in self.alarms]
+        lines += [self.protocol.turns] if self.protocol.turns else []
         rows = [
             (
                 measurement.attack,

@@ -49,10 +49,12 @@ def summary(entries: Sequence[LabelledResult]) -> Table:
         for entry in entries
     )
     heads = (Column("model", numeric=False), Column("parameters"), Column("images"), Column("eps"))
+    protocols = {entry.result.protocol.name: entry.result.protocol for entry in entries}
     return Table(
         "Accuracy in percent with 95 % Wilson intervals; the worst case is over the attacks of its own row",
         (*heads, *map(Column, names)),
         rows,
+        note=". ".join(f"Protocol {name}: {protocol.turns}" for name, protocol in protocols.items() if protocol.turns),
     )
 
 

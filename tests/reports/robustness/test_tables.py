@@ -10,7 +10,7 @@ from robnet_zoo.attacks import AutoAttack, Bim, Fgsm, Pgd, SquareL2
 from robnet_zoo.core.statistics import wilson
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.reports.robustness.labelled import labelled
-from robnet_zoo.reports.robustness.tables import beside_the_paper, cost, radii
+from robnet_zoo.reports.robustness.tables import beside_the_paper, cost, radii, summary
 from tests.reports.documents import CIFAR, identity, result, sha
 from tests.reports.pages import Tree, html, ids
 
@@ -26,6 +26,15 @@ def test_figures_of_the_summary_are_the_documents(everything, page):
         name = f"{document.model.name}\n{CIFAR}"
         eps = document.protocol.eps
         assert any(row[0] == name and row[3] == eps and set(expected) <= set(row) for row in rows)
+
+
+def test_attacks_that_took_turns_are_named_below_the_summary():
+    apart = result("model", attacks=(Fgsm(), Pgd()))
+    assert summary(labelled([apart])).note == ""
+    in_turn = apart.protocol.model_copy(update={"name": "turns", "in_turn": ("fgsm", "pgd20")})
+    note = "Protocol turns: in turn, each on what those before it left: fgsm, pgd20"
+    assert summary(labelled([apart, apart.model_copy(update={"protocol": in_turn})])).note == note
+    assert note.partition(": ")[2] in str(apart.model_copy(update={"protocol": in_turn}))
 
 
 def test_the_second_digit_is_shown_where_there_are_images_for_it(tmp_path):
