@@ -31,7 +31,7 @@ DOCUMENT = committed.SEARCH / "attacks" / "small.json"
 TRUTH = "adaptive_apgd"
 
 
-class Judged(Document):
+class JudgedCandidate(Document):
     """A candidate after finetuning.
 
     codes: its cells'. correct: how many images are right, clean and by attack. backwards, seconds: for all images.
@@ -57,7 +57,7 @@ class AttackRankingResult(Document):
     strong: Protocol
     device: str
     software: dict[str, str]
-    candidates: Tuple[Judged]
+    candidates: Tuple[JudgedCandidate]
 
 
 def protocols(eps: str, step: str) -> tuple[Protocol, Protocol]:
@@ -84,7 +84,7 @@ def table(result: AttackRankingResult) -> str:
     ]
     for attack in ("clean", *(attack.title for attack in (*result.cheap.attacks, *result.strong.attacks))):
         right = [candidate.correct[attack] for candidate in judged]
-        means = [sum(values) / len(judged) for values in (right, [one.backwards[attack] for one in judged])]
+        means = [sum(values) / len(judged) for values in (right, [candidate.backwards[attack] for candidate in judged])]
         seconds = sum(candidate.seconds[attack] for candidate in judged) / len(judged)
         order = (
             "–" if attack == TRUTH else f"{spearman(right, truth).value:+.2f} ({spearman(right, truth).interval:+.2f})"
@@ -93,7 +93,7 @@ def table(result: AttackRankingResult) -> str:
     return "\n".join(lines)
 
 
-def judge(part: BranchSearch, codes: tuple[str, ...], cheap: Protocol, strong: Protocol, n: int) -> Judged:
+def judge(part: BranchSearch, codes: tuple[str, ...], cheap: Protocol, strong: Protocol, n: int) -> JudgedCandidate:
     """Finetune a candidate and attack it, on n held-out images and by the strong attack on the next n."""
     network = part.evaluator.finetuned(part.space.genotype(codes, name="candidate"))
     target, held_out = of_module(network, name="candidate", dtype="float32"), part.split[1]
@@ -102,7 +102,7 @@ def judge(part: BranchSearch, codes: tuple[str, ...], cheap: Protocol, strong: P
         for images, protocol in ((held_out[:n], cheap), (held_out[n : 2 * n], strong))
     ]
     measurements = [*parts[0], *parts[1][1:]]  # without attack, on the former images
-    return Judged(
+    return JudgedCandidate(
         codes=codes,
         correct={measured.attack: sum(measured.correct) for measured in measurements},
         backwards={measured.attack: sum(measured.backwards) for measured in measurements},
@@ -140,7 +140,7 @@ def main(
     drawn = CandidateSet.of_group(plan, kind, part.branch.groups[0]).candidates or ()
     cheap, strong = protocols(plan.evaluation.eps, plan.evaluation.step)
     sha256 = state_sha256(part.evaluator.supernet.state_dict())
-    judged: list[Judged] = []
+    judged: list[JudgedCandidate] = []
     if document.is_file():
         written = AttackRankingResult.load(document)
         if (written.supernet_sha256, written.images) != (sha256, images):

@@ -14,7 +14,7 @@ def document(robust: list[int], truth: list[int]) -> attack_ranking.AttackRankin
     for right, wanted in zip(robust, truth, strict=True):
         correct = dict.fromkeys(titles, right) | {attack_ranking.TRUTH: wanted}
         costs = {title: index * 100 for index, title in enumerate(titles)}
-        judged.append(attack_ranking.Judged(codes=("c",), correct=correct, backwards=costs, seconds=costs))
+        judged.append(attack_ranking.JudgedCandidate(codes=("c",), correct=correct, backwards=costs, seconds=costs))
     return attack_ranking.AttackRankingResult(
         config="made",
         kind="cell_based",
