@@ -25,14 +25,15 @@ def examples(
 ) -> tuple[Example, ...]:
     """Return the first images on which the last attack of a protocol fooled the target, attacked once more.
 
-    Attacks of whole batches are passed over.
+    Attacks of whole batches are passed over, and those that got only what others had left.
 
     Args:
         images: those of the protocol.
         samples: the images that the measurements describe.
         measurements: clean, then an attack each.
     """
-    tried = [attack for attack in protocol.attacks if isinstance(attack, IterativeAttack)]
+    each = [attack for attack in protocol.attacks if isinstance(attack, IterativeAttack)]
+    tried = [attack for attack in each if not protocol.before(attack.title)]
     if not tried:
         return ()
     attack = tried[-1]

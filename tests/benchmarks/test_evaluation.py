@@ -76,6 +76,7 @@ def test_attacks_in_turn_get_what_those_before_left(grey, tmp_path):
     assert all(then.judged[index] == then.tries[index] == 0 for index in taken)
     assert all(getattr(then, part)[index] == getattr(first, part)[index] for part in HOW for index in taken)
     assert {alarm.name for alarm in result.alarms} == {"cannot_cross_ball"}  # not that one step beats many
+    assert {(example.attack, example.before != example.after) for example in result.examples} == {("pgd2", True)}
     claims = {"clean": 55, "pgd2": len(taken) - 1, "fgsm": 55 - sum(then.correct)}  # image 0 is wrong without attack
     assert verify(output, target, grey) == [Verified(attack, claimed, ()) for attack, claimed in claims.items()]
 
