@@ -7,6 +7,7 @@ What was begun is continued.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +51,8 @@ def trained(model: str, cifar: Path, work: Path) -> Target:
     architecture = TimmArchitecture(model=model, num_classes=10, input_size=(3, 32, 32), **REDUCED[model])
     recipe = load_recipe("fast").overridden({"name": "reduced", **RECIPE})
     train(architecture, data.load(cifar / "cifar10_train.npz", train=True), recipe, work / model)
-    return load_target(work / model)
+    target = load_target(work / model)
+    return replace(target, identity=target.identity.model_copy(update={"name": model}))
 
 
 def masked() -> Target:

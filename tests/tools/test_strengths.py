@@ -25,9 +25,11 @@ def test_a_comparison_network_is_trained_at_a_quarter_of_its_width(model, tmp_pa
     monkeypatch.setattr(
         strengths, "train", lambda architecture, _, recipe, folder: asked.append((architecture, recipe))
     )
-    monkeypatch.setattr(strengths, "load_target", lambda folder: folder)
+    folders, target = [], strengths.masked()
+    monkeypatch.setattr(strengths, "load_target", lambda folder: folders.append(folder) or target)
     monkeypatch.setattr(strengths.data, "load", lambda path, train: train)
-    assert strengths.trained(model, tmp_path, tmp_path) == tmp_path / model
+    assert strengths.trained(model, tmp_path, tmp_path).identity.name == model
+    assert folders == [tmp_path / model]
     ((architecture, recipe),) = asked
     assert (architecture.model, architecture.width) == (model, 0.25)
     assert (recipe.epochs, [stage.size for stage in recipe.stages]) == (8, [16, 24])
