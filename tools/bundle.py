@@ -98,9 +98,7 @@ def bundle(
         ),
     )
     _keep(run_result, model, tag, before, results)
-    path = results / "robustness" / f"{model}.{tag}.json"
-    result.save(path)
-    without_pictures(path)
+    without_pictures(result).save(results / "robustness" / f"{model}.{tag}.json")
     write_atomically(folder / entry.file, source.read_bytes())
     entries[model, tag] = entry
     weights.Manifest(entries=tuple(entries[name] for name in sorted(entries))).save(folder / weights.MANIFEST)

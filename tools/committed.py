@@ -18,8 +18,6 @@ REPRODUCE = RESULTS / "reproduce"  # `ReproductionResult`
 CORPUS = RESULTS / "corpus"  # `CorpusResult`, of files that torch's exporters made of others' architectures
 
 
-def without_pictures(path: Path) -> Result:
-    """Remove the pictures that a run adds from a document, and return it: those of a data set are not ours to give."""
-    result = Result.load(path).model_copy(update={"examples": ()})
-    result.save(path)
-    return result
+def without_pictures(result: Result) -> Result:
+    """Return a document without the pictures that a run adds: those of a data set are not ours to give."""
+    return result.model_copy(update={"examples": ()})

@@ -163,7 +163,8 @@ def strengths() -> str:
     heads += ["gradients an image", "ratio", "seconds", "ratio"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for path in results_in(committed.ROBUSTNESS / "strong"):
-        result, theirs = Result.load(path), _autoattack(path)
+        result = Result.load(path)
+        theirs = _autoattack(result, path)
         ours = [part for part in result.measurements if part.attack not in ("clean", "autoattack")]
         left = [min(column) for column in zip(*(part.correct for part in ours), strict=True)]
         n = len(left)
@@ -185,9 +186,8 @@ def strengths() -> str:
     return "\n".join(lines)
 
 
-def _autoattack(path: Path) -> Measurement:
+def _autoattack(result: Result, path: Path) -> Measurement:
     """Return what AutoAttack left of the images of a document: in this one, or in that of the bundled weights."""
-    result = Result.load(path)
     if any(part.attack == "autoattack" for part in result.measurements):
         return result.measurement("autoattack")
     return Result.load(committed.ROBUSTNESS / f"{path.stem}.autoattack.json").measurement("autoattack")
@@ -208,7 +208,8 @@ def _costs(both: Sequence[float]) -> tuple[str, str]:
 def parts() -> str:
     """Return the table of what each part of `strong` brings: what is left when it is taken away."""
     (path,) = results_in(committed.ROBUSTNESS / "strong" / "parts")
-    result, theirs = Result.load(path), _autoattack(committed.ROBUSTNESS / "strong" / path.name)
+    whole_run = committed.ROBUSTNESS / "strong" / path.name  # on the same images
+    result, theirs = Result.load(path), _autoattack(Result.load(whole_run), whole_run)
     heads = ["attack", "changed", "left", "left with Square", "AutoAttack alone", "gradients an image"]
     lines = [
         f"`{result.model.name}`, {result.data.name}, n = {result.data.n}, eps {result.protocol.eps}, "

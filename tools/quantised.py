@@ -142,8 +142,8 @@ def main(model: Literal["robnet_micro", "resnet18_cifar"], *, cifar: Path, work:
                 if path == source and protocol.name == "twin":
                     continue  # a file in float32 has no other twin than itself
                 output = LOOKS / f"{path.stem}.{protocol.name}.json"
-                evaluate(load_target(path), test, protocol, output=output, progress=False)
-                result = committed.without_pictures(output)
+                result = evaluate(load_target(path), test, protocol, output=output, progress=False)
+                committed.without_pictures(result).save(output)
                 print(
                     output.stem,
                     result.accuracy("clean"),

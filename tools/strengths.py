@@ -73,8 +73,8 @@ def main(model: Literal["resnet18_cifar", "vgg16_cifar", "masked"], *, cifar: Pa
     target = masked() if model == "masked" else trained(model, cifar, work)
     protocol = load_protocol("strong_autoattack").model_copy(update={"n": n})
     output = STRONG / f"{model}.json"
-    evaluate(target, data.load(cifar / "cifar10_test1k.npz"), protocol, output=output)
-    committed.without_pictures(output)
+    result = evaluate(target, data.load(cifar / "cifar10_test1k.npz"), protocol, output=output)
+    committed.without_pictures(result).save(output)
 
 
 if __name__ == "__main__":

@@ -241,7 +241,8 @@ def _clean(run: Recording, samples: Sequence[int], bar: tqdm[Any]) -> Tensor:
 
 def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], logits: Tensor, bar: tqdm[Any]) -> None:
     """Run a white-box attack, or one that sees answers alone, on the images that have no outcome yet."""
-    _take_over(run, attack, samples, bar)
+    if run.protocol.before(attack.title):
+        _take_over(run, attack, samples, bar)
     left = run.missing(attack.title, samples)
     if not left:
         return
@@ -273,7 +274,7 @@ def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], log
 
 
 def _take_over(run: Recording, attack: IterativeAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
-    """Count the images that attacks before this one fooled as fooled by it too, at no cost, if they run in turn."""
+    """Count the images that attacks before this one fooled as fooled by it too, at no cost."""
     left = run.missing(attack.title, samples)
     with _adding(run, attack.title, bar) as add:
         for entry in run.fooled_before(attack.title, left):

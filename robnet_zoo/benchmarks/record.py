@@ -154,7 +154,7 @@ class Recording:
     def fooled_before(self, attack: str, samples: Sequence[int]) -> Iterator[dict[str, Any]]:
         """Yield the outcome of each of these images that attacks before this one fooled, if they run in turn."""
         before, wanted = self.protocol.before(attack), set(samples)
-        for entry in self.journal.entries if before else ():
+        for entry in self.journal.entries:
             if entry["attack"] in before and not entry["correct"] and entry["sample"] in wanted:
                 wanted.remove(entry["sample"])
                 yield entry

@@ -84,7 +84,8 @@ STRONG = sorted((committed.ROBUSTNESS / "strong").glob("*.json"))
 
 @pytest.mark.parametrize("path", STRONG, ids=lambda path: path.stem)
 def test_strong_finds_what_autoattack_finds_at_a_tenth_of_its_gradients(path):
-    result, theirs = Result.load(path), docs._autoattack(path)
+    result = Result.load(path)
+    theirs = docs._autoattack(result, path)
     ours = [result.measurement(name) for name in result.protocol.in_turn]
     assert sum(ours[-1].correct) <= sum(theirs.correct)
     assert sum(sum(part.backwards) for part in ours) <= sum(theirs.backwards) / 10

@@ -264,7 +264,7 @@ def _square_in_turn(result: Result, outcomes: Outcomes) -> Iterator[Alarm]:
     """Yield an alarm where Square fools more of what other attacks left than AutoAttack lets pass without a flag."""
     for attack, measured in outcomes:
         before = result.protocol.before(attack.title)
-        left = min(sum(result.measurement(name).correct) for name in before)
+        left = sum(result.measurement(before[-1]).correct)
         alone, n = left - sum(measured.correct), len(measured.correct)
         if attack.gradient_free and alone > GAIN * n:
             text = f"{attack.title} fools {alone} of the {left} images that {', '.join(before)} left, of {n}"
