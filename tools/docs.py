@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from robnet_zoo.attacks import ATTACKS, AdaptiveApgd
-from robnet_zoo.benchmarks.result import Measurement, Result, results_in
+from robnet_zoo.benchmarks.result import Measurement, Result, results_in, worst_case
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed import forms as speed
 from robnet_zoo.benchmarks.speed import onnx as onnx_speed
@@ -149,8 +149,8 @@ def agreements() -> str:
     lines = ["| model | images | eps | clean | theirs | our APGD-CE | our APGD-T | ours together |", "|---" * 8 + "|"]
     for path in results_in(committed.ROBUSTNESS / "apgd"):
         result = Result.load(path)
-        both = [min(pair) for pair in zip(*(result.measurement(name).correct for name in OURS), strict=True)]
-        figures = [result.accuracy(name) for name in ("clean", "theirs", *OURS)] + [sum(both) / len(both)]
+        both = worst_case([result.measurement(name) for name in OURS])
+        figures = [result.accuracy(name) for name in ("clean", "theirs", *OURS)] + [both.accuracy]
         images = f"{result.data.name}, n = {result.data.n}"
         shares = " | ".join(f"{figure:.1%}" for figure in figures)
         lines.append(f"| `{result.model.name}` | {images} | {result.protocol.eps} | {shares} |")
@@ -166,21 +166,21 @@ def strengths() -> str:
         result = Result.load(path)
         theirs = _autoattack(result, path)
         ours = [part for part in result.measurements if part.attack not in ("clean", "autoattack")]
-        left = [min(column) for column in zip(*(part.correct for part in ours), strict=True)]
-        n = len(left)
-        pairs = list(zip(left, theirs.correct, strict=True))
+        together = worst_case(ours)
+        n = len(together.correct)
+        alone = list(zip(together.correct, theirs.correct, strict=True)).count((0, 1))
         gradients = [sum(sum(part.backwards) for part in parts) / n for parts in (ours, [theirs])]
         seconds = [sum(part.seconds for part in parts) for parts in (ours, [theirs])]
-        together = theirs in result.measurements  # in one run, on one machine
+        same_run = theirs in result.measurements  # and so on one machine
         cells = (
             f"`{result.model.name}`",
             f"{result.data.name}, n = {n}",
             f"{result.protocol.eps}" + (" in l2" if result.protocol.name.endswith("l2") else ""),
-            *(f"{share:.1%}" for share in (result.accuracy("clean"), sum(left) / n, theirs.accuracy)),
-            _missed(left, theirs),
-            f"{pairs.count((0, 1))}",
+            *(f"{share:.1%}" for share in (result.accuracy("clean"), together.accuracy, theirs.accuracy)),
+            _missed(together, theirs),
+            f"{alone}",
             *_costs(gradients),
-            *(_costs(seconds) if together else ("–", "–")),
+            *(_costs(seconds) if same_run else ("–", "–")),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -193,9 +193,9 @@ def _autoattack(result: Result, path: Path) -> Measurement:
     return Result.load(committed.ROBUSTNESS / f"{path.stem}.autoattack.json").measurement("autoattack")
 
 
-def _missed(left: Sequence[int], theirs: Measurement) -> str:
-    """Return how many of the images that are left AutoAttack fools, and by which of its parts."""
-    parts = Counter(str(part) for right, part in zip(left, theirs.broken_by, strict=True) if right and part)
+def _missed(ours: Measurement, theirs: Measurement) -> str:
+    """Return how many of the images that ours leave AutoAttack fools, and by which of its parts."""
+    parts = Counter(str(part) for right, part in zip(ours.correct, theirs.broken_by, strict=True) if right and part)
     named = ", ".join(f"{part} {count}" for part, count in parts.most_common())
     return f"{parts.total()} ({named})" if parts else "0"
 
@@ -218,20 +218,19 @@ def parts() -> str:
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
     ]
-    square = result.measurement("square").correct
     whole = AdaptiveApgd().model_dump()
     for attack in result.protocol.attacks:
         part = result.measurement(attack.title)
-        both = [min(pair) for pair in zip(part.correct, square, strict=True)]
+        both = worst_case([part, result.measurement("square")])
         changes = {key: value for key, value in attack.model_dump().items() if whole.get(key, value) != value}
         changed = ", ".join(f"`{key}` {value}" for key, value in changes.items() if key not in ("kind", "name"))
         cells = (
             f"`{attack.title}`",
             (changed if isinstance(attack, AdaptiveApgd) else f"`{attack.kind}`") or "–",
             f"{sum(part.correct)}",
-            f"{sum(both)}",
-            f"{list(zip(both, theirs.correct, strict=True)).count((1, 0))}",
-            f"{sum(part.backwards) / len(both):.0f}",
+            f"{sum(both.correct)}",
+            f"{list(zip(both.correct, theirs.correct, strict=True)).count((1, 0))}",
+            f"{sum(part.backwards) / len(part.correct):.0f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -277,9 +276,9 @@ def looks() -> str:
         for name, by_look in by_file.items():
             attacked = {look: _worst(by_look[look]) for look in LOOKS if look in by_look}
             shares = [f"{attacked[look].accuracy:.0%}" if look in attacked else "–" for look in LOOKS]
-            together = [min(column) for column in zip(*(part.correct for part in attacked.values()), strict=True)]
+            together = worst_case(list(attacked.values()))
             clean = next(iter(by_look.values())).accuracy("clean")
-            lines.append(f"| `{name}` | {clean:.0%} | {' | '.join(shares)} | {sum(together) / len(together):.0%} |")
+            lines.append(f"| `{name}` | {clean:.0%} | {' | '.join(shares)} | {together.accuracy:.0%} |")
         lines.append("")
     return "\n".join(lines).rstrip()
 

@@ -238,8 +238,8 @@ def measured(attack: str, correct: Sequence[Bit], *, seconds: float, **lists: An
     )
 
 
-def worst_case(measurements: tuple[Measurement, ...]) -> Measurement:
-    """Return the measurement in which an image counts as right only if it is right clean and under every attack."""
+def worst_case(measurements: Sequence[Measurement]) -> Measurement:
+    """Return the measurement in which an image counts as right only if it is right in every one of these."""
     columns = zip(*(measurement.correct for measurement in measurements), strict=True)
     correct: list[Bit] = [1 if all(column) else 0 for column in columns]
     return measured("worst_case", correct, seconds=sum(measurement.seconds for measurement in measurements))

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from robnet_zoo.attacks import Attack, Fgsm
 from robnet_zoo.attacks.gradient import IteratedGradientAttack
 from robnet_zoo.benchmarks.checks.target import from_target
-from robnet_zoo.benchmarks.result import Alarm, Measurement, Result
+from robnet_zoo.benchmarks.result import Alarm, Measurement, Result, worst_case
 from robnet_zoo.core.statistics import compare, wilson
 
 __all__ = [
@@ -224,11 +224,6 @@ def _outcomes(result: Result) -> Outcomes:
     return [(attacks[item.attack], item) for item in result.measurements if item.attack in attacks]
 
 
-def _together(outcomes: Outcomes) -> list[int]:
-    """Return 1 for each image that all of these attacks left right, else 0."""
-    return [min(column) for column in zip(*(measured.correct for _, measured in outcomes), strict=True)]
-
-
 def _excess(weak: tuple[Attack, Measurement], strong: Outcomes) -> str | None:
     """Return what to say if the attack that should be weaker beats the others together in the same ball, else None.
 
@@ -239,7 +234,7 @@ def _excess(weak: tuple[Attack, Measurement], strong: Outcomes) -> str | None:
     strong = [pair for pair in strong if pair[0].ball == attack.ball]
     if not strong:
         return None
-    right = _together(strong)
+    right = worst_case([measured for _, measured in strong]).correct
     alike = not attack.climbs_margin
     allowed = GAIN if alike or any(other.climbs_margin for other, _ in strong) else LOSS_GAIN
     paired = compare(right, measured.correct)  # first: images that only the weaker attack fools
