@@ -36,7 +36,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         BASE: {},
         "smoothing_02": {"objective": {"label_smoothing": 0.2}},
         "smoothing_04": {"objective": {"label_smoothing": 0.4}},
-        "average_0999": {"ema": 0.999},
+        "unaveraged": {"ema": 0.0},
         "prior": {"attack": {"kind": "fgsm_pgi", "momentum": 0.3, "statistics": "batch"}},
         "prior_tied": {
             "attack": {"kind": "fgsm_pgi", "momentum": 0.3, "statistics": "batch"},
