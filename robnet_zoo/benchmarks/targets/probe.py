@@ -14,16 +14,13 @@ from torch import Tensor
 from robnet_zoo.attacks import Classifier
 from robnet_zoo.attacks.gradient import gradient_of
 from robnet_zoo.benchmarks.targets.output import Logits, not_taken
-from robnet_zoo.benchmarks.targets.target import Target
+from robnet_zoo.benchmarks.targets.target import Target, is_narrow, traced_form
 from robnet_zoo.errors import AttackError, RobnetZooError, TargetError
-from robnet_zoo.nn.forms.cuda_graphs import Replayed
-from robnet_zoo.nn.forms.traced import Traced
 
 PROBED = 4  # images
 # Of the logits and of the gradients: the largest difference from the judge's, in the size of the latter. The first is
 # for float32, where TensorFloat-32 may be on; the second for bfloat16, whose steps are 1/256.
 EXACT, HALF = (1e-2, 0.2), (0.2, 0.8)
-NARROW = (torch.bfloat16, torch.float16)
 NO_GRADIENTS = "its logits do not depend on the images by operations that have gradients"
 
 
@@ -49,7 +46,7 @@ def _compared(target: Target, shown: Tensor) -> Target:
     target = replace(target, probed=True, output=_output(target, shown))
     if target.proposer is None:
         return target
-    form = _traced_form(target.proposer)
+    form = traced_form(target.proposer)
     if target.identity.kind == "torch":
         original = target.judge
     elif form is not None:
@@ -65,16 +62,10 @@ def _compared(target: Target, shown: Tensor) -> Target:
     if form is not None and form.why_not:
         why_not = form.why_not
     elif proposed is not None:
-        why_not = _differences(proposed, judged, half=_is_half(target.proposer))
+        why_not = _differences(proposed, judged, half=is_narrow(target.proposer))
     if not why_not:
         return target
     return replace(target, proposer=original, why_not=f"its fast form is not used: {why_not}")
-
-
-def _traced_form(proposer: Classifier) -> Traced | None:
-    """Return the traced form that a proposer is, by itself or replayed from CUDA graphs, if it is one."""
-    form = proposer.classifier if isinstance(proposer, Replayed) else proposer
-    return form if isinstance(form, Traced) else None
 
 
 def _output(target: Target, shown: Tensor) -> str:
@@ -130,12 +121,3 @@ def _differences(proposed: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor],
             share = float((away / size)[far].nan_to_num(nan=torch.inf).amax())
             return f"its {what} of {int(far.sum())} of {len(true)} images are {share:.2g} of the model's own size away"
     return ""
-
-
-def _is_half(proposer: Classifier) -> bool:
-    """Return whether a proposer computes in a type that rounds at thousandths."""
-    form = _traced_form(proposer)
-    if form is not None:
-        return form.dtype in NARROW
-    parameters = proposer.parameters() if isinstance(proposer, torch.nn.Module) else ()
-    return any(parameter.dtype in NARROW for parameter in parameters)

@@ -16,6 +16,9 @@ from robnet_zoo.core.units import LEVELS
 from robnet_zoo.data.images import channels_advice
 from robnet_zoo.errors import DataError, TargetError
 from robnet_zoo.nn.forms.cuda_graphs import Replayed
+from robnet_zoo.nn.forms.traced import Traced
+
+NARROW = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,13 @@ class Target:
     def form_for(self, attack: Attack) -> Classifier:
         """Return the form that an attack looks at.
 
-        Attacks without gradients and precise ones get the original; all others get the proposer.
+        The proposer, unless bfloat16 would round away the small changes that the attack follows: an attack without
+        gradients, or one that ends on the boundary itself, gets the original where the proposer is narrow. One without
+        gradients also gets the original of a file.
         """
-        if attack.gradient_free or (attack.precise and self.identity.kind == "torch"):
+        of_module = self.identity.kind == "torch"
+        fine = of_module and self.proposer is not None and not is_narrow(self.proposer)
+        if (attack.gradient_free or (attack.precise and of_module)) and not fine:
             return self.judge
         assert self.proposer is not None, "gradients are asked for before attacks begin"
         return self.proposer
@@ -98,6 +105,21 @@ class Target:
             )
         proposer, twin = (form and Replayed(form) for form in (self.proposer, self.twin))
         return replace(self, proposer=proposer, twin=twin, probed=False)
+
+
+def traced_form(proposer: Classifier | None) -> Traced | None:
+    """Return the traced form that a proposer is, by itself or replayed from CUDA graphs, if it is one."""
+    form = proposer.classifier if isinstance(proposer, Replayed) else proposer
+    return form if isinstance(form, Traced) else None
+
+
+def is_narrow(proposer: Classifier | None) -> bool:
+    """Return whether a proposer computes in a type that rounds at thousandths."""
+    form = traced_form(proposer)
+    if form is not None:
+        return form.dtype in NARROW
+    parameters = proposer.parameters() if isinstance(proposer, nn.Module) else ()
+    return any(parameter.dtype in NARROW for parameter in parameters)
 
 
 @dataclass(frozen=True)

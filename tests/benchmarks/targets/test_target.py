@@ -5,11 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from robnet_zoo.attacks import Ddn, Pgd, Square
 from robnet_zoo.benchmarks.checks.target import from_target
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.data import Images
 from robnet_zoo.errors import RobnetZooError, TargetError
+from robnet_zoo.nn.compiler import compile, for_inference
 from robnet_zoo.nn.forms.cuda_graphs import Replayed
+from robnet_zoo.nn.forms.traced import Traced
+from robnet_zoo.zoo import load_spec
 from tests.benchmarks.targets.models import MEAN, STD, Means
 
 
@@ -75,3 +79,18 @@ def test_cuda_graphs_are_for_what_proposes_on_a_gpu():
     assert isinstance(graphed.proposer, Replayed)
     assert graphed.proposer.classifier is target.proposer
     assert (graphed.judge, graphed.twin, graphed.probed) == (target.judge, None, False)
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("form", ["compiled", "traced"])
+def test_attacks_that_follow_small_changes_look_at_a_form_that_keeps_them(kind, dtype, form):
+    network = compile(load_spec("robnet_micro")).eval()
+    proposer = Traced(network, dtype=dtype) if form == "traced" else for_inference(network, dtype=dtype)
+    target = of_module(network, name="model")
+    target = replace(target, identity=target.identity.model_copy(update={"kind": kind}), proposer=proposer)
+    original = target.judge
+    assert target.form_for(Pgd()) is proposer
+    assert target.form_for(Square()) is (proposer if (kind, dtype) == ("torch", torch.float32) else original)
+    assert target.form_for(Ddn()) is (original if (kind, dtype) == ("torch", torch.bfloat16) else proposer)
+    assert replace(target, proposer=None).form_for(Square()) is original
