@@ -159,7 +159,7 @@ def agreements() -> str:
         figures = [result.accuracy(name) for name in ("clean", "theirs", *OURS)] + [both.accuracy]
         images = f"{result.data.name}, n = {result.data.n}"
         shares = " | ".join(f"{figure:.1%}" for figure in figures)
-        lines.append(f"| `{result.model.name}` | {images} | {result.protocol.eps} | {shares} |")
+        lines.append(f"| `{result.model.name}` | {images} | {_radius(result)} | {shares} |")
     return "\n".join(lines)
 
 
@@ -181,7 +181,7 @@ def strengths() -> str:
         cells = (
             f"`{result.model.name}`",
             f"{result.data.name}, n = {n}",
-            f"{result.protocol.eps}" + (" in l2" if result.protocol.name.endswith("l2") else ""),
+            _radius(result),
             *(f"{share:.1%}" for share in (result.accuracy("clean"), together.accuracy, theirs.accuracy)),
             _missed(together, theirs),
             f"{alone}",
@@ -190,6 +190,12 @@ def strengths() -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _radius(result: Result) -> str:
+    """Return the eps of a result, with its norm if that is not l-infinity."""
+    norms = {attack.ball for attack in result.protocol.attacks} - {"linf"}
+    return f"{result.protocol.eps}" + "".join(f" in {norm}" for norm in norms)
 
 
 def _autoattack(result: Result, path: Path) -> Measurement:
