@@ -19,7 +19,7 @@ from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import subnetwork
 from robnet_zoo.nn.forms.autocast import attack_form, training_form
 from robnet_zoo.nn.network import Network
-from robnet_zoo.training.adversary import Replay, attack_view, attacked, batch_statistics, loss_of, rectified, rescue
+from robnet_zoo.training.adversary import Replay, attack_view, attacked, loss_of, rectified, rescue
 from robnet_zoo.training.augmentation import Moves, augmented, resize
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.prefetch import Prefetcher
@@ -234,11 +234,11 @@ class Updates:
             with self._dropout():
                 adversarial = attacked(network, images, labels, attack, noise, strength=strength)
                 trained.train()
-                losses.append(loss_of(trained, images, adversarial, targets, objective))
-                if index == 0 and paths.distils:
-                    with batch_statistics(network), torch.no_grad():
-                        targets = F.softmax(trained(adversarial), dim=1)  # (N, K)
-                    objective = objective.model_copy(update={"label_smoothing": 0.0})
+                with _heard(trained) as answers:
+                    losses.append(loss_of(trained, images, adversarial, targets, objective))
+            if index == 0 and paths.distils:
+                targets = F.softmax(answers[-1], dim=1)  # (N, K); the images under attack are answered last
+                objective = objective.model_copy(update={"label_smoothing": 0.0})
         return torch.stack(losses).mean()
 
     def _replays(self, images: Tensor, targets: Tensor, *, strength: float) -> float:
@@ -284,6 +284,14 @@ class Updates:
         if state.average is not None:
             state.average.update(state.network, step=state.updates)
         return mean
+
+
+@contextmanager
+def _heard(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what a module answers while the context lasts, without gradients."""
+    answers: list[Tensor] = []
+    with module.register_forward_hook(lambda module, images, answer: answers.append(answer.detach())):
+        yield answers
 
 
 def generator(
