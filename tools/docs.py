@@ -47,7 +47,6 @@ from robnet_zoo.training import TrainingEstimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from tools import cells, committed, corpus
-from tools import pilots as pilot_runs
 from tools.bundle import training_runs
 
 OURS = ("apgd_ce", "apgd_dlr_t")
@@ -129,11 +128,6 @@ def estimates() -> str:
     )
 
 
-def pilots() -> str:
-    """Return the table of what changes of the recipe for few cores bring on a small network."""
-    return pilot_runs.table(pilot_runs.PilotsResult.load(pilot_runs.DOCUMENT))
-
-
 def attacks() -> str:
     """Return the table of the attacks, with their parameters and defaults."""
     lines = ["| kind | attack | parameters |", "|---|---|---|"]
@@ -202,7 +196,16 @@ def _autoattack(result: Result, path: Path) -> Measurement:
     """Return what AutoAttack left of the images of a document: in this one, or in that of the bundled weights."""
     if any(part.attack == "autoattack" for part in result.measurements):
         return result.measurement("autoattack")
-    return Result.load(committed.ROBUSTNESS / f"{path.stem}.autoattack.json").measurement("autoattack")
+    file = committed.ROBUSTNESS / f"{path.stem}.autoattack.json"
+    theirs = Result.load(file)
+    if _measured(theirs) != _measured(result):
+        raise ReportError(f"{file}: expected AutoAttack on the weights, images and eps of {path}, got others")
+    return theirs.measurement("autoattack")
+
+
+def _measured(result: Result) -> tuple[object, ...]:
+    """Return what outcomes are of: weights, images and radius."""
+    return result.model.weights, result.data.sha256, result.protocol.eps_value
 
 
 def _missed(ours: Measurement, theirs: Measurement) -> str:
@@ -218,14 +221,18 @@ def _costs(both: Sequence[float]) -> tuple[str, str]:
 
 
 def parts() -> str:
-    """Return the table of what each part of `strong` brings: what is left when it is taken away."""
-    (path,) = results_in(committed.ROBUSTNESS / "strong" / "parts")
+    """Return the tables of what each part of `strong` brings: what is left when it is taken away."""
+    return "\n\n".join(map(_parts, results_in(committed.ROBUSTNESS / "strong" / "parts")))
+
+
+def _parts(path: Path) -> str:
     whole_run = committed.ROBUSTNESS / "strong" / path.name  # on the same images
     result, theirs = Result.load(path), _autoattack(Result.load(whole_run), whole_run)
     heads = ["attack", "changed", "left", "left with Square", "AutoAttack alone", "gradients an image"]
     lines = [
-        f"`{result.model.name}`, {result.data.name}, n = {result.data.n}, eps {result.protocol.eps}, "
-        f"{result.accuracy('clean'):.1%} right without attack, {theirs.accuracy:.1%} after AutoAttack",
+        f"`{result.model.name}`, {result.data.name}, n = {result.data.n}, eps {_radius(result)}, "
+        f"{sum(result.measurement('clean').correct)} images right without attack, {sum(theirs.correct)} after "
+        "AutoAttack",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
@@ -236,9 +243,11 @@ def parts() -> str:
         both = worst_case([part, result.measurement("square")])
         changes = {key: value for key, value in attack.model_dump().items() if whole.get(key, value) != value}
         changed = ", ".join(f"`{key}` {value}" for key, value in changes.items() if key not in ("kind", "name"))
+        if not isinstance(attack, AdaptiveApgd):
+            changed = f"another attack: `{attack.kind}`"
         cells = (
             f"`{attack.title}`",
-            (changed if isinstance(attack, AdaptiveApgd) else f"`{attack.kind}`") or "–",
+            changed or "–",
             f"{sum(part.correct)}",
             f"{sum(both.correct)}",
             f"{list(zip(both.correct, theirs.correct, strict=True)).count((1, 0))}",
@@ -421,7 +430,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
             foreign_attack_speeds,
             threads,
         ),
-        TRAINING: (pilots, estimates, training_speeds),
+        TRAINING: (estimates, training_speeds),
         ONNX: (precisions, looks, corpus_files, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),

@@ -125,7 +125,8 @@ class AdaptiveApgd(IterativeAttack):
 
     def learnt(self, rows: Rows) -> Rows:
         explored = (rows["try"] < EXPLORING) & (rows["gap"] > rows["seen_gap"])
-        probed = (rows["try"] >= EXPLORING) & (rows["gap"] > rows["near_gap"])
+        last = len(self.budgets(rows["seen_logits"].shape[1])) - 1  # is at one class, longer than any probe
+        probed = (rows["try"] >= EXPLORING) & (rows["try"] < last) & (rows["gap"] > rows["near_gap"])
         return {
             "seen_gap": torch.where(explored, rows["gap"], rows["seen_gap"]),
             "seen_logits": torch.where(explored[:, None], rows["gap_logits"], rows["seen_logits"]),

@@ -81,6 +81,9 @@ class Protocol(Document):
         if names != tuple(title for title in able if title in names):
             expected = f"expected names of attacks in their order, of {', '.join(able)}"
             raise problems_error([(("in_turn",), f"{expected}, got {', '.join(names)}")])
+        norms = {attack.ball for attack in self.attacks if attack.title in names}
+        if len(norms) > 1:  # an image in one ball would count as found in the other
+            raise problems_error([(("in_turn",), f"expected attacks in one norm, got {' and '.join(sorted(norms))}")])
 
     def before(self, attack: str) -> tuple[str, ...]:
         """Return the names of the attacks that leave to this one only what they could not fool."""

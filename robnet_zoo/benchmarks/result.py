@@ -170,6 +170,15 @@ class Result(Document):
     examples: Tuple[Example] = ()
     images_sha256: Sha256 | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.worst_case is not None:
+            lengths = {len(part.correct) for part in (*self.measurements, self.worst_case)}
+            if len(lengths) != 1 or worst_case(self.measurements).correct != self.worst_case.correct:
+                expected = "expected 1 for the images that every measurement has right, else 0, got others"
+                raise problems_error([(("worst_case", "correct"), expected)])
+        return self
+
     def accuracy(self, attack: str) -> float:
         """Return the share of images classified rightly under an attack, or `clean`. Raises ResultError."""
         return self.measurement(attack).accuracy

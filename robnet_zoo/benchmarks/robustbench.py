@@ -79,13 +79,15 @@ def model_info(
     }
     notes = []
     if result.data.n != TEST_IMAGES[dataset]:
-        notes.append(f"Evaluated on {result.data.n} images ({result.data.name}) instead of {TEST_IMAGES[dataset]}.")
+        notes.append(_few(result, dataset))
     if attacked.flags:
         notes.append(f"AutoAttack raised flags: {', '.join(attacked.flags)}.")
     return info | ({"footnote": " ".join(notes)} if notes else {})
 
 
-def issue_text(info: Mapping[str, str | bool | int], result: Result, *, checkpoint: str) -> str:
+def issue_text(
+    info: Mapping[str, str | bool | int], result: Result, *, checkpoint: str, threat: Threat = "Linf"
+) -> str:
     """Return the text of the issue that asks RobustBench for a new model, under the headings of its template.
 
     Whether a model joins its zoo and under which licence stays open: the boxes are left for whoever sends it.
@@ -94,10 +96,8 @@ def issue_text(info: Mapping[str, str | bool | int], result: Result, *, checkpoi
         info: the entry of the model (`model_info`).
         result: the document that the entry is of.
         checkpoint: a link to weights and code.
+        threat: the norm that the entry is of.
     """
-    software = ", ".join(f"{name} {version}" for name, version in result.software.items())
-    threats = {"linf": "Linf", "l2": "L2"}
-    norm = next(attack.norm for attack in result.protocol.attacks if isinstance(attack, AutoAttack))
     lines = [
         "# Paper Information",
         "",
@@ -112,7 +112,7 @@ def issue_text(info: Mapping[str, str | bool | int], result: Result, *, checkpoi
         "",
         f"- **Architecture**: {info['architecture']}",
         f"- **Dataset**: {info['dataset']}",
-        f"- **Threat Model**: {threats[norm]}",
+        f"- **Threat Model**: {threat}",
         f"- **eps**: {info['eps']}",
         f"- **Clean accuracy**: {info['clean_acc']}",
         f"- **Robust accuracy**: {info['autoattack_acc']}",
@@ -122,23 +122,93 @@ def issue_text(info: Mapping[str, str | bool | int], result: Result, *, checkpoi
         "",
         "# Model Zoo:",
         "",
-        "- [ ] The model is to be added to the Model Zoo",
-        "- [ ] The architecture is among those of the Model Zoo or in timm",
-        "- [ ] The model is released under the MIT licence",
+        "- [ ] I want to add my models to the Model Zoo (check if true)",
+        "- [ ] I use an architecture that is **not** included among those of the Model Zoo (check if true)",
+        "- [ ] I agree to release my model(s) under MIT license (check if true) **OR**",
+        "- [ ] I want my models to be released under a custom license, located here: ",
         "",
         "# Additional information",
         "",
-        f"- weights: sha256 {result.model.weights}, {result.model.parameters} parameters",
-        f"- images: {result.data.name}, n = {result.data.n}, sha256 {result.data.sha256}",
-        f"- measured with: {software}; {result.device}",
+        *_measured(result),
     ]
     if "footnote" in info:
         lines.append(f"- {info['footnote']}")
     return "\n".join(lines) + "\n"
 
 
+def evaluation_text(
+    result: Result, *, model: str, authors: str, link: str, dataset: Dataset = "cifar10", threat: Threat = "Linf"
+) -> str:
+    """Return the text of the issue that sends RobustBench another evaluation of a model of its zoo.
+
+    Args:
+        result: a complete white-box result in this threat's norm and eps, by any attacks.
+        model: the model's name in its zoo.
+        authors: of the evaluation.
+        link: to the tensor of adversarial images.
+        dataset: the data set whose test images were measured.
+        threat: the norm of the attacks.
+
+    Raises: RobustBenchError if the result is anything else.
+    """
+    _check(result, dataset=dataset, threat=threat)
+    attacks = result.protocol.attacks
+    if other := [attack.title for attack in attacks if attack.ball != threat.lower()]:
+        expected = f"expected attacks in {threat.lower()} alone, got {', '.join(other)} too"
+        raise RobustBenchError(f"{result.model.name}: {expected}")
+    robust = (result.worst_case or result.measurement(attacks[-1].title)).accuracy
+    method = "; ".join(f"{attack.title}: {attack.model_dump_json(exclude_none=True)}" for attack in attacks)
+    lines = [
+        "## Target model",
+        f"+ **Model identifier(s):** {model}",
+        f"+ **Leaderboard(s):** {dataset}, {threat}, eps = {BUDGETS[dataset, threat]}",
+        "",
+        "## New evaluation",
+        f"+ **Link to adversarial images:** {link}",
+        f"+ **Robust accuracy:** {_percent(robust)}",
+        f"+ **Author(s):** {authors}",
+        f"+ **Description of the method used:** an image counts as right if every attack leaves it right; {method}",
+        "",
+        "## Additional information",
+        "",
+        *_measured(result),
+    ]
+    if result.data.n != TEST_IMAGES[dataset]:
+        lines.append(f"- {_few(result, dataset)}")
+    return "\n".join(lines) + "\n"
+
+
+def _measured(result: Result) -> list[str]:
+    """Return what was measured, on what and with what, a line each."""
+    software = ", ".join(f"{name} {version}" for name, version in result.software.items())
+    return [
+        f"- weights: sha256 {result.model.weights}, {result.model.parameters} parameters",
+        f"- images: {result.data.name}, n = {result.data.n}, sha256 {result.data.sha256}",
+        f"- measured with: {software}; {result.device}",
+    ]
+
+
+def _few(result: Result, dataset: Dataset) -> str:
+    return f"Evaluated on {result.data.n} images ({result.data.name}) instead of {TEST_IMAGES[dataset]}."
+
+
 def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measurement:
     """Return the measurement that counts: the standard AutoAttack's."""
+    _check(result, dataset=dataset, threat=threat)
+    protocol, model = result.protocol, result.model.name
+    wrapped = [attack for attack in protocol.attacks if isinstance(attack, AutoAttack)]
+    standard = [attack for attack in wrapped if attack.version == "standard" and attack.norm == threat.lower()]
+    if not standard:
+        got = ", ".join(f"{attack.version} in {attack.norm}" for attack in wrapped) or "no AutoAttack"
+        raise RobustBenchError(f"{model}: expected the standard AutoAttack in {threat.lower()}, got {got}")
+    try:
+        return result.measurement(standard[0].title)
+    except ResultError as error:
+        raise RobustBenchError(f"{model}: expected a measurement of {standard[0].title}, got none") from error
+
+
+def _check(result: Result, *, dataset: Dataset, threat: Threat) -> None:
+    """Raise RobustBenchError unless a result is complete, of a white box and at the eps of a leaderboard."""
     protocol, model = result.protocol, result.model.name
     budget = BUDGETS.get((dataset, threat))
     if budget is None:
@@ -151,15 +221,6 @@ def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measuremen
         raise RobustBenchError(f"{model}: expected attacks on the model itself, got a transfer")
     if fraction(protocol.eps) != fraction(budget):
         raise RobustBenchError(f"{model}: expected eps {budget} for {dataset}/{threat}, got {protocol.eps}")
-    wrapped = [attack for attack in protocol.attacks if isinstance(attack, AutoAttack)]
-    standard = [attack for attack in wrapped if attack.version == "standard" and attack.norm == threat.lower()]
-    if not standard:
-        got = ", ".join(f"{attack.version} in {attack.norm}" for attack in wrapped) or "no AutoAttack"
-        raise RobustBenchError(f"{model}: expected the standard AutoAttack in {threat.lower()}, got {got}")
-    try:
-        return result.measurement(standard[0].title)
-    except ResultError as error:
-        raise RobustBenchError(f"{model}: expected a measurement of {standard[0].title}, got none") from error
 
 
 def _percent(share: float) -> str:

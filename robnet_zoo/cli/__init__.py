@@ -55,7 +55,7 @@ COMMANDS = {
         "report": ("benchmark:report", "Write a report of results documents, with the paper's figures beside ours."),
         "robustbench": (
             "benchmark:robustbench",
-            "Convert a result of the protocol autoattack to RobustBench's model_info, an issue and a tensor of images.",
+            "Convert a result to what RobustBench asks for, of a new model or another evaluation of one of its own.",
         ),
         "protocols": ("documents:protocols", "List the bundled protocols of `benchmark`, or print one as JSON."),
         "demo": (

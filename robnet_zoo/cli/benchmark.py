@@ -412,11 +412,12 @@ def report(*results: Path, output: Output, comparisons: Path | None = None, quie
 def robustbench(
     result: Path,
     *,
-    link: str,
-    name: str,
     authors: str,
-    venue: str,
     output: Output,
+    link: str | None = None,
+    name: str | None = None,
+    venue: str | None = None,
+    evaluates: str | None = None,
     dataset: Literal["cifar10", "cifar100", "imagenet"] = "cifar10",
     threat: Literal["Linf", "L2"] = "Linf",
     architecture: str | None = None,
@@ -428,15 +429,16 @@ def robustbench(
     data: str | None = None,
     quiet: Quiet = False,
 ) -> None:
-    """Convert a result of the protocol autoattack to RobustBench's model_info, an issue and a tensor of images.
+    """Convert a result to what RobustBench asks for, of a new model or another evaluation of one of its own.
 
     Args:
-        result: The results document.
-        link: A link to the paper.
+        result: The results document: for a new model one of the protocol autoattack, for an evaluation any white box.
+        authors: The authors of the paper, or of the evaluation, separated by commas.
+        output: The file to write: the JSON of the entry, model_info, or the text of the issue of an evaluation.
+        link: A link to the paper; with --evaluates, to the tensor of --images.
         name: The paper's title.
-        authors: The authors, separated by commas.
         venue: Where the paper appeared.
-        output: The JSON file to write.
+        evaluates: Write the issue of another evaluation of this model of RobustBench's zoo instead of an entry.
         dataset: The data set of the leaderboard.
         threat: The threat model of the leaderboard.
         architecture: The architecture's name; by default taken from the model's.
@@ -444,39 +446,49 @@ def robustbench(
         reported: The robust accuracy that the paper reports, as a share; by default this one.
         issue: A second file to write: the text of the issue that asks for a new model.
         checkpoint: A link to weights and code, for the issue; by default that of the paper.
-        images: A third file to write, .pt: the adversarial images as a tensor, clean where no attack succeeded. The
+        images: A further file to write, .pt: the adversarial images as a tensor, clean where no attack succeeded. The
             document has to be of a run with --keep-images.
         data: The images that the document was measured on, as in `benchmark`, for --images.
     """
     if (images is None) != (data is None):
         fail("--images, --data: expected both of them or none")
     from robnet_zoo.benchmarks.result import Result
-    from robnet_zoo.benchmarks.robustbench import issue_text, model_info
+    from robnet_zoo.benchmarks.robustbench import evaluation_text, issue_text, model_info
     from robnet_zoo.core.files import write_atomically
 
     document = Result.load(result)
-    info = model_info(
-        document,
-        link=link,
-        name=name,
-        authors=authors,
-        venue=venue,
-        dataset=dataset,
-        threat=threat,
-        architecture=architecture,
-        additional_data=additional_data,
-        reported=reported,
-    )
-    tensor = None if data is None else _adversarial_tensor(result, data, quiet=quiet)
-    write_atomically(output, (json.dumps(info, indent=2) + "\n").encode())
-    if issue is not None:
-        write_atomically(
-            issue, issue_text(info, document, checkpoint=checkpoint or link).encode(errors="backslashreplace")
+    texts: dict[Path, str] = {}
+    if evaluates is not None:
+        if name or venue or architecture or additional_data or reported is not None or issue or checkpoint:
+            fail("--evaluates: expected --authors, --link, --dataset, --threat, --images and --data, got more")
+        texts[output] = evaluation_text(
+            document, model=evaluates, authors=authors, link=link or "", dataset=dataset, threat=threat
         )
+    elif not (link and name and venue):
+        fail("--link, --name, --venue: expected all of them for a new model, or --evaluates MODEL")
+    else:
+        info = model_info(
+            document,
+            link=link,
+            name=name,
+            authors=authors,
+            venue=venue,
+            dataset=dataset,
+            threat=threat,
+            architecture=architecture,
+            additional_data=additional_data,
+            reported=reported,
+        )
+        texts[output] = json.dumps(info, indent=2) + "\n"
+        if issue is not None:
+            texts[issue] = issue_text(info, document, checkpoint=checkpoint or link, threat=threat)
+    tensor = None if data is None else _adversarial_tensor(result, data, quiet=quiet)
+    for path, text in texts.items():
+        write_atomically(path, text.encode(errors="backslashreplace"))
     if images is not None and tensor is not None:
         write_atomically(images, tensor)
     if not quiet:
-        print(*[path for path in (output, issue, images) if path is not None], sep="\n")
+        print(*texts, *([] if images is None else [images]), sep="\n")
 
 
 def _adversarial_tensor(result: Path, data: str, *, quiet: bool) -> bytes:

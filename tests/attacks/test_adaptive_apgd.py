@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from robnet_zoo.attacks import AdaptiveApgd, Apgd, AutoAttack, run
+from robnet_zoo.attacks.adaptive_apgd import EXPLORING
 from robnet_zoo.attacks.attack import Cost, Rows
 from robnet_zoo.attacks.random import Key
 from tests.attacks.classifiers import greys, small
@@ -53,6 +54,17 @@ def test_the_long_try_goes_on_at_the_class_that_the_closed_form_names(linear: nn
         assert sorted(aims[2:7]) == [1, 2, 3, 4, 5]
         assert aims[7] == 1 + int(gaps[sample].argmax())
         assert [near for _, near in tries] == [False] * 7 + [True]
+
+
+def test_another_restart_chooses_its_class_by_its_own_probes(linear: nn.Sequential) -> None:
+    attack, images = AdaptiveApgd(restarts=2, classes=2, **SHORT), greys(1)
+    last = len(attack.budgets(6)) - 1
+    rows = {"clean": images, "target": torch.tensor([-1]), "clean_logits": linear(images).detach()}
+    rows |= attack.unknown(rows) | {"near_gap": torch.tensor([-2.0]), "near_class": torch.tensor([3])}
+    ended = {"gap": torch.tensor([-1.0]), "gap_x": images, "gap_logits": rows["clean_logits"], "aim": torch.tensor([4])}
+    for number, known in ((EXPLORING - 1, 3), (EXPLORING, 4), (last, 3)):
+        learnt = attack.learnt(rows | ended | {"try": torch.tensor([number])})
+        assert learnt["near_class"].tolist() == [known]
 
 
 def test_a_linear_model_is_fooled_exactly_where_the_closed_form_says(linear: nn.Sequential) -> None:

@@ -182,6 +182,12 @@ def test_attacks_do_not_take_turns_in_a_transfer():
         load_protocol("strong").model_copy(update={"threat": "transfer"})
 
 
+def test_attacks_in_turn_are_in_one_norm():
+    norms = {"attacks": (Pgd(), Pgd(name="round", norm="l2")), "in_turn": ("pgd20", "round"), "eps": "1/2"}
+    with pytest.raises(DocumentError, match="in_turn: expected attacks in one norm, got l2 and linf"):
+        load_protocol("strong").model_copy(update=norms)
+
+
 WHITE_BOX = load_protocol("white_box")
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -11,7 +12,7 @@ from robnet_zoo import data
 from robnet_zoo.attacks import Bim, Fgsm
 from robnet_zoo.benchmarks.evaluation import evaluate
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.benchmarks.result import Result, results_in
+from robnet_zoo.benchmarks.result import Result, measured, results_in
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import DocumentError
 from tests.benchmarks.grey_images import WHITE_BOX
@@ -32,6 +33,13 @@ def test_the_worst_case_counts_an_image_that_any_attack_fools():
     result = evaluate(of_module(First(), name="first"), images, protocol, progress=False)
     assert result.measurement("bim1").correct == (1, 1)
     assert result.measurement("worst_case").correct == result.measurement("fgsm").correct == (1, 0)
+
+
+def test_a_worst_case_that_its_attacks_do_not_give_is_refused(grey):
+    result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
+    better = measured("worst_case", (1,) * len(result.worst_case.correct), seconds=1.0)
+    with pytest.raises(DocumentError, match=r"worst_case\.correct: expected 1 for the images that"):
+        result.model_copy(update={"worst_case": better})
 
 
 def test_a_result_survives_its_file(grey, tmp_path):

@@ -3,16 +3,19 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
+from torch import nn
 
-from robnet_zoo import cli
+from robnet_zoo import cli, data
 from robnet_zoo.attacks import Pgd
 from robnet_zoo.attacks.autoattack import AutoAttack
+from robnet_zoo.benchmarks import evaluate, of_module
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import DataIdentity, Measurement, ModelIdentity, Result, Shard, measured
-from robnet_zoo.benchmarks.robustbench import issue_text, model_info
+from robnet_zoo.benchmarks.robustbench import evaluation_text, issue_text, model_info
 from robnet_zoo.errors import RobustBenchError
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo import weights
@@ -158,7 +161,66 @@ def test_issue_has_the_headings_and_fields_of_the_template() -> None:
     text = issue_text(model_info(result(), **PAPER), result(), checkpoint="https://example.org/weights")
     assert [line for line in text.splitlines() if line in HEADINGS] == list(HEADINGS)
     assert all(f"- **{field}**: {value}\n" in text for field, value in FIELDS.items())
-    assert "[x]" not in text
+    boxes = [line for line in text.splitlines() if line.startswith("- [")]
+    assert [box.startswith("- [ ]") for box in boxes] == [True] * 4
+    assert "that is **not** included among those" in boxes[1]
+    assert "under MIT license" in boxes[2]
+
+
+def test_issue_of_a_document_in_two_norms_names_the_one_that_its_figures_are_of() -> None:
+    both = Protocol(name="test", eps="1/2", attacks=(AutoAttack(), AutoAttack(name="l2", norm="l2")), dtype="float32")
+    measurements = (accuracy("clean", 8278), accuracy("autoattack", 0), accuracy("l2", 4510))
+    measured = result(protocol=both, measurements=measurements)
+    text = issue_text(model_info(measured, **PAPER, threat="L2"), measured, checkpoint="x", threat="L2")
+    assert "- **Threat Model**: L2\n" in text
+    assert "- **Robust accuracy**: 45.10\n" in text
+
+
+HEADED = ("## Target model", "## New evaluation")  # of the template of other evaluations
+
+
+def test_evaluation_by_any_attack_has_the_fields_of_its_template() -> None:
+    text = evaluation_text(
+        result(Pgd(steps=40)), model="Carmon2019Unlabeled", authors="A, B", link="https://a.org/x.pt"
+    )
+    assert [line for line in text.splitlines() if line in HEADED] == list(HEADED)
+    for field, value in {
+        "Model identifier(s)": "Carmon2019Unlabeled",
+        "Leaderboard(s)": "cifar10, Linf, eps = 8/255",
+        "Link to adversarial images": "https://a.org/x.pt",
+        "Robust accuracy": "45.10",
+        "Author(s)": "A, B",
+    }.items():
+        assert f"+ **{field}:** {value}\n" in text
+    assert '"steps":40' in text
+    assert "Evaluated on" not in text
+
+
+def test_evaluation_counts_what_every_attack_left_and_says_how_many_images_it_is_of() -> None:
+    attacks = (Pgd(), Pgd(name="long", steps=100))
+    rights = ((1, 1, 0, 0), (1, 0, 1, 0))
+    halves = [measured(attack.title, right, seconds=1.0) for attack, right in zip(attacks, rights, strict=True)]
+    parts = {
+        "protocol": Protocol(name="test", eps="8/255", attacks=attacks, dtype="float32"),
+        "data": DataIdentity(name="few.npz", sha256="0" * 64, n=4),
+        "measurements": (accuracy("clean", 4, 4), *halves),
+        "worst_case": measured("worst_case", (1, 0, 0, 0), seconds=2.0),
+    }
+    text = evaluation_text(result(**parts), model="M", authors="A", link="")
+    assert "+ **Robust accuracy:** 25.00\n" in text
+    assert "Evaluated on 4 images (few.npz) instead of 10000." in text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        (result(Pgd(), eps="4/255"), "expected eps 8/255 for cifar10/Linf, got 4/255"),
+        (result(Pgd(norm="l2")), "expected attacks in linf alone, got pgd20 too"),
+    ],
+)
+def test_evaluation_that_fits_no_leaderboard_is_one_line(wrong: Result, problem: str) -> None:
+    with pytest.raises(RobustBenchError, match=f"^robnet_free.cifar10: {problem}$"):
+        evaluation_text(wrong, model="M", authors="A", link="")
 
 
 def test_issue_of_few_images_says_so() -> None:
@@ -180,6 +242,34 @@ def test_command_writes_the_issue_and_refuses_images_without_data(tmp_path, caps
     cli.main([*command, "--issue", str(issue)])
     assert f"- **Checkpoint and code**: {PAPER['link']}" in issue.read_text()
     assert capsys.readouterr().out == f"{entry}\n{issue}\n"
+
+
+def test_command_writes_an_evaluation_with_the_tensor_of_its_images(tmp_path, capsys) -> None:
+    document, issue, images = (tmp_path / name for name in ("result.json", "issue.md", "adversarial.pt"))
+    pixels = np.full((2, 4, 4, 3), 128, dtype=np.uint8)
+    pixels[1] = 0
+    np.savez(tmp_path / "data.npz", images=pixels, labels=np.array([1, 0]))
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    with torch.no_grad():
+        model[2].weight.copy_(torch.tensor([[0.0] * 3, [1.0] * 3]))
+        model[2].bias.copy_(torch.tensor([1.5, 0.0]))  # the first image is just within class 1
+    protocol = Protocol(name="pgd", eps="8/255", attacks=(Pgd(),), dtype="float32")
+    given = data.load(tmp_path / "data.npz")
+    evaluate(of_module(model, name="M"), given, protocol, output=document, keep_images=True)
+    command = ["robustbench", str(document), "--authors", "A", "-o", str(issue)]
+    with pytest.raises(SystemExit):
+        cli.main(command)  # neither a paper nor a model of the zoo
+    assert "--link, --name, --venue: expected all of them" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--evaluates", "M", "--venue", "CVPR"])
+    assert not issue.exists()
+    cli.main([*command, "--evaluates", "M", "--images", str(images), "--data", str(tmp_path / "data.npz")])
+    assert capsys.readouterr().out == f"{issue}\n{images}\n"
+    assert "+ **Robust accuracy:** 50.00\n" in issue.read_text()
+    kept, (clean, _) = torch.load(images, weights_only=True), given.batch(slice(None))
+    assert (kept.shape, kept.dtype) == ((2, 3, 4, 4), torch.float32)
+    assert not torch.equal(kept[0], clean[0])
+    assert torch.equal(kept[1], clean[1])
 
 
 # Its loader

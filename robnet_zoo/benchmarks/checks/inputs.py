@@ -85,7 +85,7 @@ def from_inputs(target: Target, images: Images, *, batch: int) -> list[Alarm]:
         given = _Look("", "", _answers(target, pixels, batch), labels)
         if sum(given.right) > (1 - FAR_MORE) * count:
             return []
-        looks = [_shifted(given), *_others(target, pixels, labels, batch, wanted=wanted)]
+        looks = [_shifted(given, target.num_classes), *_others(target, pixels, labels, batch, wanted=wanted)]
         gains = {look: (sum(look.right) - sum(given.right)) / count for look in looks if look.beats_chance}
         best = max(gains, key=gains.__getitem__, default=given)
         if gains.get(best, 0) > FAR_MORE and compare(best.right, given.right).p < CHANCE:
@@ -97,10 +97,13 @@ def from_inputs(target: Target, images: Images, *, batch: int) -> list[Alarm]:
     return []
 
 
-def _shifted(given: _Look) -> _Look:
-    """Return the same answers beside labels that are counted from another class on, that in which most are right."""
+def _shifted(given: _Look, num_classes: int | None) -> _Look:
+    """Return the same answers beside labels that are counted from another class on, that in which most are right.
+
+    num_classes: of the target; if that is not known, as many as are seen.
+    """
     answers, labels = given.answers, given.labels
-    classes = int(max(answers.max(), labels.max())) + 1
+    classes = max(int(max(answers.max(), labels.max())) + 1, num_classes or 0)
     apart = (answers - labels).where(answers >= 0, 0) % classes
     shift = int(torch.bincount(apart, minlength=2)[1:].argmax()) + 1
     words = f"{shift} added to each label" if shift <= classes // 2 else f"{classes - shift} taken from each label"

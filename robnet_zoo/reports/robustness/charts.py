@@ -59,7 +59,7 @@ def against_eps(entries: Sequence[LabelledResult]) -> list[Chart]:
             if name != CLEAN:
                 title = f"{WORST} of {titles}" if name == WORST else measurement.attack
                 title += "" if entry.norms == ("linf",) else f" ({', '.join(entry.norms)})"
-                point = _point(entry, 255 * protocol.eps_value, protocol.eps, measurement)
+                point = _point(entry, _scale(entry) * protocol.eps_value, protocol.eps, measurement)
                 by_title.setdefault(f"Accuracy against eps: {title}, {entry.data}", []).append((entry, point))
     charts = []
     for title, members in by_title.items():
@@ -67,9 +67,15 @@ def against_eps(entries: Sequence[LabelledResult]) -> list[Chart]:
         for same_model in groups(members, lambda member: member[0].model).values():
             if len({point.x for _, point in same_model}) > 1:
                 points += [*_unattacked(same_model[0][0]), *(point for _, point in same_model)]
-        chart = lines(title, points, Axis("eps, in 255ths"), "eps")
+        in_levels = _scale(members[0][0]) > 1  # all members are of one norm
+        chart = lines(title, points, Axis("eps, in 255ths" if in_levels else "eps, in image units"), "eps")
         charts += [chart] if chart is not None else []
     return charts
+
+
+def _scale(entry: LabelledResult) -> int:
+    """Return what eps is multiplied by for its axis: levels of a pixel in l-infinity, image units in other norms."""
+    return 255 if entry.norms == ("linf",) else 1
 
 
 def _unattacked(entry: LabelledResult) -> list[MeasuredPoint]:

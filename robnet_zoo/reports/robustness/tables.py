@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from robnet_zoo.attacks import AutoAttack
-from robnet_zoo.benchmarks.result import Measurement, ModelIdentity
+from robnet_zoo.benchmarks.result import Measurement, ModelIdentity, measured, worst_case
 from robnet_zoo.reports.elements import EMPTY, Column, Table, TableCell, TableRow, estimate_cell
 from robnet_zoo.reports.robustness.labelled import CLEAN, WORST, LabelledResult, columns, groups, proposing
 from robnet_zoo.reports.robustness.published import (
@@ -66,23 +66,26 @@ def radii(entries: Sequence[LabelledResult]) -> Table | None:
     several = [
         members
         for members in groups(entries, lambda entry: (entry.model, entry.data, entry.n)).values()
-        if len({entry.radius for entry in members}) > 1
+        if len({_ball(entry) for entry in members}) > 1
     ]
-    by_size = sorted((entry for members in several for entry in members), key=_by_radius)
-    heads = list(dict.fromkeys(entry.radius for entry in by_size))
+    by_size = sorted((entry for members in several for entry in members), key=_ball)
+    heads = {_ball(entry): entry.radius for entry in reversed(by_size)}  # as the first document spells it
+    balls = sorted(heads)
     rows = []
     for members in several:
         first = members[0]
         clean = next((entry.measurements[CLEAN] for entry in members if CLEAN in entry.measurements), None)
         cells = [TableCell(first.model, first.model, first.data), images(first), accuracy(clean)]
-        cells += [_strongest([entry for entry in members if entry.radius == head]) for head in heads]
+        cells += [_strongest([entry for entry in members if _ball(entry) == ball]) for ball in balls]
         rows.append(TableRow(tuple(cells)))
-    columns_of = (Column("model", numeric=False), Column("images"), Column(CLEAN), *(Column(head) for head in heads))
+    radius_columns = [Column(heads[ball]) for ball in balls]
+    columns_of = (Column("model", numeric=False), Column("images"), Column(CLEAN), *radius_columns)
     title = "Accuracy in percent under the strongest attack with each radius, in l-infinity unless stated"
     return Table(title, columns_of, tuple(rows)) if rows else None
 
 
-def _by_radius(entry: LabelledResult) -> tuple[bool, tuple[str, ...], float]:
+def _ball(entry: LabelledResult) -> tuple[bool, tuple[str, ...], float]:
+    """Return norms and radius, whichever way it is spelt, in the order of columns: l-infinity first."""
     return entry.norms not in ((), ("linf",)), entry.norms, entry.result.protocol.eps_value
 
 
@@ -225,7 +228,7 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
             )
         )
         for entry in entries
-        for name, measurement in entry.measurements.items()
+        for name, measurement in (*entry.measurements.items(), *_in_turn(entry))
         if name != WORST
     )
     passes = ("forwards", "backwards", "judged", "forwards, withstood", "backwards, withstood")
@@ -243,6 +246,20 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
         "Withstood: an image that the attack left right. The standard AutoAttack sends such an image forwards "
         f"{whole.forwards:,} times and backwards {whole.backwards:,} times. {where}",
     )
+
+
+def _in_turn(entry: LabelledResult) -> Iterator[tuple[str, Measurement]]:
+    """Yield what attacks that took turns cost together, if some did."""
+    names = entry.result.protocol.in_turn or ()
+    parts = [part for part in entry.result.measurements if part.attack in names]
+    if len(parts) > 1 and len({len(part.correct) for part in parts}) == 1:
+        passes = {
+            key: tuple(map(sum, zip(*(getattr(part, key) for part in parts), strict=True)))
+            for key in ("forwards", "backwards", "judged")
+        }
+        whole = worst_case(parts)
+        name = ", then ".join(part.attack for part in parts)
+        yield name, measured(name, whole.correct, seconds=whole.seconds, **passes)
 
 
 def _device(entry: LabelledResult) -> TableCell:

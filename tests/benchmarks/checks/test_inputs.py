@@ -104,6 +104,12 @@ def test_the_form_that_a_model_wants_is_named_with_both_accuracies(form):
     assert after == f"80 with {wanted}"
 
 
+def test_labels_turn_over_at_the_number_of_classes_that_the_target_states():
+    target = replace(of_module(Nearest(shift=1), name="nearest"), num_classes=1000)
+    (alarm,) = from_inputs(target, coloured(80), batch=32)
+    assert alarm.text.endswith("1 added to each label, modulo 1000: the classes are in another order")
+
+
 def test_flags_of_the_alarm_give_the_accuracy_that_it_promises():
     module = Nearest(lambda x: x * wide(STD) + wide(MEAN))
     assert alarms_of(module, coloured(80), mean=MEAN, std=STD) == {}

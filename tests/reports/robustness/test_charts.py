@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from robnet_zoo.attacks import Fgsm, Pgd
+from robnet_zoo.reports.robustness.charts import against_eps
+from robnet_zoo.reports.robustness.labelled import labelled
 from tests.reports.documents import result
 from tests.reports.pages import html, ids, section
 
@@ -22,3 +24,15 @@ def test_accuracy_against_eps_begins_with_the_clean_images(tmp_path):
     accuracies = [documents[0].accuracy("clean"), documents[1].accuracy("fgsm"), documents[0].accuracy("fgsm")]
     assert [float(row[2].split("\n")[0]) / 100 for row in rows[heads + 1 : heads + 4]] == pytest.approx(accuracies)
     assert 'class="mark series-1"' not in section(tmp_path, "eps"), "one eps alone makes no line"
+
+
+def test_radii_in_l2_are_drawn_in_image_units():
+    attacks = (Pgd(norm="l2"),)
+    documents = [result("a", 0.9, 0.8 - eps / 2, attacks=attacks, eps=str(eps)) for eps in (0.25, 0.5)]
+    charts = against_eps(labelled(documents))
+    assert len(charts) == 2  # of the attack and of the worst case
+    for chart in charts:
+        assert "eps, in image units" in chart.drawing
+        assert [row.cells[1].value for row in chart.table.rows] == [0, 0.25, 0.5]
+    (levels, _) = against_eps(labelled([result("a", attacks=(Pgd(),), eps=eps) for eps in ("4/255", "8/255")]))
+    assert "eps, in 255ths" in levels.drawing

@@ -192,6 +192,13 @@ def test_one_radius_needs_no_table_of_radii():
     assert radii(labelled([result("a"), result("b"), result("a", attacks=(Fgsm(), Pgd(steps=100)))])) is None
 
 
+def test_one_radius_in_two_spellings_needs_no_table_of_radii_either():
+    assert radii(labelled([result("a", attacks=L2, eps="0.5"), result("a", attacks=L2[:1], eps="1/2")])) is None
+    spelt = [result("a", attacks=L2, eps="1/2"), result("a", attacks=L2[:1], eps="0.50"), result("a", eps="8/255")]
+    table = radii(labelled(spelt))
+    assert [column.label for column in table.columns[3:]] == ["8/255", "1/2 (l2)"]
+
+
 def test_equal_radii_in_other_norms_are_other_conditions():
     linf, l2 = labelled([result("a", eps="0.5"), result("a", attacks=L2, eps="0.5")])
     assert (linf.radius, l2.radius) == ("0.5", "0.5 (l2)")
@@ -208,3 +215,17 @@ def test_the_cost_of_images_that_withstood_stands_beside_autoattacks():
     assert 1 < row.cells[heads.index("forwards")].value < 30
     counts = AutoAttack().cost(10)
     assert f"forwards {counts.forwards:,} times and backwards {counts.backwards:,} times" in table.note
+
+
+def test_attacks_in_turn_have_a_row_of_what_they_cost_together():
+    apart = result("a", 0.8, 0.5, 0.3, attacks=(Pgd(steps=30), Pgd(steps=10)))
+    assert len(cost(labelled([apart])).rows) == 3
+    in_turn = apart.protocol.model_copy(update={"in_turn": ("pgd30", "pgd10")})
+    table = cost(labelled([apart.model_copy(update={"protocol": in_turn})]))
+    rows = {row.cells[1].text: [cell.value for cell in row.cells[2:]] for row in table.rows}
+    together = rows["pgd30, then pgd10"]
+    for column in (0, 1, 2, 5, 6):  # forwards, backwards, judged, seconds
+        assert together[column] == pytest.approx(rows["pgd30"][column] + rows["pgd10"][column], rel=1e-3)
+    both = [sum(pair) for pair in zip(*(part.backwards for part in apart.measurements[1:]), strict=True)]
+    withstood = [passes for passes, right in zip(both, apart.worst_case.correct, strict=True) if right]
+    assert together[4] == pytest.approx(sum(withstood) / len(withstood))
