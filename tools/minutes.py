@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 
 import cyclopts
@@ -24,12 +25,12 @@ app = cyclopts.App(help=__doc__)
 
 
 @app.command
-def split(images: Path, folder: Path, *, mebibytes: int = 60) -> None:
+def split(images: Path, folder: Path, *, mebibytes: int = 32) -> None:
     """Cut an npz of images into parts.
 
     Args:
         images: The npz.
-        folder: Of the parts, 000.npz and so on.
+        folder: Of the parts, 1of4.npz and so on.
         mebibytes: How large a part may be.
     """
     whole = data.load(str(images), train=True)
@@ -38,8 +39,8 @@ def split(images: Path, folder: Path, *, mebibytes: int = 60) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if others := [path.name for path in folder.iterdir()]:
         raise DataError(f"{folder}: expected an empty folder, got {others[0]} there")
-    for number, part in enumerate(np.array_split(np.arange(len(labels)), count)):
-        _write(folder / f"{number:03}.npz", pixels[part], labels[part])
+    for number, part in enumerate(np.array_split(np.arange(len(labels)), count), start=1):
+        _write(folder / f"{number}of{count}.npz", pixels[part], labels[part])
 
 
 @app.command
@@ -75,22 +76,27 @@ def train(
     measuring = ["benchmark", str(output / "run"), "--data", test, "--protocol", protocol]
     count = ["-n", str(images)] if images else []
     cli.main([*measuring, *count, "--output", str(output / f"{protocol}.json")])
+    cli.main(["report", str(output / f"{protocol}.json"), "--output", str(output / "report.html")])
     if torch.cuda.is_available():  # whether graphs are worth their name
         few = ["-n", str(GRAPHED), "--cuda-graphs"]
         cli.main([*measuring, *few, "--output", str(output / f"{protocol}.graphs.json")])
-    cli.main(["report", str(output / f"{protocol}.json"), "--output", str(output / "report.html")])
 
 
 def _joined(source: Path, path: Path) -> Path:
-    """Return an npz of all parts of a folder, written to `path` unless it is there; a file is returned itself."""
+    """Return an npz of all parts of a folder, written to `path`; a file is returned itself."""
     if source.is_file():
         return source
-    files = sorted(source.glob("*.npz"))
-    if not files:
+    parts = {path.name: path for path in source.glob("*.npz")}
+    counts = {int(match[1]) for name in parts if (match := re.fullmatch(r"\d+of(\d+)\.npz", name))}
+    if len(counts) != 1:
         raise DataError(f"{source}: expected an npz of images, or a folder of its parts")
-    if not path.exists():
-        parts = [np.load(file, allow_pickle=False) for file in files]
-        _write(path, *(np.concatenate([part[name] for part in parts]) for name in ("images", "labels")))
+    (count,) = counts
+    names = [f"{number}of{count}.npz" for number in range(1, count + 1)]
+    if set(names) != set(parts):
+        wrong = sorted(set(names) ^ set(parts))[0]
+        raise DataError(f"{source}: expected {names[0]} to {names[-1]}, got {len(parts)} parts: look for {wrong}")
+    loaded = [np.load(parts[name], allow_pickle=False) for name in names]
+    _write(path, *(np.concatenate([part[name] for part in loaded]) for name in ("images", "labels")))
     return path
 
 

@@ -113,7 +113,7 @@ def convert_msrobnet(
 
 def _cells(text: str) -> dict[str, Edges]:
     """Return what the edges of every cell of a genotype carry, by the cell's name in the text."""
-    (value,) = genotypes_of(text).values()
+    value = _only(genotypes_of(text))
     if value.args or not value.keywords:
         raise DocumentError([f"expected {CALLED}(normal_0='...', ...), got {shown(text)}"])
     cells: dict[str, Edges] = {}
@@ -199,14 +199,22 @@ def genotypes_of(text: str, *, source: str = "") -> dict[str, ast.Call]:
     for statement in statements(text, source):
         names, value = assigned(statement)
         match value:
-            case ast.Constant(value=str(quoted)) if quoted.lstrip().startswith(CALLED):
-                (call,) = genotypes_of(quoted, source=source).values()
+            case ast.Constant(value=str(quoted)) if quoted.lstrip().startswith(f"{CALLED}("):
+                call = _only(genotypes_of(quoted, source=source), source=source)
                 genotypes |= dict.fromkeys(names, call)
             case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if called == CALLED:
                 genotypes |= dict.fromkeys(names, value)
     if not genotypes:
         raise DocumentError([f"expected {CALLED}(normal_0='...', ...), got none"], source=source)
     return genotypes
+
+
+def _only(genotypes: Mapping[str, ast.Call], *, source: str = "") -> ast.Call:
+    """Return the genotype of a text that holds a single one. Raises DocumentError."""
+    if len(genotypes) != 1:
+        raise DocumentError([f"expected one genotype in a text, got {', '.join(genotypes)}"], source=source)
+    (call,) = genotypes.values()
+    return call
 
 
 def _read(genotype: str) -> tuple[dict[str, MsrobnetText], str]:

@@ -114,6 +114,8 @@ def test_what_is_wrong_is_named_in_a_line(text, options, message):
         ("[]", "expected an object with a genotype, a text, got []"),
         ("{}", "expected a genotype and a cell_layout, got none"),
         ('{"genotype": 1}', "expected an object with a genotype"),
+        (json.dumps({"genotype": f"A = {TEXT}\nB = {TEXT}"}), "expected one genotype in a text, got A, B"),
+        (json.dumps({"genotype": repr(f"A = {TEXT}; B = {TEXT}")}), "expected DenseRobGenotype("),
         (json.dumps({"genotype": TEXT, "cell_layout": 3}), "cell_layout: expected a list of numbers, got 3"),
         (json.dumps({"genotype": TEXT, "cell_layout": [0, 1.0]}), "layout: expected numbers of cells"),
         (json.dumps({"genotype": TEXT, "init_channels": "8"}), 'network.channels: expected an integer, got "8"'),
@@ -124,6 +126,11 @@ def test_a_file_that_is_wrong_is_named(tmp_path, content, message):
     with pytest.raises(DocumentError) as raised:
         convert_msrobnet(str(tmp_path / "file.json"))
     assert message in str(raised.value)
+
+
+def test_a_docstring_that_names_the_genotype_is_none(tmp_path):
+    (tmp_path / "text.py").write_text(f'"""DenseRobGenotype of ours: see below."""\nMINE = {TEXT}\n')
+    assert convert_msrobnet(str(tmp_path / "text.py"), layout="0 1 0").hash == SMALL_HASH
 
 
 def test_nothing_in_a_text_is_executed(tmp_path):

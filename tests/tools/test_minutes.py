@@ -24,12 +24,23 @@ def npz(tmp_path_factory):
 def test_parts_are_small_and_together_the_whole(npz, tmp_path):
     minutes.split(npz, tmp_path / "parts", mebibytes=2)
     parts = sorted((tmp_path / "parts").iterdir())
-    assert [path.name for path in parts] == ["000.npz", "001.npz", "002.npz"]
+    assert [path.name for path in parts] == ["1of3.npz", "2of3.npz", "3of3.npz"]
     assert all(path.stat().st_size < 2 * MEBIBYTE for path in parts)
     joined = minutes._joined(tmp_path / "parts", tmp_path / "joined.npz")
     assert data.load(str(joined)).sha256 == data.load(str(npz)).sha256
-    with pytest.raises(DataError, match=r"expected an empty folder, got 00\d\.npz there"):
+    with pytest.raises(DataError, match=r"expected an empty folder, got \dof3\.npz there"):
         minutes.split(npz, tmp_path / "parts")
+
+
+def test_a_part_that_is_missing_or_too_many_is_named(npz, tmp_path):
+    minutes.split(npz, tmp_path / "parts", mebibytes=2)
+    (tmp_path / "parts" / "2of3.npz").rename(tmp_path / "parts" / "other.npz")
+    with pytest.raises(DataError, match=r"expected 1of3\.npz to 3of3\.npz, got 3 parts: look for 2of3\.npz"):
+        minutes._joined(tmp_path / "parts", tmp_path / "joined.npz")
+    (tmp_path / "parts" / "other.npz").rename(tmp_path / "parts" / "2of4.npz")
+    with pytest.raises(DataError, match="expected an npz of images, or a folder of its parts"):
+        minutes._joined(tmp_path / "parts", tmp_path / "joined.npz")
+    assert not (tmp_path / "joined.npz").exists()
 
 
 def test_an_empty_folder_has_no_parts(tmp_path):
