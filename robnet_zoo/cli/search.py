@@ -180,6 +180,7 @@ def findings(
     table: Path,
     robust: str = "robust",
     clean: str | None = None,
+    space: str | None = None,
     output: OptionalOutput = None,
     quiet: Quiet = False,
 ) -> None:
@@ -190,13 +191,14 @@ def findings(
             NAS-Bench-201, or a column `genotype` genotypes of DARTS, or a column `spec` specs.
         robust: The column of robust accuracies, as shares of 1 or in percent.
         clean: The column of clean accuracies; by default `clean`, if there is one.
+        space: What to call the search space; by default the file's name.
         output: A file for the document of the numbers.
     """
     with starting(shown=not quiet):
         from robnet_zoo.reports.search.tables import lines
         from robnet_zoo.search.analysis.tables import table_findings
 
-        result = table_findings(table, robust=robust, clean=clean)
+        result = table_findings(table, robust=robust, clean=clean, space=space)
     if output is not None:
         result.save(output)
     if not quiet:
@@ -259,6 +261,7 @@ def lookup(
     robust: str = "robust",
     evaluations: int = 100,
     seeds: int = 50,
+    methods: tuple[str, ...] | None = None,
     draw: Path | None = None,
     output: OptionalOutput = None,
     quiet: Quiet = False,
@@ -270,14 +273,21 @@ def lookup(
         robust: The column of robust accuracies.
         evaluations: How many architectures a search evaluates.
         seeds: How often each method searches.
+        methods: Out of uniform, tpe, nsga2 and evolution; by default all.
         draw: A file for a picture, .svg or .png.
         output: A file for the document of the numbers.
     """
     with starting(shown=not quiet):
         from robnet_zoo.reports.search.lookup import draw_lookup, lookup_table
-        from robnet_zoo.search.lookup import search_table
+        from robnet_zoo.search.lookup import METHODS, search_table
 
-        result = search_table(table, robust=robust, evaluations=evaluations, seeds=seeds)
+        result = search_table(
+            table,
+            robust=robust,
+            evaluations=evaluations,
+            seeds=seeds,
+            methods=tuple(METHODS) if methods is None else methods,
+        )
     if output is not None:
         result.save(output)
     if draw is not None:

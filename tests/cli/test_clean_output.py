@@ -70,10 +70,10 @@ QUIET = {
     "search report": f"{STUDY} -o search.html",
     "search pick": f"{STUDY} -o picks",
     "search cells": "search -n 2 -o cells",
-    "search findings": "--table cells.csv -o findings.json",
+    "search findings": "--table cells.csv --space mine -o findings.json",
     "search score": "--table specs.json --data scans.npz --channels 2 --pixels 8 --images 2 --scores parameters "
     "-o scores.json",
-    "search lookup": "--table cells.csv --evaluations 2 --seeds 2 --draw lookup.svg -o lookup.json",
+    "search lookup": "--table cells.csv --evaluations 2 --seeds 2 --methods uniform --draw lookup.svg -o lookup.json",
     "reproduce report": f"{RESULTS / 'reproduce' / 'table1.small.json'} -o table1.md",
     "push": "fitted me/tiny --dry-run -o pushed",
 }
