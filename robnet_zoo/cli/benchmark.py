@@ -63,8 +63,8 @@ def measure(
             of a spec. Several are measured one after the other, or in a transfer against each other. A torch module of
             your own is measured from Python.
         data: An .npz, a folder of class folders, pictures-64:FOLDER, cifar10-test:FOLDER, or `digits`.
-        protocol: A bundled protocol, such as quick, table1, table2 or autoattack (`robnet-zoo protocols` lists them),
-            or the path of one.
+        protocol: A bundled protocol, such as quick, strong, table1 or autoattack, or the path of one. `robnet-zoo
+            protocols` lists them.
         n: Measure the first n images; by default as many as the protocol says (quick: 100), or all.
         weights: A safetensors file for the model, instead of its bundled weights.
         mean: What the model subtracts from each channel, if its document does not say so, such as .485 .456 .406; a

@@ -101,7 +101,7 @@ def read_study(study: str | os.PathLike[str], *, storage: str | None = None) -> 
     Args:
         study: a results document, or the folder of a search.
         storage: where candidates of the folder's search are stored, as `storage.open_storage` takes it; by default in
-            the folder. A results document of a branch is preferred to it.
+            the folder, where a branch's results document is read if there is one.
 
     Raises: SearchError, DocumentError.
     """
