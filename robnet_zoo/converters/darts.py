@@ -82,6 +82,8 @@ def convert_darts(
     if genotype == "list":
         return listing()
     if genotype in GENOTYPES:
+        if pick is not None:
+            raise DocumentError([f"pick: expected none for {genotype}, which is one genotype, got {shown(pick)}"])
         entry = GENOTYPES[genotype]
         fields, called, provenance = entry.genotype, genotype, entry.provenance
     else:
@@ -112,12 +114,14 @@ def equals() -> dict[str, list[str]]:
 
 
 def listing() -> str:
-    """Return a table of the published genotypes: year, parameters of `published`, equal functions, paper."""
-    lines = [f"{'name':<18} year  parameters  published in"]
+    """Return a table of the published genotypes: year, parameters of `published`, equal functions, paper, source."""
+    lines = [f"{'name':<18} year  parameters  published in; read from"]
     for name, others in equals().items():
         entry = GENOTYPES[name]
         same = f"the same function as {', '.join(others)}; " if others else ""
-        lines.append(f"{name:<18} {entry.year}  {parameters(published(name)):>10,}  {same}{entry.paper}")
+        lines.append(
+            f"{name:<18} {entry.year}  {parameters(published(name)):>10,}  {same}{entry.paper}; {entry.source}"
+        )
     return "\n".join([*lines, ""])
 
 

@@ -141,7 +141,14 @@ def test_genotypes_of_one_function_are_told() -> None:
     pairs = {"wsrnet_basic": ["wsrnet_r"], "wsrnet_m_1": ["wsrnet_plus"]}
     both = pairs | {other: [name] for name, (other,) in pairs.items()}
     assert {name: others for name, others in equals().items() if others} == both
-    assert "the same function as wsrnet_plus" in next(row for row in listing().splitlines() if "wsrnet_m_1" in row)
+    rows = {row.split()[0]: row for row in listing().splitlines()}
+    assert "the same function as wsrnet_plus" in rows["wsrnet_m_1"]
+    assert rows["idarts"].endswith("two papers have that name, and its code does not say which one it is from")
+
+
+def test_a_published_genotype_is_one_and_none_is_picked_from_it():
+    with pytest.raises(DocumentError, match='pick: expected none for advrush, which is one genotype, got "other"'):
+        convert_darts("advrush", pick="other")
 
 
 def test_the_table_has_a_row_for_each_genotype_with_its_year_and_count() -> None:
