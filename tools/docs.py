@@ -47,6 +47,7 @@ from robnet_zoo.training import TrainingEstimate, duration
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from tools import cells, committed, corpus
+from tools import pilots as pilot_runs
 from tools.bundle import training_runs
 
 OURS = ("apgd_ce", "apgd_dlr_t")
@@ -126,6 +127,11 @@ def estimates() -> str:
         duration.table(TrainingEstimate.load(path))
         for path in sorted((committed.TRAINING / "estimates").glob("*.json"))
     )
+
+
+def pilots() -> str:
+    """Return the table of what changes of the recipe for few cores bring on a small network."""
+    return pilot_runs.table(pilot_runs.PilotsResult.load(pilot_runs.DOCUMENT))
 
 
 def attacks() -> str:
@@ -430,7 +436,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
             foreign_attack_speeds,
             threads,
         ),
-        TRAINING: (estimates, training_speeds),
+        TRAINING: (pilots, estimates, training_speeds),
         ONNX: (precisions, looks, corpus_files, onnx_speeds),
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),

@@ -133,23 +133,25 @@ def recipe(arm: str, seed: int) -> Recipe:
 
 
 def table(result: PilotsResult) -> str:
-    """Return a row for each arm of which every seed was run, in Markdown, below a line on all of them."""
+    """Return a row for each arm that was run, in Markdown, below a line on all of them.
+
+    An arm stands beside the base of the same seeds.
+    """
     runs = {(run.arm, run.seed): run for run in result.runs}
-    seeds = sorted({run.seed for run in result.runs})
     n = len(result.runs[0].correct["clean"])
-    heads = ["recipe", "changed", "minutes", "clean", "PGD-20", "APGD-CE", "APGD-CE against `base`", "a seed"]
+    heads = ["recipe", "changed", "minutes", "clean", "PGD-20", "APGD-CE", "APGD-CE against `base`", "by seed"]
     lines = [
         f"{result.spec.name}, {result.images:,} images of {result.data} at {PIXELS} pixels, {n:,} held-out ones, "
-        f"eps {result.protocol.eps}, means of {len(seeds)} seeds; {result.device}",
+        f"eps {result.protocol.eps}; {result.device}",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
     ]
     for arm, changes in ARMS.items():
-        own = [runs[arm, seed] for seed in seeds if (arm, seed) in runs]
-        bases = [runs[BASE, seed] for seed in seeds if (BASE, seed) in runs]
-        if len(own) < len(seeds) or len(bases) < len(seeds):
+        seeds = [seed for seed in SEEDS if (arm, seed) in runs and (BASE, seed) in runs]
+        if not seeds:
             continue
+        own, bases = ([runs[name, seed] for seed in seeds] for name in (arm, BASE))
         means = [f"{100 * np.mean([run.accuracy(attack) for run in own]):.1f}" for attack in ("clean", *ATTACKS)]
         minutes = f"{60 * np.mean([run.hours for run in own]):.0f}"
         changed = ", ".join(_named(changes)) or "–"

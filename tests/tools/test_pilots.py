@@ -44,3 +44,28 @@ def test_a_gain_is_that_of_the_images_and_shown_for_each_seed():
     assert by_seed == "+50.0, +0.0"
     half = 196 * np.std([0.5, 0.5, 0, 0], ddof=1) / 2  # of the means over seeds, an image each
     assert text == f"+25.0 ({25 - half:+.1f} – {25 + half:+.1f})"
+
+
+def test_an_arm_stands_beside_the_base_of_the_seeds_that_it_has():
+    runs = (
+        run(pilots.BASE, 0, [1, 1, 0, 0]),
+        run(pilots.BASE, 1, [0, 0, 0, 0]),
+        run("crop_2", 0, [1, 1, 1, 0]),
+        run("batch_64", 1, [1, 1, 1, 0]),
+    )
+    protocol = pilots.PROTOCOL
+    document = pilots.PilotsResult(
+        spec=pilots.network(),
+        data="made",
+        data_sha256="0" * 64,
+        images=10,
+        protocol=protocol,
+        device="a processor",
+        software={},
+        runs=runs,
+    )
+    rows = {row.split("`")[1]: row.split(" | ")[2:] for row in pilots.table(document).splitlines()[4:]}
+    assert rows[pilots.BASE][1:] == ["25.0", "25.0", "25.0", "–", "– |"]
+    assert rows["crop_2"][1:4] == rows["batch_64"][1:4] == ["75.0"] * 3
+    assert [rows[arm][5] for arm in ("crop_2", "batch_64")] == ["+25.0 |", "+75.0 |"]
+    assert "muon" not in rows
