@@ -15,6 +15,7 @@ TABLES = RESULTS / "tables"  # `SpaceFindings`, of tables that others published
 LOOKUP = RESULTS / "lookup"  # `LookupResult`, of the same tables
 SCORES = RESULTS / "scores"  # `RankingResult`, of the same tables
 REPRODUCE = RESULTS / "reproduce"  # `ReproductionResult`
+DISAGREEMENTS = RESULTS / "disagreements"  # `DisagreementsResult`, of `strong` and AutoAttack
 CORPUS = RESULTS / "corpus"  # `CorpusResult`, of files that torch's exporters made of others' architectures
 
 

@@ -49,6 +49,7 @@ from robnet_zoo.zoo import weights
 from tools import cells, committed, corpus
 from tools import pilots as pilot_runs
 from tools.bundle import training_runs
+from tools.disagreements import DisagreementsResult
 
 OURS = ("apgd_ce", "apgd_dlr_t")
 LOOKS = ("straight_through", "twin", "square")
@@ -263,6 +264,18 @@ def _parts(path: Path) -> str:
     return "\n".join(lines)
 
 
+def disagreements() -> str:
+    """Return what each side finds with other seeds on the images that only the other side fooled the model on."""
+    lines = ["| model | eps | image | missed by | found again |", "|---" * 5 + "|"]
+    for path in sorted(committed.DISAGREEMENTS.glob("*.json")):
+        result = DisagreementsResult.load(path)
+        for each in result.images:
+            side = {"strong": "`strong`", "autoattack": "AutoAttack"}[each.missed_by]
+            times = f"with {sum(each.fooled)} of {len(each.fooled)} other seeds"
+            lines.append(f"| `{result.model.name}` | {result.protocol.eps} | {each.sample} | {side} | {times} |")
+    return "\n".join(lines)
+
+
 def attack_speeds() -> str:
     """Return the table of PGD-100 on RobNet-free by this package and by others."""
     return attack_speed.table(attack_speed.AttackSpeedResult.load(committed.SPEED / "attacks.json"))
@@ -430,6 +443,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
             attacks,
             agreements,
             strengths,
+            disagreements,
             parts,
             attack_speeds,
             shared_out_attack_speeds,

@@ -14,6 +14,7 @@ from robnet_zoo.search.result import StudyResult
 from robnet_zoo.training import TrainingResult
 from tools import committed
 from tools.corpus import CorpusResult
+from tools.disagreements import DisagreementsResult
 
 KINDS = {
     committed.ROBUSTNESS: Result,
@@ -23,6 +24,7 @@ KINDS = {
     committed.LOOKUP: LookupResult,
     committed.SCORES: RankingResult,
     committed.REPRODUCE: ReproductionResult,
+    committed.DISAGREEMENTS: DisagreementsResult,
     committed.CORPUS: CorpusResult,
 }
 PATHS = [(path, kind) for folder, kind in KINDS.items() for path in sorted(folder.glob("*.json"))]

@@ -1,0 +1,99 @@
+"""Say whether chance parts `strong` and AutoAttack on an image: `python -m tools.disagreements --help`.
+
+Where one of them fools a model on an image and the other does not, the latter attacks that image again with other
+seeds. What it then finds, it missed by the draw of its starts. `tools.docs` makes the table of docs/robustness.md from
+the documents, one for each model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from robnet_zoo import data
+from robnet_zoo.attacks import AutoAttack
+from robnet_zoo.benchmarks import Protocol, Result, Target, evaluate, load_target
+from robnet_zoo.benchmarks.result import Bit, DataIdentity, ModelIdentity, worst_case
+from robnet_zoo.core.documents import Document, Tuple, exactly
+from robnet_zoo.core.environment import device, software
+from robnet_zoo.data import Images
+from robnet_zoo.errors import ResultError
+from tools import committed
+
+Side = Literal["strong", "autoattack"]
+
+
+class Disagreement(Document):
+    """An image that one side did not fool the model on. fooled: whether it does with each of the seeds from 1 on."""
+
+    sample: Annotated[int, Field(ge=0)]
+    missed_by: Side
+    fooled: Tuple[Bit]
+
+
+class DisagreementsResult(Document):
+    """The images of a document on which `strong` and AutoAttack disagree, attacked again."""
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    protocol: Protocol
+    model: ModelIdentity
+    data: DataIdentity
+    device: str
+    software: dict[str, str]
+    images: Tuple[Disagreement]
+
+
+def missed(result: Result) -> list[tuple[int, Side]]:
+    """Return the images on which the two disagree, with the side that did not fool the model."""
+    theirs = result.measurement("autoattack").correct
+    ours = worst_case([part for part in result.measurements if part.attack in (result.protocol.in_turn or ())]).correct
+    sides: dict[tuple[int, int], Side] = {(1, 0): "strong", (0, 1): "autoattack"}
+    pairs = enumerate(zip(ours, theirs, strict=True))
+    return [(sample, sides[pair]) for sample, pair in pairs if pair in sides]
+
+
+def again(result: Result, target: Target, images: Images, *, sample: int, side: Side, seeds: int) -> Disagreement:
+    """Attack an image again, as a side did, with the seeds 1 to `seeds`."""
+    attacks = [each for each in result.protocol.attacks if isinstance(each, AutoAttack) == (side == "autoattack")]
+    fooled: list[Bit] = []
+    for seed in range(1, seeds + 1):
+        changes = {"attacks": attacks, "in_turn": None, "seed": seed, "n": None}
+        outcome = evaluate(
+            target, images[sample : sample + 1], result.protocol.model_copy(update=changes), progress=False
+        )
+        fooled.append(0 if worst_case(outcome.measurements).correct[0] else 1)
+    return Disagreement(sample=sample, missed_by=side, fooled=tuple(fooled))
+
+
+def main(document: Path, *, images: str, seeds: int = 8, output: Path | None = None) -> None:
+    """Attack again where the two disagree.
+
+    Args:
+        document: A result of the protocol strong_autoattack, of a model that has a name.
+        images: The data that it was measured on, as `robnet-zoo benchmark --data` takes it.
+        seeds: How many other seeds.
+        output: The results; by default among the committed ones, under the document's name.
+    """
+    result, whole = Result.load(document), data.load(images)[: Result.load(document).data.n]
+    target = load_target(result.model.name, dtype=result.protocol.dtype)
+    if (target.identity.weights, whole.sha256) != (result.model.weights, result.data.sha256):
+        raise ResultError(f"{document}: expected its own weights and images, got {target.name} and {whole.name}")
+    parts = [again(result, target, whole, sample=sample, side=side, seeds=seeds) for sample, side in missed(result)]
+    DisagreementsResult(
+        protocol=result.protocol,
+        model=result.model,
+        data=result.data,
+        device=device(target.device),
+        software=software(),
+        images=tuple(parts),
+    ).save(committed.DISAGREEMENTS / document.name if output is None else output)
+    for part in parts:
+        print(f"image {part.sample}, missed by {part.missed_by}: found with {sum(part.fooled)} of {seeds} other seeds")
+
+
+if __name__ == "__main__":
+    import cyclopts
+
+    cyclopts.run(main)
