@@ -48,7 +48,7 @@ class DisagreementsResult(Document):
 def missed(result: Result) -> list[tuple[int, Side]]:
     """Return the images on which the two disagree, with the side that did not fool the model."""
     theirs = result.measurement("autoattack").correct
-    ours = worst_case([part for part in result.measurements if part.attack in (result.protocol.in_turn or ())]).correct
+    ours = worst_case(result.in_turn).correct
     sides: dict[tuple[int, int], Side] = {(1, 0): "strong", (0, 1): "autoattack"}
     pairs = enumerate(zip(ours, theirs, strict=True))
     return [(sample, sides[pair]) for sample, pair in pairs if pair in sides]
@@ -76,7 +76,8 @@ def main(document: Path, *, images: str, seeds: int = 8, output: Path | None = N
         seeds: How many other seeds.
         output: The results; by default among the committed ones, under the document's name.
     """
-    result, whole = Result.load(document), data.load(images)[: Result.load(document).data.n]
+    result = Result.load(document)
+    whole = data.load(images)[: result.data.n]
     target = load_target(result.model.name, dtype=result.protocol.dtype)
     if (target.identity.weights, whole.sha256) != (result.model.weights, result.data.sha256):
         raise ResultError(f"{document}: expected its own weights and images, got {target.name} and {whole.name}")

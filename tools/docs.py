@@ -172,7 +172,7 @@ def strengths() -> str:
     for path in results_in(committed.ROBUSTNESS / "strong"):
         result = Result.load(path)
         theirs = _autoattack(result, path)
-        ours = [part for part in result.measurements if part.attack not in ("clean", "autoattack")]
+        ours = result.in_turn
         together = worst_case(ours)
         n = len(together.correct)
         alone = list(zip(together.correct, theirs.correct, strict=True)).count((0, 1))

@@ -86,7 +86,7 @@ def _joined(source: Path, path: Path) -> Path:
     """Return an npz of all parts of a folder, written to `path`; a file is returned itself."""
     if source.is_file():
         return source
-    parts = {path.name: path for path in source.glob("*.npz")}
+    parts = {part.name: part for part in source.glob("*.npz")}
     counts = {int(match[1]) for name in parts if (match := re.fullmatch(r"\d+of(\d+)\.npz", name))}
     if len(counts) != 1:
         raise DataError(f"{source}: expected an npz of images, or a folder of its parts")

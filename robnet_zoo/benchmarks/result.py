@@ -179,6 +179,11 @@ class Result(Document):
                 raise problems_error([(("worst_case", "correct"), expected)])
         return self
 
+    @property
+    def in_turn(self) -> list[Measurement]:
+        """Return the measurements of the attacks that took turns (`Protocol.in_turn`), in their order."""
+        return [part for part in self.measurements if part.attack in (self.protocol.in_turn or ())]
+
     def accuracy(self, attack: str) -> float:
         """Return the share of images classified rightly under an attack, or `clean`. Raises ResultError."""
         return self.measurement(attack).accuracy

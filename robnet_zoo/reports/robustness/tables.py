@@ -250,8 +250,7 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
 
 def _in_turn(entry: LabelledResult) -> Iterator[tuple[str, Measurement]]:
     """Yield what attacks that took turns cost together, if some did."""
-    names = entry.result.protocol.in_turn or ()
-    parts = [part for part in entry.result.measurements if part.attack in names]
+    parts = entry.result.in_turn
     if len(parts) > 1 and len({len(part.correct) for part in parts}) == 1:
         passes = {
             key: tuple(map(sum, zip(*(getattr(part, key) for part in parts), strict=True)))
