@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+import cyclopts
 import numpy as np
 from pydantic import Field
 
@@ -62,6 +63,7 @@ PROTOCOL = Protocol(
     batch=64,
     dtype="float32",
 )
+app = cyclopts.App(help=__doc__)
 DOCUMENT = committed.TRAINING / "pilots" / "fast.json"
 
 
@@ -185,6 +187,7 @@ def _gain(own: Sequence[Run], bases: Sequence[Run]) -> tuple[str, str]:
     return text, ", ".join(f"{100 * seed.mean():+.1f}" for seed in by_seed)
 
 
+@app.default
 def measure(*, cifar: Path, work: Path, arms: Sequence[str] = (), document: Path = DOCUMENT) -> None:
     """Run the arms, seed by seed, and save the document behind each.
 
@@ -230,6 +233,4 @@ def _document(result: Result, trained: TrainingResult, spec: Genotype, runs: Seq
 
 
 if __name__ == "__main__":
-    import cyclopts
-
-    cyclopts.run(measure)
+    app()
