@@ -153,7 +153,7 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "compare_targets": likeness.compare_targets,
         "write_exports": exports.write_exports,
     }
-    target = load_target("robnet_micro.cifar10")
+    target = load_target("robnet_micro.cifar10", dtype="float32")
     small_spec = canonical(tiny)  # as a compiled network has it
 
     def briefly(recipe: Any) -> Any:

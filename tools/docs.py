@@ -142,13 +142,20 @@ def attacks() -> str:
         fields = {key: value for key, value in attack.model_fields.items() if key not in ("kind", "name")}
         choices = {key: get_args(value.annotation) for key, value in fields.items()}
         parameters = [
-            f"`{key}` {' or '.join(map(str, choices[key])) if choices[key] and value.default else value.default}"
+            f"`{key}` {_defaults(choices[key], value.default)}"
             for key, value in fields.items()
             if len(choices[key]) != 1 or not value.default
         ]
         summary = inspect.cleandoc(attack.__doc__).partition("\n\n")[0].replace("\n", " ")
         lines.append(f"| `{attack.model_fields['kind'].default}` | {summary} | {', '.join(parameters)} |")
     return "\n".join(lines)
+
+
+def _defaults(choices: Sequence[object], default: object) -> str:
+    """Return in words what a parameter may be, if it is one of a few, or what it is by default."""
+    if default is None:
+        return "none"
+    return " or ".join(map(str, choices)) if choices and default else str(default)
 
 
 def agreements() -> str:

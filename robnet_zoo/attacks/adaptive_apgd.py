@@ -32,7 +32,8 @@ class AdaptiveApgd(IterativeAttack):
     `explore` steps on the cross-entropy and as many on the difference of logits ratio (DLR), at any class; the answers
     where the label's logit lags most rank the other classes. Then `probe` steps of targeted DLR at each of the first
     `classes` of them, and `steps` from the best point at the class that came nearest. Any wrong class is a success.
-    With fewer than four classes, for which DLR is not defined, the margin takes its place.
+    With fewer than four classes, for which DLR is not defined, the margin takes its place. A try whose first gradient
+    is zero would never move, and ends there.
     """
 
     kind: Literal["adaptive_apgd"] = "adaptive_apgd"
@@ -98,6 +99,7 @@ class AdaptiveApgd(IterativeAttack):
         start = torch.where(last[:, None, None, None], rows["near_x"], on_sphere(rows, keys, self.norm))
         rows["gap"] = torch.full_like(rows["seen_gap"], -torch.inf)
         rows["gap_x"], rows["gap_logits"] = start, logits
+        rows["stuck"] = torch.zeros_like(rows["t"], dtype=torch.bool)
         set_out(rows, start)
 
     def query(self, model: Classifier, rows: Rows) -> Seen:
@@ -114,6 +116,7 @@ class AdaptiveApgd(IterativeAttack):
         rows["gap"] = torch.where(higher, gap, rows["gap"])
         rows["gap_x"] = torch.where(higher[:, None, None, None], rows["x"], rows["gap_x"])
         rows["gap_logits"] = torch.where(higher[:, None], logits, rows["gap_logits"])
+        rows["stuck"] = rows["stuck"] | ((rows["t"] == 0) & (seen.gradient == 0).flatten(1).all(1))
         windows = [
             checkpoint_windows(budget).get(t, 0)
             for budget, t in zip(rows["budget"].tolist(), rows["t"].tolist(), strict=True)
@@ -121,7 +124,7 @@ class AdaptiveApgd(IterativeAttack):
         step(rows, seen.gradient, _loss(rows)(logits, label, aim), norm=self.norm, rho=RHO, windows=windows)
 
     def finished(self, rows: Rows) -> Tensor:
-        return rows["t"] >= rows["budget"]
+        return (rows["t"] >= rows["budget"]) | rows["stuck"]
 
     def learnt(self, rows: Rows) -> Rows:
         explored = (rows["try"] < EXPLORING) & (rows["gap"] > rows["seen_gap"])

@@ -27,7 +27,8 @@ Rows = dict[str, "Tensor"]
 """What an attack remembers, a row a slot. Rows are independent of each other.
 
 clean: the images, (N, C, H, W). x: what the next query looks at, (N, C, H, W). label, target: (N,), target -1 for none.
-t: how many steps were taken, (N,). eps: (N, 1, 1, 1). clean_logits: (N, K). An attack adds tensors of its own.
+t: how many steps were taken, (N,). eps: (N, 1, 1, 1). clean_logits: (N, K). reached: the largest margin of another
+class that attacks before this one came to, (N,), -infinity if there were none. An attack adds tensors of its own.
 """
 
 

@@ -60,6 +60,7 @@ def run(
     judge: Classifier | None = None,
     early: bool = True,
     clean_logits: Tensor | None = None,
+    reached: Tensor | None = None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Attack images, and return their outcomes, in the order of the images.
@@ -82,6 +83,7 @@ def run(
             for which `early` should be False: then every image runs its full length, and its last iterate is judged.
         early: whether an image is done as soon as it is fooled.
         clean_logits: (N, K), the judge's, if they are known already.
+        reached: (N,), the largest margins that attacks before this one came to, for an attack that asks for them.
         on_outcome: is called with each outcome as it comes.
 
     Raises:
@@ -102,6 +104,7 @@ def run(
         judge=model if judge is None else judge,
         early=early,
         clean_logits=clean_logits,
+        reached=reached,
         on_outcome=on_outcome,
     ).run()
 
@@ -156,6 +159,7 @@ class Batcher:
     judge: Classifier | None = None  # None: nothing is judged
     early: bool = False
     clean_logits: Tensor | None = None
+    reached: Tensor | None = None
     on_outcome: Callable[[Outcome], None] = lambda outcome: None
     rows: Rows = field(default_factory=dict)
     jobs: list[_Job | None] = field(default_factory=list)  # of each slot
@@ -206,6 +210,11 @@ class Batcher:
         else:
             self.targets = class_numbers(self.targets, self.images, name="targets")
         self.eps = radii(self.eps, self.images, norm=self.attack.ball, minimal=self.attack.minimal)
+        if self.reached is None:
+            self.reached = self.images.new_full((count,), -torch.inf)
+        if self.reached.shape != (count,):
+            raise AttackError(f"expected reached of shape {(count,)}, got {tuple(self.reached.shape)}")
+        self.reached = self.reached.to(self.images)
         self.samples = range(count) if self.samples is None else self.samples
         if len(self.samples) != count:
             raise AttackError(f"expected {count} samples, a number for each image, got {len(self.samples)}")
@@ -251,12 +260,14 @@ class Batcher:
         assert self.targets is not None
         assert self.clean_logits is not None
         assert self.samples is not None
+        assert self.reached is not None
         rows = {
             "clean": self.images[index],
             "label": self.labels[index],
             "target": self.targets[index],
             "eps": self.eps[index][:, None, None, None],
             "clean_logits": self.clean_logits[index],
+            "reached": self.reached[index],
             "t": torch.zeros_like(index),
         }
         for name, values in self.attack.unknown(rows).items():

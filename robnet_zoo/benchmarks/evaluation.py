@@ -270,7 +270,8 @@ def _attack(run: Recording, attack: IterativeAttack, samples: Sequence[int], log
             )
 
         clean = logits[[position[sample] for sample in left]]
-        _look_in_turn(run, attack, _Batch(left, images, labels, clean), record)
+        reached = torch.tensor(run.reached_before(attack.title, left))
+        _look_in_turn(run, attack, _Batch(left, images, labels, clean, reached), record)
 
 
 def _take_over(run: Recording, attack: IterativeAttack, samples: Sequence[int], bar: tqdm[Any]) -> None:
@@ -282,17 +283,23 @@ def _take_over(run: Recording, attack: IterativeAttack, samples: Sequence[int], 
 
 
 class _Batch(NamedTuple):
-    """Images that an attack begins with: their numbers, (N, C, H, W), labels (N,) and logits without attack (N, K)."""
+    """Images that an attack begins with.
+
+    They are known by their numbers. images: (N, C, H, W). labels: (N,). clean: logits without attack, (N, K). reached:
+    the margins under the attacks before it, (N,).
+    """
 
     samples: list[int]
     images: Tensor
     labels: Tensor
     clean: Tensor
+    reached: Tensor
 
     def only(self, samples: Set[int]) -> _Batch:
         """Return those images alone."""
         kept = [index for index, sample in enumerate(self.samples) if sample in samples]
-        return _Batch([self.samples[index] for index in kept], self.images[kept], self.labels[kept], self.clean[kept])
+        tensors = (part[kept] for part in (self.images, self.labels, self.clean, self.reached))
+        return _Batch([self.samples[index] for index in kept], *tensors)
 
 
 def _look_in_turn(
@@ -326,6 +333,7 @@ def _look_in_turn(
                 slots=run.protocol.batch,
                 judge=run.target.judge,
                 clean_logits=some.clean,
+                reached=some.reached,
                 on_outcome=finish if number == len(before) else hold,
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -158,6 +159,17 @@ class Recording:
             if entry["attack"] in before and not entry["correct"] and entry["sample"] in wanted:
                 wanted.remove(entry["sample"])
                 yield entry
+
+    def reached_before(self, attack: str, samples: Sequence[int]) -> list[float]:
+        """Return the largest margin of each image under the attacks before this one, if they run in turn.
+
+        It is -infinity where there were none or where the margin is not finite.
+        """
+        before, reached = self.protocol.before(attack), dict.fromkeys(samples, -math.inf)
+        for entry in self.journal.entries:
+            if entry["attack"] in before and entry["sample"] in reached and entry["margin"] is not None:
+                reached[entry["sample"]] = max(reached[entry["sample"]], entry["margin"])
+        return list(reached.values())
 
     def batch(self, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return images (N, C, H, W) and labels (N,) on the target's device."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robnet_zoo.attacks import AdaptiveApgd, Apgd, AutoAttack, run
 from robnet_zoo.attacks.adaptive_apgd import EXPLORING
@@ -110,3 +110,21 @@ def test_outcomes_do_not_depend_on_the_slots() -> None:
     assert [(outcome.fooled, outcome.tries, outcome.forwards) for outcome in first] == [
         (other.fooled, other.tries, other.forwards) for other in second
     ]
+
+
+def test_a_try_ends_where_its_first_gradient_is_zero() -> None:
+    network, images = small(10), torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(6))
+    labels = network(images).argmax(1)
+    attack = AdaptiveApgd(**SHORT)
+
+    def rounded(x: Tensor) -> Tensor:
+        return network((x * 15).round() / 15)
+
+    def saturated(x: Tensor) -> Tensor:
+        return 1e6 * network(x)  # softmax is exactly one-hot, so the cross-entropy has no slope and DLR has
+
+    tries, whole = attack.tries(10), attack.cost(10).backwards
+    outcomes = {model: run(attack, model, images, labels, eps=1e-6) for model in (rounded, saturated, network)}
+    assert {outcome.backwards for outcome in outcomes[rounded]} == {tries}
+    assert {outcome.backwards for outcome in outcomes[saturated]} == {whole - attack.explore + 1}
+    assert {outcome.backwards for outcome in outcomes[network]} == {whole}

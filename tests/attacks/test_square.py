@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import re
+from typing import Any
 
-from robnet_zoo.attacks import Square, run
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robnet_zoo.attacks import Outcome, Square, run
+from robnet_zoo.errors import AttackError
 from tests.attacks.classifiers import Opposites, far, greys, small
 
 
@@ -100,3 +105,54 @@ def test_the_image_that_comes_out_is_the_best_and_not_the_last_proposal():
     best = torch.stack(proposals).amin(0).sort().values  # the score falls towards the boundary
     scores = model.score(torch.stack([outcome.image for outcome in outcomes])).abs()
     torch.testing.assert_close(scores.sort().values, best)
+
+
+@pytest.fixture
+def linear() -> nn.Sequential:
+    """Return a linear classifier of two classes; greys of 8 x 8 pixels have label 0, by a margin of 1."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    weight = torch.rand(192, generator=torch.Generator().manual_seed(0)) - 0.5
+    model[1].weight.data = torch.stack([0 * weight, weight])
+    model[1].bias.data = torch.tensor([1.0, -0.5 * float(weight.sum())])
+    return model.eval().requires_grad_(False)
+
+
+def search(model: nn.Module, share: float, count: int, **options: Any) -> list[Outcome]:
+    """Attack greys with such a share of the budget at which no perturbation can fool the model, in 2,000 queries."""
+    eps = share / float(model[1].weight[1].abs().sum())
+    grey, labels = torch.full((count, 3, 8, 8), 0.5), torch.zeros(count, dtype=torch.long)
+    trial = options.pop("trial", None)
+    return run(Square(queries=2000, trial=trial), model, grey, labels, eps=eps, slots=8, **options)
+
+
+def test_a_search_that_is_on_its_way_goes_on_after_its_trial_and_ends_as_without_one(linear):
+    without, with_trial = (search(linear, 1.8, 12, trial=trial) for trial in (None, 20))
+    assert all(outcome.fooled for outcome in without)
+    assert sum(outcome.step > 20 for outcome in without) > 6
+    assert [(outcome.fooled, outcome.step) for outcome in with_trial] == [(True, outcome.step) for outcome in without]
+
+
+def test_a_search_that_cannot_arrive_is_given_up(linear):
+    # By the closed form no perturbation goes further than a third of the way. A tenth of the queries has to show it.
+    outcomes = search(linear, 1 / 3, 12, trial=20)
+    assert not any(outcome.fooled for outcome in outcomes)
+    assert all(200 <= outcome.forwards < 400 for outcome in outcomes)
+    assert {outcome.forwards for outcome in search(linear, 1 / 3, 2)} == {2000}
+
+
+def test_a_search_ends_with_its_trial_where_gradients_came_nearer(linear):
+    # Margins are negative while the label wins: the first half is behind at once, the others have nothing before them.
+    reached = torch.tensor([-1e-6] * 6 + [-torch.inf] * 6)
+    outcomes = search(linear, 1.8, 12, trial=20, reached=reached)
+    alone = search(linear, 1.8, 12)
+    for index, (outcome, other) in enumerate(zip(outcomes, alone, strict=True)):
+        if index < 6 and other.step > 20:
+            assert (outcome.fooled, outcome.forwards) == (False, 20)
+        else:
+            assert (outcome.fooled, outcome.step) == (True, other.step)
+    assert Square(queries=2000, trial=20).usual_cost(2).forwards == 20
+
+
+def test_margins_reached_are_a_number_for_each_image(linear):
+    with pytest.raises(AttackError, match=re.escape("expected reached of shape (2,), got (3,)")):
+        search(linear, 1.0, 2, reached=torch.zeros(3))

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robnet_zoo import cli, data
-from robnet_zoo.attacks import Apgd, AutoAttack, CarliniWagner, DeepFool, Fgsm, Pgd, Square
+from robnet_zoo.attacks import AdaptiveApgd, Apgd, AutoAttack, CarliniWagner, DeepFool, Fgsm, Pgd, Square
 from robnet_zoo.benchmarks import evaluation as robustness
 from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.kept import Verified, verify
@@ -79,6 +79,25 @@ def test_attacks_in_turn_get_what_those_before_left(grey, tmp_path):
     assert {(example.attack, example.before != example.after) for example in result.examples} == {("pgd2", True)}
     claims = {"clean": 55, "pgd2": len(taken) - 1, "fgsm": 55 - sum(then.correct)}  # image 0 is wrong without attack
     assert verify(output, target, grey) == [Verified(attack, claimed, ()) for attack, claimed in claims.items()]
+
+
+@pytest.mark.parametrize("levels", [0, 40])
+def test_square_goes_on_after_its_trial_where_a_model_hides_its_gradients(levels, grey):
+    class Stepped(Brightness):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward((images * levels).round() / levels if levels else images)
+
+    attacks = (AdaptiveApgd(explore=4, probe=4, steps=8), Square(queries=400, trial=10))
+    protocol = WHITE_BOX.model_copy(update={"attacks": attacks, "in_turn": ("adaptive_apgd", "square")})
+    result = evaluate(of_module(Stepped(), name="stepped"), grey, protocol, progress=False)
+    gradients, square = result.measurement("adaptive_apgd"), result.measurement("square")
+    longer = [index for index, right in enumerate(gradients.correct) if right and square.forwards[index] > 10]
+    if levels:
+        assert sum(gradients.correct) == sum(result.measurement("clean").correct)
+        assert any(not square.correct[index] for index in longer)
+    else:
+        assert sum(square.correct) == sum(gradients.correct) < sum(result.measurement("clean").correct)
+        assert longer == []
 
 
 def test_a_transfer_is_judged_by_each_target_and_attacks_the_source(grey):
