@@ -10,7 +10,7 @@ these documents and from all other results documents called `results/robustness/
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +142,24 @@ def training_runs(model: str, tag: str, *, results: Path = RESULTS) -> list[Path
     """
     paths = (_training_document(model, tag, number, results=results) for number in itertools.count(1))
     return list(itertools.takewhile(Path.is_file, paths))
+
+
+def lineage(
+    entry: weights.WeightsEntry, entries: Sequence[weights.WeightsEntry], *, results: Path = RESULTS
+) -> list[Path]:
+    """Return the documents of all runs behind bundled weights, in order.
+
+    Where the first of them began with other bundled weights, the runs behind those come before it.
+
+    Args:
+        entry: of the weights.
+        entries: of the manifest.
+        results: the folder of the documents.
+    """
+    paths = training_runs(entry.model, entry.tag, results=results)
+    origin = TrainingResult.load(paths[0]).begun_with if paths else None
+    others = [other for other in entries if origin is not None and other.file_sha256 == origin.file_sha256]
+    return [path for other in others[:1] for path in lineage(other, entries, results=results)] + paths
 
 
 def _training_document(model: str, tag: str, number: int, *, results: Path) -> Path:

@@ -48,7 +48,7 @@ from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from tools import cells, committed, corpus
 from tools import pilots as pilot_runs
-from tools.bundle import training_runs
+from tools.bundle import lineage
 from tools.disagreements import DisagreementsResult
 
 OURS = ("apgd_ce", "apgd_dlr_t")
@@ -428,8 +428,9 @@ def model_cards(folder: Path = weights.FOLDER, results: Path = committed.RESULTS
     Raises: ReportError for results of other weights under the name of these.
     """
     cards = {}
-    for entry in weights.manifest(folder).entries:
-        name, runs = f"{entry.model}.{entry.tag}", training_runs(entry.model, entry.tag, results=results)
+    entries = weights.manifest(folder).entries
+    for entry in entries:
+        name, runs = f"{entry.model}.{entry.tag}", lineage(entry, entries, results=results)
         if runs:
             robustness = results / "robustness"
             paths = (robustness / f"{name}.json", *results_in(robustness, f"{name}.*.json"))

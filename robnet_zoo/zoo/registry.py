@@ -55,10 +55,14 @@ def aliases() -> dict[str, weights.WeightsEntry]:
     """Return the bundled weights that RobustBench's loader can load, by the name that it asks timm for.
 
     These names join the model, the data set and the threat in lower case: `robnet_free_cifar10_linf`. All bundled
-    weights were trained and measured against l-infinity attacks.
+    weights were trained and measured against l-infinity attacks. The first tag of a data set is timm's default.
     """
-    sets = {entry: entry.tag.rpartition("_")[2] for entry in weights.manifest().entries}  # fast_cifar10 is of cifar10
-    return {f"{entry.model}_{name}_linf": entry for entry, name in sets.items() if name in ROBUSTBENCH}
+    known: dict[str, weights.WeightsEntry] = {}
+    for entry in weights.manifest().entries:
+        name = entry.tag.rpartition("_")[2]  # fast_cifar10 is of cifar10
+        if name in ROBUSTBENCH:
+            known.setdefault(f"{entry.model}_{name}_linf", entry)
+    return known
 
 
 def _default_cfg(network: Mapping[str, Any]) -> dict[str, Any]:

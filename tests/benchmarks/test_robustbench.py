@@ -304,11 +304,19 @@ def test_all_weights_trained_on_its_data_sets_are_found() -> None:
 
 
 def test_weights_bundled_later_are_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    (entry,) = [entry for entry in weights.manifest().entries if entry.tag == "cifar10"]
+    (entry,) = [entry for entry in weights.manifest().entries if entry.file == "robnet_micro.cifar10.safetensors"]
     later = weights.Manifest(entries=(entry.model_copy(update={"model": "robnet_free", "file": "free.safetensors"}),))
     monkeypatch.setattr(weights, "manifest", lambda: later)
     assert list(zoo.aliases()) == ["robnet_free_cifar10_linf"]
     assert zoo._all_default_cfgs()["robnet_free_cifar10_linf"]["file"].endswith("free.safetensors")
+
+
+def test_of_two_tags_the_default_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    (entry,) = [entry for entry in weights.manifest().entries if entry.file == "robnet_micro.cifar10.safetensors"]
+    entries = (entry, entry.model_copy(update={"tag": "fast_cifar10", "file": "fast.safetensors"}))
+    monkeypatch.setattr(weights, "manifest", lambda: weights.Manifest(entries=entries))
+    assert zoo.aliases() == {"robnet_micro_cifar10_linf": entry}
+    assert timm.get_pretrained_cfg("robnet_micro").tag == "cifar10"
 
 
 def test_alias_without_weights_is_an_untrained_network_of_its_spec() -> None:

@@ -45,12 +45,10 @@ def bundling(tiny, tmp_path, monkeypatch):
     def trained(run, origin=None):
         train(load_spec("robnet_micro"), images, recipe, tmp_path / run, weights=origin, progress=False)
 
-    def bundled(run, protocol=str(tmp_path / "short.json"), **options):
+    def bundled(run, protocol=str(tmp_path / "short.json"), tag="short", **options):
         places = {"run": tmp_path / run, "images": str(tmp_path / "cifar10.npz"), "folder": folder, "results": results}
-        bundle.bundle("robnet_micro", "short", protocol=protocol, **places, **options)
-        ((path, text),) = docs.model_cards(folder, results).items()
-        assert path == folder / "robnet_micro.short.md"
-        return text
+        bundle.bundle("robnet_micro", tag, protocol=protocol, **places, **options)
+        return docs.model_cards(folder, results)[folder / f"robnet_micro.{tag}.md"]
 
     return trained, bundled
 
@@ -97,6 +95,20 @@ def test_the_runs_behind_weights_are_listed_one_after_the_other(bundling, tmp_pa
         assert f"begun with {file.name} (sha256 `{digest[:12]}`)" in text
     trained("third")
     assert bundled("third").count("Recipe `short`") == 1
+
+
+def test_the_runs_behind_other_bundled_weights_come_before_those_that_went_on_from_them(bundling, tmp_path):
+    trained, bundled = bundling
+    trained("first")
+    short = bundled("first")
+    trained("second", tmp_path / "weights" / "robnet_micro.short.safetensors")
+    longer = bundled("second", tag="longer")
+    assert longer.count("ecipe `short`") == 2
+    assert "Then, from those weights, recipe `short`" in longer
+    assert (
+        docs.model_cards(tmp_path / "weights", tmp_path / "results")[tmp_path / "weights" / "robnet_micro.short.md"]
+        == short
+    )
 
 
 def test_weights_are_not_bundled_with_documents_of_others(bundling, tmp_path):
