@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import torch
+from torch._dynamo.utils import counters
 
 from robnet_zoo import data
 from robnet_zoo.benchmarks.result import Result
@@ -68,3 +70,24 @@ def test_all_that_comes_of_the_minutes_is_in_one_folder(npz, tiny, tmp_path, mon
     assert Result.load(tmp_path / "out" / "quick.json").data.n == 4
     assert (tmp_path / "out" / "run" / "README.md").exists()
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_it_trains_through_inductor_too(npz, tiny, tmp_path, monkeypatch):
+    """Takes about a minute, as torch translates two graphs of one cell into C++ and has them compiled."""
+    shallow = tiny.network.model_copy(update={"depth": 1, "reductions": ()})
+    tiny.model_copy(update={"layout": ("cell",), "network": shallow}).save(tmp_path / "tiny.json")
+    monkeypatch.setattr(
+        duration, "within_minutes", lambda spec, images, recipe, minutes, *, progress: recipe.lasting(1)
+    )
+    torch.compiler.reset()
+    losses = []
+    for compile in (False, True):
+        counters.clear()
+        output = tmp_path / f"compiled_{compile}"
+        options = {"recipe": "micro_digits", "protocol": "quick", "images": 4, "compile": compile}
+        minutes.train(str(tmp_path / "tiny.json"), data=npz, test="digits", output=output, **options)
+        result = TrainingResult.load(output / "run" / "training.json")
+        assert result.recipe.compile == compile
+        assert (counters["stats"]["unique_graphs"] > 1) == compile
+        losses.append([epoch.loss for epoch in result.epochs])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)  # rounding turns steps of some pixels round
