@@ -10,7 +10,7 @@ these documents and from all other results documents called `results/robustness/
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def bundle(
         spec_hash=load_spec(model).hash,
         recipe=run_result.recipe.name,
         trained_on=run_result.data_sha256,
-        classes=result.data.classes or (before.classes if before else ()),  # an npz may not name them
+        classes=result.data.classes or _classes(run_result.data_sha256, before, entries.values()),
         measured=weights.MeasuredAccuracies(
             data=result.data.name,
             data_sha256=result.data.sha256,
@@ -102,6 +102,14 @@ def bundle(
     write_atomically(folder / entry.file, source.read_bytes())
     entries[model, tag] = entry
     weights.Manifest(entries=tuple(entries[name] for name in sorted(entries))).save(folder / weights.MANIFEST)
+
+
+def _classes(
+    trained_on: str, before: weights.WeightsEntry | None, entries: Iterable[weights.WeightsEntry]
+) -> tuple[str, ...]:
+    """Return the names of the classes by other weights of these images, as an npz may not have them."""
+    known = [entry.classes for entry in (before, *entries) if entry is not None and entry.trained_on == trained_on]
+    return next(filter(None, known), before.classes if before else ())
 
 
 def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:

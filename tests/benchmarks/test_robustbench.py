@@ -285,7 +285,7 @@ def asked_for(model: str, *, dataset: str, threat: str) -> str:
     [
         ("robnet_micro", "robnet_micro.cifar10"),
         ("RobNet-micro", "robnet_micro.cifar10"),
-        ("RobNet-free", "robnet_free.fast_cifar10"),
+        ("RobNet-free", "robnet_free.cifar10"),
     ],
 )
 def test_its_loader_finds_our_model_with_its_trained_weights(model: str, bundled: str) -> None:

@@ -90,7 +90,7 @@ def test_a_dry_run_sends_nothing(run_of: Path, hub: Path, tmp_path: Path) -> Non
 
 def test_bundled_weights_bring_their_card_and_others_claim_nothing(tiny: Genotype, run_of: Path) -> None:
     network = compile(tiny)
-    assert "# robnet_free.fast_cifar10\n" in module.card_of("robnet_free", network, "me/tiny")
+    assert "# robnet_free.cifar10\n" in module.card_of("robnet_free", network, "me/tiny")
     (run_of / "README.md").unlink()
     card = module.card_of(str(run_of), network, "me/tiny")
     assert tiny.hash in card

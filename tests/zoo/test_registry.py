@@ -99,7 +99,7 @@ def test_bundled_weights_load_by_name_and_tag(name: str) -> None:
 
 def test_robnet_free_is_trained_without_a_tag() -> None:
     model = timm.create_model("robnet_free", pretrained=True)
-    assert same_weights(model, timm.create_model("robnet_free.fast_cifar10", pretrained=True))
+    assert same_weights(model, timm.create_model("robnet_free.cifar10", pretrained=True))
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -193,8 +193,8 @@ def test_an_older_manifest_is_read(folder: Path) -> None:
         Manifest.parse(written | {"schema_version": 3})
 
 
-def test_manifest_result_training_and_card_of_bundled_weights_are_linked_by_hash() -> None:
-    name = "robnet_free.fast_cifar10"
+@pytest.mark.parametrize("name", ["robnet_free.cifar10", "robnet_free.fast_cifar10"])
+def test_manifest_result_training_and_card_of_bundled_weights_are_linked_by_hash(name: str) -> None:
     (entry,) = (entry for entry in weights.manifest().entries if f"{entry.model}.{entry.tag}" == name)
     file = weights.FOLDER / entry.file
     assert entry.file_sha256 == file_sha256(file)
@@ -251,9 +251,9 @@ def test_the_clean_figure_of_the_cifar_weights_is_reproduced(cifar_images):
 
 
 def test_what_the_weights_of_robnet_free_say_of_fifty_images_is_reproduced(cifar_images):
-    stated = Result.load(committed.ROBUSTNESS / "robnet_free.fast_cifar10.json")
+    stated = Result.load(committed.ROBUSTNESS / "robnet_free.cifar10.json")
     assert cifar_images.sha256 == stated.data.sha256
-    model, images = load_model("robnet_free.fast_cifar10"), cifar_images[:50]
+    model, images = load_model("robnet_free.cifar10"), cifar_images[:50]
     ((pixels, labels),) = images.batches(len(images))
     with torch.no_grad():
         right = model(pixels).argmax(1) == labels

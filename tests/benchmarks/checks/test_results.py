@@ -114,8 +114,8 @@ def test_a_model_in_closed_form_raises_no_alarm():
 
 
 def test_bundled_weights_know_what_they_were_trained_on():
-    (entry,) = (entry for entry in weights.manifest().entries if entry.model == "robnet_free")
-    assert entry.trained_on == TrainingResult.load(committed.TRAINING / "robnet_free.fast_cifar10.json").data_sha256
+    entry = next(entry for entry in weights.manifest().entries if entry.model == "robnet_free")  # the default
+    assert entry.trained_on == TrainingResult.load(committed.TRAINING / "robnet_free.cifar10.json").data_sha256
     assert load_target("robnet_free").training_sha256 == entry.trained_on
 
 
