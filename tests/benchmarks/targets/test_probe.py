@@ -185,7 +185,7 @@ class Small(nn.Module):
 
 def test_a_foreign_module_proposes_in_its_traced_form_and_is_judged_as_it_is():
     model = Small().train()
-    looked = probed(of_module(model, name="m", mean=(0.5,) * 3, std=(0.25,) * 3), SHOWN)
+    looked = probed(of_module(model, name="m", mean=(0.5,) * 3, std=(0.25,) * 3, dtype="float32"), SHOWN)
     assert isinstance(looked.proposer, Traced)
     assert looked.proposer.classifier is looked.judge
     assert (looked.why_not, model.training, model.conv.weight.requires_grad) == ("", True, True)
@@ -209,7 +209,7 @@ def test_a_foreign_module_without_a_traced_form_is_attacked_itself_and_the_docum
 def test_a_module_whose_gradients_are_hooked_has_no_traced_form():
     model = Small()
     model.norm.register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 2,))
-    looked = probed(of_module(model, name="m"), SHOWN)
+    looked = probed(of_module(model, name="m", dtype="float32"), SHOWN)
     assert looked.proposer is looked.judge
     assert looked.why_not.startswith("its fast form is not used: its gradients of 4 of 4 images are ")
 
