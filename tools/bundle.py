@@ -108,8 +108,8 @@ def _classes(
     trained_on: str, before: weights.WeightsEntry | None, entries: Iterable[weights.WeightsEntry]
 ) -> tuple[str, ...]:
     """Return the names of the classes by other weights of these images, as an npz may not have them."""
-    known = [entry.classes for entry in (before, *entries) if entry is not None and entry.trained_on == trained_on]
-    return next(filter(None, known), before.classes if before else ())
+    named = [entry.classes for entry in entries if entry.trained_on == trained_on and entry.classes]
+    return named[0] if named else before.classes if before else ()
 
 
 def _given(run: Path, result: TrainingResult) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from robnet_zoo.attacks import ATTACKS, AdaptiveApgd
+from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Measurement, Result, results_in, worst_case
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed import forms as speed
@@ -167,7 +168,7 @@ def agreements() -> str:
         figures = [result.accuracy(name) for name in ("clean", "theirs", *OURS)] + [both.accuracy]
         images = f"{result.data.name}, n = {result.data.n}"
         shares = " | ".join(f"{figure:.1%}" for figure in figures)
-        lines.append(f"| `{result.model.name}` | {images} | {_radius(result)} | {shares} |")
+        lines.append(f"| `{result.model.name}` | {images} | {_radius(result.protocol)} | {shares} |")
     return "\n".join(lines)
 
 
@@ -189,7 +190,7 @@ def strengths() -> str:
         cells = (
             f"`{result.model.name}`",
             f"{result.data.name}, n = {n}",
-            _radius(result),
+            _radius(result.protocol),
             *(f"{share:.1%}" for share in (result.accuracy("clean"), together.accuracy, theirs.accuracy)),
             _missed(together, theirs),
             f"{alone}",
@@ -200,10 +201,10 @@ def strengths() -> str:
     return "\n".join(lines)
 
 
-def _radius(result: Result) -> str:
-    """Return the eps of a result, with its norm if that is not l-infinity."""
-    norms = {attack.ball for attack in result.protocol.attacks} - {"linf"}
-    return f"{result.protocol.eps}" + "".join(f" in {norm}" for norm in norms)
+def _radius(protocol: Protocol) -> str:
+    """Return the eps of a protocol, with its norm if that is not l-infinity."""
+    norms = {attack.ball for attack in protocol.attacks} - {"linf"}
+    return f"{protocol.eps}" + "".join(f" in {norm}" for norm in norms)
 
 
 def _autoattack(result: Result, path: Path) -> Measurement:
@@ -244,7 +245,7 @@ def _parts(path: Path) -> str:
     result, theirs = Result.load(path), _autoattack(Result.load(whole_run), whole_run)
     heads = ["attack", "changed", "left", "left with Square", "AutoAttack alone", "gradients an image"]
     lines = [
-        f"`{result.model.name}`, {result.data.name}, n = {result.data.n}, eps {_radius(result)}, "
+        f"`{result.model.name}`, {result.data.name}, n = {result.data.n}, eps {_radius(result.protocol)}, "
         f"{sum(result.measurement('clean').correct)} images right without attack, {sum(theirs.correct)} after "
         "AutoAttack",
         "",
@@ -279,7 +280,7 @@ def disagreements() -> str:
         for each in result.images:
             side = {"strong": "`strong`", "autoattack": "AutoAttack"}[each.missed_by]
             times = f"with {sum(each.fooled)} of {len(each.fooled)} other seeds"
-            lines.append(f"| `{result.model.name}` | {result.protocol.eps} | {each.sample} | {side} | {times} |")
+            lines.append(f"| `{result.model.name}` | {_radius(result.protocol)} | {each.sample} | {side} | {times} |")
     return "\n".join(lines)
 
 

@@ -99,7 +99,6 @@ class AdaptiveApgd(IterativeAttack):
         start = torch.where(last[:, None, None, None], rows["near_x"], on_sphere(rows, keys, self.norm))
         rows["gap"] = torch.full_like(rows["seen_gap"], -torch.inf)
         rows["gap_x"], rows["gap_logits"] = start, logits
-        rows["stuck"] = torch.zeros_like(rows["t"], dtype=torch.bool)
         set_out(rows, start)
 
     def query(self, model: Classifier, rows: Rows) -> Seen:
@@ -116,7 +115,8 @@ class AdaptiveApgd(IterativeAttack):
         rows["gap"] = torch.where(higher, gap, rows["gap"])
         rows["gap_x"] = torch.where(higher[:, None, None, None], rows["x"], rows["gap_x"])
         rows["gap_logits"] = torch.where(higher[:, None], logits, rows["gap_logits"])
-        rows["stuck"] = rows["stuck"] | ((rows["t"] == 0) & (seen.gradient == 0).flatten(1).all(1))
+        hopeless = (rows["t"] == 0) & (seen.gradient == 0).flatten(1).all(1)
+        rows["budget"] = torch.where(hopeless, 1, rows["budget"])
         windows = [
             checkpoint_windows(budget).get(t, 0)
             for budget, t in zip(rows["budget"].tolist(), rows["t"].tolist(), strict=True)
@@ -124,7 +124,7 @@ class AdaptiveApgd(IterativeAttack):
         step(rows, seen.gradient, _loss(rows)(logits, label, aim), norm=self.norm, rho=RHO, windows=windows)
 
     def finished(self, rows: Rows) -> Tensor:
-        return (rows["t"] >= rows["budget"]) | rows["stuck"]
+        return rows["t"] >= rows["budget"]
 
     def learnt(self, rows: Rows) -> Rows:
         explored = (rows["try"] < EXPLORING) & (rows["gap"] > rows["seen_gap"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -69,6 +69,11 @@ def survivors(outcomes: list[Outcome]) -> Tensor:
     return torch.tensor([not outcome.fooled for outcome in outcomes])
 
 
+def agreed(seeds: Sequence[Tensor]) -> Tensor:
+    """Return on which images, (N,), all seeds of an attack come to the same."""
+    return torch.stack([seed == seeds[0] for seed in seeds]).all(0)
+
+
 def decided(
     attack: IterativeAttack, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -79,7 +84,7 @@ def decided(
     seeds = [
         survivors(run(attack, model, images, labels, eps=eps, slots=40, seed=seed, early=False)) for seed in range(4)
     ]
-    sure = torch.stack([seed == seeds[0] for seed in seeds]).all(0)
+    sure = agreed(seeds)
     assert int(sure.sum()) >= 30
     return seeds[0], sure
 
@@ -219,7 +224,7 @@ def test_pgd_leaves_the_images_that_another_librarys_leaves(library, trained):
         torch.manual_seed(seed)
         theirs.append(pgd_of(library, model, images, labels))
     ours, sure = decided(Pgd(steps=10, step="8/255"), model, images, labels, eps=EPS)
-    sure &= torch.stack([seed == theirs[0] for seed in theirs]).all(0)
+    sure &= agreed(theirs)
     assert int(sure.sum()) >= 28
     assert int((ours != theirs[0])[sure].sum()) <= 1
     assert 0 < int(ours[sure].sum()) < int(sure.sum())
