@@ -109,15 +109,16 @@ def evaluate_transfer(
 
 def _look(runs: Sequence[Recording]) -> None:
     """Replace the targets of runs, and their source, by what a look at them shows. Raises TargetError."""
-    source = None if runs[0].source is None else _probed(runs[0].source, runs[0].images)
+    source = None if runs[0].source is None else _probed(runs[0].source, runs[0])
     for run in runs:
-        run.target, run.source = _probed(run.target, run.images), source
+        run.target, run.source = _probed(run.target, run), source
     _check_gradients(runs[0].target if source is None else source, runs[0].protocol)
 
 
-def _probed(target: Target, images: Images) -> Target:
-    """Return a target with what a look at it with the first images shows, if they fit it at all."""
-    low, high = (shown := images.batch(slice(PROBED))[0]).aminmax()
+def _probed(target: Target, run: Recording) -> Target:
+    """Return a target as the protocol wants it, with what a look at it with the first images shows, if they fit it."""
+    target = target.proposing_in(run.protocol.dtype)
+    low, high = (shown := run.images.batch(slice(PROBED))[0]).aminmax()
     return probed(target, shown) if low >= 0 and high <= 1 else target
 
 

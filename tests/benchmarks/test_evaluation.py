@@ -17,6 +17,7 @@ from robnet_zoo.benchmarks.kept import Verified, verify
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
+from robnet_zoo.benchmarks.targets.target import is_narrow
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import DataError, DocumentError, TargetError
 from tests.benchmarks.grey_images import SHORT, WHITE_BOX, without_times
@@ -58,6 +59,15 @@ def test_the_ledger_of_a_linear_model_is_known(grey):
     assert all(pgd.forwards[index] == pgd.backwards[index] == 20 and pgd.judged[index] == 1 for index in standing)
     assert all(pgd.steps[index] == -1 and pgd.margins[index] < 0 for index in standing)
     assert sum(pgd.unconfirmed) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_attacks_look_at_a_form_in_the_dtype_of_the_protocol(dtype, grey, monkeypatch):
+    monkeypatch.setattr("robnet_zoo.core.precision._processor_has_bfloat16", lambda: True)
+    target, looked_at = of_module(Brightness(), name="brightness"), []
+    monkeypatch.setattr(robustness, "probed", lambda target, shown: looked_at.append(target) or target)
+    evaluate(target, grey, WHITE_BOX.model_copy(update={"dtype": dtype, "n": 4}), progress=False)
+    assert [is_narrow(each.proposer) for each in looked_at] == [dtype == "bfloat16"]
 
 
 def test_attacks_in_turn_get_what_those_before_left(grey, tmp_path):

@@ -79,7 +79,8 @@ def load_target(
             - a folder with `model.safetensors` and either `spec.json` or `model.json`, as training leaves it, or
               `config.json`, as timm leaves it.
         weights: a safetensors file.
-        dtype: the arithmetic of the proposer (see `robnet_zoo.core.precision`).
+        dtype: the arithmetic of the proposer (see `robnet_zoo.core.precision`). Under a protocol in float32 a proposer
+            in bfloat16 is replaced by one in float32.
         mean, std: a number for each channel. Images, which are in [0, 1], are normalised with them inside the target.
             By default timm's configuration says so; models compiled from a spec and ONNX files take [0, 1] as it is.
         device: where judge and proposer compute and want their images; by default CUDA if there is one. ONNX Runtime

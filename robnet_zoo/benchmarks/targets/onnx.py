@@ -11,6 +11,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from robnet_zoo.attacks import Classifier
 from robnet_zoo.benchmarks.result import ModelIdentity
 from robnet_zoo.benchmarks.targets.target import Normalisation, Target, inside
 from robnet_zoo.converters.onnx.classifier import ImageModule, OnnxClassifier
@@ -75,11 +76,13 @@ def onnx_target(
             if strict:
                 raise
     attacked = None if proposer is None else inside(proposer.to(device), normalisation, device)
+    proposed_in = None
     if attacked is not None and isinstance(proposer, ImageModule):
         if untraced := proposer.graph.why_not_traced:
             why_not = f"it has no fast form: {untraced}"
         else:
-            attacked = Traced(attacked, dtype=dtype)
+            proposed_in = partial(_traced, attacked)
+            attacked = proposed_in(dtype)
     return Target(
         identity=ModelIdentity(
             name=printable(str(path) if output is None else f"{path}:{output}"),
@@ -105,7 +108,12 @@ def onnx_target(
         exact=inside(partial(file.run_otherwise, exact=True), normalisation, device)
         if quantised and file.opened.wide_weights
         else None,
+        proposed_in=proposed_in,
     )
+
+
+def _traced(classifier: Classifier, dtype: torch.dtype) -> Traced:
+    return Traced(classifier, dtype=dtype)
 
 
 def _network_in(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robnet_zoo.attacks import Attack, Classifier
 from robnet_zoo.benchmarks.protocol import LOOKS, Look
 from robnet_zoo.benchmarks.result import ModelIdentity
+from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.core.units import LEVELS
 from robnet_zoo.data.images import channels_advice
 from robnet_zoo.errors import DataError, TargetError
@@ -32,6 +33,7 @@ class Target:
             there is none.
         num_classes: how many logits the classifier gives, if that is known.
         input_size: (C, H, W), or None if the classifier takes any size.
+        proposed_in: makes the fast form that proposes in another dtype. None if there is no fast form.
         why_not: one line that says why there is no proposer, or why the judge is its own where a fast form was to be.
         device: where images must be.
         module: the model as it was handed over, in its own mode, as a classifier of float32 images in [0, 1]. None for
@@ -62,6 +64,7 @@ class Target:
     unoptimised: Classifier | None = None
     exact: Classifier | None = None
     stated: Normalisation | None = None
+    proposed_in: Callable[[torch.dtype], Classifier] | None = None
 
     @property
     def name(self) -> str:
@@ -93,6 +96,17 @@ class Target:
             return [self.form_for(attack)]
         forms = {"straight_through": self.form_for(attack), "twin": self.twin}
         return [forms[look] for look in looks or LOOKS]
+
+    def proposing_in(self, dtype: Arithmetic) -> Target:
+        """Return the same target with a proposer that rounds no more than a protocol's dtype does.
+
+        For float32, one in bfloat16 is made anew. In bfloat16 the proposer stays as it is, since float32 stands for it
+        on devices without it.
+        """
+        if dtype == "bfloat16" or self.proposed_in is None or not is_narrow(self.proposer):
+            return self
+        form = self.proposed_in(torch.float32)
+        return replace(self, proposer=Replayed(form) if isinstance(self.proposer, Replayed) else form, probed=False)
 
     def with_cuda_graphs(self) -> Target:
         """Return the same target, whose proposers are replayed from CUDA graphs (`robnet_zoo.nn.forms.cuda_graphs`).

@@ -110,10 +110,18 @@ def frozen_target(
         return normalised if form is not None else Logits(normalised, name=name, num_classes=classes)
 
     judge = classifier(settled)
+
+    def proposed_in(dtype: torch.dtype) -> nn.Module:
+        if isinstance(settled, Network):
+            return classifier(for_inference(settled, dtype=dtype))
+        return Traced(judge, dtype=dtype)
+
     if form is not None:
         proposer = classifier(form)
+    elif why_not:
+        proposer = judge
     else:
-        proposer = judge if why_not else Traced(judge, dtype=resolve_dtype(dtype, device))
+        proposer = proposed_in(resolve_dtype(dtype, device))
     state, script = settled.state_dict(), _script_sha256(settled)
     return Target(
         identity=ModelIdentity(
@@ -135,6 +143,7 @@ def frozen_target(
         training_sha256=None if file is None else trained_on(file),
         provenance=provenance,
         stated=stated_normalisation(name, settled),
+        proposed_in=None if why_not else proposed_in,
     )
 
 

@@ -7,6 +7,7 @@ import torch
 
 from robnet_zoo.attacks import Ddn, Pgd, Square
 from robnet_zoo.benchmarks.checks.target import from_target
+from robnet_zoo.benchmarks.targets.target import is_narrow
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.data import Images
 from robnet_zoo.errors import RobnetZooError, TargetError
@@ -79,6 +80,23 @@ def test_cuda_graphs_are_for_what_proposes_on_a_gpu():
     assert isinstance(graphed.proposer, Replayed)
     assert graphed.proposer.classifier is target.proposer
     assert (graphed.judge, graphed.twin, graphed.probed) == (target.judge, None, False)
+
+
+@pytest.mark.parametrize("model", [compile(load_spec("robnet_micro")).eval(), Means()], ids=["compiled", "traced"])
+@pytest.mark.parametrize("replayed", [False, True], ids=["", "replayed"])
+def test_a_protocol_in_float32_is_not_attacked_in_less(model, replayed, monkeypatch):
+    monkeypatch.setattr("robnet_zoo.core.precision._processor_has_bfloat16", lambda: True)
+    target = of_module(model, name="model")
+    target = replace(target, proposer=Replayed(target.proposer) if replayed else target.proposer, probed=True)
+    assert target.proposing_in("bfloat16") is target
+    exact = target.proposing_in("float32")
+    assert (is_narrow(target.proposer), is_narrow(exact.proposer), exact.probed) == (True, False, False)
+    assert isinstance(exact.proposer, Replayed) == replayed
+    assert exact.proposing_in("float32") is exact
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        form = exact.proposer.classifier if replayed else exact.proposer
+        torch.testing.assert_close(form(images), target.judge(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
