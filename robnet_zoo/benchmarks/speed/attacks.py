@@ -3,12 +3,13 @@
     python -m robnet_zoo.benchmarks.speed.attacks --model robnet_micro.cifar10 --data IMAGES.npz -n 500 --threads 1
         --output attack_speed.json
 
-Ours proposes on the inference form in bfloat16 and judges with the compiled network in float32. The others attack the
-naive form in float32 (`robnet_zoo.benchmarks.speed.naive`), which is what a user of the original code has. With
---processes, ours also shares the images out among processes, as `torchrun` does for `robnet-zoo benchmark`. For a model
-that was not compiled from a spec, ours proposes on its traced form (`robnet_zoo.nn.forms.traced`), and the others
-attack the model itself. Two more methods then show what each part of the speed comes from: ours on the model itself,
-which is faster by its slots alone, and torchattacks on the traced form. Equal for all:
+Ours proposes on the inference form in bfloat16 (or in float32, as --dtype says) and judges with the compiled network in
+float32. The others attack the naive form in float32 (`robnet_zoo.benchmarks.speed.naive`), which is what a user of the
+original code has. With --processes, ours also shares the images out among processes, as `torchrun` does for `robnet-zoo
+benchmark`. For a model that was not compiled from a spec, ours proposes on its traced form
+(`robnet_zoo.nn.forms.traced`), and the others attack the model itself. Two more methods then show what each part of the
+speed comes from: ours on the model itself, which is faster by its slots alone, and torchattacks on the traced form.
+Equal for all:
 
 - images, eps, step, number of steps, a random start, threads;
 - the verdict: the model that the others attack judges the image that a method gives, in float32, after a check of ball
@@ -76,7 +77,7 @@ from robnet_zoo.benchmarks.targets.probe import PROBED, probed
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.core.documents import Document, Tuple, version
 from robnet_zoo.core.environment import device, software
-from robnet_zoo.core.precision import resolve_dtype
+from robnet_zoo.core.precision import Arithmetic, resolve_dtype
 from robnet_zoo.core.progress import bar as progress_bar
 from robnet_zoo.core.statistics import ShareInterval, wilson
 from robnet_zoo.data import Images, check_fits, load
@@ -153,7 +154,7 @@ def compare(
     Raises: DocumentError and SpeedError as `measure` does.
     """
     slow = naive(copy.deepcopy(network), network.spec).requires_grad_(False)
-    fast = for_inference(network, dtype=resolve_dtype("bfloat16"))
+    fast = for_inference(network, dtype=resolve_dtype(setup.dtype))
     for model, count in ((slow, setup.chunk), (fast, setup.slots)):  # the first call of a shape takes longer
         input_gradient(model, *images.batch(torch.arange(count) % len(images)))
     others = [other(name, library, slow, setup) for name, library in libraries.items()]
@@ -346,8 +347,9 @@ def table(result: AttackSpeedResult) -> str:
     reference = next((method for method in result.methods if method.method == REFERENCE), None)
     head = f"{setup.attack.title} at {setup.eps}, {setup.model.name}, {setup.data.name}, n = {n}"
     others = f"the others in chunks of {setup.chunk}"
+    device = f"{setup.device}, ours in float32" if setup.dtype == "float32" else setup.device
     lines = [
-        f"{head}, {sum(result.clean) / n:.1%} right without attack; {setup.device}; {setup.slots} slots, {others}",
+        f"{head}, {sum(result.clean) / n:.1%} right without attack; {device}; {setup.slots} slots, {others}",
         "",
         "| library | images | seconds | images/s | speed | in CPU time | forwards | backwards "
         "| robust accuracy | difference |",
@@ -400,6 +402,7 @@ def main(
     steps: int = 100,
     chunk: int = 25,
     slots: int = 64,
+    dtype: Arithmetic = "bfloat16",
     processes: int = 1,
     others: int | None = None,
     seed: int = 0,
@@ -417,6 +420,7 @@ def main(
         steps: Of PGD, each of 2/255.
         chunk: Images that each other library gets at once.
         slots: Images that this package works on at once.
+        dtype: Of this package's proposer: float32 is what a processor without bfloat16 takes in any case.
         processes: Let this package also attack in so many processes, which share out the images and the threads.
         others: Let the libraries other than torchattacks attack only this many images: their cost an image is constant.
         seed: Of all random starts.
@@ -425,7 +429,7 @@ def main(
     if named is None or (model is not None and spec is not None) or (spec is None) != (weights is None):
         raise DocumentError(["expected either --model, or --spec and --weights"])
     torch.set_num_threads(threads)
-    target = load_target(named, weights=weights, device="cpu")
+    target = load_target(named, weights=weights, dtype=dtype, device="cpu")
     images = load(data, n=n)
     if target.input_size is not None and target.num_classes is not None:
         check_fits(images, input_size=target.input_size, num_classes=target.num_classes)
@@ -438,6 +442,7 @@ def main(
         chunk=chunk,
         others=others,
         slots=slots,
+        dtype=dtype,
         processes=processes,
         software=software() | {name: metadata.version(name) for name in libraries},
         device=device(),

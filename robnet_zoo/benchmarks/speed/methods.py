@@ -23,6 +23,7 @@ from robnet_zoo.attacks.gradient import input_gradient
 from robnet_zoo.benchmarks.protocol import Count
 from robnet_zoo.benchmarks.result import DataIdentity, ModelIdentity
 from robnet_zoo.core.documents import Document
+from robnet_zoo.core.precision import Arithmetic
 from robnet_zoo.core.units import Pixels, in_image_units
 
 Array = np.ndarray[Any, Any]
@@ -36,6 +37,7 @@ class Setup(Document):
 
     chunk: images that the others get at once. others: how many images those but torchattacks attack, None for all;
     their cost an image is constant. slots: of ours (`robnet_zoo.attacks.continuous_batching`).
+    dtype: of the arithmetic in which ours proposes (`robnet_zoo.core.precision`).
     processes: among which a method of ours shares out the images, beside the one that does not, if they are several.
     software: the libraries' versions too.
     """
@@ -48,6 +50,7 @@ class Setup(Document):
     chunk: Count
     others: Count | None = None
     slots: Count
+    dtype: Arithmetic = "bfloat16"
     processes: Count = 1
     software: dict[str, str]
     device: str

@@ -7,6 +7,7 @@ from torch import nn
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
 from robnet_zoo.benchmarks.speed.attacks import AttackSpeedResult, Turn, compare, compare_foreign, measure, table
 from robnet_zoo.benchmarks.speed.methods import other, ours
+from robnet_zoo.benchmarks.targets.target import is_narrow
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.data import Images
 from robnet_zoo.errors import DocumentError, SpeedError
@@ -207,8 +208,13 @@ def test_the_table_has_no_ratios_without_torchattacks(images, tmp_path):
     assert [method.method for method in result.methods] == ["robnet_zoo"]
 
 
-def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by_others(tiny, tmp_path):
-    seen = []
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by_others(
+    dtype, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("robnet_zoo.core.precision._processor_has_bfloat16", lambda: True)
+    monkeypatch.setattr(attack_speed, "ours", lambda form, judge, setup: forms.append(form) or ours(form, judge, setup))
+    seen, forms = [], []
 
     def spy(model, images, labels, setup):
         seen.append(type(model.model.cells[0]).__name__)
@@ -219,8 +225,11 @@ def test_a_network_is_attacked_in_its_fast_form_by_ours_and_in_its_naive_form_by
     with torch.no_grad():
         labels = network(pixels.float() / 255).argmax(1)
     images = Images(pixels, labels, "noise")
-    result = compare(network, images, setup_of(images), {"torchattacks": spy}, output=tmp_path / "result.json")
+    setup = setup_of(images, dtype=dtype)
+    result = compare(network, images, setup, {"torchattacks": spy}, output=tmp_path / "result.json")
     assert set(seen) == {"NaiveCell"}
+    assert [is_narrow(form) for form in forms] == [dtype == "bfloat16"]
+    assert ("ours in float32" in table(result)) == (dtype == "float32")
     assert result.clean == (1,) * N
     first, second = result.methods
     assert first.turns[0].correct == first.turns[1].correct
