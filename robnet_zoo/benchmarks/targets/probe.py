@@ -58,14 +58,21 @@ def _compared(target: Target, shown: Tensor) -> Target:
         return replace(target, proposer=None, why_not=why_not)
     if target.proposer is original:
         return target
-    proposed, why_not = _seen(target.proposer, shown)
+    if why_not := _untrue(target.proposer, shown, judged):
+        return replace(target, proposer=original, why_not=f"its fast form is not used: {why_not}")
+    if target.identity.kind == "torch" and target.proposed_in is not None and is_narrow(target.proposer):
+        exact = target.proposed_in(torch.float32)
+        return target if _untrue(exact, shown, judged) else replace(target, fine=exact)
+    return target
+
+
+def _untrue(proposer: Classifier, shown: Tensor, judged: tuple[Tensor, Tensor]) -> str:
+    """Return in words how a proposer is of another function than what judged gives, or nothing."""
+    proposed, why_not = _seen(proposer, shown)
+    form = traced_form(proposer)
     if form is not None and form.why_not:
-        why_not = form.why_not
-    elif proposed is not None:
-        why_not = _differences(proposed, judged, half=is_narrow(target.proposer))
-    if not why_not:
-        return target
-    return replace(target, proposer=original, why_not=f"its fast form is not used: {why_not}")
+        return form.why_not
+    return why_not if proposed is None else _differences(proposed, judged, half=is_narrow(proposer))
 
 
 def _output(target: Target, shown: Tensor) -> str:

@@ -33,6 +33,7 @@ class Target:
             there is none.
         num_classes: how many logits the classifier gives, if that is known.
         input_size: (C, H, W), or None if the classifier takes any size.
+        fine: of a torch module, the fast form in float32 beside a proposer in bfloat16, if a look showed it to be true.
         proposed_in: makes the fast form that proposes in another dtype. None if there is no fast form.
         why_not: one line that says why there is no proposer, or why the judge is its own where a fast form was to be.
         device: where images must be.
@@ -64,6 +65,7 @@ class Target:
     unoptimised: Classifier | None = None
     exact: Classifier | None = None
     stated: Normalisation | None = None
+    fine: Classifier | None = None
     proposed_in: Callable[[torch.dtype], Classifier] | None = None
 
     @property
@@ -75,13 +77,13 @@ class Target:
         """Return the form that an attack looks at.
 
         The proposer, unless bfloat16 would round away the small changes that the attack follows: an attack without
-        gradients, or one that ends on the boundary itself, gets the original where the proposer is narrow. One without
-        gradients also gets the original of a file.
+        gradients, or one that ends on the boundary itself, gets the fast form in float32 where the proposer is narrow,
+        or the original if there is none. One without gradients gets the original of a file.
         """
         of_module = self.identity.kind == "torch"
-        fine = of_module and self.proposer is not None and not is_narrow(self.proposer)
-        if (attack.gradient_free or (attack.precise and of_module)) and not fine:
-            return self.judge
+        narrow = not of_module or self.proposer is None or is_narrow(self.proposer)
+        if (attack.gradient_free or (attack.precise and of_module)) and narrow:
+            return self.judge if self.fine is None else self.fine
         assert self.proposer is not None, "gradients are asked for before attacks begin"
         return self.proposer
 
@@ -105,7 +107,7 @@ class Target:
         """
         if dtype == "bfloat16" or self.proposed_in is None or not is_narrow(self.proposer):
             return self
-        form = self.proposed_in(torch.float32)
+        form = self.proposed_in(torch.float32) if self.fine is None else self.fine
         return replace(self, proposer=Replayed(form) if isinstance(self.proposer, Replayed) else form, probed=False)
 
     def with_cuda_graphs(self) -> Target:

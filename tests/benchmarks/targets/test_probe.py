@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from robnet_zoo.attacks import Fgsm, Pgd, Square
+from robnet_zoo.attacks import Ddn, Fgsm, Pgd, Square
 from robnet_zoo.benchmarks.checks.results import from_target
 from robnet_zoo.benchmarks.evaluation import evaluate, evaluate_transfer
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.targets.probe import probed
+from robnet_zoo.benchmarks.targets.target import is_narrow
 from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.data import Images
 from robnet_zoo.errors import TargetError
@@ -71,6 +72,23 @@ def test_the_fast_form_of_a_network_as_it_was_built_is_used(name, dtype):
     assert looked.proposer is target.proposer
     assert (looked.why_not, looked.output) == ("", "")
     assert probed(looked, SHOWN) is looked
+
+
+def test_attacks_that_follow_small_changes_look_at_a_fast_form_in_float32_beside_one_in_bfloat16(network):
+    target = of_module(network, name="n", dtype="float32")
+    narrow = replace(target, proposer=for_inference(network, dtype=torch.bfloat16))
+    looked = probed(narrow, SHOWN)
+    for attack in (Square(), Ddn()):
+        assert looked.form_for(attack) is looked.fine
+    assert looked.form_for(Pgd()) is narrow.proposer
+    assert looked.proposing_in("float32").proposer is looked.fine
+    assert not is_narrow(looked.fine)
+    with torch.no_grad():
+        torch.testing.assert_close(looked.fine(SHOWN), looked.judge(SHOWN), rtol=1e-4, atol=1e-5)
+    untrue = probed(replace(narrow, proposed_in=lambda dtype: lambda x: -target.proposer(x)), SHOWN)
+    assert (untrue.proposer, untrue.fine) == (narrow.proposer, None)
+    assert untrue.form_for(Square()) is untrue.judge
+    assert probed(target, SHOWN).fine is None
 
 
 def test_a_hooked_network_is_attacked_as_it_is_and_the_document_says_so(network):
