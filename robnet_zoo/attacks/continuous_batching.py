@@ -4,7 +4,7 @@ A slot whose image is fooled or finished takes the next image, so every row of e
 model proposes. The original judges every success that it claims, in float32 and eval mode and in separate batches, and
 an image whose success is not confirmed goes back to where it was. Random numbers are keyed by sample and batches keep
 their shape, so neither the order nor the other images change what happens to an image. At the end, when the queue is
-empty and most slots are idle, a batch is cut down if the smaller one has been seen to give the same bits.
+empty and a quarter of the slots is idle, a batch is cut down if the smaller one has been seen to give the same bits.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from robnet_zoo.attacks.random import Key
 from robnet_zoo.errors import AttackError
 
 MOST_SLOTS = 65_536  # images attacked at once
+FEW, HALF = 4, 1 / 2  # batches of at most so many slots are only halved, as each size may cost a form of its own
 
 
 @dataclass
@@ -163,7 +164,7 @@ class Batcher:
     on_outcome: Callable[[Outcome], None] = lambda outcome: None
     rows: Rows = field(default_factory=dict)
     jobs: list[_Job | None] = field(default_factory=list)  # of each slot
-    may_shrink: bool = True
+    cut: float = 3 / 4  # what a batch is cut down to at a time, 0 for never
     queue: deque[_Job] = field(default_factory=deque)
     waiting: list[_Job] = field(default_factory=list)  # to be judged
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -307,24 +308,30 @@ class Batcher:
         self._shrink(asked, seen)
 
     def _shrink(self, asked: Rows, seen: Seen) -> None:
-        """Leave idle slots out, once nothing waits for them and at least half of all slots are idle.
+        """Leave idle slots out, once nothing waits for them and a quarter of all slots is idle, or half of a few.
 
-        asked, seen: the last query. The smaller batch has to answer it with the same bits. If it does not, no batch is
-        ever cut down, since outcomes would depend on which other images are attacked.
+        asked, seen: the last query. The smaller batch has to answer it with the same bits. If it does not, batches are
+        halved alone, and if these do not either, none is ever cut down: outcomes would depend on which other images are
+        attacked.
         """
         busy = [slot for slot, job in enumerate(self.jobs) if job is not None]
         width = len(self.jobs)
-        while busy and len(busy) <= width // 2:
-            width //= 2
-        if self.queue or width == len(self.jobs) or not self.may_shrink:
+        while busy and len(busy) <= (narrower := self._narrower(width)):
+            width = narrower
+        if self.queue or width == len(self.jobs):
             return
         kept = _tiled(busy, width)
         again = self.attack.query(self.model, {key: value[kept] for key, value in asked.items()})
-        self.may_shrink = torch.equal(again.logits, seen.logits[kept]) and (
+        if torch.equal(again.logits, seen.logits[kept]) and (
             again.gradient is None or seen.gradient is None or torch.equal(again.gradient, seen.gradient[kept])
-        )
-        if self.may_shrink:
+        ):
             self._resize(busy, width)
+        else:
+            self.cut = HALF if self.cut > HALF else 0
+
+    def _narrower(self, width: int) -> int:
+        """Return what a batch of a width may be cut down to next."""
+        return int(width * (self.cut if width > FEW else min(self.cut, HALF)))
 
     def _resize(self, slots: Sequence[int], width: int) -> None:
         """Keep these slots, in a batch of another width."""
@@ -394,7 +401,7 @@ class Batcher:
             learnt = self.attack.learnt({key: value[None] for key, value in job.rows.items()})
             job.learnt = {key: value[0] for key, value in learnt.items()}
             job.attempt, job.rows = job.attempt + 1, None
-            self.queue.append(job)
+            self.queue.appendleft(job)  # so that an image is done before others begin, and little is lost if all stops
         elif job.best is not None:
             distance, image, step = job.best
             assert isinstance(self.eps, Tensor)
