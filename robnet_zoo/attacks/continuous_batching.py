@@ -4,13 +4,13 @@ A slot whose image is fooled or finished takes the next image, so every row of e
 model proposes. The original judges every success that it claims, in float32 and eval mode and in separate batches, and
 an image whose success is not confirmed goes back to where it was. Random numbers are keyed by sample and batches keep
 their shape, so neither the order nor the other images change what happens to an image. At the end, when the queue is
-empty and a quarter of the slots is idle, a batch is cut down if the smaller one has been seen to give the same bits.
+empty and a quarter of the slots are idle, a batch is cut down if the smaller one has been seen to give the same bits.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 import torch
@@ -25,7 +25,7 @@ from robnet_zoo.attacks.random import Key
 from robnet_zoo.errors import AttackError
 
 MOST_SLOTS = 65_536  # images attacked at once
-FEW, HALF = 4, 1 / 2  # batches of at most so many slots are only halved, as each size may cost a form of its own
+FEW = 8  # slots, from which on batches are only halved, as each width may need a trace or a CUDA graph of its own
 
 
 @dataclass
@@ -164,7 +164,7 @@ class Batcher:
     on_outcome: Callable[[Outcome], None] = lambda outcome: None
     rows: Rows = field(default_factory=dict)
     jobs: list[_Job | None] = field(default_factory=list)  # of each slot
-    cut: float = 3 / 4  # what a batch is cut down to at a time, 0 for never
+    refused: set[int] = field(default_factory=set)  # widths of a batch that gave other bits
     queue: deque[_Job] = field(default_factory=deque)
     waiting: list[_Job] = field(default_factory=list)  # to be judged
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -308,17 +308,17 @@ class Batcher:
         self._shrink(asked, seen)
 
     def _shrink(self, asked: Rows, seen: Seen) -> None:
-        """Leave idle slots out, once nothing waits for them and a quarter of all slots is idle, or half of a few.
+        """Leave idle slots out, once nothing waits for them and a quarter of them are idle, or half of a few.
 
-        asked, seen: the last query. The smaller batch has to answer it with the same bits. If it does not, batches are
-        halved alone, and if these do not either, none is ever cut down: outcomes would depend on which other images are
-        attacked.
+        asked, seen: the last query. The narrower batch has to answer it with the same bits, or outcomes would depend on
+        which other images are attacked. If it does not, its width is not tried again.
         """
         busy = [slot for slot, job in enumerate(self.jobs) if job is not None]
-        width = len(self.jobs)
-        while busy and len(busy) <= (narrower := self._narrower(width)):
-            width = narrower
-        if self.queue or width == len(self.jobs):
+        if self.queue or not busy:
+            return
+        allowed = {len(self.jobs), *self._widths()} - self.refused
+        width = min(width for width in allowed if width >= len(busy))
+        if width == len(self.jobs):
             return
         kept = _tiled(busy, width)
         again = self.attack.query(self.model, {key: value[kept] for key, value in asked.items()})
@@ -327,11 +327,16 @@ class Batcher:
         ):
             self._resize(busy, width)
         else:
-            self.cut = HALF if self.cut > HALF else 0
+            self.refused.add(width)
 
-    def _narrower(self, width: int) -> int:
-        """Return what a batch of a width may be cut down to next."""
-        return int(width * (self.cut if width > FEW else min(self.cut, HALF)))
+    def _widths(self) -> Iterator[int]:
+        """Yield what a batch may be cut down to: halves of halves and, of more than a few slots, three quarters too."""
+        width = self.slots
+        while width > 1:
+            if width > FEW:
+                yield width * 3 // 4
+            width //= 2
+            yield width
 
     def _resize(self, slots: Sequence[int], width: int) -> None:
         """Keep these slots, in a batch of another width."""

@@ -116,10 +116,11 @@ def _look(runs: Sequence[Recording]) -> None:
 
 
 def _probed(target: Target, run: Recording) -> Target:
-    """Return a target as the protocol wants it, with what a look at it with the first images shows, if they fit it."""
+    """Return a target in the protocol's dtype, with what a look at it with the first images shows if they are valid."""
     target = target.proposing_in(run.protocol.dtype)
     low, high = (shown := run.images.batch(slice(PROBED))[0]).aminmax()
-    return probed(target, shown) if low >= 0 and high <= 1 else target
+    fine = any(attack.gradient_free or attack.precise for attack in run.protocol.attacks)
+    return probed(target, shown, fine=fine) if low >= 0 and high <= 1 else target
 
 
 def _check_gradients(looked_at: Target, protocol: Protocol) -> None:

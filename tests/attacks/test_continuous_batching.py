@@ -348,15 +348,15 @@ def test_a_batch_is_cut_down_to_what_is_still_at_work(network, images):
     assert proposer.sizes == [16] * 12 + [16, 4] + [4] * 11  # the first four are the comparison
 
 
-def test_a_batch_is_halved_where_halves_alone_give_the_same_bits(network):
+def test_a_batch_is_cut_down_less_where_it_would_answer_differently(network):
     class Picky(nn.Module):
         def forward(self, x):
-            return network(x) + 1e-6 * (len(x) not in (16, 8))
+            return network(x) + 1e-6 * (len(x) not in (16, 12))
 
-    images = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(22, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     model, labels = Counting(Picky()), network(images).argmax(1)
     run(Pgd(steps=12), model, images, labels, eps=EPS, slots=16, judge=network, early=False)
-    assert model.sizes == [16] * 12 + [16, 9] + [16, 8] + [8] * 10  # 9 slots, then 8, are compared
+    assert model.sizes == [16] * 12 + [16, 8] + [16, 12] + [12] * 10  # 8 slots, then 12, are compared for 6 images
 
 
 def test_a_batch_is_never_cut_down_for_a_model_that_answers_differently_in_a_smaller_one(network, images):
@@ -366,8 +366,8 @@ def test_a_batch_is_never_cut_down_for_a_model_that_answers_differently_in_a_sma
 
     model, labels = Counting(Crowded()), network(images).argmax(1)
     run(Pgd(steps=12), model, images, labels, eps=0.05, slots=16, judge=network)
-    first, second = [rows for rows in model.sizes if rows < 16]  # which were compared
-    assert first >= second
+    smaller = [rows for rows in model.sizes if rows < 16]
+    assert len(set(smaller)) == len(smaller) <= 5  # compared once each: 12, 8, 4, 2 and 1 at most
 
 
 def test_slots_are_refilled_at_once(network, images, labels):

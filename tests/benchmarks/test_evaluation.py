@@ -65,7 +65,7 @@ def test_the_ledger_of_a_linear_model_is_known(grey):
 def test_attacks_look_at_a_form_in_the_dtype_of_the_protocol(dtype, grey, monkeypatch):
     monkeypatch.setattr("robnet_zoo.core.precision._processor_has_bfloat16", lambda: True)
     target, looked_at = of_module(Brightness(), name="brightness"), []
-    monkeypatch.setattr(robustness, "probed", lambda target, shown: looked_at.append(target) or target)
+    monkeypatch.setattr(robustness, "probed", lambda target, shown, fine: looked_at.append(target) or target)
     evaluate(target, grey, WHITE_BOX.model_copy(update={"dtype": dtype, "n": 4}), progress=False)
     assert [is_narrow(each.proposer) for each in looked_at] == [dtype == "bfloat16"]
 

@@ -24,12 +24,13 @@ EXACT, HALF = (1e-2, 0.2), (0.2, 0.8)
 NO_GRADIENTS = "its logits do not depend on the images by operations that have gradients"
 
 
-def probed(target: Target, images: Tensor) -> Target:
+def probed(target: Target, images: Tensor, *, fine: bool = False) -> Target:
     """Return a target with what a look at it shows: without a proposer, or with its judge as one, where it must be.
 
     Args:
         target: a target that was looked at before is returned as it is.
         images: (N, C, H, W) in [0, 1]; the first few are shown to it.
+        fine: whether attacks will follow changes that bfloat16 rounds away, so that a form in float32 is worth while.
 
     Raises: TargetError if it does not take the images, or gives anything but logits.
     """
@@ -39,10 +40,10 @@ def probed(target: Target, images: Tensor) -> Target:
     devices = [shown.device] if shown.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # a model may draw from torch's own generators
         torch.manual_seed(0)
-        return _compared(target, shown)
+        return _compared(target, shown, fine=fine)
 
 
-def _compared(target: Target, shown: Tensor) -> Target:
+def _compared(target: Target, shown: Tensor, *, fine: bool) -> Target:
     target = replace(target, probed=True, output=_output(target, shown))
     if target.proposer is None:
         return target
@@ -60,14 +61,16 @@ def _compared(target: Target, shown: Tensor) -> Target:
         return target
     if why_not := _untrue(target.proposer, shown, judged):
         return replace(target, proposer=original, why_not=f"its fast form is not used: {why_not}")
-    if target.identity.kind == "torch" and target.proposed_in is not None and is_narrow(target.proposer):
-        exact = target.proposed_in(torch.float32)
-        return target if _untrue(exact, shown, judged) else replace(target, fine=exact)
-    return target
+    if not fine or target.identity.kind != "torch":
+        return target
+    exact = target.proposing_in("float32").proposer
+    if exact is None or exact is target.proposer:
+        return target
+    return target if _untrue(exact, shown, judged) else replace(target, fine=exact)
 
 
 def _untrue(proposer: Classifier, shown: Tensor, judged: tuple[Tensor, Tensor]) -> str:
-    """Return in words how a proposer is of another function than what judged gives, or nothing."""
+    """Return in words how a proposer's answers or gradients differ from the judge's, or nothing."""
     proposed, why_not = _seen(proposer, shown)
     form = traced_form(proposer)
     if form is not None and form.why_not:

@@ -33,7 +33,8 @@ class Target:
             there is none.
         num_classes: how many logits the classifier gives, if that is known.
         input_size: (C, H, W), or None if the classifier takes any size.
-        fine: of a torch module, the fast form in float32 beside a proposer in bfloat16, if a look showed it to be true.
+        fine: of a torch module, the fast form in float32 beside a proposer in bfloat16, if a look that was asked for it
+            showed it to be true.
         proposed_in: makes the fast form that proposes in another dtype. None if there is no fast form.
         why_not: one line that says why there is no proposer, or why the judge is its own where a fast form was to be.
         device: where images must be.
@@ -78,7 +79,7 @@ class Target:
 
         The proposer, unless bfloat16 would round away the small changes that the attack follows: an attack without
         gradients, or one that ends on the boundary itself, gets the fast form in float32 where the proposer is narrow,
-        or the original if there is none. One without gradients gets the original of a file.
+        or the original if there is none. For a file, one without gradients gets the file itself.
         """
         of_module = self.identity.kind == "torch"
         narrow = not of_module or self.proposer is None or is_narrow(self.proposer)
@@ -102,12 +103,14 @@ class Target:
     def proposing_in(self, dtype: Arithmetic) -> Target:
         """Return the same target with a proposer that rounds no more than a protocol's dtype does.
 
-        For float32, one in bfloat16 is made anew. In bfloat16 the proposer stays as it is, since float32 stands for it
-        on devices without it.
+        For float32, a proposer in bfloat16, whoever made it, gives way to the target's own fast form in float32. For
+        bfloat16 the proposer stays, since on devices without bfloat16 it is in float32.
         """
         if dtype == "bfloat16" or self.proposed_in is None or not is_narrow(self.proposer):
             return self
-        form = self.proposed_in(torch.float32) if self.fine is None else self.fine
+        if self.fine is not None:
+            return replace(self, proposer=self.fine, probed=False)
+        form = self.proposed_in(torch.float32)
         return replace(self, proposer=Replayed(form) if isinstance(self.proposer, Replayed) else form, probed=False)
 
     def with_cuda_graphs(self) -> Target:

@@ -2,7 +2,7 @@
 
 There a pass takes as long as Python needs to launch its kernels. A graph launches them all at once, but it knows one
 shape, and it reads and writes the same memory each time. Attacks keep the shapes of their batches: the slots that are
-in use change, their number hardly ever does.
+in use change, their number only at the end, to one of a few.
 """
 
 from __future__ import annotations

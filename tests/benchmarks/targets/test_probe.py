@@ -77,7 +77,8 @@ def test_the_fast_form_of_a_network_as_it_was_built_is_used(name, dtype):
 def test_attacks_that_follow_small_changes_look_at_a_fast_form_in_float32_beside_one_in_bfloat16(network):
     target = of_module(network, name="n", dtype="float32")
     narrow = replace(target, proposer=for_inference(network, dtype=torch.bfloat16))
-    looked = probed(narrow, SHOWN)
+    assert probed(narrow, SHOWN).fine is None
+    looked = probed(narrow, SHOWN, fine=True)
     for attack in (Square(), Ddn()):
         assert looked.form_for(attack) is looked.fine
     assert looked.form_for(Pgd()) is narrow.proposer
@@ -85,10 +86,10 @@ def test_attacks_that_follow_small_changes_look_at_a_fast_form_in_float32_beside
     assert not is_narrow(looked.fine)
     with torch.no_grad():
         torch.testing.assert_close(looked.fine(SHOWN), looked.judge(SHOWN), rtol=1e-4, atol=1e-5)
-    untrue = probed(replace(narrow, proposed_in=lambda dtype: lambda x: -target.proposer(x)), SHOWN)
+    untrue = probed(replace(narrow, proposed_in=lambda dtype: lambda x: -target.proposer(x)), SHOWN, fine=True)
     assert (untrue.proposer, untrue.fine) == (narrow.proposer, None)
     assert untrue.form_for(Square()) is untrue.judge
-    assert probed(target, SHOWN).fine is None
+    assert probed(target, SHOWN, fine=True).fine is None
 
 
 def test_a_hooked_network_is_attacked_as_it_is_and_the_document_says_so(network):
