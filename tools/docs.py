@@ -167,9 +167,29 @@ def agreements() -> str:
         both = worst_case([result.measurement(name) for name in OURS])
         figures = [result.accuracy(name) for name in ("clean", "theirs", *OURS)] + [both.accuracy]
         images = f"{result.data.name}, n = {result.data.n}"
-        shares = " | ".join(f"{figure:.1%}" for figure in figures)
-        lines.append(f"| `{result.model.name}` | {images} | {_radius(result.protocol)} | {shares} |")
+        lines.append(f"| `{result.model.name}` | {images} | {_radius(result.protocol)} | {_shares(figures)} |")
     return "\n".join(lines)
+
+
+def transfers() -> str:
+    """Return what images made on one network leave right on another, by the attack that made them."""
+    results = [Result.load(path) for path in results_in(committed.ROBUSTNESS / "transfer")]
+    titles = [attack.title for attack in results[0].protocol.attacks]
+    lines = [f"| source | target | {' | '.join(['clean', *(f'`{title}`' for title in titles)])} |"]
+    lines.append("|---" * (len(titles) + 3) + "|")
+    rows = [[result.accuracy(title) for title in ("clean", *titles)] for result in results]
+    for result, row in zip(results, rows, strict=True):
+        assert result.source is not None
+        lines.append(f"| `{result.source.name}` | `{result.model.name}` | {_shares(row)} |")
+    lines.append(f"| mean | | {_shares([sum(column) / len(rows) for column in zip(*rows, strict=True)])} |")
+    gradients = [attack.cost(10).backwards for attack in results[0].protocol.attacks]
+    lines.append(f"| gradients an image | | 0 | {' | '.join(map(str, gradients))} |")
+    return "\n".join(lines)
+
+
+def _shares(figures: Sequence[float]) -> str:
+    """Return the cells of shares, in percent."""
+    return " | ".join(f"{figure:.1%}" for figure in figures)
 
 
 def strengths() -> str:
@@ -450,6 +470,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         README: (models, accuracies, autoattacked, speeds),
         ROBUSTNESS: (
             attacks,
+            transfers,
             agreements,
             strengths,
             disagreements,

@@ -1,8 +1,8 @@
-"""Measure `strong` beside AutoAttack on networks that are not bundled: `python -m tools.strengths --help`.
+"""Measure `strong`, or its parts, on networks that are not bundled: `python -m tools.strengths --help`.
 
 Two of the paper's comparison networks, reduced and trained here in minutes, and bundled weights behind rounded pixels,
-which hide every gradient. `tools.docs` makes the table of docs/robustness.md from the documents, one for each model.
-What was begun is continued.
+which hide every gradient. `tools.docs` makes the tables of docs/robustness.md from the documents, one for each model
+and protocol. What was begun is continued.
 """
 
 from __future__ import annotations
@@ -61,19 +61,27 @@ def masked() -> Target:
     return of_module(Rounded(model), name=f"{MASKED}, pixels of {LEVELS} levels")
 
 
-def main(model: Literal["resnet18_cifar", "vgg16_cifar", "masked"], *, cifar: Path, work: Path, n: int = 500) -> None:
-    """Measure a model by `strong_autoattack`.
+def main(
+    model: Literal["resnet18_cifar", "vgg16_cifar", "masked"],
+    *,
+    cifar: Path,
+    work: Path,
+    n: int = 500,
+    protocol: Literal["strong_autoattack", "strong_parts"] = "strong_autoattack",
+) -> None:
+    """Measure a model.
 
     Args:
         model: A reduced comparison network, which is trained first, or bundled weights behind rounded pixels.
         cifar: A folder with cifar10_train.npz and cifar10_test1k.npz.
         work: A folder for what is trained.
         n: How many test images.
+        protocol: `strong` beside AutoAttack, or with one part taken away at a time.
     """
     target = masked() if model == "masked" else trained(model, cifar, work)
-    protocol = load_protocol("strong_autoattack").model_copy(update={"n": n})
-    output = STRONG / f"{model}.json"
-    result = evaluate(target, data.load(cifar / "cifar10_test1k.npz"), protocol, output=output)
+    asked = load_protocol(protocol).model_copy(update={"n": n})
+    output = (STRONG / "parts" if protocol == "strong_parts" else STRONG) / f"{model}.json"
+    result = evaluate(target, data.load(cifar / "cifar10_test1k.npz"), asked, output=output)
     committed.without_pictures(result).save(output)
 
 

@@ -39,6 +39,11 @@ def test_a_protocol_names_the_paper_if_it_is_of_one_of_its_tables(name):
         ("table6", "white_box", ["pgd10", "pgd50", "pgd100"]),
         ("table8", "transfer", ["pgd100"]),
         ("transfer", "transfer", ["mi_di_fgsm", "vmi_fgsm"]),
+        (
+            "transfer_attacks",
+            "transfer",
+            ["pgd20", "mi_fgsm", "mi_di_fgsm", "ni_fgsm", "si_ni_fgsm", "vmi_fgsm", "ssa", "bsr"],
+        ),
         ("figure10", "white_box", [f"pgd{steps}" for steps in (7, 10, 20, 40, 100, 200, 500, 1000)]),
         ("quick", "white_box", ["fgsm", "pgd10", "pgd10_margin"]),
         ("white_box", "white_box", ["fgsm", "pgd20"]),
@@ -145,6 +150,10 @@ def test_parts_of_strong_are_taken_from_it_and_replaced_by_as_many_steps():
     assert (whole.model_copy(update={"name": None}), squared) == (adaptive, square)
     assert all(attack.cost(10).backwards < whole.cost(10).backwards for attack in reduced)
     assert {attack.cost(10).backwards for attack in (ce, alike)} == {whole.cost(10).backwards}
+
+
+def test_transfer_is_of_the_attacks_that_are_compared():
+    assert {*load_protocol("transfer").attacks} <= {*load_protocol("transfer_attacks").attacks}
 
 
 def test_square_asks_for_no_gradient():

@@ -1,5 +1,7 @@
 """The networks on which `strong` is measured beside AutoAttack."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -33,3 +35,18 @@ def test_a_comparison_network_is_trained_at_a_quarter_of_its_width(model, tmp_pa
     ((architecture, recipe),) = asked
     assert (architecture.model, architecture.width) == (model, 0.25)
     assert (recipe.epochs, [stage.size for stage in recipe.stages]) == (8, [16, 24])
+
+
+@pytest.mark.parametrize(("protocol", "folder"), [("strong_autoattack", "strong"), ("strong_parts", "strong/parts")])
+def test_a_document_lies_where_the_tables_look_for_it(protocol, folder, tmp_path, monkeypatch):
+    asked, written = [], []
+    document = SimpleNamespace(save=written.append)
+    monkeypatch.setattr(strengths.data, "load", lambda path: None)
+    monkeypatch.setattr(
+        strengths, "evaluate", lambda target, images, protocol, output: asked.append((protocol, output)) or document
+    )
+    monkeypatch.setattr(strengths.committed, "without_pictures", lambda result: result)
+    strengths.main("masked", cifar=tmp_path, work=tmp_path, n=7, protocol=protocol)
+    ((measured, output),) = asked
+    assert (measured.name, measured.n) == (protocol, 7)
+    assert written == [output] == [strengths.committed.ROBUSTNESS / folder / "masked.json"]
