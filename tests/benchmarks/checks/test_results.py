@@ -259,7 +259,7 @@ def test_an_untrained_model_is_named_and_its_document_says_so():
 
 def test_more_steps_that_find_less_are_seen(monkeypatch):
     monkeypatch.setattr(alarms, "from_target", lambda *_, **__: [])  # whose queries would tire the model
-    monkeypatch.setattr("robnet_zoo.benchmarks.evaluation.probed", lambda target, _: target)
+    monkeypatch.setattr("robnet_zoo.benchmarks.evaluation.probed", lambda target, *_, **__: target)
     # Eight images a forward: one for the clean ones, five for the four steps, and from then on the model says 1.
     alarm_texts = measured(Tiring(6), Pgd(steps=4), Pgd(steps=8), images=greys(128, 136))
     text = r"pgd4 leaves \d+\.0% right, pgd8 100.0%: of 8 images it alone fools [1-8], they alone 0"
