@@ -182,8 +182,8 @@ def transfers() -> str:
         assert result.source is not None
         lines.append(f"| `{result.source.name}` | `{result.model.name}` | {_shares(row)} |")
     lines.append(f"| mean | | {_shares([sum(column) / len(rows) for column in zip(*rows, strict=True)])} |")
-    gradients = [attack.cost(10).backwards for attack in results[0].protocol.attacks]
-    lines.append(f"| gradients an image | | 0 | {' | '.join(map(str, gradients))} |")
+    gradients = [sum(results[0].measurement(title).backwards) / results[0].data.n for title in titles]
+    lines.append(f"| gradients an image | | 0 | {' | '.join(f'{mean:.0f}' for mean in gradients)} |")
     return "\n".join(lines)
 
 
@@ -211,7 +211,7 @@ def strengths() -> str:
             f"`{result.model.name}`",
             f"{result.data.name}, n = {n}",
             _radius(result.protocol),
-            *(f"{share:.1%}" for share in (result.accuracy("clean"), together.accuracy, theirs.accuracy)),
+            _shares((result.accuracy("clean"), together.accuracy, theirs.accuracy)),
             _missed(together, theirs),
             f"{alone}",
             *_costs(gradients),

@@ -35,8 +35,9 @@ def main(*, cifar: Path, work: Path, n: int = 300) -> None:
     images = replace(held_out[len(held_out) - n :], name=f"the last {n} of {held_out.name}")
     protocol = load_protocol(PROTOCOL)
     sources = [load_target(SOURCE), *(trained(model, cifar, work) for model in REDUCED)]
+    judges = [*sources, load_target(TARGET)]
     for source in sources:
-        targets = [target for target in (*sources, load_target(TARGET)) if target is not source]
+        targets = [target for target in judges if target is not source]
         outputs = [TRANSFER / f"{source.name}.to-{target.name}.json" for target in targets]
         results = evaluate_transfer(targets, source, images, protocol, outputs=outputs)
         for result, output in zip(results, outputs, strict=True):

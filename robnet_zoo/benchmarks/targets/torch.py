@@ -96,32 +96,31 @@ def frozen_target(
     if classes == 0:
         raise TargetError(f"{name}: expected a model that gives logits, got one without head")
     classes = classes if isinstance(classes, int) else None
-    spec_hash = provenance = form = None
+    spec_hash = provenance = None
     why_not = ""
-    if isinstance(settled, Network):
-        try:
-            form = for_inference(settled, dtype=resolve_dtype(dtype, device))
-            spec_hash, provenance = settled.spec.hash, settled.spec.provenance.source
-        except ModelError as error:
-            why_not = f"it has no fast form: {error}"
+
+    def normalised(module: nn.Module) -> nn.Module:
+        return module if normalisation is None else Normalised(module, normalisation, device=device)
 
     def classifier(module: nn.Module) -> nn.Module:
-        normalised = module if normalisation is None else Normalised(module, normalisation, device=device)
-        return normalised if form is not None else Logits(normalised, name=name, num_classes=classes)
-
-    judge = classifier(settled)
+        inner = normalised(module)
+        return inner if spec_hash is not None else Logits(inner, name=name, num_classes=classes)
 
     def proposed_in(dtype: torch.dtype) -> nn.Module:
         if isinstance(settled, Network):
-            return classifier(for_inference(settled, dtype=dtype))
+            return normalised(for_inference(settled, dtype=dtype))
         return Traced(judge, dtype=dtype)
 
-    if form is not None:
-        proposer = classifier(form)
-    elif why_not:
-        proposer = judge
-    else:
-        proposer = proposed_in(resolve_dtype(dtype, device))
+    wanted, proposer = resolve_dtype(dtype, device), None
+    if isinstance(settled, Network):
+        try:
+            proposer = proposed_in(wanted)
+            spec_hash, provenance = settled.spec.hash, settled.spec.provenance.source
+        except ModelError as error:
+            why_not = f"it has no fast form: {error}"
+    judge = classifier(settled)
+    if proposer is None:
+        proposer = judge if why_not else proposed_in(wanted)
     state, script = settled.state_dict(), _script_sha256(settled)
     return Target(
         identity=ModelIdentity(
