@@ -21,6 +21,7 @@ from robnet_zoo.core.environment import device, software
 from robnet_zoo.data import Images
 from robnet_zoo.errors import ResultError
 from tools import committed
+from tools.strengths import MASKED, masked
 
 Side = Literal["strong", "autoattack"]
 
@@ -71,14 +72,15 @@ def main(document: Path, *, images: str, seeds: int = 8, output: Path | None = N
     """Attack again where the two disagree.
 
     Args:
-        document: A result of the protocol strong_autoattack, of a model that has a name.
+        document: A result of the protocol strong_autoattack, of a model that has a name or behind rounded pixels.
         images: The data that it was measured on, as `robnet-zoo benchmark --data` takes it.
         seeds: How many other seeds.
         output: The results; by default among the committed ones, under the document's name.
     """
     result = Result.load(document)
     whole = data.load(images)[: result.data.n]
-    target = load_target(result.model.name, dtype=result.protocol.dtype)
+    name = result.model.name
+    target = masked() if name == MASKED else load_target(name, dtype=result.protocol.dtype)
     if (target.identity.weights, whole.sha256) != (result.model.weights, result.data.sha256):
         raise ResultError(f"{document}: expected its own weights and images, got {target.name} and {whole.name}")
     parts = [again(result, target, whole, sample=sample, side=side, seeds=seeds) for sample, side in missed(result)]

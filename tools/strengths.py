@@ -31,8 +31,9 @@ RECIPE = {
     "attack": {"dtype": "float32"},
     "dtype": "float32",
 }  # what differs from `fast`
-MASKED = "robnet_micro.cifar10"
+HIDDEN = "robnet_micro.cifar10"
 LEVELS = 16
+MASKED = f"{HIDDEN}, pixels of {LEVELS} levels"
 
 
 class Rounded(nn.Module):
@@ -57,8 +58,8 @@ def trained(model: str, cifar: Path, work: Path) -> Target:
 
 def masked() -> Target:
     """Return bundled weights behind rounded pixels."""
-    model = timm.create_model(MASKED, pretrained=True).eval()
-    return of_module(Rounded(model), name=f"{MASKED}, pixels of {LEVELS} levels")
+    model = timm.create_model(HIDDEN, pretrained=True).eval()
+    return of_module(Rounded(model), name=MASKED)
 
 
 def main(

@@ -185,6 +185,14 @@ class IterativeAttack(Attack):
         raise NotImplementedError
 
     @property
+    def foreseeable(self) -> bool:
+        """Return whether queries to come are known, as long as the answers before them bring nothing.
+
+        Then several queries of an image can be asked at once (`foreseen`, `brings`).
+        """
+        return False
+
+    @property
     def early(self) -> bool:
         """Return whether an image is done as soon as it fools the model: not where the nearest one is sought."""
         return True
@@ -222,6 +230,14 @@ class IterativeAttack(Attack):
 
     def advance(self, rows: Rows, seen: Seen) -> None:
         """Take a step: replace `x` and all else that changes in rows, never in place."""
+        raise NotImplementedError
+
+    def foreseen(self, rows: Rows) -> Rows:
+        """Return rows as they are, a step later, if the answer to their query brings nothing."""
+        raise NotImplementedError
+
+    def brings(self, rows: Rows, seen: Seen) -> Tensor:
+        """Return where an answer makes what was foreseen wrong, bool (N,)."""
         raise NotImplementedError
 
     def finished(self, rows: Rows) -> Tensor:

@@ -4,7 +4,9 @@ A slot whose image is fooled or finished takes the next image, so every row of e
 model proposes. The original judges every success that it claims, in float32 and eval mode and in separate batches, and
 an image whose success is not confirmed goes back to where it was. Random numbers are keyed by sample and batches keep
 their shape, so neither the order nor the other images change what happens to an image. At the end, when the queue is
-empty and a quarter of the slots are idle, a batch is cut down if the smaller one has been seen to give the same bits.
+empty, idle slots look ahead if the attack can: they ask what an image asks next if the answers before bring nothing,
+and what comes after one that does is dropped. Those that are idle even so are left out of the batch, if the smaller one
+has been seen to give the same bits.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from robnet_zoo.attacks.random import Key
 from robnet_zoo.errors import AttackError
 
 MOST_SLOTS = 65_536  # images attacked at once
+FORESIGHT = 16  # queries of an image at once, at most
 FEW = 8  # slots, from which on batches are only halved, as each width may need a trace or a CUDA graph of its own
 
 
@@ -285,9 +288,10 @@ class Batcher:
             self.rows[key] = self.rows[key].index_copy(0, where, value)
 
     def _step(self) -> None:
-        """Query the model once, and take one step in every slot."""
-        rows, asked = dict(self.rows), self.rows
-        seen = self.attack.query(self.model, rows)
+        """Query the model once, and take one step in every slot, or several where idle slots looked ahead."""
+        asked, queries = self._look_ahead()
+        asked, seen, steps = self._come_to(asked, self.attack.query(self.model, asked), queries)
+        rows = dict(asked)
         margins = margin_of_answer(seen.logits, rows["label"], rows["target"])
         self.attack.advance(rows, seen)
         rows["t"] = rows["t"] + 1
@@ -298,8 +302,8 @@ class Batcher:
         for slot, job in enumerate(self.jobs):
             if job is None:
                 continue
-            job.forwards += seen.forwards
-            job.backwards += seen.backwards
+            job.forwards += seen.forwards * steps[slot]
+            job.backwards += seen.backwards * steps[slot]
             is_claimed, is_finished, value = (row[slot] for row in flags)
             if self.early and not is_claimed:  # a claim, or what the source of a transfer says, is not the judge's
                 job.margin = max(job.margin, value)
@@ -307,17 +311,55 @@ class Batcher:
                 self._park(slot, job, None if not is_claimed else asked["x"][slot])
         self._shrink(asked, seen)
 
-    def _shrink(self, asked: Rows, seen: Seen) -> None:
-        """Leave idle slots out, once nothing waits for them and a quarter of them are idle, or half of a few.
+    def _look_ahead(self) -> tuple[Rows, list[list[int]]]:
+        """Return the rows to ask, and in which of them the queries of each slot stand, in order.
 
-        asked, seen: the last query. The narrower batch has to answer it with the same bits, or outcomes would depend on
-        which other images are attacked. If it does not, its width is not tried again.
+        The first is the slot's own row. Later ones take the rows of idle slots.
+        """
+        rows, queries = self.rows, [[slot] for slot in range(len(self.jobs))]
+        if not self.attack.foreseeable:
+            return rows, queries
+        idle = [slot for slot, job in enumerate(self.jobs) if job is None]
+        owners = [slot for slot, job in enumerate(self.jobs) if job is not None]
+        before = owners
+        for _ in range(FORESIGHT - 1):
+            taken, idle = idle[: len(before)], idle[len(before) :]
+            if not taken:
+                break
+            before = before[: len(taken)]
+            later = self.attack.foreseen({key: value[before] for key, value in rows.items()})
+            where = torch.tensor(taken, device=self.images.device)
+            rows = {key: value.index_copy(0, where, later[key]) for key, value in rows.items()}
+            for owner, row in zip(owners, taken, strict=False):
+                queries[owner].append(row)
+            before = taken
+        return rows, queries
+
+    def _come_to(self, rows: Rows, seen: Seen, queries: list[list[int]]) -> tuple[Rows, Seen, list[int]]:
+        """Return the query that each slot comes to, in its own row, with the answer and how many steps it takes."""
+        if all(len(own) == 1 for own in queries):
+            return rows, seen, [1] * len(queries)
+        fooled = margin_of_answer(seen.logits, rows["label"], rows["target"]) > 0
+        over = self.attack.finished(rows | {"t": rows["t"] + 1})
+        ends = ((fooled & self.early) | self.attack.brings(rows, seen) | over).tolist()
+        steps = [next((n for n, row in enumerate(own, 1) if ends[row]), len(own)) for own in queries]
+        reached = [own[n - 1] for own, n in zip(queries, steps, strict=True)]
+        answers = Seen(seen.logits[reached], forwards=seen.forwards, backwards=seen.backwards)
+        return {key: value[reached] for key, value in rows.items()}, answers, steps
+
+    def _shrink(self, asked: Rows, seen: Seen) -> None:
+        """Leave out slots that are idle, once nothing waits for them and a quarter of them are, or half of a few.
+
+        Slots that look ahead are not idle. asked, seen: the last query. The narrower batch has to answer it with the
+        same bits, or outcomes would depend on which other images are attacked. If it does not, its width is not tried
+        again.
         """
         busy = [slot for slot, job in enumerate(self.jobs) if job is not None]
         if self.queue or not busy:
             return
+        asking = min(len(busy) * (FORESIGHT if self.attack.foreseeable else 1), len(self.jobs))
         allowed = {len(self.jobs), *self._widths()} - self.refused
-        width = min(width for width in allowed if width >= len(busy))
+        width = min(width for width in allowed if width >= asking)
         if width == len(self.jobs):
             return
         kept = _tiled(busy, width)

@@ -57,6 +57,10 @@ class Square(IterativeAttack):
         return True
 
     @property
+    def foreseeable(self) -> bool:
+        return True
+
+    @property
     def max_steps(self) -> int:
         return self.queries
 
@@ -86,7 +90,19 @@ class Square(IterativeAttack):
             return Seen(model(rows["x"]))
 
     def advance(self, rows: Rows, seen: Seen) -> None:
-        self._keep_better(rows, margin_of_answer(seen.logits, rows["label"], rows["target"]))
+        better, value = self.brings(rows, seen), margin_of_answer(seen.logits, rows["label"], rows["target"])
+        rows["best"] = torch.where(better, value, rows["best"])
+        rows["kept"] = torch.where(better[:, None, None, None], rows["x"], rows["kept"])
+        rows["x"] = self._proposed(rows)
+
+    def brings(self, rows: Rows, seen: Seen) -> Tensor:
+        return margin_of_answer(seen.logits, rows["label"], rows["target"]) > rows["best"]
+
+    def foreseen(self, rows: Rows) -> Rows:
+        return rows | {"x": self._proposed(rows), "t": rows["t"] + 1}
+
+    def _proposed(self, rows: Rows) -> Tensor:
+        """Return what query t + 1 tries, (N, C, H, W), from what is kept and from the random numbers of step t."""
         _, channels, height, width = rows["x"].shape
         windows, signs = [], []
         for generator, t in generators(rows["stream"], rows["t"]):
@@ -99,7 +115,7 @@ class Square(IterativeAttack):
         inside = torch.from_numpy(np.stack(windows)).to(rows["x"].device)  # (N, 1, H, W)
         colour = rows["clean"] + rows["eps"] * torch.from_numpy(np.stack(signs)).to(rows["x"])
         moved = torch.where(inside, colour, rows["kept"])
-        rows["x"] = project(moved, rows["clean"], rows["eps"])
+        return project(moved, rows["clean"], rows["eps"])
 
     def finished(self, rows: Rows) -> Tensor:
         over = super().finished(rows)
@@ -112,12 +128,6 @@ class Square(IterativeAttack):
         due = start * (1 - spent / (spent + HOPE * (1 - spent)))  # from here, the best to be hoped for is 0
         early = rows["t"] < UNDECIDED * self.queries
         return (rows["best"] >= rows["reached"]) & ((rows["best"] >= due) | early)
-
-    def _keep_better(self, rows: Rows, value: Tensor) -> None:
-        """Keep what was tried where its margin, (N,), is the largest so far."""
-        better = value > rows["best"]
-        rows["best"] = torch.where(better, value, rows["best"])
-        rows["kept"] = torch.where(better[:, None, None, None], rows["x"], rows["kept"])
 
     def _side(self, t: int, height: int, width: int) -> int:
         """Return the side of the square that query t + 1 tries, in pixels."""

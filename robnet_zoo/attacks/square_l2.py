@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from robnet_zoo.attacks.attack import Rows, Seen
+from robnet_zoo.attacks.attack import Rows
 from robnet_zoo.attacks.ball import Norm, project, steepest
-from robnet_zoo.attacks.losses import margin_of_answer
 from robnet_zoo.attacks.random import Key, generators
 from robnet_zoo.attacks.square import Square
 from robnet_zoo.core import lazy
@@ -55,8 +54,7 @@ class SquareL2(Square):
                     start[:, top : top + side, left : left + side] = tile
         return project(clean + eps * steepest(torch.from_numpy(starts).to(clean), "l2"), clean, eps, "l2")
 
-    def advance(self, rows: Rows, seen: Seen) -> None:
-        self._keep_better(rows, margin_of_answer(seen.logits, rows["label"], rows["target"]))
+    def _proposed(self, rows: Rows) -> Tensor:
         clean, eps = rows["clean"], rows["eps"]
         _, channels, height, width = clean.shape
         shape = (len(clean), 1, height, width)
@@ -77,7 +75,7 @@ class SquareL2(Square):
         budget = (free + _size(torch.where(first | second, delta, 0)).square()).sqrt()  # (N, C, 1, 1)
         filled = filled / (_size(filled) + TINY) * budget
         delta = torch.where(first, filled, torch.where(second, 0, delta))
-        rows["x"] = project(clean + eps * steepest(delta, "l2"), clean, eps, "l2")
+        return project(clean + eps * steepest(delta, "l2"), clean, eps, "l2")
 
     def _side(self, t: int, height: int, width: int) -> int:
         """Return the side of the windows that query t + 1 tries, in pixels: odd and at least 3, if the image is."""

@@ -10,7 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.attacks import Apgd, Attack, AutoAttack, Bim, CarliniWagner, DeepFool, Outcome, Pgd, Square, run
+from robnet_zoo.attacks import (
+    Apgd,
+    Attack,
+    AutoAttack,
+    Bim,
+    CarliniWagner,
+    DeepFool,
+    Outcome,
+    Pgd,
+    Square,
+    SquareL2,
+    continuous_batching,
+    run,
+)
 from robnet_zoo.attacks.continuous_batching import Batcher, craft
 from robnet_zoo.errors import AttackError
 from tests.attacks.classifiers import ATTACKS, Counting, Opposites, greys, small
@@ -323,7 +336,7 @@ def test_a_step_is_one_call_of_the_model_and_idle_slots_are_all_that_is_not_acco
     forwards = sum(outcome.forwards for outcome in outcomes)
     assert proposer.rows == proposer.calls * slots
     assert proposer.rows >= forwards
-    assert proposer.calls >= max(outcome.forwards for outcome in outcomes)
+    assert proposer.calls >= max(outcome.forwards for outcome in outcomes) or attack.foreseeable
     if slots == 1:
         assert proposer.calls == forwards
         expected = 0 if attack.gradient_free else sum(outcome.backwards for outcome in outcomes)
@@ -339,6 +352,18 @@ def test_a_batch_that_is_cut_down_at_the_end_gives_the_same_bits(attack, network
     for first, other in zip(shrunk, expected, strict=True):
         assert torch.equal(first.image, other.image)
         assert replace(first, image=other.image) == other
+
+
+@pytest.mark.parametrize("attack", [Square(queries=300), SquareL2(queries=100), Square(queries=300, trial=30)])
+def test_idle_slots_look_ahead_and_change_nothing_but_the_calls(attack, network, images, monkeypatch):
+    eps = 0.02 if attack.ball == "linf" else 0.2
+    labels = network(images).argmax(1)
+    without, ahead = Counting(network), Counting(network)
+    outcomes = run(attack, ahead, images, labels, eps=eps, slots=48, judge=network)
+    monkeypatch.setattr(continuous_batching, "FORESIGHT", 1)
+    assert_equal(outcomes, run(attack, without, images, labels, eps=eps, slots=48, judge=network))
+    assert 0 < sum(outcome.fooled for outcome in outcomes) < 20
+    assert without.calls >= max(outcome.forwards for outcome in outcomes) > 1.5 * ahead.calls
 
 
 def test_a_batch_is_cut_down_to_what_is_still_at_work(network, images):
