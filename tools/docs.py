@@ -310,13 +310,17 @@ def attack_speeds() -> str:
 
 
 def shared_out_attack_speeds() -> str:
-    """Return the table of PGD-100 on RobNet-micro in one process a core, in one of all threads, and by others."""
-    return attack_speed.table(attack_speed.AttackSpeedResult.load(committed.SPEED / "processes.json"))
+    """Return the tables of PGD-100 in one process a core, in one of all threads, and by others."""
+    return _attack_speeds("processes_*.json")
 
 
 def foreign_attack_speeds() -> str:
     """Return the tables of PGD-100 on models of timm, by both parts of this package and by others."""
-    documents = [attack_speed.AttackSpeedResult.load(path) for path in sorted(committed.SPEED.glob("attacks_*.json"))]
+    return _attack_speeds("attacks_*.json")
+
+
+def _attack_speeds(pattern: str) -> str:
+    documents = map(attack_speed.AttackSpeedResult.load, sorted(committed.SPEED.glob(pattern)))
     return "\n\n".join(map(attack_speed.table, documents))
 
 

@@ -27,7 +27,7 @@ from robnet_zoo.attacks.random import Key
 from robnet_zoo.errors import AttackError
 
 MOST_SLOTS = 65_536  # images attacked at once
-FORESIGHT = 16  # queries of an image at once, at most
+FORESIGHT = 32  # queries of an image at once, at most
 FEW = 8  # slots, from which on batches are only halved, as each width may need a trace or a CUDA graph of its own
 
 
