@@ -7,9 +7,12 @@ the documents, one for each model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 
 from robnet_zoo import data
@@ -55,17 +58,23 @@ def missed(result: Result) -> list[tuple[int, Side]]:
     return [(sample, sides[pair]) for sample, pair in pairs if pair in sides]
 
 
-def again(result: Result, target: Target, images: Images, *, sample: int, side: Side, seeds: int) -> Disagreement:
-    """Attack an image again, as a side did, with the seeds 1 to `seeds`."""
+def again(
+    result: Result, target: Target, images: Images, *, samples: Sequence[int], side: Side, seeds: int
+) -> list[Disagreement]:
+    """Attack images again together, as a side did, with the seeds 1 to `seeds`."""
     attacks = [each for each in result.protocol.attacks if isinstance(each, AutoAttack) == (side == "autoattack")]
-    fooled: list[Bit] = []
+    index = torch.tensor(samples)
+    chosen = replace(images, pixels=images.pixels[index], labels=images.labels[index])
+    fooled: list[list[Bit]] = [[] for _ in samples]
     for seed in range(1, seeds + 1):
         changes = {"attacks": attacks, "in_turn": None, "seed": seed, "n": None}
-        outcome = evaluate(
-            target, images[sample : sample + 1], result.protocol.model_copy(update=changes), progress=False
-        )
-        fooled.append(0 if worst_case(outcome.measurements).correct[0] else 1)
-    return Disagreement(sample=sample, missed_by=side, fooled=tuple(fooled))
+        outcome = evaluate(target, chosen, result.protocol.model_copy(update=changes), progress=False)
+        for own, right in zip(fooled, worst_case(outcome.measurements).correct, strict=True):
+            own.append(0 if right else 1)
+    return [
+        Disagreement(sample=sample, missed_by=side, fooled=tuple(own))
+        for sample, own in zip(samples, fooled, strict=True)
+    ]
 
 
 def main(document: Path, *, images: str, seeds: int = 8, output: Path | None = None) -> None:
@@ -83,7 +92,14 @@ def main(document: Path, *, images: str, seeds: int = 8, output: Path | None = N
     target = masked() if name == MASKED else load_target(name, dtype=result.protocol.dtype)
     if (target.identity.weights, whole.sha256) != (result.model.weights, result.data.sha256):
         raise ResultError(f"{document}: expected its own weights and images, got {target.name} and {whole.name}")
-    parts = [again(result, target, whole, sample=sample, side=side, seeds=seeds) for sample, side in missed(result)]
+    sides: dict[Side, list[int]] = {}
+    for sample, side in missed(result):
+        sides.setdefault(side, []).append(sample)
+    parts = [
+        part
+        for side, samples in sides.items()
+        for part in again(result, target, whole, samples=samples, side=side, seeds=seeds)
+    ]
     DisagreementsResult(
         protocol=result.protocol,
         model=result.model,

@@ -34,6 +34,7 @@ def train(
     recipe: str = DEFAULT,
     minutes: float | None = None,
     weights: str | None = None,
+    strict: bool = True,
     checkpoint_seconds: float = Keeping.seconds,
     checkpoint_updates: int | None = Keeping.updates,
     checkpoints: int = Keeping.count,
@@ -54,6 +55,8 @@ def train(
         minutes: Train as many epochs as fit into so many minutes here, by an estimate, in place of the recipe's.
         weights: Begin with these weights instead of random ones: a safetensors file of this architecture, or the name
             of bundled weights, such as robnet_micro.cifar10.
+        strict: Whether --weights has to be of this architecture. With --no-strict it gives what this one has too, by
+            name and shape, and the rest is random.
         checkpoint_seconds: Write a checkpoint when the last one is this old, besides one after every epoch.
         checkpoint_updates: Also write one every this many updates.
         checkpoints: The number of checkpoints to keep.
@@ -75,7 +78,15 @@ def train(
     if minutes is not None:
         chosen_recipe = training.within_minutes(chosen, images, chosen_recipe, minutes, progress=not quiet)
     training.train(
-        chosen, images, chosen_recipe, output, weights=weights, keeping=keeping, resume=resume, progress=not quiet
+        chosen,
+        images,
+        chosen_recipe,
+        output,
+        weights=weights,
+        strict=strict,
+        keeping=keeping,
+        resume=resume,
+        progress=not quiet,
     )
     if is_first() and not quiet:
         for line in _outcome(output):

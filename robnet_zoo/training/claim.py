@@ -13,7 +13,13 @@ from robnet_zoo.errors import DocumentError, TrainingError
 from robnet_zoo.training.recipe import Recipe
 
 RUN = "run.json"  # what tells the run from others
-NAMES = {"data": "data", "spec": "architecture", "paths": "choice of paths", "weights": "weights to begin with"}
+NAMES = {
+    "data": "data",
+    "spec": "architecture",
+    "paths": "choice of paths",
+    "weights": "weights to begin with",
+    "strict": "use of the weights to begin with",
+}
 WRITTEN = (  # by a run, besides its documents and what it calls the same in every folder
     "README.md",
     "checkpoints",

@@ -48,6 +48,7 @@ def train(
     output: str | os.PathLike[str],
     *,
     weights: str | os.PathLike[str] | None = None,
+    strict: bool = True,
     paths: Paths | None = None,
     keeping: Keeping | None = None,
     resume: bool = False,
@@ -67,15 +68,17 @@ def train(
             timm's `config.json`, `curves.png` and the model card `README.md`.
         weights: what to begin with instead of random weights: a safetensors file, or the name of bundled weights, such
             as robnet_micro.cifar10.
+        strict: whether `weights` have to be of this architecture; otherwise they give what it has too, by name and
+            shape, and the rest is random.
         paths: the sub-network that each update trains, if it is not the whole network.
         keeping: when checkpoints are written besides after every epoch, and how many are kept.
         resume: fail unless the folder holds a run to resume.
         progress: show a line.
 
-    Raises: WeightsError for weights of another architecture; DataError if the images do not fit the architecture or
-        vanish; TrainingError if the folder holds another run, a run at work or one whose checkpoints are gone, if the
-        loss becomes NaN, or if nothing can be written; LeftError if another process is gone. The last checkpoint is
-        then intact.
+    Raises: WeightsError for weights of another architecture, or with none in common if not strict; DataError if the
+        images do not fit the architecture or vanish; TrainingError if the folder holds another run, a run at work or
+        one whose checkpoints are gone, if the loss becomes NaN, or if nothing can be written; LeftError if another
+        process is gone. The last checkpoint is then intact.
     """
     if resume and not (Path(output) / RUN).is_file():
         raise TrainingError(f"{output}: expected the folder of a run to resume, got none")
@@ -89,11 +92,11 @@ def train(
     file = None if weights is None else find(weights)
     if file is not None and not file.is_file():
         raise WeightsError(f"{weights}: expected a safetensors file, or the name of bundled weights")
-    origin = None if file is None else InitialWeights(name=file.name, file_sha256=file_sha256(file))
+    origin = None if file is None else InitialWeights(name=file.name, file_sha256=file_sha256(file), strict=strict)
     with ExitStack() as alone, joined() as world:
         check_world(recipe, world)
         with SignOfLife("building the network", shown=progress and world.first):
-            state, folder = initial_state(spec, recipe, world, weights=file), Path(output)
+            state, folder = initial_state(spec, recipe, world, weights=file, strict=strict), Path(output)
             if world.first:
                 _claim(folder, spec, recipe, training, paths, origin)
                 alone.enter_context(_locked(folder))
@@ -160,6 +163,8 @@ def _claim(
         identity["paths"] = paths.identity
     if origin is not None:
         identity["weights"] = origin.file_sha256
+        if not origin.strict:
+            identity["strict"] = False
     if check_claim(folder, identity):
         return
     spec.save_into(folder)

@@ -36,10 +36,11 @@ class Epoch(Document):
 
 
 class InitialWeights(Document):
-    """The weights that a run began with."""
+    """The weights that a run began with. strict: whether they were all of its own; otherwise those that it has too."""
 
     name: str
     file_sha256: str
+    strict: bool = True
 
     @classmethod
     def upgraded(cls, data: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -107,12 +108,13 @@ def facts(run: TrainingResult, architecture: Architecture) -> list[str]:
     """Return what was trained, on what, how, how long, and the accuracy on held-out images: lines of Markdown."""
     recipe, cost, last, chosen = run.recipe, costs(architecture), run.epochs[-1], run.chosen
     origin = run.begun_with
+    part = "" if origin is None or origin.strict else "what it shares with "
     versions = ", ".join(f"{name} {run.software[name]}" for name in ("torch", "robnet_zoo"))
     epochs = counted(recipe.epochs, "epoch") if run.over else f"{last.epoch} of {counted(recipe.epochs, 'epoch')}"
     lines = [
         f"- architecture: `{architecture.name}`, hash `{architecture.hash[:12]}`, {cost.parameters:,} parameters, "
         f"{cost.multiply_adds / 1e6:,.1f} M multiply-adds an image",
-        *([] if origin is None else [f"- begun with {origin.name} (sha256 `{origin.file_sha256[:12]}`)"]),
+        *([] if origin is None else [f"- begun with {part}{origin.name} (sha256 `{origin.file_sha256[:12]}`)"]),
         f"- trained on: the first {run.images:,} images of {run.data} (sha256 `{run.data_sha256[:12]}`); "
         "the tenth after them was held out",
         f"- attack while training: `{recipe.attack.kind}`, eps {recipe.attack.eps}, "

@@ -88,7 +88,9 @@ class State:
 PLAIN = ("epoch", "step", "loss", "updates", "seconds", "perturbation", "guarded", "rescued", "history", "best")
 
 
-def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: Path | None = None) -> State:
+def initial_state(
+    spec: Architecture, recipe: Recipe, world: World, *, weights: Path | None = None, strict: bool = True
+) -> State:
     """Return the state of a run before its first update.
 
     Args:
@@ -96,15 +98,26 @@ def initial_state(spec: Architecture, recipe: Recipe, world: World, *, weights: 
         recipe: its seed initialises the network, in every process alike.
         world: the processes of the run.
         weights: a safetensors file to begin with instead.
+        strict: whether the file has to hold this architecture's weights; otherwise it gives what both have, by name and
+            shape.
 
-    Raises: WeightsError for weights of another architecture, TrainingError for an optimizer that cannot run here.
+    Raises: WeightsError for weights of another architecture, or with none in common if not strict; TrainingError for an
+        optimizer that cannot run here.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation takes no generator
         network = build(spec).to(world.device)
     if weights is not None:
-        _check_origin(weights, spec)
-        load_weights(network, read_weights(weights), source=weights, name=spec.name)
+        given = read_weights(weights)
+        if strict:
+            _check_origin(weights, spec)
+        else:
+            own = network.state_dict()
+            shared = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
+            if not shared:
+                raise WeightsError(f"{weights}: expected weights that {spec.name} has too, got none")
+            given = own | shared
+        load_weights(network, given, source=weights, name=spec.name)
     if not isinstance(network, Network):  # whose own forms arrange their weights themselves
         network = network.to(memory_format=safe_layout(network))
     return state_of(network, recipe, world)

@@ -47,11 +47,13 @@ def test_images_are_missed_by_the_side_that_left_them_right(result):
     assert disagreements.missed(result) == [(1, "strong"), (3, "autoattack")]
 
 
-@pytest.mark.parametrize(("sample", "fooled"), [(1, (1, 1)), (2, (0, 0))])
-def test_the_side_that_missed_an_image_attacks_it_again_with_every_seed(sample, fooled, result, images):
+def test_the_side_that_missed_images_attacks_them_again_with_every_seed(result, images):
     target = of_module(Brightness(), name="brightness")
-    outcome = disagreements.again(result, target, images, sample=sample, side="strong", seeds=2)
-    assert (outcome.sample, outcome.missed_by, outcome.fooled) == (sample, "strong", fooled)
+    outcomes = disagreements.again(result, target, images, samples=[1, 2], side="strong", seeds=2)
+    assert [(each.sample, each.missed_by, each.fooled) for each in outcomes] == [
+        (1, "strong", (1, 1)),
+        (2, "strong", (0, 0)),
+    ]
 
 
 def test_a_document_of_other_weights_is_refused(result, images, tmp_path, monkeypatch):

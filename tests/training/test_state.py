@@ -12,6 +12,7 @@ from robnet_zoo.errors import TrainingError, WeightsError
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training.distributed import World
+from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state
 from tests.training.runs import changed, last_state
 
@@ -32,6 +33,34 @@ def test_weights_of_other_cells_are_refused_even_if_their_names_and_shapes_are_t
     load_spec("robnet_micro").save(tmp_path / "spec.json")
     with pytest.raises(WeightsError, match=r"expected weights of tiny, got those of other cells \(robnet_micro\)"):
         training.train(tiny, images, recipe, tmp_path / "run", weights=tmp_path / "model.safetensors", progress=False)
+
+
+def test_weights_that_need_not_be_of_the_architecture_give_what_it_has_too(tiny, recipe, tmp_path):
+    given = {key: value + 1 for key, value in compile(tiny).state_dict().items()}
+    lacking = next(key for key in given if key.startswith("cells."))
+    del given[lacking]
+    given |= {"classifier.bias": torch.zeros(3), "other": torch.zeros(1)}
+    safetensors.torch.save_file(given, tmp_path / "model.safetensors")
+    state = initial_state(tiny, recipe, World(), weights=tmp_path / "model.safetensors", strict=False)
+    random = initial_state(tiny, recipe, World()).network.state_dict()
+    for key, value in state.network.state_dict().items():
+        expected = random if key in (lacking, "classifier.bias") else given
+        assert torch.equal(value, expected[key]), key
+    safetensors.torch.save_file({"other": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="expected weights that tiny has too, got none"):
+        initial_state(tiny, recipe, World(), weights=tmp_path / "model.safetensors", strict=False)
+
+
+def test_a_run_that_begins_with_a_part_of_weights_says_so(tiny, images, recipe, tmp_path):
+    file, output = tmp_path / "model.safetensors", tmp_path / "run"
+    safetensors.torch.save_file(compile(tiny).state_dict(), file)
+    training.train(tiny, images, recipe, output, weights=file, strict=False, progress=False)
+    run = TrainingResult.load(output / "training.json")
+    assert run.begun_with is not None
+    assert not run.begun_with.strict
+    assert "begun with what it shares with model.safetensors" in (output / "README.md").read_text()
+    with pytest.raises(TrainingError, match="a run with another use of the weights to begin with"):
+        training.train(tiny, images, recipe, output, weights=file, progress=False)
 
 
 @pytest.mark.parametrize(
