@@ -24,7 +24,7 @@ from robnet_zoo.core.environment import device, software
 from robnet_zoo.data import Images
 from robnet_zoo.errors import ResultError
 from tools import committed
-from tools.strengths import MASKED, masked
+from tools.strengths import MASKED_NAME, masked
 
 Side = Literal["strong", "autoattack"]
 
@@ -61,7 +61,7 @@ def missed(result: Result) -> list[tuple[int, Side]]:
 def again(
     result: Result, target: Target, images: Images, *, samples: Sequence[int], side: Side, seeds: int
 ) -> list[Disagreement]:
-    """Attack images again together, as a side did, with the seeds 1 to `seeds`."""
+    """Attack images again, in one batch, as a side did, with the seeds 1 to `seeds`."""
     attacks = [each for each in result.protocol.attacks if isinstance(each, AutoAttack) == (side == "autoattack")]
     index = torch.tensor(samples)
     chosen = replace(images, pixels=images.pixels[index], labels=images.labels[index])
@@ -89,7 +89,7 @@ def main(document: Path, *, images: str, seeds: int = 8, output: Path | None = N
     result = Result.load(document)
     whole = data.load(images)[: result.data.n]
     name = result.model.name
-    target = masked() if name == MASKED else load_target(name, dtype=result.protocol.dtype)
+    target = masked() if name == MASKED_NAME else load_target(name, dtype=result.protocol.dtype)
     if (target.identity.weights, whole.sha256) != (result.model.weights, result.data.sha256):
         raise ResultError(f"{document}: expected its own weights and images, got {target.name} and {whole.name}")
     sides: dict[Side, list[int]] = {}
@@ -100,6 +100,7 @@ def main(document: Path, *, images: str, seeds: int = 8, output: Path | None = N
         for side, samples in sides.items()
         for part in again(result, target, whole, samples=samples, side=side, seeds=seeds)
     ]
+    parts.sort(key=lambda part: part.sample)
     DisagreementsResult(
         protocol=result.protocol,
         model=result.model,

@@ -31,9 +31,9 @@ RECIPE = {
     "attack": {"dtype": "float32"},
     "dtype": "float32",
 }  # what differs from `fast`
-HIDDEN = "robnet_micro.cifar10"
+BUNDLED = "robnet_micro.cifar10"
 LEVELS = 16
-MASKED = f"{HIDDEN}, pixels of {LEVELS} levels"
+MASKED_NAME = f"{BUNDLED}, pixels of {LEVELS} levels"
 
 
 class Rounded(nn.Module):
@@ -58,8 +58,8 @@ def trained(model: str, cifar: Path, work: Path) -> Target:
 
 def masked() -> Target:
     """Return bundled weights behind rounded pixels."""
-    model = timm.create_model(HIDDEN, pretrained=True).eval()
-    return of_module(Rounded(model), name=MASKED)
+    model = timm.create_model(BUNDLED, pretrained=True).eval()
+    return of_module(Rounded(model), name=MASKED_NAME)
 
 
 def main(

@@ -188,7 +188,8 @@ class IterativeAttack(Attack):
     def foreseeable(self) -> bool:
         """Return whether queries to come are known, as long as the answers before them bring nothing.
 
-        Then several queries of an image can be asked at once (`foreseen`, `brings`).
+        Then several queries of an image can be asked at once (`foreseen`, `brings`). An answer that brings nothing
+        changes nothing in rows but `x` and `t`.
         """
         return False
 
@@ -233,11 +234,11 @@ class IterativeAttack(Attack):
         raise NotImplementedError
 
     def foreseen(self, rows: Rows) -> Rows:
-        """Return rows as they are, a step later, if the answer to their query brings nothing."""
+        """Return rows one step later, as `advance` leaves them if the answer to their query brings nothing."""
         raise NotImplementedError
 
     def brings(self, rows: Rows, seen: Seen) -> Tensor:
-        """Return where an answer makes what was foreseen wrong, bool (N,)."""
+        """Return where an answer makes what was foreseen wrong, bool (N,). rows are not changed."""
         raise NotImplementedError
 
     def finished(self, rows: Rows) -> Tensor:

@@ -4,9 +4,9 @@ A slot whose image is fooled or finished takes the next image, so every row of e
 model proposes. The original judges every success that it claims, in float32 and eval mode and in separate batches, and
 an image whose success is not confirmed goes back to where it was. Random numbers are keyed by sample and batches keep
 their shape, so neither the order nor the other images change what happens to an image. At the end, when the queue is
-empty, idle slots look ahead if the attack can: they ask what an image asks next if the answers before bring nothing,
-and what comes after one that does is dropped. Those that are idle even so are left out of the batch, if the smaller one
-has been seen to give the same bits.
+empty, idle slots look ahead if the attack can: they ask an image's next queries in advance, as they are if the earlier
+ones bring nothing, and what follows one that does is dropped. Slots that are idle even so are left out of the batch, if
+the smaller one has been seen to give the same bits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -290,7 +291,7 @@ class Batcher:
     def _step(self) -> None:
         """Query the model once, and take one step in every slot, or several where idle slots looked ahead."""
         asked, queries = self._look_ahead()
-        asked, seen, steps = self._come_to(asked, self.attack.query(self.model, asked), queries)
+        asked, seen, passed = self._reach(asked, self.attack.query(self.model, asked), queries)
         rows = dict(asked)
         margins = margin_of_answer(seen.logits, rows["label"], rows["target"])
         self.attack.advance(rows, seen)
@@ -302,50 +303,51 @@ class Batcher:
         for slot, job in enumerate(self.jobs):
             if job is None:
                 continue
-            job.forwards += seen.forwards * steps[slot]
-            job.backwards += seen.backwards * steps[slot]
             is_claimed, is_finished, value = (row[slot] for row in flags)
-            if self.early and not is_claimed:  # a claim, or what the source of a transfer says, is not the judge's
-                job.margin = max(job.margin, value)
+            job.forwards += seen.forwards * (1 + len(passed[slot]))
+            job.backwards += seen.backwards * (1 + len(passed[slot]))
+            if self.early:  # a claim, or what the source of a transfer says, is not the judge's
+                job.margin = max([job.margin, *passed[slot], *([] if is_claimed else [value])])
             if is_claimed or is_finished:
                 self._park(slot, job, None if not is_claimed else asked["x"][slot])
         self._shrink(asked, seen)
 
+    @property
+    def _depth(self) -> int:
+        """Return how many queries of an image may be asked at once."""
+        return FORESIGHT if self.attack.foreseeable else 1
+
     def _look_ahead(self) -> tuple[Rows, list[list[int]]]:
-        """Return the rows to ask, and in which of them the queries of each slot stand, in order.
-
-        The first is the slot's own row. Later ones take the rows of idle slots.
-        """
+        """Return the rows to ask, and for each slot the rows of its queries, in order: its own, then idle slots'."""
         rows, queries = self.rows, [[slot] for slot in range(len(self.jobs))]
-        if not self.attack.foreseeable:
-            return rows, queries
-        idle = [slot for slot, job in enumerate(self.jobs) if job is None]
         owners = [slot for slot, job in enumerate(self.jobs) if job is not None]
-        before = owners
-        for _ in range(FORESIGHT - 1):
-            taken, idle = idle[: len(before)], idle[len(before) :]
-            if not taken:
-                break
-            before = before[: len(taken)]
-            later = self.attack.foreseen({key: value[before] for key, value in rows.items()})
-            where = torch.tensor(taken, device=self.images.device)
-            rows = {key: value.index_copy(0, where, later[key]) for key, value in rows.items()}
-            for owner, row in zip(owners, taken, strict=False):
+        idle = [slot for slot, job in enumerate(self.jobs) if job is None]
+        if not idle or self._depth == 1:
+            return rows, queries
+        taken, ahead = 0, [{key: value[owners] for key, value in rows.items()}]
+        while taken < len(idle) and len(ahead) < self._depth:
+            count = min(len(owners), len(idle) - taken)
+            ahead.append(self.attack.foreseen({key: value[:count] for key, value in ahead[-1].items()}))
+            for owner, row in zip(owners, idle[taken : taken + count], strict=False):
                 queries[owner].append(row)
-            before = taken
-        return rows, queries
+            taken += count
+        where = torch.tensor(idle[:taken], device=self.images.device)
+        later = {key: torch.cat([part[key] for part in ahead[1:]]) for key in rows}
+        return {key: value.index_copy(0, where, later[key]) for key, value in rows.items()}, queries
 
-    def _come_to(self, rows: Rows, seen: Seen, queries: list[list[int]]) -> tuple[Rows, Seen, list[int]]:
-        """Return the query that each slot comes to, in its own row, with the answer and how many steps it takes."""
+    def _reach(self, rows: Rows, seen: Seen, queries: list[list[int]]) -> tuple[Rows, Seen, list[list[float]]]:
+        """Return, for each slot, the query that its search reaches, the answer, and the margins of those it passed."""
         if all(len(own) == 1 for own in queries):
-            return rows, seen, [1] * len(queries)
-        fooled = margin_of_answer(seen.logits, rows["label"], rows["target"]) > 0
+            return rows, seen, [[] for _ in queries]
+        margins = margin_of_answer(seen.logits, rows["label"], rows["target"])
         over = self.attack.finished(rows | {"t": rows["t"] + 1})
-        ends = ((fooled & self.early) | self.attack.brings(rows, seen) | over).tolist()
-        steps = [next((n for n, row in enumerate(own, 1) if ends[row]), len(own)) for own in queries]
-        reached = [own[n - 1] for own, n in zip(queries, steps, strict=True)]
+        ends = ((margins > 0) & self.early) | self.attack.brings(rows, seen) | over
+        is_end, value = torch.stack([ends.double(), margins.double()]).tolist()  # one transfer
+        passed = [list(takewhile(lambda row: not is_end[row], own[:-1])) for own in queries]
+        reached = [own[len(before)] for own, before in zip(queries, passed, strict=True)]
         answers = Seen(seen.logits[reached], forwards=seen.forwards, backwards=seen.backwards)
-        return {key: value[reached] for key, value in rows.items()}, answers, steps
+        margins_passed = [[value[row] for row in before] for before in passed]
+        return {key: tensor[reached] for key, tensor in rows.items()}, answers, margins_passed
 
     def _shrink(self, asked: Rows, seen: Seen) -> None:
         """Leave out slots that are idle, once nothing waits for them and a quarter of them are, or half of a few.
@@ -357,9 +359,9 @@ class Batcher:
         busy = [slot for slot, job in enumerate(self.jobs) if job is not None]
         if self.queue or not busy:
             return
-        asking = min(len(busy) * (FORESIGHT if self.attack.foreseeable else 1), len(self.jobs))
-        allowed = {len(self.jobs), *self._widths()} - self.refused
-        width = min(width for width in allowed if width >= asking)
+        wanted = min(len(busy) * self._depth, len(self.jobs))
+        allowed = (set(self._widths()) - self.refused) | {len(self.jobs)}
+        width = min(width for width in allowed if width >= wanted)
         if width == len(self.jobs):
             return
         kept = _tiled(busy, width)

@@ -55,14 +55,16 @@ def train(
         minutes: Train as many epochs as fit into so many minutes here, by an estimate, in place of the recipe's.
         weights: Begin with these weights instead of random ones: a safetensors file of this architecture, or the name
             of bundled weights, such as robnet_micro.cifar10.
-        strict: Whether --weights has to be of this architecture. With --no-strict it gives what this one has too, by
-            name and shape, and the rest is random.
+        strict: Refuse weights of another architecture. With --no-strict the run takes the tensors that match by name
+            and shape, and begins with random ones elsewhere.
         checkpoint_seconds: Write a checkpoint when the last one is this old, besides one after every epoch.
         checkpoint_updates: Also write one every this many updates.
         checkpoints: The number of checkpoints to keep.
         resume: Fail unless the folder holds a run to resume, instead of beginning a new one there.
     """
     chosen_recipe = merged(load_recipe(recipe), overrides)
+    if weights is None and not strict:
+        fail("--no-strict: expected it with --weights")
     if minutes is not None and overrides is not None and overrides.epochs is not None:
         fail("--minutes: expected it without --epochs, as it sets them")
     begun = output / "recipe.json"

@@ -36,7 +36,7 @@ class Epoch(Document):
 
 
 class InitialWeights(Document):
-    """The weights that a run began with. strict: whether they were all of its own; otherwise those that it has too."""
+    """The weights that a run began with. strict: whether all of them; otherwise the tensors that it has too."""
 
     name: str
     file_sha256: str

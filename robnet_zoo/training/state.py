@@ -109,12 +109,11 @@ def initial_state(
         network = build(spec).to(world.device)
     if weights is not None:
         given = read_weights(weights)
-        if strict:
-            _check_origin(weights, spec)
-        else:
+        _check_origin(weights, spec, strict=strict)
+        if not strict:
             own = network.state_dict()
             shared = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
-            if not shared:
+            if not any(name in shared for name, _ in network.named_parameters()):
                 raise WeightsError(f"{weights}: expected weights that {spec.name} has too, got none")
             given = own | shared
         load_weights(network, given, source=weights, name=spec.name)
@@ -123,8 +122,10 @@ def initial_state(
     return state_of(network, recipe, world)
 
 
-def _check_origin(weights: Path, spec: Architecture) -> None:
-    """Raise WeightsError for a damaged file, and for weights of other cells, which may have the same names and shapes.
+def _check_origin(weights: Path, spec: Architecture, *, strict: bool) -> None:
+    """Raise WeightsError for a damaged file and, if strict, for weights of other cells.
+
+    Those may have the same names and shapes.
 
     Only a manifest, or the document of a training run, beside the file can tell.
     """
@@ -133,7 +134,7 @@ def _check_origin(weights: Path, spec: Architecture) -> None:
     if entry is not None:
         origin = bundled = load_spec(entry.model)
         check(entry, bundled, folder=weights.parent)
-    if not (isinstance(origin, Genotype) and isinstance(spec, Genotype)):
+    if not (strict and isinstance(origin, Genotype) and isinstance(spec, Genotype)):
         return
     if (origin.cells, origin.layout) != (spec.cells, spec.layout):
         raise WeightsError(f"{weights}: expected weights of {spec.name}, got those of other cells ({origin.name})")

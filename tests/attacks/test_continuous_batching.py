@@ -354,7 +354,22 @@ def test_a_batch_that_is_cut_down_at_the_end_gives_the_same_bits(attack, network
         assert replace(first, image=other.image) == other
 
 
-@pytest.mark.parametrize("attack", [Square(queries=300), SquareL2(queries=100), Square(queries=300, trial=30)])
+SEARCHES = [Square(queries=300), SquareL2(queries=100), Square(queries=300, trial=30), Square(queries=60, restarts=2)]
+
+
+class Doubtful(nn.Module):
+    """Gives the answers of a model, but claims class 4 for about a tenth of all images, whichever they are."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        claimed = (x.sum((1, 2, 3)) * 1000).floor() % 10 == 0
+        return self.model(x) + 9 * torch.eye(5)[4] * claimed[:, None]
+
+
+@pytest.mark.parametrize("attack", SEARCHES)
 def test_idle_slots_look_ahead_and_change_nothing_but_the_calls(attack, network, images, monkeypatch):
     eps = 0.02 if attack.ball == "linf" else 0.2
     labels = network(images).argmax(1)
@@ -364,6 +379,29 @@ def test_idle_slots_look_ahead_and_change_nothing_but_the_calls(attack, network,
     assert_equal(outcomes, run(attack, without, images, labels, eps=eps, slots=48, judge=network))
     assert 0 < sum(outcome.fooled for outcome in outcomes) < 20
     assert without.calls >= max(outcome.forwards for outcome in outcomes) > 1.5 * ahead.calls
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("attack", SEARCHES)
+def test_what_slots_ahead_claim_in_vain_changes_nothing_either(attack, early, network, images, monkeypatch):
+    labels, targets = network(images).topk(2).indices.unbind(1)
+    given = {"targets": targets, "eps": 0.01, "slots": 48, "judge": network, "early": early}
+    outcomes = run(attack, Doubtful(network), images, labels, **given)
+    monkeypatch.setattr(continuous_batching, "FORESIGHT", 1)
+    assert_equal(outcomes, run(attack, Doubtful(network), images, labels, **given))
+    assert any(outcome.unconfirmed for outcome in outcomes) is early
+
+
+def test_memory_that_runs_out_where_a_width_was_refused_halves_the_slots(network, images, labels):
+    def model(x: Tensor) -> Tensor:
+        if len(x) == 12:
+            raise torch.OutOfMemoryError
+        return network(x) + 1e-6 * (len(x) == 8)
+
+    attack = Pgd(steps=30, step="1/255")
+    outcomes = run(attack, model, images, labels, eps=EPS, slots=16, judge=network)
+    expected = run(attack, network, images, labels, eps=EPS, slots=16)
+    assert [outcome.fooled for outcome in outcomes] == [outcome.fooled for outcome in expected]
 
 
 def test_a_batch_is_cut_down_to_what_is_still_at_work(network, images):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robnet_zoo.attacks import Outcome, Square, run
+from robnet_zoo.attacks import Outcome, Square, SquareL2, run
+from robnet_zoo.attacks.random import Key
 from robnet_zoo.errors import AttackError
 from tests.attacks.classifiers import Opposites, far, greys, small
 
@@ -90,6 +91,25 @@ def test_what_is_kept_only_ever_gets_better():
         outcomes = run(Square(queries=queries), model, images, labels, eps=eps, slots=3, early=False)
         margins.append(torch.tensor([outcome.margin for outcome in outcomes]))
     assert bool((margins[2] > margins[0]).all())
+
+
+@pytest.mark.parametrize("attack", [Square(), SquareL2()])
+def test_what_is_foreseen_comes_if_the_answer_brings_nothing(attack):
+    clean, network = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), small()
+    label = network(clean).argmax(1)
+    rows = {"clean": clean, "label": label, "target": torch.full_like(label, -1), "t": torch.zeros_like(label)}
+    rows["eps"] = torch.full((6, 1, 1, 1), 0.05)
+    attack.begin(rows, [Key(0, sample, 0) for sample in range(6)])
+    kept = []
+    for _ in range(40):
+        seen, later = attack.query(network, rows), dict(rows)
+        foreseen, same = attack.foreseen(rows), ~attack.brings(rows, seen)
+        attack.advance(later, seen)
+        later["t"] = later["t"] + 1
+        assert all(torch.equal(later[key][same], foreseen[key][same]) for key in later)
+        kept.append(same)
+        rows = later
+    assert 0 < int(torch.stack(kept).sum()) < 240
 
 
 def test_the_image_that_comes_out_is_the_best_and_not_the_last_proposal():

@@ -82,6 +82,18 @@ def test_checkpoints_are_written_and_kept_as_flags_say_and_a_run_resumes(capsys,
     assert tuple(capsys.readouterr()) == ("", "")
 
 
+def test_weights_of_another_architecture_give_what_both_have(capsys, spec_file, tmp_path):
+    common = ["train", str(spec_file), "--data", "digits", "--recipe", "micro_digits", "--epochs", "1"]
+    common += ["-o", str(tmp_path / "run")]
+    assert "--no-strict: expected it with --weights" in fails(capsys, *common, "--no-strict")
+    weights = ["--weights", "robnet_micro.cifar10"]
+    assert "expected weights of" in fails(capsys, *common, *weights)
+    run(capsys, *common, *weights, "--no-strict", "--quiet")
+    begun = TrainingResult.load(tmp_path / "run" / "training.json").begun_with
+    assert begun is not None
+    assert (begun.name, begun.strict) == ("robnet_micro.cifar10.safetensors", False)
+
+
 def test_a_run_lasts_the_minutes_that_it_is_given_and_goes_on_for_as_long(capsys, spec_file, tmp_path, monkeypatch):
     common = ["train", str(spec_file), "--data", "digits", "--recipe", "micro_digits", "--batch", "400"]
     common += ["--attack.steps", "0", "--validation", "0", "--output", str(tmp_path / "run")]
