@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -92,14 +92,10 @@ def main(document: Path, *, images: str, seeds: int = 8, output: Path | None = N
     target = masked() if name == MASKED_NAME else load_target(name, dtype=result.protocol.dtype)
     if (target.identity.weights, whole.sha256) != (result.model.weights, result.data.sha256):
         raise ResultError(f"{document}: expected its own weights and images, got {target.name} and {whole.name}")
-    sides: dict[Side, list[int]] = {}
-    for sample, side in missed(result):
-        sides.setdefault(side, []).append(sample)
-    parts = [
-        part
-        for side, samples in sides.items()
-        for part in again(result, target, whole, samples=samples, side=side, seeds=seeds)
-    ]
+    parts: list[Disagreement] = []
+    for side in get_args(Side):
+        if samples := [sample for sample, by in missed(result) if by == side]:
+            parts += again(result, target, whole, samples=samples, side=side, seeds=seeds)
     parts.sort(key=lambda part: part.sample)
     DisagreementsResult(
         protocol=result.protocol,

@@ -90,7 +90,8 @@ class Square(IterativeAttack):
             return Seen(model(rows["x"]))
 
     def advance(self, rows: Rows, seen: Seen) -> None:
-        better, value = self.brings(rows, seen), margin_of_answer(seen.logits, rows["label"], rows["target"])
+        value = margin_of_answer(seen.logits, rows["label"], rows["target"])
+        better = value > rows["best"]
         rows["best"] = torch.where(better, value, rows["best"])
         rows["kept"] = torch.where(better[:, None, None, None], rows["x"], rows["kept"])
         rows["x"] = self._proposed(rows)
