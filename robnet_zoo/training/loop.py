@@ -76,12 +76,14 @@ def train(
         progress: show a line.
 
     Raises: WeightsError for weights of another architecture, or with none in common if not strict; DataError if the
-        images do not fit the architecture or vanish; TrainingError if the folder holds another run, a run at work or
-        one whose checkpoints are gone, if the loss becomes NaN, or if nothing can be written; LeftError if another
-        process is gone. The last checkpoint is then intact.
+        images do not fit the architecture or vanish; TrainingError if there are no weights though not strict, if
+        the folder holds another run, a run at work or one whose checkpoints are gone, if the loss becomes NaN, or if
+        nothing can be written; LeftError if another process is gone. The last checkpoint is then intact.
     """
     if resume and not (Path(output) / RUN).is_file():
         raise TrainingError(f"{output}: expected the folder of a run to resume, got none")
+    if weights is None and not strict:
+        raise TrainingError("strict: expected true for a run without weights, got false")
     training, validation = fitting(spec, images, recipe)
     if paths is not None and recipe.attack.in_backward_pass:
         raise TrainingError("attack.kind: expected pgd or n_fgsm for sub-networks, got free")

@@ -60,6 +60,8 @@ def test_a_run_that_begins_with_a_part_of_weights_says_so(tiny, images, recipe, 
     assert run.begun_with is not None
     assert not run.begun_with.strict
     assert "begun with what it shares with model.safetensors" in (output / "README.md").read_text()
+    with pytest.raises(TrainingError, match="expected true for a run without weights, got false"):
+        training.train(tiny, images, recipe, tmp_path / "random", strict=False, progress=False)
     with pytest.raises(TrainingError, match="a run with another use of the weights to begin with"):
         training.train(tiny, images, recipe, output, weights=file, progress=False)
 
