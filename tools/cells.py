@@ -9,7 +9,7 @@ from pathlib import Path
 
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.converters import darts
-from robnet_zoo.converters.literature import CLAIMS, GENOTYPES, MSROBNET_YEAR, MSROBNETS
+from robnet_zoo.converters.literature import GENOTYPES, MSROBNET_YEAR, MSROBNETS, REPORTED
 from robnet_zoo.converters.msrobnet import convert_msrobnet
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.genotype.blueprint import multiply_adds, parameters
@@ -75,16 +75,16 @@ def robust_cells() -> str:
     return "\n".join(lines)
 
 
-def claims() -> str:
+def reported() -> str:
     """Return the table of other published figures."""
     titles = {each.name: each.title for each in architectures()}
-    head = ["| architecture | size | training | clean | robust | attack | reported by |", "|---" * 7 + "|"]
-    rows = (
-        f"| {titles[claim.name]} | {claim.size} | {claim.training} | {claim.clean}% | {claim.robust}% "
-        f"| {claim.attack} | {claim.paper} |"
-        for claim in CLAIMS
-    )
-    return "\n".join([*head, *rows])
+    attacks = ("clean", "PGD-7", "PGD-20", "AutoAttack")
+    heads = ["architecture", "size", "training", *attacks, "reported by"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for each in REPORTED:
+        values = [f"{each.accuracies[attack]}%" if attack in each.accuracies else "–" for attack in attacks]
+        lines.append(f"| {' | '.join([titles[each.name], each.size, each.training, *values, each.reporter])} |")
+    return "\n".join(lines)
 
 
 def drawings() -> str:
@@ -132,13 +132,14 @@ def _cells(spec: Genotype) -> tuple[object, ...]:
 
 
 def _claimed(each: Architecture) -> str:
-    """Return what the RobNet paper prints of an architecture, in its table 1."""
+    """Return what the paper of an architecture prints: RobNet's in its table 1, the others' as `REPORTED` has it."""
+    columns = ("Natural", "PGD-20")
     table = printed().table(1)
     labels = [column.label for column in table.columns]
-    for row in table.rows:
-        if row.spec == each.name:
-            return ", ".join(f"{row.values[labels.index(label)]}%" for label in ("Natural", "PGD-20"))
-    return "–"
+    rows = [[row.values[labels.index(label)] for label in columns] for row in table.rows if row.spec == each.name]
+    own = [entry.accuracies for entry in REPORTED if entry.own and entry.name == each.name]
+    rows += [[accuracies["clean"], accuracies["PGD-20"]] for accuracies in own if "PGD-20" in accuracies]
+    return ", ".join(f"{value}%" for value in rows[0]) if rows else "–"
 
 
 def _measured(each: Architecture) -> str:

@@ -489,7 +489,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
         SEARCH: (search_findings, search_picks, search_speeds),
         REPRODUCE: (table1_small,),
         FINDINGS: (space_findings, data_findings, lookups, scores),
-        CELLS: (cells.robust_cells, cells.claims, cells.drawings),
+        CELLS: (cells.robust_cells, cells.reported, cells.drawings),
     }
 )
 

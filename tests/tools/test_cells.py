@@ -2,7 +2,7 @@
 
 import pytest
 
-from robnet_zoo.converters.literature import CLAIMS, GENOTYPES, MSROBNETS
+from robnet_zoo.converters.literature import GENOTYPES, MSROBNETS, REPORTED
 from tools import cells
 
 
@@ -10,7 +10,7 @@ def test_every_architecture_that_was_searched_for_robustness_is_on_the_page():
     names = {each.name for each in cells.architectures()}
     robust = {name for name, entry in GENOTYPES.items() if entry.robust}
     assert names == {*cells.ROBNETS, *MSROBNETS, *robust}
-    assert {claim.name for claim in CLAIMS} <= names
+    assert {entry.name for entry in REPORTED} <= names
 
 
 def test_every_architecture_has_a_section_with_a_picture_or_a_link_to_one():
