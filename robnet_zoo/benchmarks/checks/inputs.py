@@ -7,12 +7,13 @@ Each form is tried on a few images: one that the model gets right far more often
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from robnet_zoo.attacks import Classifier
 from robnet_zoo.attacks.continuous_batching import in_full_batch
 from robnet_zoo.benchmarks.result import Alarm
 from robnet_zoo.benchmarks.targets.target import Normalisation, Target
@@ -56,6 +57,10 @@ class _Look:
         """Return 1 for each answer that is the label, else 0."""
         return (self.answers == self.labels).int().tolist()
 
+    def gain(self, given: _Look) -> float:
+        """Return the share of the images that are right in this form and not in the given one, less the reverse."""
+        return (sum(self.right) - sum(given.right)) / len(self.labels)
+
     @property
     def beats_chance(self) -> bool:
         """Return whether more answers are right than would be if the same answers met the same labels shuffled."""
@@ -70,10 +75,11 @@ def from_inputs(target: Target, images: Images, *, batch: int) -> list[Alarm]:
 
     The forms are the usual normalisations, that of timm's configuration of the model and that of the data itself, none
     where the target has one, levels from 0 to 255, channels in the order blue, green, red, and labels that are counted
-    from another class on. The best of them is named, with both accuracies.
+    from another class on. The best of them is named, with both accuracies. The fast form of a torch module says which
+    forms are promising, and the module itself counts.
 
     Args:
-        target: is asked for its answers alone.
+        target: is asked for its answers alone, and so is its proposer.
         images: a few of them, spread over all, are shown to the target. More of them than are attacked cost little.
         batch: how many at once, in batches that are always full.
     """
@@ -82,11 +88,11 @@ def from_inputs(target: Target, images: Images, *, batch: int) -> list[Alarm]:
         pixels, labels = images.batch(torch.arange(count) * len(images) // count)
         if labels.min() < 0:
             return []
-        given = _Look("", "", _answers(target, pixels, batch), labels)
+        given = _Look("", "", _answers(target, target.judge, pixels, batch), labels)
         if sum(given.right) > (1 - FAR_MORE) * count:
             return []
-        looks = [_shifted(given, target.num_classes), *_others(target, pixels, labels, batch, wanted=wanted)]
-        gains = {look: (sum(look.right) - sum(given.right)) / count for look in looks if look.beats_chance}
+        looks = [_shifted(given, target.num_classes), *_others(target, pixels, given, batch, wanted=wanted)]
+        gains = {look: look.gain(given) for look in looks if look.beats_chance}
         best = max(gains, key=gains.__getitem__, default=given)
         if gains.get(best, 0) > FAR_MORE and compare(best.right, given.right).p < CHANCE:
             counts = f"{sum(given.right)} of {count} images are right as they are given, {sum(best.right)}"
@@ -112,14 +118,14 @@ def _shifted(given: _Look, num_classes: int | None) -> _Look:
 
 
 def _others(
-    target: Target, pixels: Tensor, labels: Tensor, batch: int, *, wanted: Set[str] | None = None
+    target: Target, pixels: Tensor, given: _Look, batch: int, *, wanted: Set[str] | None = None
 ) -> Iterator[_Look]:
-    """Yield what a target answers to images in each of the other forms that it takes.
+    """Yield what a target, or its proposer if that is not promising, answers to images in each other form it takes.
 
     Args:
         target: is asked.
         pixels: (N, C, H, W), as they are given.
-        labels: (N,).
+        given: what the target answers to them.
         batch: how many images at once.
         wanted: the names of the forms to try, by default all.
     """
@@ -135,14 +141,18 @@ def _others(
     if channels == 3:
         words = "channels in the order blue, green, red: the model wants them so"
         forms.append(("channel_order", words, pixels.flip(1)))
+    of_module = target.identity.kind == "torch"  # a file is faster than its graph in torch
+    quick = target.proposer if of_module and target.proposer is not None else target.judge
     for alarm, form, shown in forms:
         if wanted is not None and form.partition(":")[0] not in wanted:
             continue
         try:
-            answers = _answers(target, shown, batch)
+            look = _Look(alarm, form, _answers(target, quick, shown, batch), given.labels)
+            if quick is not target.judge and look.gain(given) > PROMISING:
+                look = replace(look, answers=_answers(target, target.judge, shown, batch))
         except RobnetZooError:  # a model that refuses such images was not trained on them
             continue
-        yield _Look(alarm, form, answers, labels)
+        yield look
 
 
 def _normalisations(target: Target, pixels: Tensor) -> Iterator[tuple[str, Normalisation]]:
@@ -169,8 +179,8 @@ def _wide(values: Sequence[float]) -> Tensor:
     return torch.tensor(values)[:, None, None]  # (C, 1, 1)
 
 
-def _answers(target: Target, images: Tensor, batch: int) -> Tensor:
-    """Return the class that a target gives to each image, (N,), -1 where its answer is not finite."""
-    parts = [in_full_batch(target.judge, part.to(target.device), batch) for part in images.split(batch)]
+def _answers(target: Target, classifier: Classifier, images: Tensor, batch: int) -> Tensor:
+    """Return the class that a classifier of a target gives to each image, (N,), -1 where its answer is not finite."""
+    parts = [in_full_batch(classifier, part.to(target.device), batch) for part in images.split(batch)]
     logits = torch.cat(parts).float()
     return logits.argmax(1).where(logits.isfinite().all(1), -1).cpu()

@@ -178,6 +178,31 @@ def test_a_model_that_refuses_images_beyond_0_and_1_is_asked_for_the_other_forms
         of_module(Strict(), name="strict").judge(torch.full((1, 3, 4, 4), 2.0))
 
 
+class Counted:
+    """A classifier that counts the images that it is asked for."""
+
+    def __init__(self, classifier) -> None:
+        self.classifier, self.images = classifier, 0
+
+    def __call__(self, x):
+        self.images += len(x)
+        return self.classifier(x)
+
+
+def test_the_fast_form_is_asked_for_all_forms_and_the_model_for_those_that_are_promising():
+    judge, proposer = Counted(Nearest(lambda x: x.flip(1))), Counted(Nearest(lambda x: x.flip(1)))
+    target = replace(of_module(Nearest(), name="nearest"), judge=judge, proposer=proposer)
+    assert [alarm.name for alarm in from_inputs(target, coloured(80), batch=40)] == ["channel_order"]
+    assert judge.images == 2 * 80
+    assert proposer.images >= 5 * 80
+
+
+def test_a_form_in_which_the_fast_form_alone_is_better_raises_nothing():
+    dull, wrong = Nearest(lambda x: 0 * x), Nearest(lambda x: x.flip(1))
+    assert from_inputs(replace(of_module(dull, name="nearest"), proposer=wrong), coloured(80), batch=40) == []
+    assert from_inputs(of_module(wrong, name="nearest"), coloured(80), batch=40)
+
+
 def test_batches_are_always_full():
     sizes = set()
     module = Nearest(lambda x: (sizes.add(len(x)), x.flip(1))[1])
