@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 from robnet_zoo.attacks.ball import Norm
@@ -24,12 +24,33 @@ SLACK = 1e-6  # relative, of the largest radius: the rounding of float32
 def check_images(images: Tensor) -> None:
     """Raise AttackError unless images are floating-point numbers (N, C, H, W) in [0, 1]; NaN is not."""
     if not isinstance(images, torch.Tensor) or not images.is_floating_point() or images.ndim != 4:
-        raise AttackError(f"expected images (N, C, H, W) of floating-point numbers, got {_described(images)}")
+        raise AttackError(f"expected images (N, C, H, W) of floating-point numbers, got {described(images)}")
     if not images.numel():
         return
     low, high = images.detach().aminmax()
     if not (low >= 0 and high <= 1):
         raise AttackError(f"expected images in [0, 1], got values from {low:.3g} to {high:.3g}")
+
+
+def check_classifier(classifier: object) -> None:
+    """Raise AttackError for what is not a classifier, or a module whose answers would change it.
+
+    In training mode batch norms learn from adversarial images and depend on the batch, and dropout is random.
+    """
+    if not callable(classifier):
+        raise AttackError(f"expected a model that gives logits, got {type(classifier).__name__}")
+    parts = classifier.modules() if isinstance(classifier, torch.nn.Module) and classifier.training else ()
+    changing = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd)
+    if any(part.training and isinstance(part, changing) for part in parts):
+        raise AttackError("expected a model in eval mode, got one in training mode; model.eval() sets it")
+
+
+def check_number(name: str, value: object, *, least: int, most: int | None = None) -> None:
+    """Raise AttackError unless an argument is an integer, from `least` to `most` if that is given."""
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (fits and least <= value and (most is None or value <= most)):  # type: ignore[operator]
+        limits = f"of {least} or more" if most is None else f"from {least} to {most:,}"
+        raise AttackError(f"expected {name} as an integer {limits}, got {shown(value)}")
 
 
 def class_numbers(labels: Tensor, images: Tensor, *, name: str = "labels") -> Tensor:
@@ -45,7 +66,7 @@ def class_numbers(labels: Tensor, images: Tensor, *, name: str = "labels") -> Te
     count = len(images)
     integers = isinstance(labels, torch.Tensor) and str(labels.dtype).removeprefix("torch.") in INTEGERS
     if not integers or labels.shape not in ((count,), (count, 1)):
-        raise AttackError(f"expected {name} ({count},) of integers, one an image, got {_described(labels)}")
+        raise AttackError(f"expected {name} ({count},) of integers, one an image, got {described(labels)}")
     return labels.detach().reshape(count).to(images.device, torch.int64)
 
 
@@ -75,8 +96,11 @@ def radii(eps: float | Tensor, images: Tensor, *, norm: Norm, minimal: bool = Fa
     largest = math.inf if minimal else 1.0 if norm == "linf" else math.sqrt(images[0].numel() if len(images) else 0)
     strange = given[~((given >= 0) & (given <= largest * (1 + SLACK)))]  # NaN too
     if len(images) and strange.numel():
-        most = "" if minimal else f" to {largest:.4g}, beyond which any image is in the ball"
-        raise AttackError(f"expected eps in image units ({norm}, such as 8/255), from 0{most}, got {strange[0]:.6g}")
+        limits = "from 0 on" if minimal else f"from 0 to {largest:.4g}"
+        too_large = bool(strange[0] > largest)
+        why = "; in a larger ball lies every image" if too_large and not minimal else ""
+        usual = {"linf": "8/255", "l2": "0.5"}[norm]
+        raise AttackError(f"expected eps in image units ({norm}, such as {usual}), {limits}, got {strange[0]:.6g}{why}")
     return given.expand(len(images))
 
 
@@ -87,7 +111,8 @@ def check_lengths(**lengths: float) -> None:
             raise AttackError(f"expected {name} in image units, such as 8/255, from 0 to 1, got {length!r}")
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """Return the type of a value, and of a tensor its dtype and shape, in words."""
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
     return type(value).__name__

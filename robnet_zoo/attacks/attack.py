@@ -21,6 +21,7 @@ from robnet_zoo.core.documents import Document, called
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_SLOTS = 65_536  # images attacked at once
 Classifier = Callable[["Tensor"], "Tensor"]  # (N, C, H, W) in [0, 1] -> logits (N, K)
 Count = Annotated[int, Field(ge=1)]
 Rows = dict[str, "Tensor"]

@@ -19,15 +19,15 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks.arguments import check_images, class_numbers, radii
-from robnet_zoo.attacks.attack import Classifier, IterativeAttack, Rows, Seen
+from robnet_zoo.attacks.arguments import check_classifier, check_images, check_number, class_numbers, described, radii
+from robnet_zoo.attacks.attack import MOST_SLOTS, Classifier, IterativeAttack, Rows, Seen
 from robnet_zoo.attacks.ball import in_box, length, within
 from robnet_zoo.attacks.losses import is_fooled, margin_of_answer
 from robnet_zoo.attacks.outcome import Outcome
 from robnet_zoo.attacks.random import Key
-from robnet_zoo.errors import AttackError
+from robnet_zoo.core.wording import counted
+from robnet_zoo.errors import AttackError, RobnetZooError
 
-MOST_SLOTS = 65_536  # images attacked at once
 FORESIGHT = 32  # queries of an image at once, at most
 FEW = 8  # slots, from which on batches are only halved, as each width may need a trace or a CUDA graph of its own
 
@@ -92,9 +92,9 @@ def run(
         on_outcome: is called with each outcome as it comes.
 
     Raises:
-        AttackError: images leave [0, 1], labels or targets are not classes of the model, eps is not a radius, there are
-            too few classes for the attack, the model has no gradients that the attack asks for, or there is not a
-            single slot.
+        AttackError: images leave [0, 1] or are none that the model takes, labels or targets are not classes of the
+            model, a target is the label, eps is not a radius, there are too few classes for the attack, the model has
+            no gradients that the attack asks for or is in training mode, or there is not a single slot.
     """
     return Batcher(
         attack,
@@ -186,6 +186,13 @@ class Batcher:
                 self.clean_logits = torch.cat(chunks)
             except torch.OutOfMemoryError:
                 self._halve()
+            except RobnetZooError:
+                raise
+            except RuntimeError as error:  # of torch, for another dtype or shape than the model's
+                text = " ".join(str(error).split())[:200]
+                raise AttackError(
+                    f"expected images that the model takes, got {described(self.images)}: {text}"
+                ) from error
         self._start(looked)
         while self.queue or self.waiting or any(self.jobs):
             try:
@@ -202,11 +209,11 @@ class Batcher:
         if not isinstance(self.attack, IterativeAttack):
             raise AttackError(f"expected an attack that moves image by image, got {type(self.attack).__name__}")
         for classifier in (self.model, self.judge):
-            if classifier is not None and not callable(classifier):
-                raise AttackError(f"expected a model that gives logits, got {type(classifier).__name__}")
+            if classifier is not None:
+                check_classifier(classifier)
         self.early = self.early and self.attack.early
-        if not 1 <= self.slots <= MOST_SLOTS:
-            raise AttackError(f"expected from 1 to {MOST_SLOTS:,} slots, got {self.slots}")
+        check_number("slots", self.slots, least=1, most=MOST_SLOTS)
+        check_number("seed", self.seed, least=0)
         check_images(self.images)
         count = len(self.images)
         self.labels = class_numbers(self.labels, self.images)
@@ -214,6 +221,10 @@ class Batcher:
             self.targets = torch.full_like(self.labels, -1)
         else:
             self.targets = class_numbers(self.targets, self.images, name="targets")
+            if same := int((self.targets == self.labels).sum()):
+                raise AttackError(
+                    f"expected other classes than the labels as targets, got the label of {counted(same, 'image')}"
+                )
         self.eps = radii(self.eps, self.images, norm=self.attack.ball, minimal=self.attack.minimal)
         if self.reached is None:
             self.reached = self.images.new_full((count,), -torch.inf)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
@@ -41,7 +42,6 @@ from robnet_zoo.data.images import check_within
 from robnet_zoo.errors import TargetError
 
 NO_COST = dict.fromkeys(("tries", "forwards", "backwards", "judged", "unconfirmed"), 0)
-CHUNK = 32  # batches whose float32 images are held in memory at once
 Add = Callable[[Mapping[str, Any]], None]
 
 
@@ -50,7 +50,7 @@ def evaluate(
     images: Images,
     protocol: Protocol,
     *,
-    output: Path | None = None,
+    output: str | os.PathLike[str] | None = None,
     shard: Shard | None = None,
     keep_images: bool = False,
     progress: bool = True,
@@ -72,7 +72,8 @@ def evaluate(
     Protocol.require(protocol, argument="protocol")
     if protocol.threat != "white_box":
         raise TargetError(f"{protocol.name}: expected a source to attack, as this is a transfer, got none")
-    (result,) = _evaluate([Recording(target, images, protocol, None, shard, output, keep_images)], progress=progress)
+    path = None if output is None else Path(output)
+    (result,) = _evaluate([Recording(target, images, protocol, None, shard, path, keep_images)], progress=progress)
     return result
 
 
@@ -82,7 +83,7 @@ def evaluate_transfer(
     images: Images,
     protocol: Protocol,
     *,
-    outputs: Sequence[Path | None] | None = None,
+    outputs: Sequence[str | os.PathLike[str] | None] | None = None,
     shard: Shard | None = None,
     keep_images: bool = False,
     progress: bool = True,
@@ -99,7 +100,7 @@ def evaluate_transfer(
     Protocol.require(protocol, argument="protocol")
     if protocol.threat != "transfer":
         raise TargetError(f"{protocol.name}: expected no source, as this is a white box, got {source.name}")
-    paths = [None] * len(targets) if outputs is None else outputs
+    paths = [None if output is None else Path(output) for output in outputs or [None] * len(targets)]
     runs = [
         Recording(target, images, protocol, source, shard, path, keep_images)
         for target, path in zip(targets, paths, strict=True)
@@ -188,9 +189,7 @@ def _target_alarms(run: Recording) -> list[Alarm]:
 def _measure(runs: Sequence[Recording], bar: tqdm[Any]) -> None:
     """Add the missing outcomes to the journals: clean, then attack by attack."""
     protocol = runs[0].protocol
-    size = CHUNK * protocol.batch
-    for start in range(0, len(runs[0].samples), size):
-        samples = runs[0].samples[start : start + size]
+    for samples in runs[0].chunks:
         logits = [_clean(run, samples, bar) for run in runs]
         for attack in protocol.attacks:
             bar.set_description(attack.title)
@@ -203,9 +202,12 @@ def _measure(runs: Sequence[Recording], bar: tqdm[Any]) -> None:
 
 
 @contextmanager
-def _adding(run: Recording, attack: str, bar: tqdm[Any]) -> Iterator[Add]:
-    """Yield a function that adds an outcome under this attack to the journal, with the seconds since the last one."""
-    last = time.perf_counter()
+def _adding(run: Recording, attack: str, bar: tqdm[Any], *, since: float | None = None) -> Iterator[Add]:
+    """Yield a function that adds an outcome under this attack to the journal, with the seconds since the last one.
+
+    since: when work on the first one began, by `time.perf_counter`; by default now.
+    """
+    last = time.perf_counter() if since is None else since
 
     def add(entry: Mapping[str, Any]) -> None:
         nonlocal last
@@ -368,6 +370,7 @@ def _transfer(
             continue
         images, labels = runs[0].batch(some)
         eps, seed = runs[0].protocol.eps_value, runs[0].protocol.seed
+        began = time.perf_counter()
         crafted = attacks.craft(
             attack,
             source.form_for(attack),
@@ -378,9 +381,10 @@ def _transfer(
             samples=some,
             slots=batch,
         )
+        crafting = time.perf_counter() - began  # each document tells what its target alone would have taken
         for run, left, before in zip(runs, missing, logits, strict=True):
             right = is_right(before[start : start + batch], labels)
-            _judge_transfer(run, attack, some, left, crafted, right, bar)
+            _judge_transfer(run, attack, some, left, crafted, right, bar, crafting=crafting)
 
 
 def _judge_transfer(
@@ -391,13 +395,16 @@ def _judge_transfer(
     crafted: Sequence[attacks.Outcome],
     right: Tensor,
     bar: tqdm[Any],
+    *,
+    crafting: float,
 ) -> None:
     """Add a target's verdicts on the images that were made on the source; an image that was wrong before stays wrong.
 
     An image outside the ball, as attacks that look for the smallest distance may give, does not fool the target.
+    crafting: the seconds that it took to make the images.
     """
     images, labels = run.batch(samples)
-    with _adding(run, attack.title, bar) as add:
+    with _adding(run, attack.title, bar, since=time.perf_counter() - crafting) as add:
         adversarial = torch.stack([outcome.image for outcome in crafted]).to(images.device)
         logits = run.judged(adversarial)
         distances = length(adversarial - images, attack.ball)

@@ -7,6 +7,7 @@ the images that the model got right without attack and wrong under this one, and
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def load_kept(document: Path, result: Result) -> dict[str, dict[int, Tensor]]:
     return kept
 
 
-def verify(document: Path, target: Target, images: Images) -> list[Verified]:
+def verify(document: str | os.PathLike[str], target: Target, images: Images) -> list[Verified]:
     """Recompute every success that a document claims, from its kept images and the model.
 
     Args:
@@ -115,6 +116,7 @@ def verify(document: Path, target: Target, images: Images) -> list[Verified]:
 
     Raises: ResultError if the target, the data or the kept images are not the document's.
     """
+    document = Path(document)
     result = Result.load(document)
     kept = load_kept(document, result)
     if (target.identity.weights, target.identity.mean, target.identity.std) != (
@@ -141,7 +143,7 @@ def verify(document: Path, target: Target, images: Images) -> list[Verified]:
     return verified
 
 
-def adversarial(document: Path, images: Images) -> Tensor:
+def adversarial(document: str | os.PathLike[str], images: Images) -> Tensor:
     """Return the images of a document, (N, C, H, W) in float32: adversarial where an attack succeeded, else clean.
 
     Of several attacks that fooled the model on an image, the first counts.
@@ -152,6 +154,7 @@ def adversarial(document: Path, images: Images) -> Tensor:
 
     Raises: ResultError if the data or the kept images are not the document's.
     """
+    document = Path(document)
     result = Result.load(document)
     kept = load_kept(document, result)
     images = images[: result.data.n]

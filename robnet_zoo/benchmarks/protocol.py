@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from robnet_zoo.attacks import AnyAttack, BatchAttack
+from robnet_zoo.attacks.attack import MOST_SLOTS
 from robnet_zoo.core.bundled import Bundled
 from robnet_zoo.core.documents import Document, Tuple, called, exactly, problems_error
 from robnet_zoo.core.precision import Arithmetic
@@ -49,7 +50,7 @@ class Protocol(Document):
     eps: Pixels = "8/255"
     attacks: Tuple[AnyAttack]
     seed: Annotated[int, Field(ge=0)] = 0
-    batch: Count = 64
+    batch: Annotated[int, Field(ge=1, le=MOST_SLOTS)] = 64
     dtype: Arithmetic = "bfloat16"
     looks: Annotated[Tuple[Look], Field(min_length=1)] | None = None
     in_turn: Annotated[Tuple[str], Field(min_length=2)] | None = None

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robnet_zoo.attacks import Attack
+from robnet_zoo.attacks import Attack, IterativeAttack
+from robnet_zoo.attacks.arguments import radii
 from robnet_zoo.attacks.continuous_batching import in_full_batch
 from robnet_zoo.benchmarks.checks import results as alarms
 from robnet_zoo.benchmarks.examples import examples
@@ -26,8 +27,9 @@ from robnet_zoo.core.documents import Document
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.wording import counted
 from robnet_zoo.data import Images, check_fits
-from robnet_zoo.errors import DataError
+from robnet_zoo.errors import DataError, DocumentError, TargetError
 
+CHUNK = 32  # batches whose float32 images are held in memory at once
 SINGULAR = {"steps": "step", "margins": "margin", "distances": "distance"}  # of a ledger's list, in an entry
 
 
@@ -44,7 +46,8 @@ class Recording:
         output: where the document is saved.
         keep_images: whether the adversarial images are saved beside it.
 
-    Raises: DataError if the images do not fit, or the document cannot be written there.
+    Raises: DataError if the images do not fit, or the document cannot be written there; AttackError for a radius that
+        is none; TargetError for a model that is no target.
     """
 
     target: Target
@@ -61,12 +64,22 @@ class Recording:
     classes: int = 0  # of the target, once it has answered
 
     def __post_init__(self) -> None:
+        for model in (self.target, *([] if self.source is None else [self.source])):
+            if not isinstance(model, Target):
+                made = "of_module(model, name=...) or load_target(NAME)"
+                raise TargetError(f"expected a target, made by {made}, got {type(model).__name__}")
+        if not isinstance(self.images, Images):
+            raise DataError(f"expected images as data.load(NAME) gives them, got {type(self.images).__name__}")
         self.whole = self.images
         self.images = _fitting(self.target, self.images, self.protocol)
         count = 1 if self.shard is None else self.shard.count
         if len(self.images) <= (count - 1) * self.protocol.batch:
             expected = f"expected at least {count} batches of {self.protocol.batch} for as many shards"
-            raise DataError(f"{self.images.name}: {expected}, got {counted(len(self.images), 'image')}")
+            advice = "take fewer shards, more images (-n) or a smaller batch (--batch)"
+            raise DataError(f"{self.images.name}: {expected}, got {counted(len(self.images), 'image')}; {advice}")
+        image = self.images.batch(slice(1))[0]
+        for attack in self.protocol.attacks:
+            radii(self.protocol.eps_value, image, norm=attack.ball, minimal=attack.minimal)
         if self.keep_images:
             check_keeping(self.output, sharded=self.shard is not None)
         path = None if self.output is None else self.output.absolute()
@@ -77,9 +90,15 @@ class Recording:
 
     @property
     def samples(self) -> list[int]:
-        """Return the images that this process measures: whole batches, so that no batch depends on the shards."""
-        shard, batch = self.shard or Shard(index=0, count=1), self.protocol.batch
-        return [sample for sample in range(len(self.images)) if sample // batch % shard.count == shard.index]
+        """Return the images that this process measures."""
+        shard = self.shard or Shard(index=0, count=1)
+        return shard.samples(len(self.images), self.protocol.batch)
+
+    @property
+    def chunks(self) -> list[list[int]]:
+        """Return `samples` in the parts that are measured one after another."""
+        samples, size = self.samples, CHUNK * self.protocol.batch
+        return [samples[start : start + size] for start in range(0, len(samples), size)]
 
     @property
     def data(self) -> DataIdentity:
@@ -91,7 +110,11 @@ class Recording:
         """Return the document of this very run if it is there and complete. Raises DataError if another one is."""
         if self.output is None or not self.output.exists():
             return None
-        written = Result.load(self.output)
+        advice = "take another --output, or delete the file"
+        try:
+            written = Result.load(self.output)
+        except DocumentError as error:
+            raise DataError(f"{error}; expected no file or the document of this run there; {advice}") from error
         source = None if self.source is None else self.source.identity
         pairs = {  # the document's, and this run's
             "model": (written.model, self.target.identity),
@@ -108,7 +131,6 @@ class Recording:
             differing = [name for name in differing if name not in ("choice of images", "protocol.n")]
         if differing:
             got = f"got one that differs in {', '.join(differing)}"
-            advice = "take another --output, or delete the file"
             raise DataError(f"{self.output}: expected no file or the document of this run, {got}; {advice}")
         if written.complete and self.keep_images:
             load_kept(self.output, written)
@@ -192,12 +214,22 @@ class Recording:
         return torch.cat(logits)
 
     def document(self, *, complete: bool) -> Result:
-        """Return the results document of what the journal holds."""
+        """Return the results document of what the journal holds.
+
+        A white-box attack is done first with the images that it fools, so a document that is not complete has no part
+        of a chunk: most of its images would be fooled, which says nothing of the others.
+        """
         titles = ["clean", *(attack.title for attack in self.protocol.attacks)]
         entries: dict[str, list[dict[str, Any]]] = {title: [] for title in titles}
         for entry in self.journal.entries:
             entries[entry["attack"]].append(entry)
         attack_of: dict[str, Attack] = {attack.title: attack for attack in self.protocol.attacks}
+        if not complete and self.source is None:
+            for title, attack in attack_of.items():
+                if isinstance(attack, IterativeAttack):
+                    done = {entry["sample"] for entry in entries[title]}
+                    kept = {sample for chunk in self.chunks if done.issuperset(chunk) for sample in chunk}
+                    entries[title] = [entry for entry in entries[title] if entry["sample"] in kept]
         measurements = tuple(
             _measurement(title, attack_of.get(title), sorted(outcomes, key=itemgetter("sample")), complete=complete)
             for title, outcomes in entries.items()

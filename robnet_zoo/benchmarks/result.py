@@ -16,6 +16,7 @@ from robnet_zoo.errors import DocumentError, ResultError
 
 Bit = Literal[0, 1]
 EXPORTS = ".exports.json"  # how the name of a document of exports ends (`robnet_zoo.benchmarks.exports`)
+ROUNDING = 1e-6  # of an interval that another library computed
 SCALE = 32  # characters of a drawn interval
 LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
 
@@ -73,6 +74,10 @@ class Shard(Document):
     index: Annotated[int, Field(ge=0)]
     count: Count
 
+    def samples(self, n: int, batch: int) -> list[int]:
+        """Return which of n images the shard has: whole batches, so that no batch depends on the shards."""
+        return [sample for sample in range(n) if sample // batch % self.count == self.index]
+
 
 class Measurement(Document):
     """The outcomes of one attack, one for each image, in the order of the images.
@@ -111,11 +116,18 @@ class Measurement(Document):
         share = sum(self.correct) / len(self.correct) if self.correct else 0.0
         if abs(self.accuracy - share) > 1e-9:
             raise problems_error([(("accuracy",), f"expected {share}, as `correct` has it, got {self.accuracy}")])
+        if self.correct and max(abs(a - b) for a, b in zip(self.interval, self._wilson, strict=True)) > ROUNDING:
+            low, high = self._wilson
+            raise problems_error([(("interval",), f"expected {low} to {high}, Wilson's, got {list(self.interval)}")])
         wrong = {name: length for name, length in lengths.items() if length not in (0, len(self.correct))}
         if wrong:
             expected = f"expected {len(self.correct)} entries, one an image, got"
             raise problems_error([((name,), f"{expected} {length}") for name, length in wrong.items()])
         return self
+
+    @property
+    def _wilson(self) -> Interval:
+        return wilson(sum(self.correct), len(self.correct))
 
 
 class Alarm(Document):
@@ -172,12 +184,31 @@ class Result(Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if problem := self._measurements_problem():
+            raise problems_error([(("measurements",), problem)])
         if self.worst_case is not None:
             lengths = {len(part.correct) for part in (*self.measurements, self.worst_case)}
             if len(lengths) != 1 or worst_case(self.measurements).correct != self.worst_case.correct:
                 expected = "expected 1 for the images that every measurement has right, else 0, got others"
                 raise problems_error([(("worst_case", "correct"), expected)])
         return self
+
+    def _measurements_problem(self) -> str:
+        """Return what is wrong with the measurements as a whole, or nothing.
+
+        A complete document has each attack of its protocol once, behind `clean`, with an outcome for every image.
+        """
+        titles = [part.attack for part in self.measurements]
+        wanted = ["clean", *(attack.title for attack in self.protocol.attacks)]
+        if titles != (wanted if self.complete else [title for title in wanted if title in titles]):
+            return f"expected {', '.join(wanted)}, each once, got {', '.join(titles) or 'none'}"
+        if not self.complete:
+            return ""
+        n = self.data.n
+        if self.shard is not None:
+            n = len(self.shard.samples(n, self.protocol.batch))
+        short = next((part for part in self.measurements if len(part.correct) != n), None)
+        return "" if short is None else f"expected {n} images, got {len(short.correct)} under {short.attack}"
 
     @property
     def in_turn(self) -> list[Measurement]:

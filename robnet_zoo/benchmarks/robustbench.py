@@ -13,7 +13,7 @@ from typing import Literal
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks.result import Measurement, Result
 from robnet_zoo.core.units import fraction
-from robnet_zoo.errors import ResultError, RobustBenchError
+from robnet_zoo.errors import RobustBenchError
 
 Dataset = Literal["cifar10", "cifar100", "imagenet"]
 Threat = Literal["Linf", "L2"]
@@ -59,8 +59,10 @@ def model_info(
         additional_data: whether more than the data set's training images were used.
         reported: the robust accuracy that the paper reports, as a share; by default this one.
 
-    Raises: RobustBenchError if the result is anything else.
+    Raises: RobustBenchError if the result is anything else, or `reported` is no share.
     """
+    if reported is not None and not 0 <= reported <= 1:  # NaN too
+        raise RobustBenchError(f"expected the reported accuracy as a share, from 0 to 1, got {reported:g}")
     attacked = _standard(result, dataset=dataset, threat=threat)
     robust = _percent(attacked.accuracy)
     info: dict[str, str | bool | int] = {
@@ -185,6 +187,7 @@ def _measured(result: Result) -> list[str]:
         f"- weights: sha256 {result.model.weights}, {result.model.parameters} parameters",
         f"- images: {result.data.name}, n = {result.data.n}, sha256 {result.data.sha256}",
         f"- measured with: {software}; {result.device}",
+        *(f"- alarm: {alarm}" for alarm in result.alarms),
     ]
 
 
@@ -201,10 +204,7 @@ def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measuremen
     if not standard:
         got = ", ".join(f"{attack.version} in {attack.norm}" for attack in wrapped) or "no AutoAttack"
         raise RobustBenchError(f"{model}: expected the standard AutoAttack in {threat.lower()}, got {got}")
-    try:
-        return result.measurement(standard[0].title)
-    except ResultError as error:
-        raise RobustBenchError(f"{model}: expected a measurement of {standard[0].title}, got none") from error
+    return result.measurement(standard[0].title)
 
 
 def _check(result: Result, *, dataset: Dataset, threat: Threat) -> None:

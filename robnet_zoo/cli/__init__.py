@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from cyclopts import App, CoercionError, CycloptsError, Group, Parameter
+from cyclopts import App, CoercionError, CycloptsError, Group, MissingArgumentError, Parameter
 
 from robnet_zoo.cli.parameters import EVERY_FLAG, fail
 from robnet_zoo.cli.stopping import answering
@@ -176,6 +176,10 @@ def _fail(error: Exception) -> NoReturn:
 
     if isinstance(error.__cause__, ValidationError) and isinstance(error, CycloptsError):
         error = DocumentError(f"--{sentence}" for sentence in sentences(error.__cause__))  # of flags
+    if isinstance(error, MissingArgumentError) and error.argument and not (error.keyword or error.argument.tokens):
+        name, positional = error.argument.name, error.argument.index is not None
+        wanted = name.lstrip("-").upper() if positional else name
+        error = DocumentError([f"{' '.join(error.command_chain or ())}: expected {wanted}, got none"])
     if isinstance(error, CoercionError) and isinstance(error.__cause__, JSONDecodeError) and error.token:
         error = DocumentError([f"{error.token.keyword}: expected JSON, got {shown(error.token.value)}"])
     fail(str(error))

@@ -452,6 +452,11 @@ def robustbench(
     """
     if (images is None) != (data is None):
         fail("--images, --data: expected both of them or none")
+    written = [path for path in (output, issue, images) if path is not None]
+    if len({path.resolve() for path in written}) < len(written):
+        fail(f"--output, --issue, --images: expected files of their own, got {', '.join(map(str, written))}")
+    if folder := next((path for path in written if path.is_dir()), None):
+        fail(f"{folder}: expected a file to write, got a folder")
     from robnet_zoo.benchmarks.result import Result
     from robnet_zoo.benchmarks.robustbench import evaluation_text, issue_text, model_info
     from robnet_zoo.core.files import write_atomically

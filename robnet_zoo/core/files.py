@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that a crash at any moment leaves the old file or the new one."""
     target = Path(path)
-    if target.exists() and not (target.is_file() or target.is_dir()):  # a device or a pipe, which holds no old file
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if target.exists() and not target.is_file():  # a device or a pipe, which holds no old file
         target.write_bytes(data)
         return
     target.parent.mkdir(parents=True, exist_ok=True)

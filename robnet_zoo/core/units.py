@@ -26,7 +26,7 @@ def _as_text(value: Any) -> str:
     is_number = isinstance(value, Real) and not isinstance(value, bool) and is_finite(value)
     text = _digits(value) if is_number else value
     if not isinstance(text, str) or len(text) > MAX_LENGTH or not TEXT.fullmatch(text):
-        expected = "expected a fraction such as 8/255 or a number such as 0.03"
+        expected = "expected a fraction such as 8/255 or a number such as 0.03, from 0 on"
         raise problems_error([((), f"{expected}, got {shown(value)}")])
     return text
 

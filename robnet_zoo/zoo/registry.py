@@ -248,8 +248,11 @@ def load_model(target: str | os.PathLike[str], *, weights: str | os.PathLike[str
 
 def read_weights(file: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """Load the state dict in a safetensors file. Raises WeightsError."""
+    path = fspath(file, "the path of a safetensors file", error=WeightsError)
+    if os.path.isdir(path):
+        raise WeightsError(f"{file}: expected a safetensors file, got a folder")
     try:
-        return load_file(fspath(file, "the path of a safetensors file", error=WeightsError))
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{file}: expected a safetensors file, got: {error}") from error
 

@@ -609,9 +609,44 @@ def test_a_model_without_gradients_is_refused_by_an_attack_that_asks_for_them(at
         run(attack, lambda x: network(x.detach()), images, labels, eps=EPS)
 
 
-def test_no_slots_are_refused(network, images, labels):
-    with pytest.raises(ValueError, match="expected from 1 to 65,536 slots, got 0"):
-        run(Pgd(), network, images, labels, eps=EPS, slots=0)
+@pytest.mark.parametrize(("name", "value"), [("slots", 0), ("slots", 2.5), ("seed", -1), ("seed", 1.5)])
+def test_slots_and_seeds_that_are_no_such_integers_are_refused(name, value, network, images, labels):
+    limits = {"slots": "from 1 to 65,536", "seed": "of 0 or more"}[name]
+    with pytest.raises(AttackError, match=f"expected {name} as an integer {limits}, got {value}"):
+        run(Pgd(), network, images, labels, eps=EPS, **{name: value})
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(3), nn.Dropout()])
+def test_a_model_whose_answers_would_change_it_or_are_random_is_refused(layer, network, images, labels):
+    trained = nn.Sequential(layer, small()).train()
+    kept = [value.clone() for value in trained.state_dict().values()]
+    for attack in (run, craft):
+        with pytest.raises(
+            AttackError, match=r"expected a model in eval mode, got one in training mode; model.eval\(\)"
+        ):
+            attack(Pgd(), trained, images, labels, eps=EPS)
+    with pytest.raises(AttackError, match="expected a model in eval mode"):
+        run(Pgd(), network, images, labels, eps=EPS, judge=trained)
+    assert all(torch.equal(*pair) for pair in zip(kept, trained.state_dict().values(), strict=True))
+    run(Pgd(steps=1), trained.eval(), images, labels, eps=EPS)
+    run(
+        Pgd(steps=1), nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).train(), images, labels, eps=EPS
+    )  # same in any mode
+
+
+@pytest.mark.parametrize("of", [torch.Tensor.double, lambda x: x.permute(0, 2, 3, 1)], ids=["float64", "NHWC"])
+def test_images_that_the_model_does_not_take_are_refused_with_its_reason(of, network, images, labels):
+    with pytest.raises(AttackError, match=r"expected images that the model takes, got float(32|64) of shape \(\d+, "):
+        run(Pgd(), network, of(images), labels, eps=EPS)
+
+
+def test_targets_that_are_labels_are_refused(network, images, labels):
+    targets = (labels + 1) % 5
+    targets[0] = labels[0]
+    with pytest.raises(
+        AttackError, match="expected other classes than the labels as targets, got the label of 1 image"
+    ):
+        run(Pgd(), network, images, labels, eps=EPS, targets=targets)
 
 
 @pytest.mark.parametrize("attack", [Pgd(loss="dlr"), Apgd(loss="dlr")])

@@ -19,7 +19,7 @@ from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.target import is_narrow
 from robnet_zoo.benchmarks.targets.torch import of_module
-from robnet_zoo.errors import DataError, DocumentError, TargetError
+from robnet_zoo.errors import AttackError, DataError, DocumentError, TargetError
 from tests.benchmarks.grey_images import SHORT, WHITE_BOX, without_times
 from tests.brightness import Brightness
 from tests.fitted import EPS
@@ -169,6 +169,35 @@ def test_a_transfer_needs_a_source_and_a_white_box_none(grey):
         evaluate_transfer([target], target, grey, WHITE_BOX, progress=False)
 
 
+def test_the_seconds_of_a_transfer_contain_the_attack(grey):
+    class Slow(Darkness):
+        def forward(self, x):
+            time.sleep(0.01)
+            return super().forward(x)
+
+    protocol = Protocol(name="t", threat="transfer", eps="8/255", attacks=(Fgsm(), Pgd(steps=40)))
+    target, source = (
+        of_module(Brightness(), name="bright"),
+        replace(of_module(Darkness(), name="dark"), proposer=Slow()),
+    )
+    for result in evaluate_transfer([target, target], source, grey, protocol, progress=False):
+        assert result.measurement("pgd40").seconds > 0.4
+
+
+def test_what_is_no_target_and_no_images_is_refused(grey):
+    with pytest.raises(TargetError, match=r"expected a target, made by of_module.*, got Brightness"):
+        evaluate(Brightness(), grey, WHITE_BOX)
+    with pytest.raises(DataError, match=r"expected images as data.load.* gives them, got tuple"):
+        evaluate(of_module(Brightness(), name="b"), grey.batch(slice(None)), WHITE_BOX)
+
+
+def test_a_radius_that_no_ball_has_is_refused_before_anything_is_written(grey, tmp_path):
+    protocol = Protocol(name="wide", eps="100", attacks=(Pgd(norm="l2"),))
+    with pytest.raises(AttackError, match=r"expected eps in image units \(l2, such as 0.5\), from 0 to 6.9"):
+        evaluate(of_module(Brightness(), name="b"), grey, protocol, output=tmp_path / "wide.json", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(fitted, tmp_path, monkeypatch):
     target, images = load_target(fitted), data.load("digits")
     undisturbed = evaluate(target, images, SHORT, progress=False)
@@ -189,8 +218,9 @@ def test_an_interrupted_run_leaves_a_readable_part_and_goes_on(fitted, tmp_path,
         evaluate(target, images, SHORT, output=output, progress=False)
     part = Result.load(output)
     assert not part.complete
-    assert [len(measurement.correct) for measurement in part.measurements] == [24, 24, 24, 8]
-    assert len(part.measurements[3].samples) == 8
+    # The attack in progress is left out: it is done first with the images that it fools.
+    assert [len(measurement.correct) for measurement in part.measurements] == [24, 24, 24]
+    assert [len(measurement.samples) for measurement in part.measurements] == [24, 24, 24]
     monkeypatch.setattr(robustness.attacks, "run", real)
     assert without_times(evaluate(target, images, SHORT, output=output, progress=False)) == without_times(undisturbed)
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

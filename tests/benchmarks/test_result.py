@@ -42,6 +42,37 @@ def test_a_worst_case_that_its_attacks_do_not_give_is_refused(grey):
         result.model_copy(update={"worst_case": better})
 
 
+WRONG = {
+    "images left out": (lambda part: part | {"correct": part["correct"][:2], "accuracy": 1.0}, "expected"),
+    "an interval of its own": (lambda part: part | {"interval": [0.9, 0.95]}, "Wilson's, got"),
+    "another attack": (
+        lambda part: part | {"attack": "foo"},
+        "expected clean, fgsm, pgd20, each once, got clean, foo, pgd20",
+    ),
+    "an attack twice": (lambda part: part | {"attack": "pgd20"}, "each once, got clean, pgd20, pgd20"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_measurements_that_are_not_those_of_the_protocol_and_the_data_are_refused(mistake, grey):
+    result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
+    document = result.model_dump(mode="json", exclude={"worst_case", "examples"})
+    change, problem = WRONG[mistake]
+    clean, attacked, *others = document["measurements"]
+    with pytest.raises(DocumentError, match=problem):
+        Result.parse(document | {"measurements": [clean, change(attacked), *others]})
+
+
+def test_a_document_cannot_be_of_fewer_images_than_its_data(grey):
+    result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
+    document = result.model_dump(mode="json", exclude={"worst_case", "examples"})
+    document["data"]["n"] = 500
+    with pytest.raises(DocumentError, match="measurements: expected 500 images, got 56 under clean"):
+        Result.parse(document)
+    with pytest.raises(DocumentError, match="each once, got none"):
+        Result.parse(document | {"measurements": []})
+
+
 def test_a_result_survives_its_file(grey, tmp_path):
     result = evaluate(of_module(Brightness(), name="brightness"), grey, WHITE_BOX, progress=False)
     result.save(tmp_path / "result.json")

@@ -14,7 +14,7 @@ from robnet_zoo.attacks import Pgd
 from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks import evaluate, of_module
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.benchmarks.result import DataIdentity, Measurement, ModelIdentity, Result, Shard, measured
+from robnet_zoo.benchmarks.result import Alarm, DataIdentity, Measurement, ModelIdentity, Result, Shard, measured
 from robnet_zoo.benchmarks.robustbench import evaluation_text, issue_text, model_info
 from robnet_zoo.errors import RobustBenchError
 from robnet_zoo.zoo import registry as zoo
@@ -120,12 +120,11 @@ def test_footnote_says_which_images_and_which_flags() -> None:
             result(AutoAttack(version="custom", attacks=("square",))),
             "expected the standard AutoAttack in linf, got custom in linf",
         ),
-        (result(measurements=(accuracy("clean", 8278),)), "expected a measurement of autoattack, got none"),
         (result(eps="4/255"), "expected eps 8/255 for cifar10/Linf, got 4/255"),
         (result(complete=False), "expected a complete result, got an interrupted run"),
-        (result(shard=Shard(index=1, count=4)), "expected a complete result, got shard 1 of 4"),
+        (result(shard=Shard(index=0, count=1)), "expected a complete result, got shard 0 of 1"),
         (
-            result(protocol=Protocol(name="test", threat="transfer", attacks=(Pgd(steps=20),))),
+            result(Pgd(steps=20), protocol=Protocol(name="test", threat="transfer", attacks=(Pgd(steps=20),))),
             "expected attacks on the model itself, got a transfer",
         ),
     ],
@@ -242,6 +241,30 @@ def test_command_writes_the_issue_and_refuses_images_without_data(tmp_path, caps
     cli.main([*command, "--issue", str(issue)])
     assert f"- **Checkpoint and code**: {PAPER['link']}" in issue.read_text()
     assert capsys.readouterr().out == f"{entry}\n{issue}\n"
+
+
+@pytest.mark.parametrize("names", [("x.json", "x.json"), ("x.json", "folder"), ("folder", "x.json")])
+def test_command_writes_nothing_over_its_own_files_or_where_a_folder_is(names, tmp_path, capsys) -> None:
+    result().save(tmp_path / "result.json")
+    (tmp_path / "folder").mkdir()
+    options = [word for key, value in PAPER.items() for word in (f"--{key}", value)]
+    entry, issue = (str(tmp_path / name) for name in names)
+    with pytest.raises(SystemExit):
+        cli.main(["robustbench", str(tmp_path / "result.json"), *options, "-o", entry, "--issue", issue])
+    assert "expected" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "result.json"]
+
+
+@pytest.mark.parametrize("reported", [45, -0.2, float("nan")])
+def test_a_reported_accuracy_is_a_share(reported) -> None:
+    with pytest.raises(RobustBenchError, match="expected the reported accuracy as a share, from 0 to 1, got"):
+        model_info(result(), **PAPER, reported=reported)
+
+
+def test_alarms_of_the_document_are_in_the_issue() -> None:
+    alarmed = result(alarms=(Alarm(name="zero_gradients", text="all of them"),))
+    text = issue_text(model_info(alarmed, **PAPER), alarmed, checkpoint="link")
+    assert "- alarm: zero_gradients: all of them\n" in text
 
 
 def test_command_writes_an_evaluation_with_the_tensor_of_its_images(tmp_path, capsys) -> None:

@@ -179,7 +179,7 @@ def test_ctrl_c_leaves_a_readable_part_from_which_the_same_command_goes_on(
     part = Result.load(output)
     assert not part.complete
     assert len(part.measurement("clean").correct) == 24
-    assert len(part.measurement("fgsm").correct) == 1
+    assert [measurement.attack for measurement in part.measurements] == ["clean"]  # one image says little
     run(capsys, *command, "-o", output)
     assert without_times(output) == without_times(undisturbed)
 

@@ -67,6 +67,8 @@ WITHOUT_TORCH = [
         (["frobnicate"], "frobnicate"),
         (["show", "robnet_fre"], "did you mean 'robnet_free'?"),
         (["show", "robnet_free", "--cell", "cell_99", "--draw", "x.svg"], "unknown cell 'cell_99'"),
+        (["show"], "show: expected SPEC, got none"),
+        (["benchmark", "robnet_micro.digits"], "benchmark: expected --data, got none"),
         (["show", "robnet_free", "--draw", "x.bmp"], "expected a file that ends in .svg or .png"),
         (["validate"], "expected one or more files"),
         (["benchmark", "robnet_large", "--data", "digits"], "no weights of robnet_large are bundled"),

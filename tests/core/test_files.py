@@ -49,6 +49,12 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"text"
 
 
+def test_a_folder_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=f"'{tmp_path}'"):
+        write_atomically(tmp_path, b"")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_pipe_is_written_into_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -308,6 +308,8 @@ def test_weights_that_cannot_be_read_are_one_line_that_names_the_file(content: b
         file.write_bytes(content)
     with pytest.raises(WeightsError, match=r"w.safetensors: expected a safetensors file, got: .+$"):
         load_model("robnet_micro", weights=file)
+    with pytest.raises(WeightsError, match=f"^{tmp_path}: expected a safetensors file, got a folder$"):
+        load_model("robnet_micro", weights=tmp_path)
 
 
 def test_the_classes_of_bundled_weights_have_names():

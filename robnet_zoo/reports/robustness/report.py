@@ -139,7 +139,7 @@ def _unconfirmed(entries: Sequence[LabelledResult]) -> list[NoticeGroup]:
     if not notices:
         return []
     meaning = (
-        f"On {images:,} of {counted(measured, 'attacked image')} the model itself did not confirm successes, "
+        f"In {images:,} of {counted(measured, 'outcome')} the model itself did not confirm successes, "
         f"{successes:,} in all; they count as none."
     )
     return [NoticeGroup("note", meaning, tuple(notices), serious=False)]

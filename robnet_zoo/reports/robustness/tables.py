@@ -68,8 +68,9 @@ def radii(entries: Sequence[LabelledResult]) -> Table | None:
         for members in groups(entries, lambda entry: (entry.model, entry.data, entry.n)).values()
         if len({_ball(entry) for entry in members}) > 1
     ]
-    by_size = sorted((entry for members in several for entry in members), key=_ball)
-    heads = {_ball(entry): entry.radius for entry in reversed(by_size)}  # as the first document spells it
+    heads: dict[tuple[bool, tuple[str, ...], float], str] = {}  # the shortest: 8/255 rather than 0.031372549
+    for entry in sorted((entry for members in several for entry in members), key=lambda entry: len(entry.radius)):
+        heads.setdefault(_ball(entry), entry.radius)
     balls = sorted(heads)
     rows = []
     for members in several:

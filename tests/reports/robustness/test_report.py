@@ -29,9 +29,7 @@ def test_alarms_come_first_and_name_their_model(page):
     assert "PGD with more steps, and nothing else changed, leaves more images right." in alarms
     assert "robnet_micro.cifar10" in alarms
     assert "120 of 1,000 images" in alarms
-    unconfirmed = (
-        "On 2 of 240 attacked images the model itself did not confirm successes, 6 in all; they count as none."
-    )
+    unconfirmed = "In 2 of 240 outcomes the model itself did not confirm successes, 6 in all; they count as none."
     assert unconfirmed in alarms
     assert "fgsm 3 on 1 of 120, pgd20 3 on 1 of 120 images." in alarms
     assert alarms.index("more_steps_less_success") < alarms.index("incomplete") < alarms.index(">note<")
@@ -46,7 +44,7 @@ def test_without_alarms_a_quiet_line_stands_there(tmp_path):
 
 
 def test_an_incomplete_document_is_in_no_chart_and_not_beside_the_paper(tmp_path):
-    partial = [result("resnet18", shard=Shard(index=0, count=2), of=400)]
+    partial = [result("resnet18", n=208, shard=Shard(index=0, count=2), of=400)]
     tree = html(partial, tmp_path)
     assert ids(tree) == ["alarms", "summary", "cost", "provenance"]
-    assert tree.row("resnet18", "–")[2] == "200\nof 400"
+    assert tree.row("resnet18", "–")[2] == "208\nof 400"

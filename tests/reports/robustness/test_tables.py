@@ -194,7 +194,7 @@ def test_one_radius_needs_no_table_of_radii():
 
 def test_one_radius_in_two_spellings_needs_no_table_of_radii_either():
     assert radii(labelled([result("a", attacks=L2, eps="0.5"), result("a", attacks=L2[:1], eps="1/2")])) is None
-    spelt = [result("a", attacks=L2, eps="1/2"), result("a", attacks=L2[:1], eps="0.50"), result("a", eps="8/255")]
+    spelt = [result("a", attacks=L2, eps="0.50"), result("a", attacks=L2[:1], eps="1/2"), result("a", eps="8/255")]
     table = radii(labelled(spelt))
     assert [column.label for column in table.columns[3:]] == ["8/255", "1/2 (l2)"]
 
