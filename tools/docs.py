@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import get_args
 
 from robnet_zoo.attacks import ATTACKS, AdaptiveApgd
+from robnet_zoo.benchmarks import ALARMS
+from robnet_zoo.benchmarks.checks.results import Severity
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Measurement, Result, results_in, worst_case
 from robnet_zoo.benchmarks.speed import attacks as attack_speed
@@ -169,6 +171,13 @@ def agreements() -> str:
         images = f"{result.data.name}, n = {result.data.n}"
         lines.append(f"| `{result.model.name}` | {images} | {_radius(result.protocol)} | {_shares(figures)} |")
     return "\n".join(lines)
+
+
+def alarms() -> str:
+    """Return the table of all kinds of alarms, worst first."""
+    figures = {Severity.WRONG: "are wrong", Severity.DOUBT: "are in doubt", Severity.NOTE: "stand"}
+    rows = (f"| `{name}` | {kind.meaning} | {figures[kind.severity]} |" for name, kind in ALARMS.items())
+    return "\n".join(["| alarm | what was seen | figures |", "|---|---|---|", *rows])
 
 
 def transfers() -> str:
@@ -483,6 +492,7 @@ TABLES: Mapping[Path, tuple[Callable[[], str], ...]] = MappingProxyType(
             shared_out_attack_speeds,
             foreign_attack_speeds,
             threads,
+            alarms,
         ),
         TRAINING: (pilots, estimates, training_speeds),
         ONNX: (precisions, looks, corpus_files, onnx_speeds),

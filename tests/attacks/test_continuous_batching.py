@@ -634,10 +634,10 @@ def test_a_model_whose_answers_would_change_it_or_are_random_is_refused(layer, n
     )  # same in any mode
 
 
-@pytest.mark.parametrize("of", [torch.Tensor.double, lambda x: x.permute(0, 2, 3, 1)], ids=["float64", "NHWC"])
-def test_images_that_the_model_does_not_take_are_refused_with_its_reason(of, network, images, labels):
+@pytest.mark.parametrize("changed", [torch.Tensor.double, lambda x: x.permute(0, 2, 3, 1)], ids=["float64", "NHWC"])
+def test_images_that_the_model_does_not_take_are_refused_with_its_reason(changed, network, images, labels):
     with pytest.raises(AttackError, match=r"expected images that the model takes, got float(32|64) of shape \(\d+, "):
-        run(Pgd(), network, of(images), labels, eps=EPS)
+        run(Pgd(), network, changed(images), labels, eps=EPS)
 
 
 def test_targets_that_are_labels_are_refused(network, images, labels):

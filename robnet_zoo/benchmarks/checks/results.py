@@ -66,10 +66,10 @@ ALARMS: Mapping[str, AlarmKind] = MappingProxyType(
             "With another normalisation of its inputs the model is right far more often.", Severity.WRONG
         ),
         "channel_order": AlarmKind(
-            "With blue, green and red in this order the model is right far more often.", Severity.WRONG
+            "With channels in the order blue, green, red the model is right far more often.", Severity.WRONG
         ),
         "label_order": AlarmKind(
-            "With labels that are counted from another class on the model is right far more often.", Severity.WRONG
+            "With the same number added to every label the model is right far more often.", Severity.WRONG
         ),
         "mode_dependent": AlarmKind(
             "The model was handed over in training mode or stays in it, and answers differently there.", Severity.WRONG

@@ -382,7 +382,9 @@ def _versioned(name: str, software: Mapping[str, str]) -> str:
 def _disagreements(ours: MethodResult, reference: MethodResult) -> str:
     pairs = list(zip(ours.correct, reference.correct, strict=False))
     only, theirs = pairs.count((0, 1)), pairs.count((1, 0))
-    return f"Of {len(pairs)} images, {only} withstand {REFERENCE} alone and {theirs} withstand {OURS} alone."
+    return (
+        f"Images that {REFERENCE} alone leaves right: {only} of {len(pairs)}; that {OURS} alone leaves right: {theirs}."
+    )
 
 
 def _points(method: MethodResult, reference: MethodResult) -> float:
