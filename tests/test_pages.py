@@ -182,13 +182,16 @@ def toy_sizes(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(attack: Any, *arguments: Any, **options: Any) -> Any:
         return whole["run"](attack.model_copy(update=brief(attack)), *arguments, **options)
 
-    def quickly(protocol: Any) -> Any:
+    def quickly(protocol: Any, *, shard: Any = None) -> Any:
         attacks = tuple(map(short, protocol.attacks))  # at this radius nothing withstands AutoAttack for long
-        batch = 1 if protocol.name == "quick" else IMAGES  # a shard, which has a batch or more, is quick
+        batch = IMAGES if shard is None else 1  # a shard has a batch or more
         return protocol.model_copy(update={"n": IMAGES, "batch": batch, "eps": "1/2", "attacks": attacks})
 
     def evaluate(given: Any, images: data.Images, protocol: Any, **options: Any) -> Any:
-        return whole["evaluate"](small(given), images, quickly(protocol), **options)
+        shard = options.get("shard")
+        if shard is not None:
+            assert (protocol.n or len(images)) > (shard.count - 1) * protocol.batch, "shards without images"
+        return whole["evaluate"](small(given), images, quickly(protocol, shard=shard), **options)
 
     def evaluate_transfer(targets: Any, source: Any, images: data.Images, protocol: Any, **options: Any) -> Any:
         return whole["evaluate_transfer"]([*map(small, targets)], small(source), images, quickly(protocol), **options)

@@ -98,7 +98,7 @@ def radii(eps: float | Tensor, images: Tensor, *, norm: Norm, minimal: bool = Fa
     if len(images) and strange.numel():
         limits = "from 0 on" if minimal else f"from 0 to {largest:.4g}"
         too_large = bool(strange[0] > largest)
-        why = "; in a larger ball lies every image" if too_large and not minimal else ""
+        why = "; a larger ball holds every image" if too_large and not minimal else ""
         usual = {"linf": "8/255", "l2": "0.5"}[norm]
         raise AttackError(f"expected eps in image units ({norm}, such as {usual}), {limits}, got {strange[0]:.6g}{why}")
     return given.expand(len(images))

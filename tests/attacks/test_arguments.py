@@ -94,7 +94,9 @@ def test_a_radius_is_as_large_as_the_box_at_most():
     assert radii(1.0, IMAGES, norm="linf").tolist() == [1.0] * 3
     assert radii(Fraction(1, 4), IMAGES, norm="linf").tolist() == [0.25] * 3
     assert radii(48**0.5, IMAGES, norm="l2").tolist() == pytest.approx([48**0.5] * 3)  # from black to white
-    with pytest.raises(AttackError, match=r"\(l2, such as 0.5\), from 0 to 6.928, got 7; in a larger ball"):
+    with pytest.raises(
+        AttackError, match=r"\(l2, such as 0.5\), from 0 to 6.928, got 7; a larger ball holds every image"
+    ):
         radii(7, IMAGES, norm="l2")
 
 

@@ -149,7 +149,7 @@ def test_an_onnx_file_is_watched_like_its_model(tmp_path):
     [
         (Pgd(), {"eps": "8"}, EditorError, "did you mean 8/255"),
         (Pgd(), {"label": 9}, EditorError, "label: expected a class from 0 to 4, got 9"),
-        (DeepFool(norm="l2"), {"eps": "1" + "0" * 90}, AttackError, "beyond which any image is in the ball, got inf"),
+        (DeepFool(norm="l2"), {"eps": "1" + "0" * 90}, AttackError, "got inf; a larger ball holds every image"),
         (Pgd(loss="dlr"), {"label": 0}, None, ""),
     ],
 )
