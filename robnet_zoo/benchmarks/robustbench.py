@@ -27,6 +27,8 @@ BUDGETS = MappingProxyType(
     }
 )
 """eps of its leaderboards, in its spelling."""
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASSES = MappingProxyType({"cifar10": 10, "cifar100": 100, "imagenet": 1000})
 TEST_IMAGES = MappingProxyType({"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000})  # that it evaluates on
 
 
@@ -208,12 +210,16 @@ def _standard(result: Result, *, dataset: Dataset, threat: Threat) -> Measuremen
 
 
 def _check(result: Result, *, dataset: Dataset, threat: Threat) -> None:
-    """Raise RobustBenchError unless a result is complete, of a white box and at the eps of a leaderboard."""
+    """Raise RobustBenchError unless a result is complete, of a white box and of a leaderboard's images and eps."""
     protocol, model = result.protocol, result.model.name
     budget = BUDGETS.get((dataset, threat))
     if budget is None:
         known = ", ".join("/".join(leaderboard) for leaderboard in BUDGETS)
         raise RobustBenchError(f"expected a leaderboard of RobustBench's ({known}), got {dataset}/{threat}")
+    names = result.data.classes
+    if names and (len(names) != CLASSES[dataset] or (dataset == "cifar10" and set(names) != set(CIFAR10))):
+        got = f"{result.data.name} with {len(names)} classes, such as {names[0]}"
+        raise RobustBenchError(f"{model}: expected images of {dataset}, got {got}")
     if not result.complete or result.shard:
         share = f"shard {result.shard.index} of {result.shard.count}" if result.shard else "an interrupted run"
         raise RobustBenchError(f"{model}: expected a complete result, got {share}")

@@ -15,7 +15,7 @@ from robnet_zoo.attacks.autoattack import AutoAttack
 from robnet_zoo.benchmarks import evaluate, of_module
 from robnet_zoo.benchmarks.protocol import Protocol
 from robnet_zoo.benchmarks.result import Alarm, DataIdentity, Measurement, ModelIdentity, Result, Shard, measured
-from robnet_zoo.benchmarks.robustbench import evaluation_text, issue_text, model_info
+from robnet_zoo.benchmarks.robustbench import CIFAR10, evaluation_text, issue_text, model_info
 from robnet_zoo.errors import RobustBenchError
 from robnet_zoo.zoo import registry as zoo
 from robnet_zoo.zoo import weights
@@ -259,6 +259,15 @@ def test_command_writes_nothing_over_its_own_files_or_where_a_folder_is(names, t
 def test_a_reported_accuracy_is_a_share(reported) -> None:
     with pytest.raises(RobustBenchError, match="expected the reported accuracy as a share, from 0 to 1, got"):
         model_info(result(), **PAPER, reported=reported)
+
+
+@pytest.mark.parametrize("classes", [tuple("0123456789"), ("cat", "dog")])
+def test_a_document_of_other_images_than_the_leaderboards_is_refused(classes) -> None:
+    other = result(data=DataIdentity(name="other", sha256="0" * 64, n=10_000, classes=classes))
+    with pytest.raises(RobustBenchError, match=f"expected images of cifar10, got other with {len(classes)} classes"):
+        model_info(other, **PAPER)
+    same = DataIdentity(name="same", sha256="0" * 64, n=10_000, classes=tuple(reversed(CIFAR10)))
+    assert model_info(result(data=same), **PAPER)["dataset"] == "cifar10"
 
 
 def test_alarms_of_the_document_are_in_the_issue() -> None:
