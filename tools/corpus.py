@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ SPREAD = 0.2  # of what is added to parameters that are all alike, such as the z
 CLASSES, TRACED, MEASURED = 10, 2, 8  # images that an exporter sees, and that are compared
 NUDGED = 3  # copies of a module whose weights are rounded otherwise
 SECONDS, WAIT, BYTES = 400, 2400, 10 * 2**30  # the most that a file may take: of the processor, in all, of memory
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a message that is meant for a terminal
 DOCUMENT = committed.CORPUS / "timm.json"
 
 # Height and width of the images of each architecture: 64, or the least above it that it takes.
@@ -291,7 +293,7 @@ def measure(
         tell(entry.model_copy(update={"failed": step}))
 
     def failure(step: str, error: Exception) -> CorpusFile:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(COLOURS.sub("", f"{type(error).__name__}: {error}").split())
         return entry.model_copy(update={"failed": step, "reason": reason[:300]})
 
     at("export")
