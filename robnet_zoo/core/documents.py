@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from numbers import Integral
 from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar
 
 from pydantic import (
@@ -71,7 +72,7 @@ class Document(BaseModel):
         strange = _first(key for key in data if key not in fields)
         unknown = _unknown_keys(strange, fields)
         try:
-            document = handler({key: value for key, value in data.items() if key in fields})
+            document = handler({key: _plain(value) for key, value in data.items() if key in fields})
         except ValidationError as error:
             meant = {_close(key, fields) for key in data if key not in fields}
             follow = [((key,), "missing") for key in meant]  # from a key that is misspelt
@@ -339,6 +340,11 @@ def problems_error(problems: Iterable[Problem]) -> ValidationError:
         "document",
         [InitErrorDetails(type=problem_error(text), loc=location, input=None) for location, text in _first(problems)],
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return an integer of another library, such as numpy, as one of Python's; anything else as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _unknown_keys(keys: Iterable[object], known: Iterable[str]) -> list[Problem]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -278,6 +279,17 @@ def test_directory_gives_a_document_error(tmp_path: Path) -> None:
 def test_endless_file_is_read_no_further_than_the_limit() -> None:
     with pytest.raises(DocumentError, match="expected at most 1 KiB"):
         read_bytes("/dev/zero", limit=1024)
+
+
+@pytest.mark.parametrize("five", [np.int64(5), np.uint8(5)])
+def test_integers_of_numpy_are_integers(five: object) -> None:
+    class Run(Document):
+        steps: int
+
+    assert Run(steps=five) == Run(steps=5)
+    assert type(Run(steps=five).steps) is int
+    with pytest.raises(DocumentError, match="steps: expected an integer, got true"):
+        Run(steps=True)
 
 
 def test_changed_copy_is_validated() -> None:
