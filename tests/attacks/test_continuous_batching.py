@@ -629,9 +629,8 @@ def test_a_model_whose_answers_would_change_it_or_are_random_is_refused(layer, n
         run(Pgd(), network, images, labels, eps=EPS, judge=trained)
     assert all(torch.equal(*pair) for pair in zip(kept, trained.state_dict().values(), strict=True))
     run(Pgd(steps=1), trained.eval(), images, labels, eps=EPS)
-    run(
-        Pgd(steps=1), nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).train(), images, labels, eps=EPS
-    )  # same in any mode
+    same_in_any_mode = nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).train()
+    run(Pgd(steps=1), same_in_any_mode, images, labels, eps=EPS)
 
 
 @pytest.mark.parametrize("changed", [torch.Tensor.double, lambda x: x.permute(0, 2, 3, 1)], ids=["float64", "NHWC"])

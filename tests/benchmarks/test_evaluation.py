@@ -176,10 +176,8 @@ def test_the_seconds_of_a_transfer_contain_the_attack(grey):
             return super().forward(x)
 
     protocol = Protocol(name="t", threat="transfer", eps="8/255", attacks=(Fgsm(), Pgd(steps=40)))
-    target, source = (
-        of_module(Brightness(), name="bright"),
-        replace(of_module(Darkness(), name="dark"), proposer=Slow()),
-    )
+    target = of_module(Brightness(), name="bright")
+    source = replace(of_module(Darkness(), name="dark"), proposer=Slow())
     for result in evaluate_transfer([target, target], source, grey, protocol, progress=False):
         assert result.measurement("pgd40").seconds > 0.4
 
