@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.statistics import with_interval
@@ -26,16 +26,15 @@ def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], result
             run before it.
         results: what was measured of the weights.
     """
-    spec, last, name = load_spec(entry.model), list(runs.values())[-1], f"{entry.model}.{entry.tag}"
-    entries = labelled(results)
+    first, last = next(iter(runs.values())), list(runs.values())[-1]
+    name, entries = f"{entry.model}.{entry.tag}", labelled(results)
     published = beside_the_paper(entries)
-    hours, first = sum(run.epochs[-1].hours for run in runs.values()), next(iter(runs.values()))
     lines = [
         f"# {name}",
         "",
         f'    timm.create_model("{name}", pretrained=True)',
         "",
-        f"Adversarially trained weights of {entry.model}, in {hours:.1f} hours"
+        f"Adversarially trained weights of {entry.model}, in {_hours(entry, list(runs.values()))}"
         + ("." if first.begun_with is None else ", from earlier ones whose training has no document.")
         + ("" if last.over else " **A milestone: the training that they come from is not over.**")
         + (f" {AUTHORS}" if published else ""),
@@ -49,7 +48,8 @@ def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], result
         changed = "" if run.is_bundled else f", changed: `benchmarks/results/training/{document}` has it in full"
         described = f". {run.recipe.description}" if run.is_bundled and run.recipe.description else ""
         begun = "Then, from those weights, recipe" if number else "Recipe"
-        lines += [f"{begun} `{run.recipe.name}`{changed}{described}.", "", *facts(run, spec), "", *epochs(run), ""]
+        told = facts(run, load_spec(run.architecture))
+        lines += [f"{begun} `{run.recipe.name}`{changed}{described}.", "", *told, "", *epochs(run), ""]
     lines += [
         "## Test images",
         "",
@@ -70,6 +70,18 @@ def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], result
         "outcome, are in `benchmarks/results/robustness`.",
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _hours(entry: weights.WeightsEntry, runs: Sequence[TrainingResult]) -> str:
+    """Return how long the runs took, and which part of that trained other architectures."""
+    others = dict.fromkeys(run.architecture for run in runs if run.architecture != entry.model)
+    parts = (f"{_sum(run for run in runs if run.architecture == other)} trained {other}" for other in others)
+    return f"{_sum(runs)} hours" + (f", of which {' and '.join(parts)}" if others else "")
+
+
+def _sum(runs: Iterable[TrainingResult]) -> str:
+    """Return the hours of runs together."""
+    return f"{sum(run.epochs[-1].hours for run in runs):.1f}"
 
 
 def _hashes(entry: weights.WeightsEntry) -> Iterator[str]:

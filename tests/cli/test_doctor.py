@@ -21,7 +21,7 @@ def test_a_sound_installation_has_no_problems_and_says_what_it_is(capsys) -> Non
     assert lines[-1] == "no problems"
     facts = {line.partition("  ")[0]: line.partition("  ")[2].strip() for line in lines[:-1]}
     assert facts["torch"] == version("torch")
-    assert facts["bundled weights"] == "4 of 4 are undamaged"
+    assert facts["bundled weights"] == "5 of 5 are undamaged"
     assert facts["disk here"].endswith(" GB free")
     assert {"processor", "bfloat16", "gpus", "openmp", "onnx runtime on"} <= facts.keys()
 

@@ -7,6 +7,7 @@ from robnet_zoo.reports.cards import card, epochs
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
 from tools import committed, docs
+from tools.bundle import lineage
 
 NAME = "robnet_free.fast_cifar10.json"
 
@@ -34,6 +35,18 @@ def test_a_card_says_that_earlier_training_has_no_document():
     run, results = TrainingResult.load(committed.TRAINING / name), [Result.load(committed.ROBUSTNESS / name)]
     assert "hours, from earlier ones whose training has no document." in card(entry, {name: run}, results)
     assert "hours. " in card(entry, {name: run.model_copy(update={"begun_with": None})}, results)
+
+
+def test_a_card_tells_runs_of_another_architecture_apart():
+    (entry,) = (each for each in weights.manifest().entries if each.model == "robnet_large")
+    text = docs.model_cards()[weights.FOLDER / "robnet_large.cifar10.md"]
+    runs = [TrainingResult.load(path) for path in lineage(entry, weights.manifest().entries)]
+    hours, of_large = (sum(run.epochs[-1].hours for run in part) for part in (runs, runs[-1:]))
+    assert f"in {hours:.1f} hours, of which {hours - of_large:.1f} trained robnet_free." in text
+    assert [line.split("`")[1] for line in text.splitlines() if line.startswith("- architecture: ")] == [
+        *["robnet_free"] * (len(runs) - 1),
+        "robnet_large",
+    ]
 
 
 def test_an_epoch_after_which_nothing_was_measured_has_dashes():
