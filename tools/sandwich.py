@@ -1,8 +1,8 @@
 """Measure the sandwich rule and in-place distillation against single paths: `python -m tools.sandwich --help`.
 
-Three searches differ in nothing but what an update of the supernet trains and in the number of epochs, so that each
-trains equally many architectures on equally many attacked batches. The yardstick is the rank correlation between the
-robust accuracy that a candidate inherits and the one that it has after finetuning.
+Searches differ in nothing but what an update of the supernet trains and in the number of epochs, so that each trains
+equally many architectures on equally many attacked batches. The yardstick is the rank correlation between the robust
+accuracy that a candidate inherits and the one that it has after finetuning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from robnet_zoo.training import Recipe, TrainingAttack
 from robnet_zoo.training.recipe import Augmentation
 
 RULES: Mapping[str, Sandwich | None] = MappingProxyType(
-    {"path": None, "sandwich": Sandwich(distillation=False), "distilled": Sandwich()}
+    {
+        "path": None,
+        "sandwich": Sandwich(distillation=False),
+        "distilled": Sandwich(),
+        "whole_first": Sandwich(whole_first=0.5),
+    }
 )
 NETWORK = NetworkConfig(
     stem="cifar", channels=8, depth=4, reductions=(1, 2), num_classes=10, input_size=(3, 8, 8), affine=False
@@ -32,22 +37,28 @@ EPS = "16/255"
 app = cyclopts.App(help=__doc__)
 
 
+def members(sandwich: Sandwich | None) -> float:
+    """Return how many architectures an update trains, in the mean of a run."""
+    if sandwich is None:
+        return 1
+    return sandwich.whole_first + (1 - sandwich.whole_first) * (2 + sandwich.random)
+
+
 def config(rule: str, *, epochs: int, candidates: int, seed: int) -> SearchConfig:
     """Return the search of a rule on digits.
 
     Args:
         rule: a key of RULES.
-        epochs: of the sandwiches; single paths have as many more as a sandwich has members.
+        epochs: of the sandwiches; rules that train fewer architectures in an update have as many more.
         candidates: how many are drawn, uniformly.
         seed: of the search and of its supernet.
     """
     sandwich = RULES[rule]
-    members = 2 + Sandwich().random  # of the whole, the smallest and random ones
     attack = TrainingAttack(kind="n_fgsm", eps=EPS, step=EPS, steps=1, dtype="float32", statistics="batch")
     plain = Augmentation(crop=1, flip=False)
     supernet = Recipe(
         name=rule,
-        epochs=epochs if sandwich else epochs * members,
+        epochs=round(epochs * members(Sandwich()) / members(sandwich)),
         batch=64,
         lr=0.1,
         attack=attack,
@@ -92,7 +103,7 @@ def table(results: Mapping[str, StudyResult]) -> str:
 
 @app.default
 def measure(*, output: Path, epochs: int = 5, candidates: int = 30, seed: int = 0) -> None:
-    """Run the three searches on digits, or what is left of them, and print a table.
+    """Run the searches on digits, or what is left of them, and print a table.
 
     Args:
         output: A folder for the searches, and for their documents: digits.path.json and so on.

@@ -116,10 +116,13 @@ class Sandwich(Document):
         random: how many are random.
         distillation: whether all but the whole supernet learn its answers under attack instead of the labels (in-place
             distillation).
+        whole_first: the share of the run, at its start, in which the whole supernet is trained alone, as in progressive
+            shrinking (Cai et al., "Once-for-All", ICLR 2020).
     """
 
     random: Annotated[int, Field(ge=1, le=100)] = 2
     distillation: bool = True
+    whole_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Branch(Document):

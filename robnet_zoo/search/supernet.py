@@ -48,9 +48,18 @@ class PathDropout:
         """Return the sub-network of an update, whichever updates came before."""
         return next(self._drawn(update))
 
-    def beside(self, update: int) -> tuple[Genotype, ...]:
-        """Return the sub-networks that an update trains beside the whole network: random ones and the smallest."""
+    def beside(self, update: int, done: float) -> tuple[Genotype, ...] | None:
+        """Return the sub-networks that an update trains beside the whole network: random ones and the smallest.
+
+        At the start of a sandwich it may train the whole network alone. Without a sandwich it trains one path instead.
+
+        Args:
+            update: its number.
+            done: the share of the run that is done.
+        """
         if self.sandwich is None:
+            return None
+        if done < self.sandwich.whole_first:
             return ()
         return *islice(self._drawn(update), self.sandwich.random), self._smallest
 

@@ -40,8 +40,13 @@ class Paths(Protocol):
     def at(self, update: int) -> Genotype:
         """Return the sub-network of an update, the same in every process."""
 
-    def beside(self, update: int) -> tuple[Genotype, ...]:
-        """Return the sub-networks that an update trains beside the whole network; none if it trains one path alone."""
+    def beside(self, update: int, done: float) -> tuple[Genotype, ...] | None:
+        """Return the sub-networks that an update trains beside the whole network, or None if it trains one path alone.
+
+        Args:
+            update: its number.
+            done: the share of the run that is done.
+        """
 
     @property
     def distils(self) -> bool:
@@ -137,7 +142,8 @@ class Updates:
         targets = self._targets(images, labels)
         if attack.in_backward_pass:
             return self._replays(images, targets, strength=strength)
-        if self.paths is not None and (others := self.paths.beside(state.updates)):
+        others = None if self.paths is None else self.paths.beside(state.updates, self.done)
+        if others is not None:
             return self._update(self._sandwich(others, images, labels, targets, attack, strength=strength))
         noise = generator(recipe.seed, state.updates, world.rank, "attack", device=world.device)
         network, trained = self._drawn()

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from robnet_zoo.errors import TrainingError
+from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile, for_training, subnetwork
 from robnet_zoo.search.config import Sandwich
 from robnet_zoo.search.sampling import Sampling, draws
@@ -167,10 +168,28 @@ def test_a_sandwich_tells_its_folder_from_others_and_its_absence_changes_nothing
     plain = PathDropout(space("cell_based"), Sampling(), seed=0)
     rule = PathDropout(space("cell_based"), Sampling(), seed=0, sandwich=Sandwich())
     assert sorted(plain.identity) == ["sampling", "seed", "space"]
-    assert rule.identity == plain.identity | {"sandwich": {"random": 2, "distillation": True}}
-    assert plain.beside(3) == ()
-    assert rule.beside(3)[0].hash == plain.at(3).hash
-    assert len({spec.hash for spec in rule.beside(3)}) == 3
+    told = {"random": 2, "distillation": True, "whole_first": 0.0}
+    assert rule.identity == plain.identity | {"sandwich": told}
+    assert plain.beside(3, 0.5) is None
+    others = rule.beside(3, 0.0)
+    assert others is not None
+    assert others[0].hash == plain.at(3).hash
+    assert len({spec.hash for spec in others}) == 3
+
+
+def test_a_sandwich_may_begin_with_the_whole_network_alone(tmp_path, monkeypatch) -> None:
+    recipe = RECIPE.model_copy(update={"epochs": 4})
+    beside, real = [], Updates._sandwich
+
+    def watched(self: Updates, others: tuple[Genotype, ...], *given: object, **named: object) -> torch.Tensor:
+        beside.append(len(others))
+        return real(self, others, *given, **named)
+
+    monkeypatch.setattr(Updates, "_sandwich", watched)
+    rule = Sandwich(random=1, whole_first=0.5)
+    train_supernet(space("cell_based"), images(), recipe, tmp_path, sandwich=rule, progress=False)
+    assert beside == [0] * (len(beside) // 2) + [2] * (len(beside) // 2)
+    assert len(beside) == 4 * (162 // 32)
 
 
 def test_folder_of_other_paths_is_refused(tmp_path) -> None:

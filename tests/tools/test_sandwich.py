@@ -21,6 +21,16 @@ def test_searches_differ_only_in_the_rule_and_train_equally_many_architectures(r
     assert path.model_copy(update={"name": other.name, "branches": other.branches}) == other
 
 
+def test_a_search_that_begins_with_the_whole_trains_as_many_architectures():
+    single, late = (
+        sandwich.config(each, epochs=20, candidates=4, seed=2).branches[0] for each in ("path", "whole_first")
+    )
+    assert late.sandwich is not None
+    assert single.supernet.epochs == 80
+    assert late.supernet.epochs == 32  # 16 of one architecture an update, 16 of four
+    assert late.sandwich.whole_first == 0.5
+
+
 def test_digits_are_enough_for_the_searches(tmp_path):
     config = sandwich.config("distilled", epochs=3, candidates=4, seed=2)
     part = Search(config, "digits", tmp_path).part("cell_based")  # which checks that

@@ -127,7 +127,8 @@ def rule(sandwich: Sandwich | None) -> str:
     if sandwich is None:
         return ""
     taught = ", all but the whole taught by the whole" if sandwich.distillation else ""
-    return f"; each update trains the whole, the smallest and {sandwich.random} random ones{taught}"
+    first = f"the first {sandwich.whole_first:.0%} trains the whole, then " if sandwich.whole_first else ""
+    return f"; {first}each update trains the whole, the smallest and {sandwich.random} random ones{taught}"
 
 
 def _recipe(recipe: Recipe) -> str:

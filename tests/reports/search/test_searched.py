@@ -47,3 +47,4 @@ def test_a_sandwich_is_said_in_words():
     plain = "; each update trains the whole, the smallest and 3 random ones"
     assert rule(Sandwich(random=3, distillation=False)) == plain
     assert rule(Sandwich(random=3)) == f"{plain}, all but the whole taught by the whole"
+    assert rule(Sandwich(whole_first=0.4)).startswith("; the first 40% trains the whole, then each update trains the ")
