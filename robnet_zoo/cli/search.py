@@ -16,6 +16,7 @@ from robnet_zoo.search.cells import Net
 from robnet_zoo.search.config import load_config
 from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.space import Kind
+from robnet_zoo.training.recipe import load_recipe
 
 REPORT = "report.html"  # in a search's folder
 
@@ -172,6 +173,46 @@ def cells(
     if not quiet:
         print(cells_table(chosen.index))
         print(paths[-1])
+
+
+@search.command
+def standalone(
+    study: Path,
+    /,
+    *,
+    data: str,
+    output: Output,
+    count: Annotated[int, Parameter(name=["--count", "-n"])] = 20,
+    group: str | None = None,
+    recipe: str | None = None,
+    epochs: int | None = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train candidates of a study on their own, and say how well inherited accuracy ranks them.
+
+    After an interruption, the same command resumes; a larger number adds candidates. torchrun can start it.
+
+    Args:
+        study: A results document such as cell_based.json.
+        data: The training images of the search.
+        output: A folder for standalone.json and the training runs.
+        count: How many candidates, the first ones of the group.
+        group: Theirs, by default the first of the branch.
+        recipe: A recipe, by bundled name or path; by default that of the supernet.
+        epochs: Of the training, in place of the recipe's.
+    """
+    result = StudyResult.load(study)
+    check_name(data, train=True)
+    with starting(shown=not quiet):
+        from robnet_zoo.reports.search.standalone import standalone_table
+        from robnet_zoo.search.standalone import DOCUMENT, train_standalone
+
+    chosen = result.branch.supernet if recipe is None else load_recipe(recipe)
+    chosen = chosen.overridden({} if epochs is None else {"epochs": epochs})
+    trained = train_standalone(result, data, output, count=count, group=group, recipe=chosen, progress=not quiet)
+    if not quiet:
+        print(standalone_table(trained))
+        print(output / DOCUMENT)
 
 
 @search.command

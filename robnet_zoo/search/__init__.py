@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from robnet_zoo.search.fsp import fsp_distances, fsp_matrix
     from robnet_zoo.search.pipeline import Search
     from robnet_zoo.search.ranking import RankingSize, rank_table
-    from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
+    from robnet_zoo.search.result import Accuracy, Candidate, StandaloneResult, StudyResult
     from robnet_zoo.search.sampling import Sampling, sample
     from robnet_zoo.search.scores import SCORES, Score, Scoring, computed
     from robnet_zoo.search.selection import best, picks
     from robnet_zoo.search.space import SearchSpace
+    from robnet_zoo.search.standalone import train_standalone
     from robnet_zoo.search.storage import open_storage
     from robnet_zoo.search.study import Claim, Study, work
     from robnet_zoo.search.supernet import train_supernet
@@ -80,6 +81,9 @@ __all__ = [
     "computed",
     "RankingSize",
     "rank_table",
+    # what inherited accuracy is worth
+    "train_standalone",
+    "StandaloneResult",
     # studies, which workers share
     "CandidateSet",
     "Study",
@@ -118,11 +122,12 @@ __getattr__, __dir__ = lazy.face(
         ".fsp": ("fsp_distances", "fsp_matrix"),
         ".pipeline": ("Search",),
         ".ranking": ("RankingSize", "rank_table"),
-        ".result": ("Accuracy", "Candidate", "StudyResult"),
+        ".result": ("Accuracy", "Candidate", "StandaloneResult", "StudyResult"),
         ".sampling": ("Sampling", "sample"),
         ".scores": ("SCORES", "Score", "Scoring", "computed"),
         ".selection": ("best", "picks"),
         ".space": ("SearchSpace",),
+        ".standalone": ("train_standalone",),
         ".storage": ("open_storage",),
         ".study": ("Claim", "Study", "work"),
         ".supernet": ("train_supernet",),

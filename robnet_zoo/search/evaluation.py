@@ -122,33 +122,10 @@ class Evaluator:
 
         The distances, one for each cell (paper, equation 4), are empty without a filter.
         """
-        n, flows = self.evaluation.validation, 0 if filter is None else filter.images
+        flows = 0 if filter is None else filter.images
         if flows > len(self.validation):
             raise SearchError(f"expected {flows} held-out images for a filter, got {len(self.validation)}")
-        rights = torch.zeros(2, dtype=torch.float64)
-        total = torch.zeros(len(network.cells), dtype=torch.float64, device=self.device)
-        start = 0
-        for images, adversarial, labels in self._attacked(network, max(n, flows)):
-            judged, flowing = max(0, n - start), max(0, flows - start)
-            rights += torch.tensor([right(network, x[:judged], labels[:judged]) for x in (images, adversarial)])
-            if flowing:
-                total += fsp_distances(network, images[:flowing], adversarial[:flowing])
-            start += len(labels)
-        clean, robust = (rights / n).tolist()
-        return Accuracy(clean=clean, robust=robust), tuple((total / flows).tolist()) if flows else ()
-
-    def _attacked(self, network: Network, n: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield batches (images, adversarial images, labels) of the first n validation images."""
-        evaluation, batches = self.evaluation, self.validation[:n].batches(BATCH)
-        return under_pgd(
-            network,
-            ((images.to(self.device), labels.to(self.device)) for images, labels in batches),
-            eps=in_image_units(evaluation.eps),
-            step=in_image_units(evaluation.step),
-            steps=evaluation.steps,
-            dtype=resolve_dtype(evaluation.finetune.attack.dtype, self.device),
-            generator=generator(self.seed, 0, 0, "measure", device=self.device),
-        )
+        return measure(network, self.validation, self.evaluation, seed=self.seed, flows=flows)
 
     def _calibration(self, network: Network) -> Iterator[Tensor]:
         """Yield batches of training images under the attack of finetuning, here with the batch's statistics."""
@@ -161,6 +138,40 @@ class Evaluator:
             images, labels = augmented(self.training, batch, recipe.augmentation, draw)
             noise = generator(self.seed, index, 0, "calibration", device=self.device)
             yield attacked(network, images.to(self.device), labels.to(self.device), attack, noise)
+
+
+def measure(
+    network: Network, images: Images, evaluation: Evaluation, *, seed: int, flows: int = 0
+) -> tuple[Accuracy, tuple[float, ...]]:
+    """Return (accuracy on held-out images, FSP distances), the latter one for each cell (paper, equation 4) or none.
+
+    Args:
+        network: in eval mode.
+        images: of which the first ones are used.
+        evaluation: how many, and by which attack.
+        seed: of random starts.
+        flows: how many images FSP distances are measured on; with 0 there are none.
+    """
+    device, n = next(network.parameters()).device, evaluation.validation
+    rights = torch.zeros(2, dtype=torch.float64)
+    total = torch.zeros(len(network.cells), dtype=torch.float64, device=device)
+    start = 0
+    for clean_images, adversarial, labels in under_pgd(
+        network,
+        ((batch.to(device), labels.to(device)) for batch, labels in images[: max(n, flows)].batches(BATCH)),
+        eps=in_image_units(evaluation.eps),
+        step=in_image_units(evaluation.step),
+        steps=evaluation.steps,
+        dtype=resolve_dtype(evaluation.finetune.attack.dtype, device),
+        generator=generator(seed, 0, 0, "measure", device=device),
+    ):
+        judged, flowing = max(0, n - start), max(0, flows - start)
+        rights += torch.tensor([right(network, x[:judged], labels[:judged]) for x in (clean_images, adversarial)])
+        if flowing:
+            total += fsp_distances(network, clean_images[:flowing], adversarial[:flowing])
+        start += len(labels)
+    clean, robust = (rights / n).tolist()
+    return Accuracy(clean=clean, robust=robust), tuple((total / flows).tolist()) if flows else ()
 
 
 def _more(candidate: Candidate, started: float) -> float:

@@ -210,12 +210,19 @@ class BranchSearch:
         limit = self.search.config.images
         return training if limit is None else training[:limit], held_out
 
+    @property
+    def given(self) -> Images:
+        """Return the images that are given to the trainer, which holds out the last tenth of them.
+
+        Without a limit, that is the tenth that candidates are judged on.
+        """
+        return self.images if self.search.config.images is None else self.split[0]
+
     def supernet(self, *, keeping: Keeping | None = None) -> Network:
         """Return the trained supernet; train what is left of it."""
-        whole = self.search.config.images is None  # then the trainer holds out the tenth that candidates are judged on
         return train_supernet(
             self.space,
-            self.images if whole else self.split[0],
+            self.given,
             self.branch.supernet,
             self.folder / "supernet",
             sandwich=self.branch.sandwich,
@@ -237,8 +244,7 @@ class BranchSearch:
     @property
     def _measured_on(self) -> tuple[Images, Images]:
         """Return the images (that the supernet was trained on, that are held out)."""
-        training, held_out = self.split
-        return training if self.search.config.images is None else training.split()[0], held_out
+        return self.given.split()[0], self.split[1]
 
     def check(self) -> None:
         """Raise SearchError or DataError, before any work, if there are too few images or they are sorted by class."""

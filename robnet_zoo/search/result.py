@@ -1,4 +1,4 @@
-"""The results document of a search: all its candidates. Analysis, report and specs are made from it alone."""
+"""The results documents of a search. Analysis, report and specs are made from them alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from robnet_zoo.core.documents import Document, Tuple, renamed, version
+from robnet_zoo.core.documents import Document, Tuple, exactly, renamed, version
 from robnet_zoo.core.units import Share
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.search.config import Branch, SearchConfig
 from robnet_zoo.search.space import Codes, Kind, SearchSpace
+from robnet_zoo.training.recipe import Recipe
 
 
 class Accuracy(Document):
@@ -96,3 +97,51 @@ class StudyResult(Document):
     def group(self, name: str) -> tuple[Candidate, ...]:
         """Return the candidates of a group, by index."""
         return tuple(candidate for candidate in self.candidates if candidate.group == name)
+
+
+class TrainedCandidate(Document):
+    """A candidate that was also trained on its own.
+
+    Args:
+        candidate: as the study has it, with the accuracy that it inherits and the one after finetuning.
+        standalone: its accuracy after training from random weights.
+        seconds: how long that took, since the last time that the command was started.
+    """
+
+    candidate: Candidate
+    standalone: Accuracy
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class StandaloneResult(Document):
+    """Candidates of a study that were also trained on their own.
+
+    Args:
+        search, kind: the name of the study's config, and its branch.
+        supernet_state_sha256: of the supernet that the candidates inherited from.
+        data, data_sha256: of the images, which are those of the study.
+        training, validation: on how many of them each candidate was trained and measured.
+        recipe: of the training.
+        software, device: what measured them.
+        candidates: in the order of the study.
+    """
+
+    max_bytes: ClassVar[int] = StudyResult.max_bytes
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    search: str
+    kind: Kind
+    supernet_state_sha256: str
+    data: str
+    data_sha256: str
+    training: int
+    validation: int
+    recipe: Recipe
+    software: dict[str, str]
+    device: str
+    candidates: Tuple[TrainedCandidate] = ()
+
+    def continues(self, other: StandaloneResult) -> bool:
+        """Return whether another result is of the same study and the same training, with any of its candidates."""
+        parts = ("search", "kind", "supernet_state_sha256", "data_sha256", "recipe")
+        return all(getattr(self, part) == getattr(other, part) for part in parts)

@@ -26,7 +26,7 @@ STUDY = "search/cell_based.json"
 MEASURED = "--data digits -n 4 --batch 2 --protocol short.json"
 TRAINED = "--data scans.npz --recipe micro_digits --batch 40 --attack.steps 0"
 SEARCHED = "--config toy.json --data digits -o search"
-ELSEWHERE = {"demo", "reproduce", "convert original"}  # in the tests of these commands
+ELSEWHERE = {"demo", "reproduce", "convert original", "search standalone"}  # in the tests of these commands
 
 JSON = {
     "list": "",

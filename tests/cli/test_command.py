@@ -71,7 +71,7 @@ WITHOUT_TORCH = [
         (["benchmark", "robnet_micro.digits"], "benchmark: expected --data, got none"),
         (["show", "robnet_free", "--draw", "x.bmp"], "expected a file that ends in .svg or .png"),
         (["validate"], "expected one or more files"),
-        (["benchmark", "robnet_large", "--data", "digits"], "no weights of robnet_large are bundled"),
+        (["benchmark", "robnet_large_v2", "--data", "digits"], "no weights of robnet_large_v2 are bundled"),
         (["benchmark", "resnet999", "--data", "digits"], "neither an ONNX file, nor a folder"),
         (["benchmark", "robnet_micro.digits", "--data", "nowhere.npz"], "nowhere.npz: expected"),
         (["benchmark", "robnet_micro.digits", "--data", "digits", "-n", "0"], "n: expected at least 1, got 0"),

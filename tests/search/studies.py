@@ -11,7 +11,7 @@ from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.search.analysis import Observation, Observed
 from robnet_zoo.search.config import Branch, CandidateGroup, Evaluation, Pick, SearchConfig
-from robnet_zoo.search.result import Accuracy, Candidate, StudyResult
+from robnet_zoo.search.result import Accuracy, Candidate, StandaloneResult, StudyResult, TrainedCandidate
 from robnet_zoo.search.sampling import Sampling, draws
 from robnet_zoo.search.space import Kind, SearchSpace
 from robnet_zoo.training.recipe import Recipe
@@ -129,6 +129,29 @@ def study(
         software={"torch": "0"},
         device="none",
         candidates=tuple(candidates[: n if len(groups) == 1 else len(candidates)]),
+    )
+
+
+def standalone(result: StudyResult, robust: Callable[[Candidate], float]) -> StandaloneResult:
+    """Return all candidates of a study with a robust accuracy after training alone, and a clean one 0.1 above it."""
+    accuracies = [robust(candidate) for candidate in result.candidates]
+    return StandaloneResult(
+        search=result.config.name,
+        kind=result.kind,
+        supernet_state_sha256=result.supernet_state_sha256,
+        data=result.data,
+        data_sha256=result.data_sha256,
+        training=result.training,
+        validation=result.validation,
+        recipe=result.branch.supernet,
+        software={},
+        device="none",
+        candidates=tuple(
+            TrainedCandidate(
+                candidate=candidate, standalone=Accuracy(clean=min(share + 0.1, 1), robust=share), seconds=1
+            )
+            for candidate, share in zip(result.candidates, accuracies, strict=True)
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from robnet_zoo.search.analysis.figure5 import Density, density
 from robnet_zoo.search.analysis.figure6 import Budgets, Convolutions, budgets, convolutions
 from robnet_zoo.search.analysis.figure7 import Fsp, fsp
 from robnet_zoo.search.analysis.findings import Evidence, Finding, findings, verdict
+from robnet_zoo.search.analysis.inheritance import Inheritance, inheritance
 from robnet_zoo.search.analysis.observations import Observation, Observed
 from robnet_zoo.search.analysis.pareto import Front, front
 
@@ -28,6 +29,7 @@ __all__ = [
     "Front",
     "Fsp",
     "Histogram",
+    "Inheritance",
     "LinearClassifier",
     "Observation",
     "Observed",
@@ -40,6 +42,7 @@ __all__ = [
     "front",
     "fsp",
     "histogram",
+    "inheritance",
     "linear_classifier",
     "verdict",
 ]
