@@ -110,6 +110,10 @@ class TrainingError(RobnetZooError, RuntimeError):
     """A training run cannot go on. Its last checkpoint is left as it is."""
 
 
+class DivergedError(TrainingError):
+    """The loss of a training, or its gradient, is NaN or infinite."""
+
+
 class OutOfStepError(RobnetZooError, RuntimeError):
     """Processes that train one network hold different weights."""
 

@@ -135,6 +135,8 @@ def main(
     plan = load_config(config)
     whole = Search(plan, data, search)
     part = whole.part(kind)
+    if 2 * images > (held_out := len(part.split[1])):
+        raise SearchError(f"images: expected at most half of the {held_out:,} that are held out, got {images}")
     whole.claim()
     part.supernet()
     drawn = CandidateSet.of_group(plan, kind, part.branch.groups[0]).candidates or ()
@@ -143,8 +145,9 @@ def main(
     judged: list[JudgedCandidate] = []
     if document.is_file():
         written = AttackRankingResult.load(document)
-        if (written.supernet_sha256, written.images) != (sha256, images):
-            raise SearchError(f"{document}: expected no document or one of this supernet and {images} images")
+        before = (written.supernet_sha256, written.images, written.data_sha256, written.cheap, written.strong)
+        if before != (sha256, images, whole.images.sha256, cheap, strong):
+            raise SearchError(f"{document}: expected no document or one of this supernet, {images} images and attacks")
         judged += written.candidates
     with bar(total=candidates, done=len(judged), unit="candidates") as shown:
         for _, codes in drawn[len(judged) : candidates]:

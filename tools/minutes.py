@@ -20,6 +20,7 @@ from robnet_zoo.core.files import write_atomically
 from robnet_zoo.errors import DataError
 
 MEBIBYTE = 2**20
+ROOM = 2**16  # bytes that a part has beside images and labels, at most
 GRAPHED = 256  # images that are measured once more, by CUDA graphs
 app = cyclopts.App(help=__doc__)
 
@@ -35,7 +36,11 @@ def split(images: Path, folder: Path, *, mebibytes: int = 32) -> None:
     """
     whole = data.load(str(images), train=True)
     pixels, labels = whole.pixels[:].permute(0, 2, 3, 1).numpy(), whole.labels.numpy()
-    count = math.ceil(pixels.nbytes / ((mebibytes - 1) * MEBIBYTE))  # labels and names take less than a mebibyte
+    each = (pixels.nbytes + labels.nbytes) / len(labels)
+    most = int((mebibytes * MEBIBYTE - ROOM) / each)
+    if most < 1:
+        raise DataError(f"mebibytes: expected parts that can hold an image, got {mebibytes}")
+    count = math.ceil(len(labels) / most)
     folder.mkdir(parents=True, exist_ok=True)
     if others := [path.name for path in folder.iterdir()]:
         raise DataError(f"{folder}: expected an empty folder, got {others[0]} there")

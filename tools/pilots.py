@@ -21,8 +21,9 @@ from robnet_zoo import data
 from robnet_zoo.attacks import Apgd, Pgd
 from robnet_zoo.benchmarks import Protocol, Result, evaluate, load_target
 from robnet_zoo.benchmarks.result import Bit
-from robnet_zoo.core.documents import Document, Tuple, exactly
+from robnet_zoo.core.documents import Document, Tuple, exactly, nearest, shown
 from robnet_zoo.data import Images
+from robnet_zoo.errors import ArgumentError
 from robnet_zoo.genotype import Genotype
 from robnet_zoo.training import Recipe, load_recipe, train
 from robnet_zoo.training.augmentation import resize
@@ -197,6 +198,9 @@ def measure(*, cifar: Path, work: Path, arms: Sequence[str] = (), document: Path
         arms: Which of them, in this order; all if none is given.
         document: The results; what it has is kept.
     """
+    for arm in arms:
+        if arm not in ARMS:
+            raise ArgumentError(f"arms: unknown arm {shown(arm)}{nearest(arm, ARMS)}")
     images, spec = data.load(cifar, train=True), network()
     training, held_out = smaller(images[TRAINED]), smaller(images[HELD_OUT])
     for seed in SEEDS:

@@ -2,7 +2,7 @@
 
 Searches differ in nothing but what an update of the supernet trains and in the number of epochs, so that each trains
 equally many architectures on equally many attacked batches. The yardstick is the rank correlation between the robust
-accuracy that a candidate inherits and the one that it has after finetuning.
+accuracy that a candidate inherits and the one that it reaches alone, from random weights, on other held-out images.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from types import MappingProxyType
 
 import cyclopts
 
+from robnet_zoo.core.units import fraction
 from robnet_zoo.genotype.genotype import NetworkConfig
-from robnet_zoo.search.analysis.figure3 import finetuning
-from robnet_zoo.search.analysis.observations import observe
+from robnet_zoo.search.analysis.inheritance import inheritance
 from robnet_zoo.search.config import Branch, CandidateGroup, Evaluation, Sandwich, SearchConfig, load_config
 from robnet_zoo.search.pipeline import Search
-from robnet_zoo.search.result import StudyResult
+from robnet_zoo.search.result import StandaloneResult, StudyResult
+from robnet_zoo.search.standalone import train_standalone
 from robnet_zoo.training import Recipe, TrainingAttack
 from robnet_zoo.training.recipe import Augmentation
 
@@ -33,7 +34,6 @@ RULES: Mapping[str, Sandwich | None] = MappingProxyType(
 NETWORK = NetworkConfig(
     stem="cifar", channels=8, depth=4, reductions=(1, 2), num_classes=10, input_size=(3, 8, 8), affine=False
 )
-EPS = "16/255"
 app = cyclopts.App(help=__doc__)
 
 
@@ -44,17 +44,29 @@ def members(sandwich: Sandwich | None) -> float:
     return sandwich.whole_first + (1 - sandwich.whole_first) * (2 + sandwich.random)
 
 
-def config(rule: str, *, epochs: int, candidates: int, seed: int) -> SearchConfig:
-    """Return the search of a rule on digits.
+def config(
+    rule: str,
+    *,
+    epochs: int,
+    candidates: int,
+    seed: int = 0,
+    eps: str = "16/255",
+    images: int | None = None,
+    validation: int = 64,
+) -> SearchConfig:
+    """Return the search of a rule on images of 8 pixels.
 
     Args:
         rule: a key of RULES.
         epochs: of the sandwiches; rules that train fewer architectures in an update have as many more.
         candidates: how many are drawn, uniformly.
         seed: of the search and of its supernet.
+        eps: of all attacks.
+        images: how many of the training images the supernet sees; by default all.
+        validation: how many held-out images measure a candidate.
     """
     sandwich = RULES[rule]
-    attack = TrainingAttack(kind="n_fgsm", eps=EPS, step=EPS, steps=1, dtype="float32", statistics="batch")
+    attack = TrainingAttack(kind="n_fgsm", eps=eps, step=eps, steps=1, dtype="float32", statistics="batch")
     plain = Augmentation(crop=1, flip=False)
     supernet = Recipe(
         name=rule,
@@ -76,49 +88,98 @@ def config(rule: str, *, epochs: int, candidates: int, seed: int) -> SearchConfi
         sandwich=sandwich,
     )
     return SearchConfig(
-        name=f"digits_{rule}",
+        name=f"pixels_8_{rule}",
         seed=seed,
         full=load_config("small").full,
+        images=images,
         evaluation=Evaluation(
-            finetune=finetune, images=640, calibration=4, validation=129, eps=EPS, step="4/255", steps=7
+            finetune=finetune,
+            images=640,
+            calibration=4,
+            validation=validation,
+            eps=eps,
+            step=str(fraction(eps) / 4),
+            steps=7,
         ),
         branches=(branch,),
     )
 
 
-def table(results: Mapping[str, StudyResult]) -> str:
-    """Return a row for each rule: its supernet, and what candidates inherit and keep, in Markdown."""
-    heads = ["an update trains", "epochs", "supernet, clean", "supernet, robust"]
-    heads += ["inherited robust", "finetuned robust", "rank correlation of the two", "candidates"]
-    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+def beside(result: StudyResult, alone: StandaloneResult) -> StandaloneResult:
+    """Return the candidates that were trained alone with what they inherit in another study of the same candidates."""
+    trained = [
+        each.model_copy(update={"candidate": candidate})
+        for each, candidate in zip(alone.candidates, result.candidates, strict=False)
+    ]
+    assert [each.candidate.codes for each in alone.candidates] == [each.candidate.codes for each in trained]
+    return alone.model_copy(update={"candidates": tuple(trained)})
+
+
+def table(results: Mapping[str, StudyResult], alone: StandaloneResult) -> str:
+    """Return a row for each rule: its supernet, and how what candidates inherit ranks them, in Markdown."""
+    heads = ["an update trains", "epochs", "supernet, clean", "supernet, robust", "inherited robust"]
+    heads += ["finetuned robust", "inherited and alone", "finetuned and alone", "inherited and finetuned"]
+    reached = _mean([each.standalone.robust for each in alone.candidates])
+    rows = [
+        f"{len(alone.candidates)} candidates, alone {reached} robust",
+        "",
+        f"| {' | '.join(heads)} |",
+        "|---" * len(heads) + "|",
+    ]
     for rule, result in results.items():
-        whole = result.supernet_accuracy
-        figure = finetuning([observe(result, candidate) for candidate in result.candidates])
-        order = "–" if figure.order is None else f"{figure.order:+.2f}"
+        whole, figure = result.supernet_accuracy, inheritance(beside(result, alone))
         accuracies = ("–", "–") if whole is None else (f"{whole.clean:.1%}", f"{whole.robust:.1%}")
-        cells = [rule, str(result.branch.supernet.epochs), *accuracies, f"{figure.before:.1%}", f"{figure.after:.1%}"]
-        rows.append(f"| {' | '.join([*cells, order, str(len(result.candidates))])} |")
+        measured = [(each.before, each.after) for each in result.candidates]
+        means = [_mean([each.robust for each in column if each is not None]) for column in zip(*measured, strict=True)]
+        orders = (figure.inherited, figure.finetuned, figure.before_after)
+        cells = [rule, str(result.branch.supernet.epochs), *accuracies, *means]
+        cells += ["–" if order is None else f"{order:+.2f}" for order in orders]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
+def _mean(shares: list[float]) -> str:
+    return f"{sum(shares) / len(shares):.1%}"
+
+
 @app.default
-def measure(*, output: Path, epochs: int = 5, candidates: int = 30, seed: int = 0) -> None:
-    """Run the searches on digits, or what is left of them, and print a table.
+def measure(
+    *,
+    output: Path,
+    data: str = "digits",
+    epochs: int = 5,
+    candidates: int = 20,
+    alone: int = 20,
+    seed: int = 0,
+    eps: str = "16/255",
+    images: int | None = None,
+    validation: int = 64,
+) -> None:
+    """Run the searches, or what is left of them, train the candidates alone and print a table.
 
     Args:
-        output: A folder for the searches, and for their documents: digits.path.json and so on.
+        output: A folder for the searches and for what is trained alone.
+        data: Training images, which are made small: 8 pixels a side.
         epochs: Of the sandwiches; single paths have four times as many.
         candidates: How many are drawn, the same for each rule.
+        alone: The epochs of candidates that are trained alone.
         seed: Of the searches and their supernets.
+        eps: Of all attacks.
+        images: How many training images the supernets see; by default all.
+        validation: How many held-out images measure a candidate; as many others measure those trained alone.
     """
     results = {}
     for rule in RULES:
-        chosen = config(rule, epochs=epochs, candidates=candidates, seed=seed)
-        search = Search(chosen, "digits", output / rule, None, shown=True)
+        chosen = config(
+            rule, epochs=epochs, candidates=candidates, seed=seed, eps=eps, images=images, validation=validation
+        )
+        search = Search(chosen, data, output / rule, None, shown=True)
         search.run()
         results[rule] = StudyResult.load(search.documents["cell_based"])
-        results[rule].save(output / f"digits.{rule}.json")
-    print(table(results))
+    first = results["path"]
+    recipe = first.branch.supernet.overridden({"name": "alone", "epochs": alone})
+    trained = train_standalone(first, data, output / "alone", count=candidates, recipe=recipe)
+    print(table(results, trained))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def run(
     bundled = load_scale(scale)
     size = merged(bundled, overrides)
     if size != bundled:
-        size = size.model_copy(update={"name": "own"})
+        size = size.model_copy(update={"name": f"own-{size.fingerprint}"})
     with starting(shown=not (quiet or as_json)):
         from robnet_zoo.reports.reproduce import write
         from robnet_zoo.reproduce.reproduction import Reproduction, Source

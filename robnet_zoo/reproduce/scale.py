@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -50,6 +51,11 @@ class Scale(Document):
         shares = {key: getattr(self, key) for key in ("width", "depth", "size", "epochs", "images", "test_images")}
         smaller = {key: f"{value:.3g}" for key, value in shares.items() if value != 1}
         return smaller if fraction(self.eps) == 1 else smaller | {"eps": self.eps}
+
+    @property
+    def fingerprint(self) -> str:
+        """Return eight hex digits that tell its fractions from others."""
+        return hashlib.sha256(repr(self.fractions).encode()).hexdigest()[:8]
 
     def __str__(self) -> str:
         if self.whole:

@@ -7,12 +7,13 @@ import json
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, Self
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from pydantic import BaseModel
 
 from robnet_zoo.errors import SearchError
 from robnet_zoo.search.config import CandidateGroup, SearchConfig
@@ -105,10 +106,13 @@ class CandidateSet:
     @cached_property
     def basis(self) -> dict[str, str]:
         """Return the sha256, by name, of all that must not change while the study is worked on."""
-        config = self.config.model_dump(mode="json", include={"seed", "full", "images", "evaluation"})
-        config["space"] = self.space.model_dump(mode="json")
-        config["supernet"] = self.config.branch(self.kind).supernet.model_dump(mode="json")
-        config["group"] = self.group.model_dump(mode="json")
+        dumped = partial(
+            BaseModel.model_dump, mode="json", exclude_defaults=True
+        )  # fields that come later change nothing
+        config = dumped(self.config, include={"seed", "full", "images", "evaluation"})
+        config["space"] = dumped(self.space)
+        config["supernet"] = dumped(self.config.branch(self.kind).supernet)
+        config["group"] = dumped(self.group)
         return {"config": _sha256(config), "candidates": _sha256(self.candidates), **self.inputs}
 
     @cached_property

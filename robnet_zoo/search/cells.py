@@ -214,14 +214,17 @@ def choose_cells(
     if by not in COLUMNS:
         raise ArgumentError(f"by: unknown column {shown(by)}{nearest(by, COLUMNS)}")
     branches = read_study(study, storage=storage)
+    kinds = [judged.kind for judged in branches]
+    if kind is not None and branches and kind not in kinds:
+        raise SearchError(f"{os.fsdecode(study)}: expected a branch of {' or '.join(kinds)}, got {kind}")
+    branches = [judged for judged in branches if kind in (None, judged.kind)]
     groups = [each.name for judged in branches for each in judged.config.branch(judged.kind).groups]
     if group is not None and branches and group not in groups:
         raise SearchError(f"{os.fsdecode(study)}: unknown group {shown(group)}{nearest(group, groups)}")
     rows: list[tuple[IndexedCell, Genotype]] = []
     for judged in branches:
-        if kind in (None, judged.kind):
-            wanted = [each for each in judged.candidates if group in (None, each.group)]
-            rows += _best((_row(judged, candidate, network) for candidate in wanted), by=by, count=count)
+        wanted = [each for each in judged.candidates if group in (None, each.group)]
+        rows += _best((_row(judged, candidate, network) for candidate in wanted), by=by, count=count)
     if not rows:
         raise SearchError(f"{os.fsdecode(study)}: expected candidates with {by}, got none")
     cells, specs = zip(*rows, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,9 @@ class Evaluation(Document):
     @model_validator(mode="after")
     def _check(self) -> Self:
         problems = _recipe_problems(self.finetune, ("finetune",))
+        if self.finetune.attack.remembers:
+            expected = "expected pgd or n_fgsm, by which the batch norms are calibrated too"
+            problems.append((("finetune", "attack", "kind"), f"{expected}, got {self.finetune.attack.kind}"))
         if self.images < self.finetune.batch:
             problems.append(
                 (("images",), f"expected at least a batch of finetune, {self.finetune.batch}, got {self.images}")
@@ -124,6 +127,12 @@ class Sandwich(Document):
     distillation: bool = True
     whole_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return what distinguishes it from others, as JSON: of fields that came later, those that are not default."""
+        later = self.model_dump(mode="json", exclude_defaults=True)
+        return {"random": self.random, "distillation": self.distillation} | later
+
 
 class Branch(Document):
     """A supernet, the groups of candidates from it, and the specs that are picked from them.
@@ -159,6 +168,12 @@ class Branch(Document):
                     (("groups", index, "filter"), "expected none, as FSP is of cell_free candidates, got one")
                 )
         problems += _recipe_problems(self.supernet, ("supernet",))
+        if self.supernet.compile:
+            expected = "expected false, as each update trains another sub-network, got true"
+            problems.append((("supernet", "compile"), expected))
+        if self.supernet.objective.distillation is not None:
+            expected = "expected none, as the average is of all sub-networks, got one"
+            problems.append((("supernet", "objective", "distillation"), expected))
         if self.sandwich is not None and self.supernet.attack.remembers:
             expected = "expected pgd or n_fgsm for a sandwich, as each architecture has its own perturbation"
             problems.append((("supernet", "attack", "kind"), f"{expected}, got {self.supernet.attack.kind}"))

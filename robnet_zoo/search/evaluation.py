@@ -12,7 +12,7 @@ from torch import Tensor
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.core.units import in_image_units
 from robnet_zoo.data import Images
-from robnet_zoo.errors import SearchError, TrainingError
+from robnet_zoo.errors import DivergedError, SearchError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.nn.network import Network
@@ -81,13 +81,13 @@ class Evaluator:
         started = time.perf_counter()
         try:
             network = self.finetuned(spec)
-        except TrainingError:  # any worker would get the same, so trying again is useless
+        except DivergedError:  # any worker would get the same, so trying again is useless
             diverged = Accuracy(clean=0.0, robust=0.0)
             return candidate.model_copy(update={"after": diverged, "seconds": _more(candidate, started)})
         return candidate.model_copy(update={"after": self.measure(network)[0], "seconds": _more(candidate, started)})
 
     def finetuned(self, spec: Genotype) -> Network:
-        """Return a new network, finetuned from the supernet's weights, in eval mode. Raises TrainingError."""
+        """Return a new network, finetuned from the supernet's weights, in eval mode. Raises DivergedError."""
         recipe = self.evaluation.finetune
         network = self.inherited(spec)
         updates = Updates(

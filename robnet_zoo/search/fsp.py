@@ -54,14 +54,14 @@ def _flows(network: Network, images: Tensor) -> list[Tensor]:
     def add(_: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         matrices.append(fsp_matrix(*inputs, output))
 
-    with _hooked(network, add):
+    with after_each_cell(network, add):
         network.forward_features(images)
     return matrices
 
 
 @contextmanager
-def _hooked(network: Network, hook: object) -> Iterator[None]:
-    """Call the hook after each cell while the context lasts."""
+def after_each_cell(network: Network, hook: object) -> Iterator[None]:
+    """Call a forward hook of torch after each cell while the context lasts."""
     handles = [cell.register_forward_hook(hook) for cell in network.cells]  # type: ignore[arg-type]
     try:
         yield

@@ -247,7 +247,10 @@ class BranchSearch:
         return self.given.split()[0], self.split[1]
 
     def check(self) -> None:
-        """Raise SearchError or DataError, before any work, if there are too few images or they are sorted by class."""
+        """Raise SearchError or DataError, before any work, if images or candidates are too few.
+
+        Images that are sorted by class are refused too.
+        """
         check_sample(self.split[1], self.split[0], called="the last tenth, which is held out,")
         training, held_out = map(len, self._measured_on)
         evaluation = self.search.config.evaluation
@@ -259,6 +262,8 @@ class BranchSearch:
                 f"{self.search.images.name}: expected at least {wanted:,} images to train on and {held_wanted:,} held "
                 f"out, got {training:,} and {held_out:,}"
             )
+        for group in self.branch.groups:
+            CandidateSet.of_group(self.search.config, self.kind, group)
 
     def work(self) -> None:
         """Evaluate the candidates of all groups until none is left, beside other workers."""

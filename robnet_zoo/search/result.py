@@ -120,7 +120,8 @@ class StandaloneResult(Document):
         search, kind: the name of the study's config, and its branch.
         supernet_state_sha256: of the supernet that the candidates inherited from.
         data, data_sha256: of the images, which are those of the study.
-        training, validation: on how many of them each candidate was trained and measured.
+        training, validation: on how many of them each candidate was trained and measured; they are not those that the
+            study's accuracies are of.
         recipe: of the training.
         software, device: what measured them.
         candidates: in the order of the study.

@@ -7,8 +7,7 @@ function and an entry in SCORES.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -19,7 +18,7 @@ from torch.func import functional_call
 
 from robnet_zoo.attacks import fgsm
 from robnet_zoo.nn.network import Network
-from robnet_zoo.search.fsp import fsp_distances
+from robnet_zoo.search.fsp import after_each_cell, fsp_distances
 from robnet_zoo.training.adversary import batch_statistics
 
 REACH = 2.0  # of CRoZe's move of the weights, in units of their norm; as in its authors' code
@@ -202,22 +201,11 @@ def _outputs_and_gradients(
         weights: by key.
         images: (N, C, H, W).
     """
-    with _outputs(scoring.network) as outputs:
+    outputs: list[Tensor] = []
+    with after_each_cell(scoring.network, lambda _, __, output: outputs.append(output)):
         logits = functional_call(scoring.network, dict(weights), (images,))
     gradients = torch.autograd.grad(F.cross_entropy(logits, scoring.labels), list(weights.values()))
     return [output.detach() for output in outputs], gradients
-
-
-@contextmanager
-def _outputs(network: Network) -> Iterator[list[Tensor]]:
-    """Yield a list that gets the output of each cell while the context lasts."""
-    outputs: list[Tensor] = []
-    handles = [cell.register_forward_hook(lambda _, __, output: outputs.append(output)) for cell in network.cells]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _cosine(first: Tensor, second: Tensor) -> float:

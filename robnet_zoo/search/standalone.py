@@ -1,7 +1,8 @@
 """What inherited accuracy is worth: some candidates of a study, trained on their own from random weights.
 
-Each is trained by the trainer's own loop in a folder of its own, and measured as the search measured it. The document
-is written behind each candidate, so a run that was stopped at any moment resumes.
+Each is trained by the trainer's own loop in a folder of its own, and measured as the search measured it but on other
+held-out images, so that what the choice of images does to an accuracy is not taken for agreement. The document is
+written behind each candidate, so a run that was stopped at any moment resumes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from robnet_zoo.training.distributed import joined
 
 DOCUMENT = "standalone.json"  # in the folder
 LEAST = 4  # candidates, of which a rank correlation has an interval
+FEWEST = 20  # held-out images
 
 
 def train_standalone(
@@ -38,7 +40,8 @@ def train_standalone(
 ) -> StandaloneResult:
     """Train the first candidates of a study on their own, and measure them as the search did.
 
-    They see the images that the supernet was trained on. After an interruption, the same call resumes; a larger count
+    They see the images that the supernet was trained on, and are measured on the held-out images behind those that the
+    search measured on: on as many if there are so many. After an interruption, the same call resumes; a larger count
     adds candidates. Under torchrun, each process takes its part of every batch.
 
     Args:
@@ -52,8 +55,8 @@ def train_standalone(
 
     Raises:
         ArgumentError: a count below 4.
-        SearchError: an unknown group, too few candidates, other images than the study's, or a folder with candidates of
-            another study or recipe.
+        SearchError: an unknown group, too few candidates or held-out images, other images than the study's, or a folder
+            with candidates of another study or recipe.
         Whatever `training.train` raises.
     """
     if count < LEAST:
@@ -70,7 +73,13 @@ def train_standalone(
     if part.search.images.sha256 != study.data_sha256:
         wanted, got = study.data_sha256[:12], part.search.images.sha256[:12]
         raise SearchError(f"{source}: expected the images of the study, sha256 {wanted}, got {got}")
-    held_out, evaluation = part.split[1], study.config.evaluation
+    held_out, seen = part.split[1], study.config.evaluation.validation
+    evaluation = study.config.evaluation.model_copy(update={"validation": min(seen, len(held_out) - seen)})
+    if evaluation.validation < FEWEST:
+        raise SearchError(
+            f"{source}: expected {FEWEST} or more held-out images beside the {seen:,} that the search measured on, got "
+            f"{len(held_out) - seen}"
+        )
     with joined() as world:
         result = StandaloneResult(
             search=study.config.name,
@@ -90,7 +99,7 @@ def train_standalone(
             part.search.say(f"{spec.name}, {len(result.candidates) + 1} of {count}")
             network = train(spec, part.given, recipe, folder / spec.name, progress=progress)
             assert isinstance(network, Network)
-            accuracy, _ = measure(network, held_out, evaluation, seed=study.config.seed)
+            accuracy, _ = measure(network, held_out[seen:], evaluation, seed=study.config.seed)
             trained = TrainedCandidate(
                 candidate=candidate, standalone=accuracy, seconds=round(time.perf_counter() - started, 3)
             )

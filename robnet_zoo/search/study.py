@@ -273,7 +273,7 @@ class Study:
         taken = {*owners, *self._failed(trials)}
         for old in trials:
             if old.state == TrialState.FAIL and "hash" in old.user_attrs and old.user_attrs["hash"] not in taken:
-                return self._start(tuple(old.user_attrs["codes"]), None)
+                return self._start(tuple(old.user_attrs["codes"]), None, instead=old)
         trial = self._study.ask()
         heartbeat = self._heartbeat(trial.number)
         try:
@@ -311,8 +311,16 @@ class Study:
         """Return whether a trial is among the first that make up the group."""
         return sum(owner.number < number for owner in _owners(trials).values()) < self.wanted.total
 
-    def _start(self, codes: tuple[str, ...], index: int | None) -> Claim | Literal[False]:
-        """Claim a candidate by a new trial, or return False if another worker was faster."""
+    def _start(
+        self, codes: tuple[str, ...], index: int | None, *, instead: FrozenTrial | None = None
+    ) -> Claim | Literal[False]:
+        """Claim a candidate by a new trial, or return False if another worker was faster.
+
+        Args:
+            codes: its architecture.
+            index: its number in the group, if it was drawn beforehand.
+            instead: the failed trial in which a sampler chose it, which knows its generation.
+        """
         token = secrets.token_hex(8)
         spec = self.wanted.space.genotype(codes, name="started")
         attributes: dict[str, Any] = {"codes": codes, "hash": spec.hash, "process": self._process, "token": token}
@@ -323,6 +331,7 @@ class Study:
                 params=parameters,
                 distributions=dict.fromkeys(parameters, BIT),
                 user_attrs=attributes if index is None else attributes | {"index": index},
+                system_attrs={} if instead is None else instead.system_attrs,
             )
         )
         trials = self._trials()

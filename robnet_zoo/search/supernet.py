@@ -36,7 +36,7 @@ class PathDropout:
     @property
     def identity(self) -> dict[str, Any]:
         """Return what distinguishes these paths from others, as JSON."""
-        rule = {} if self.sandwich is None else {"sandwich": self.sandwich.model_dump(mode="json")}
+        rule = {} if self.sandwich is None else {"sandwich": self.sandwich.identity}
         return {
             "space": self.space.model_dump(mode="json"),
             "sampling": self.sampling.model_dump(mode="json"),

@@ -13,6 +13,7 @@ from robnet_zoo.attacks import n_fgsm, pgd
 from robnet_zoo.attacks.ball import project
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.core.units import fraction
+from robnet_zoo.errors import TrainingError
 from robnet_zoo.nn.forms.autocast import attack_form, training_form
 from robnet_zoo.nn.network import modes_kept, statistics_kept
 from robnet_zoo.training.recipe import Objective, Recipe, TrainingAttack
@@ -87,6 +88,8 @@ def _perturbed(
         return n_fgsm(fast, images, labels, eps=eps, step=step, generator=generator)
     if attack.loss == "kl":
         return _divergent(fast, images, attack, generator, strength=strength)
+    if attack.kind != "pgd":
+        raise TrainingError(f"attack.kind: expected pgd or n_fgsm here, got {attack.kind}")
     return pgd(fast, images, labels, eps=eps, step=step, steps=attack.steps, generator=generator)
 
 

@@ -215,7 +215,7 @@ class Recipe(Document):
     select: Annotated[
         Literal["best", "last"], Field(description="which epoch's weights: by robust accuracy on validation images")
     ] = "last"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:

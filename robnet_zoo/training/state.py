@@ -18,7 +18,7 @@ from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.nn.changes import check_unchanged
 from robnet_zoo.nn.forms.autocast import safe_layout, training_form
-from robnet_zoo.nn.network import Network
+from robnet_zoo.nn.network import Network, modes_kept
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.recipe import Recipe
 from robnet_zoo.zoo.architecture import Architecture, build, from_run
@@ -102,7 +102,7 @@ def initial_state(
             shape.
 
     Raises: WeightsError for weights of another architecture, or with none in common if not strict; TrainingError for an
-        optimizer that cannot run here.
+        optimizer that cannot run here, and for stages of sizes that the network cannot take.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # torch's initialisation takes no generator
@@ -119,7 +119,22 @@ def initial_state(
         load_weights(network, given, source=weights, name=spec.name)
     if not isinstance(network, Network):  # whose own forms arrange their weights themselves
         network = network.to(memory_format=safe_layout(network))
+    _check_stages(network, spec, recipe, world)
     return state_of(network, recipe, world)
+
+
+def _check_stages(network: nn.Module, spec: Architecture, recipe: Recipe, world: World) -> None:
+    """Raise TrainingError if a network cannot take images of the sizes of a recipe's stages."""
+    channels = spec.signature[0][0]
+    with modes_kept(network), torch.no_grad():
+        network.eval()
+        for size in sorted({stage.size for stage in recipe.stages}):
+            try:
+                network(torch.zeros(1, channels, size, size, device=world.device))
+            except (RuntimeError, ValueError, AssertionError) as error:
+                raise TrainingError(
+                    f"stages: expected sizes that {spec.name} can take, got {size}: {' '.join(str(error).split())}"
+                ) from error
 
 
 def _check_origin(weights: Path, spec: Architecture, *, strict: bool) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robnet_zoo.core.precision import resolve_dtype
 from robnet_zoo.data import Images, PictureFiles
-from robnet_zoo.errors import TrainingError
+from robnet_zoo.errors import DivergedError, TrainingError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import subnetwork
 from robnet_zoo.nn.forms.autocast import attack_form, training_form
@@ -80,7 +80,7 @@ class Updates:
     def epoch(self) -> Iterator[float]:
         """Do the rest of a pass over the images, and yield the loss of each update.
 
-        Raises: TrainingError if a loss or a gradient is not finite.
+        Raises: DivergedError if a loss or a gradient is not finite.
         """
         state, recipe = self.state, self.recipe
         draw = torch.Generator().manual_seed(recipe.seed * 100_003 + state.epoch)
@@ -95,7 +95,7 @@ class Updates:
                     drawn.begin(own[state.step + 1], state.updates + each)
                 loss = self._step(images, labels)
                 if not math.isfinite(loss):
-                    raise TrainingError(f"{self._where}: expected a finite loss, got {loss}")
+                    raise DivergedError(f"{self._where}: expected a finite loss, got {loss}")
                 state.step, state.loss = state.step + 1, state.loss + loss
                 yield loss
 
@@ -149,7 +149,7 @@ class Updates:
         network, trained = self._drawn()
         guided = self._guided(images, noise, strength=strength) if attack.remembers and strength else None
         start = None
-        with self._dropout():  # an attack by the statistics of the batch has it too
+        with self._keyed():  # an attack by the statistics of the batch has it too
             if guided is None:
                 adversarial = attacked(network, images, labels, attack, noise, strength=strength, traced=recipe.compile)
             else:
@@ -191,10 +191,16 @@ class Updates:
         )
 
     @contextmanager
-    def _dropout(self) -> Iterator[None]:
-        """Let layers that only know torch's own generator draw from one of this update."""
+    def _keyed(self, purpose: str = "dropout", *, alike: bool = False) -> Iterator[None]:
+        """Let what only knows torch's own generator, such as layers, draw from one of this update.
+
+        Args:
+            purpose: any word.
+            alike: whether all processes draw the same.
+        """
         device = self.world.device
-        key = generator(self.recipe.seed, self.state.updates, self.world.rank, "dropout").initial_seed()
+        rank = 0 if alike else self.world.rank
+        key = generator(self.recipe.seed, self.state.updates, rank, purpose).initial_seed()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(key)
             yield
@@ -237,7 +243,7 @@ class Updates:
         for index, network in enumerate([whole, *(subnetwork(whole, spec) for spec in others)]):
             trained = training_form(network, dtype=dtype)
             noise = generator(recipe.seed, state.updates, self.world.rank, f"attack {index}", device=self.world.device)
-            with self._dropout():
+            with self._keyed():
                 adversarial = attacked(network, images, labels, attack, noise, strength=strength)
                 trained.train()
                 with _heard(trained) as answers:
@@ -254,7 +260,7 @@ class Updates:
         losses = []
         for _ in range(recipe.attack.steps):
             state.trained.train()
-            with self._dropout():
+            with self._keyed():
                 loss = loss_of(state.trained, images, replay.start(), targets, recipe.objective)
             losses.append(self._update(loss))
             if not math.isfinite(losses[-1]):
@@ -265,7 +271,7 @@ class Updates:
     def _update(self, loss: Tensor) -> float:
         """Do a step of the optimizer if the loss is finite, and return the mean loss over all processes.
 
-        Raises: TrainingError if the gradients are not finite; the weights are then as they were.
+        Raises: DivergedError if the gradients are not finite; the weights are then as they were.
         """
         state, recipe, world = self.state, self.recipe, self.world
         mean = world.total([loss.item()])[0] / world.size
@@ -279,10 +285,11 @@ class Updates:
             world.mean_(gradients)
         norm = nn.utils.get_total_norm(gradients)
         if not bool(norm.isfinite()):
-            raise TrainingError(f"{self._where}: expected finite gradients, got some of norm {norm.item()}")
+            raise DivergedError(f"{self._where}: expected finite gradients, got some of norm {norm.item()}")
         if recipe.clip:
             nn.utils.clip_grads_with_norm_(parameters, recipe.clip, norm)
-        state.optimizer.step()
+        with self._keyed("optimizer", alike=True):  # some of timm's draw
+            state.optimizer.step()
         world.mean_([value for value in state.network.buffers() if value.is_floating_point()])
         state.updates += 1
         if state.updates % CHECK_EVERY == 0:

@@ -76,6 +76,20 @@ def test_nsga2_minimises_multiply_adds_beside(tmp_path: Path) -> None:
             assert trial.values == [candidate.after.robust, multiply_adds(spec)]
 
 
+def test_a_candidate_that_is_evaluated_again_keeps_its_generation(tmp_path: Path) -> None:
+    with Study.open(str(tmp_path / "study.db"), chosen("nsga2", 5)) as study:
+        claim = study.claim()
+        assert claim is not None
+        claim.give_back()
+        work(study, judged)
+        trials = study._trials()
+        known = [trial.system_attrs.get("NSGAIISampler:generation") for trial in trials]
+        assert [trial.state.name for trial in trials[:2]] == ["FAIL", "COMPLETE"]
+        assert trials[0].user_attrs["hash"] == trials[1].user_attrs["hash"]
+        assert known[0] is not None
+        assert known[0] == known[1]
+
+
 def test_the_parameters_that_optuna_keeps_are_the_codes(tmp_path: Path) -> None:
     wanted = chosen("tpe", 5, kind="cell_free")
     with Study.open(str(tmp_path / "study.db"), wanted) as study:

@@ -157,6 +157,8 @@ def test_what_cannot_be_chosen_is_one_line(document: Path, tmp_path: Path) -> No
         choose_cells(document, by="robst")
     with pytest.raises(ArgumentError, match="count: expected 1 or more, got 0"):
         choose_cells(document, count=0)
+    with pytest.raises(SearchError, match="expected a branch of cell_based, got cell_free"):
+        choose_cells(document, kind="cell_free")
     with pytest.raises(SearchError, match="unknown group \"unifrm\", did you mean 'uniform'"):
         choose_cells(document, group="unifrm")
     with pytest.raises(SearchError, match=r"expected the folder of a search, got one without config\.json"):

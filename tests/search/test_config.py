@@ -21,6 +21,8 @@ from tests.search.small_search import config
         ),
         (("branches", 0, "supernet", "validation"), 8, r"branches\[0\].supernet.validation: expected 0, as held-out"),
         (("branches", 1, "supernet", "attack", "kind"), "free", r"supernet.attack"),
+        (("branches", 0, "supernet", "compile"), True, r"supernet.compile: expected false, as each update trains"),
+        (("evaluation", "finetune", "attack", "kind"), "fgsm_pgi", r"finetune.attack.kind: expected pgd or n_fgsm"),
         (("evaluation", "images"), 16, r"evaluation.images: expected at least a batch of finetune, 32, got 16"),
         (("branches", 0, "groups", 0, "filter"), {}, r"groups\[0\].filter: expected none, as FSP is of cell_free"),
         (
@@ -54,6 +56,13 @@ def test_config_that_cannot_work_is_refused_with_the_place(
         inner = inner[step]
     inner[path[-1]] = value
     with pytest.raises(DocumentError, match=message):
+        SearchConfig.parse(document)
+
+
+def test_a_supernet_refuses_the_targets_of_averaged_weights() -> None:
+    document = config().model_dump(mode="json", exclude_none=True)
+    document["branches"][0]["supernet"] |= {"ema": 0.99, "objective": {"distillation": {}}}
+    with pytest.raises(DocumentError, match=r"supernet.objective.distillation: expected none, as the average is"):
         SearchConfig.parse(document)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robnet_zoo import attacks
-from robnet_zoo.errors import SearchError
+from robnet_zoo.errors import SearchError, TrainingError
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.config import Evaluation, Filter
 from robnet_zoo.search.evaluation import Evaluator
@@ -131,3 +131,9 @@ def test_candidate_whose_training_diverges_is_worth_nothing_and_does_not_end_the
     measured = Evaluator(supernet, steep, *images(900).split(), seed=0).finetune(candidate(0), SPECS[0])
     assert measured.after is not None
     assert (measured.after.clean, measured.after.robust) == (0.0, 0.0)
+
+
+def test_a_recipe_that_cannot_run_here_is_no_measurement(supernet) -> None:
+    foreign = EVALUATION.model_copy(update={"finetune": FINETUNE.model_copy(update={"optimizer": "bnbsgd"})})
+    with pytest.raises(TrainingError, match="optimizer: expected one that runs here, got bnbsgd"):
+        Evaluator(supernet, foreign, *images(900).split(), seed=0).finetune(candidate(0), SPECS[0])

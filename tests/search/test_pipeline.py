@@ -17,6 +17,7 @@ from robnet_zoo.search import pipeline
 from robnet_zoo.search.config import Sandwich, SearchConfig
 from robnet_zoo.search.pipeline import Search, run_worker
 from robnet_zoo.search.result import StudyResult
+from robnet_zoo.search.sampling import Sampling
 from robnet_zoo.search.selection import best
 from tests.processes import PROCESSES, start, start_command
 from tests.search.crew import finish
@@ -149,6 +150,15 @@ def test_too_few_images_are_an_error_before_any_work(tmp_path: Path, changes: di
         changes = {"evaluation": whole.evaluation.model_copy(update=changes["evaluation"])}
     with pytest.raises(SearchError, match=message):
         Search(whole.model_copy(update=changes), "digits", tmp_path / "search", shown=False).run()
+    assert not (tmp_path / "search").exists()
+
+
+def test_candidates_that_cannot_be_drawn_are_an_error_before_any_work(tmp_path: Path) -> None:
+    branch = config().branches[0]
+    impossible = branch.groups[0].model_copy(update={"sampling": Sampling(parameters=(1, 2))})
+    whole = config().model_copy(update={"branches": (branch.model_copy(update={"groups": (impossible,)}),)})
+    with pytest.raises(SearchError):
+        Search(whole, "digits", tmp_path / "search", shown=False).run()
     assert not (tmp_path / "search").exists()
 
 

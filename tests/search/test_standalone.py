@@ -55,7 +55,8 @@ def test_each_is_trained_on_the_images_of_the_supernet_and_measured_as_the_searc
         spec = study().spec(trained.candidate)
         network = train(spec, part.split[0], RECIPE, tmp_path / spec.hash, progress=False)
         assert isinstance(network, Network)
-        evaluator = Evaluator(network, config().evaluation, *part.split, seed=config().seed)
+        training, held_out = part.split
+        evaluator = Evaluator(network, config().evaluation, training, held_out[40:80], seed=config().seed)
         assert trained.standalone == evaluator.measure(network)[0]
     assert [each.candidate for each in result.candidates] == list(study().candidates[:4])
     assert len({each.standalone for each in result.candidates}) > 1
@@ -112,6 +113,15 @@ def test_what_cannot_be_trained_is_refused_before_any_work(
 def test_other_images_than_those_of_the_study_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match=r"^digits: expected the images of the study, sha256 000000000000, got "):
         train_standalone(study(data_sha256="00" * 32), "digits", tmp_path / "alone", count=4)
+    assert not (tmp_path / "alone").exists()
+
+
+def test_images_that_the_search_measured_on_do_not_measure_again(tmp_path: Path) -> None:
+    every = config().model_copy(
+        update={"evaluation": config().evaluation.model_copy(update={"validation": 110})}
+    )  # of 129
+    with pytest.raises(SearchError, match=r"expected 20 or more held-out images beside the 110 .* on, got 19"):
+        train_standalone(study(config=every), "digits", tmp_path / "alone", count=4)
     assert not (tmp_path / "alone").exists()
 
 

@@ -168,8 +168,9 @@ def test_a_sandwich_tells_its_folder_from_others_and_its_absence_changes_nothing
     plain = PathDropout(space("cell_based"), Sampling(), seed=0)
     rule = PathDropout(space("cell_based"), Sampling(), seed=0, sandwich=Sandwich())
     assert sorted(plain.identity) == ["sampling", "seed", "space"]
-    told = {"random": 2, "distillation": True, "whole_first": 0.0}
-    assert rule.identity == plain.identity | {"sandwich": told}
+    assert rule.identity == plain.identity | {"sandwich": {"random": 2, "distillation": True}}
+    late = PathDropout(space("cell_based"), Sampling(), seed=0, sandwich=Sandwich(whole_first=0.5))
+    assert late.identity["sandwich"] == {"random": 2, "distillation": True, "whole_first": 0.5}
     assert plain.beside(3, 0.5) is None
     others = rule.beside(3, 0.0)
     assert others is not None

@@ -54,9 +54,17 @@ def test_candidates_are_judged_once_and_only_of_one_supernet(tmp_path, monkeypat
     sandwich.config("sandwich", epochs=1, candidates=6, seed=0).save(config)
     common = {"data": "digits", "config": str(config), "search": tmp_path / "search", "document": kept}
     for candidates in (5, 6):
-        attack_ranking.main(**common, candidates=candidates, images=100)
+        attack_ranking.main(**common, candidates=candidates, images=50)
     result = attack_ranking.AttackRankingResult.load(kept)
     assert tuple(candidate.codes for candidate in result.candidates) == tuple(asked)
     assert len(set(asked)) == 6
-    with pytest.raises(SearchError, match="of this supernet and 20 images"):
+    with pytest.raises(SearchError, match="of this supernet, 20 images and attacks"):
         attack_ranking.main(**common, candidates=6, images=20)
+
+
+def test_the_strong_attack_has_as_many_images_of_its_own(tmp_path):
+    sandwich.config("sandwich", epochs=1, candidates=6).save(tmp_path / "config.json")
+    given = {"data": "digits", "config": str(tmp_path / "config.json"), "search": tmp_path / "search"}
+    with pytest.raises(SearchError, match="images: expected at most half of the 129 that are held out, got 100"):
+        attack_ranking.main(**given, images=100, document=tmp_path / "kept.json")
+    assert not (tmp_path / "search").exists()

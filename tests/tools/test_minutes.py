@@ -24,18 +24,30 @@ def npz(tmp_path_factory):
 
 
 def test_parts_are_small_and_together_the_whole(npz, tmp_path):
-    minutes.split(npz, tmp_path / "parts", mebibytes=2)
+    minutes.split(npz, tmp_path / "parts", mebibytes=1)
     parts = sorted((tmp_path / "parts").iterdir())
     assert [path.name for path in parts] == ["1of3.npz", "2of3.npz", "3of3.npz"]
-    assert all(path.stat().st_size < 2 * MEBIBYTE for path in parts)
+    assert all(path.stat().st_size < MEBIBYTE for path in parts)
     joined = minutes._joined(tmp_path / "parts", tmp_path / "joined.npz")
     assert data.load(str(joined)).sha256 == data.load(str(npz)).sha256
     with pytest.raises(DataError, match=r"expected an empty folder, got \dof3\.npz there"):
         minutes.split(npz, tmp_path / "parts")
 
 
+def test_parts_of_small_images_have_room_for_their_labels(tmp_path):
+    images, labels = np.zeros((20_000, 8, 8, 1), dtype=np.uint8), np.arange(20_000) * 7 % 10
+    np.savez(tmp_path / "small.npz", images=images, labels=labels)
+    minutes.split(tmp_path / "small.npz", tmp_path / "parts", mebibytes=1)
+    sizes = [path.stat().st_size for path in (tmp_path / "parts").iterdir()]
+    assert max(sizes) < MEBIBYTE
+    assert len(sizes) == 2
+    with pytest.raises(DataError, match="mebibytes: expected parts that can hold an image, got 0"):
+        minutes.split(tmp_path / "small.npz", tmp_path / "others", mebibytes=0)
+    assert not (tmp_path / "others").exists()
+
+
 def test_a_part_that_is_missing_or_too_many_is_named(npz, tmp_path):
-    minutes.split(npz, tmp_path / "parts", mebibytes=2)
+    minutes.split(npz, tmp_path / "parts", mebibytes=1)
     (tmp_path / "parts" / "2of3.npz").rename(tmp_path / "parts" / "other.npz")
     with pytest.raises(DataError, match=r"expected 1of3\.npz to 3of3\.npz, got 3 parts: look for 2of3\.npz"):
         minutes._joined(tmp_path / "parts", tmp_path / "joined.npz")
@@ -55,7 +67,7 @@ def test_all_that_comes_of_the_minutes_is_in_one_folder(npz, tiny, tmp_path, mon
     monkeypatch.setattr(
         duration, "within_minutes", lambda spec, images, recipe, minutes, *, progress: recipe.lasting(1)
     )
-    minutes.split(npz, tmp_path / "parts", mebibytes=2)
+    minutes.split(npz, tmp_path / "parts", mebibytes=1)
     for _ in range(2):  # the second time all is there
         minutes.train(
             str(tmp_path / "tiny.json"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from robnet_zoo.data import Images
+from robnet_zoo.errors import ArgumentError
 from robnet_zoo.nn.compiler import compile
 from tools import pilots
 
@@ -22,6 +23,11 @@ def test_an_arm_differs_from_the_base_in_what_it_says(arm):
     assert changed == {"name", *pilots.ARMS[arm]} if arm != pilots.BASE else not changed
     assert own["seed"] == 1
     assert pilots.recipe(arm, 0).size_at(pilots.EPOCHS, pilots.PIXELS) == pilots.PIXELS
+
+
+def test_an_arm_that_is_not_there_is_named_before_any_work(tmp_path):
+    with pytest.raises(ArgumentError, match="arms: unknown arm \"prjor\", did you mean 'prior'"):
+        pilots.measure(cifar=tmp_path / "none.npz", work=tmp_path, arms=("base", "prjor"))
 
 
 def test_smaller_images_have_the_same_means_and_fit_the_network(images):

@@ -4,7 +4,7 @@ import pytest
 
 from robnet_zoo.search.pipeline import Search
 from robnet_zoo.search.result import Accuracy
-from tests.search.studies import study
+from tests.search.studies import standalone, study
 from tools import sandwich
 
 
@@ -34,16 +34,18 @@ def test_a_search_that_begins_with_the_whole_trains_as_many_architectures():
 def test_digits_are_enough_for_the_searches(tmp_path):
     config = sandwich.config("distilled", epochs=3, candidates=4, seed=2)
     part = Search(config, "digits", tmp_path).part("cell_based")  # which checks that
-    assert len(part.split[1]) == config.evaluation.validation
+    assert len(part.split[1]) >= 2 * config.evaluation.validation  # half for those that are trained alone
 
 
-def test_a_row_has_the_supernet_and_how_its_candidates_keep_their_order():
+def test_a_row_has_the_supernet_and_how_what_candidates_inherit_ranks_them():
     def effect(spec, draw):
         robust = 0.2 + draw.random() / 10
         return Accuracy(clean=0.5, robust=robust), Accuracy(clean=0.6, robust=robust + 0.1), ()
 
-    result = study(effect, n=4).model_copy(update={"supernet_accuracy": Accuracy(clean=0.75, robust=0.25)})
-    row = sandwich.table({"path": result}).splitlines()[2].split(" | ")
+    result = study(effect, n=6).model_copy(update={"supernet_accuracy": Accuracy(clean=0.75, robust=0.25)})
+    alone = standalone(study(effect, n=5), lambda candidate: 0.9 - candidate.before.robust)
+    lines = sandwich.table({"path": result}, alone).splitlines()
+    assert lines[0].startswith("5 candidates, alone ")
+    row = lines[4].split(" | ")
     assert row[:4] == ["| path", str(result.branch.supernet.epochs), "75.0%", "25.0%"]
-    assert row[6].startswith("+1.00")
-    assert row[7] == "4 |"
+    assert [cell[:5] for cell in row[6:]] == ["-1.00", "-1.00", "+1.00"]

@@ -64,8 +64,8 @@ def test_a_run_leaves_the_weights_that_it_returns_and_its_records(tiny, images, 
 
 @pytest.fixture(
     scope="module",
-    params=[{}, EVERYTHING, {"attack": TrainingAttack(kind="free", steps=2, step="8/255")}],
-    ids=["plain", "everything", "free"],
+    params=[{}, EVERYTHING, {"attack": TrainingAttack(kind="free", steps=2, step="8/255")}, {"optimizer": "kron"}],
+    ids=["plain", "everything", "free", "an optimizer that draws"],
 )
 def undisturbed(request, tiny, images, recipe, tmp_path_factory):
     """Return a recipe, the network that it gives where nothing stops the run, and the folder of that run."""

@@ -14,6 +14,7 @@ from robnet_zoo.nn.compiler import compile
 from robnet_zoo.training.distributed import World
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.training.state import initial_state
+from robnet_zoo.zoo.architecture import TimmArchitecture
 from tests.training.runs import changed, last_state
 
 
@@ -75,6 +76,20 @@ def test_an_optimizer_that_cannot_run_is_refused_before_the_folder_is_claimed(
 ):
     with pytest.raises((TrainingError, ValueError), match=expected):
         training.train(tiny, images, changed(recipe, optimizer=name), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_stages_of_sizes_that_the_network_cannot_take_are_refused_before_the_folder_is_claimed(
+    tiny, images, recipe, tmp_path
+):
+    staged = changed(recipe, stages=({"size": 2, "epochs": 1},))
+    with pytest.raises(TrainingError, match=r"^stages: expected sizes that tiny can take, got 2: "):
+        training.train(tiny, images, staged, tmp_path / "run", progress=False)
+    fixed = TimmArchitecture(model="vit_tiny_patch16_224", num_classes=10, input_size=(3, 32, 32))
+    with pytest.raises(TrainingError, match=r"^stages: expected sizes that vit_tiny_patch16_224 can take, got 16: "):
+        training.train(
+            fixed, images, changed(recipe, stages=({"size": 16, "epochs": 1},)), tmp_path / "run", progress=False
+        )
     assert not (tmp_path / "run").exists()
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from robnet_zoo import data, training
-from robnet_zoo.errors import TrainingError
+from robnet_zoo.errors import DivergedError
 from robnet_zoo.training import (
     Keeping,
     Objective,
@@ -43,7 +43,7 @@ def test_a_loss_of_nan_stops_the_run_and_keeps_the_last_checkpoint(tiny, images,
         return adversarial * float("nan") if list((tmp_path / "checkpoints").glob("*.pt")) else adversarial
 
     monkeypatch.setattr(training.updates, "attacked", poison)
-    with pytest.raises(TrainingError, match="epoch 2, step 0: expected a finite loss, got nan"):
+    with pytest.raises(DivergedError, match="epoch 2, step 0: expected a finite loss, got nan"):
         training.train(tiny, images, recipe, tmp_path, progress=False)
     state = last_state(tmp_path)
     assert (state["epoch"], state["step"]) == (2, 0)
@@ -61,7 +61,7 @@ def test_gradients_that_are_not_finite_stop_the_run_before_they_reach_the_weight
         return loss if len(steps) < 5 else loss + 0 * (loss - loss.detach()).abs().sqrt()  # finite, its slope is not
 
     monkeypatch.setattr(training.updates, "loss_of", steep)
-    with pytest.raises(TrainingError, match=r"epoch 2, step 1: expected finite gradients, got some of norm (nan|inf)"):
+    with pytest.raises(DivergedError, match=r"epoch 2, step 1: expected finite gradients, got some of norm (nan|inf)"):
         training.train(tiny, images, recipe, tmp_path, keeping=Keeping(seconds=0), progress=False)
     assert all(value.isfinite().all() for value in last_state(tmp_path)["network"].values())
 
