@@ -164,6 +164,10 @@ def _mistakes() -> Iterator[None]:
         sys.exit(141)
     except (CycloptsError, RobnetZooError, OSError) as error:
         _fail(error)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        fail(f"expected memory for what was asked, got none: {error}")
 
 
 def _fail(error: Exception) -> NoReturn:

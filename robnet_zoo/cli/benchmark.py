@@ -220,9 +220,7 @@ def _exports_summary(written: ExportsResult, results: list[Result]) -> str:
     lines = [f"ALARM {alarm.name}: {result.model.name}: {alarm.text}" for result in results for alarm in result.alarms]
     for table in exports([written], labelled(results)):
         heads = [column.label for column in table.columns]
-        rows = [
-            [f"{cell.text} ({cell.detail})" if cell.detail else cell.text for cell in row.cells] for row in table.rows
-        ]
+        rows = [[_cell(cell) for cell in row.cells] for row in table.rows]
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         lines += ["", table.title]
         for name, *cells in (heads, *rows):

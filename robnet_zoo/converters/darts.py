@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from robnet_zoo.converters.literature import GENOTYPES
-from robnet_zoo.converters.original.codes import Stem
+from robnet_zoo.converters.original.codes import Stem, check_depth
 from robnet_zoo.converters.python_text import assigned, literal, read_file, statements
 from robnet_zoo.core.documents import Document, Tuple, fspath, nearest, parse_json, shown
 from robnet_zoo.errors import DocumentError
@@ -150,6 +150,7 @@ def from_darts(
         DocumentError: names every position that is wrong or that a spec cannot express.
     """
     genotype = DartsGenotype.parse(genotype, source=name)
+    check_depth(depth, source=name)
     cells = {
         "normal": (genotype.normal, genotype.normal_concat),
         "reduce": (genotype.reduce, genotype.reduce_concat),
@@ -252,7 +253,7 @@ def _carried(
 def _read(genotype: str) -> tuple[dict[str, Any], str]:
     """Return every genotype in a file or a text by its name, and what to call a genotype that has no name."""
     genotype = fspath(genotype, "a genotype as text, its name, or the path of a file")
-    if any(mark in genotype for mark in "({"):
+    if any(mark in genotype for mark in "({") and not os.path.isfile(genotype):
         text, source, stem, is_json = genotype, "genotype", "genotype", genotype.lstrip().startswith('{"')
     else:
         text, path = read_file(genotype, known=GENOTYPES)

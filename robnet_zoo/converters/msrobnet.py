@@ -39,9 +39,9 @@ Edges = dict[tuple[int, int], tuple[str, ...]]  # what an edge, (source, target)
 
 @dataclass(frozen=True)
 class MsrobnetText:
-    """A genotype as it was read: its text, and the layout and channels that stand beside it, where they do."""
+    """A genotype as it was read: its text or call, and the layout and channels that stand beside it, where they do."""
 
-    text: str
+    text: str | ast.Call
     layout: Sequence[Any] | None = None
     channels: Any = None
 
@@ -76,6 +76,8 @@ def convert_msrobnet(
     if not isinstance(genotype, str):
         raise DocumentError([f"expected a genotype: its name, file or text, got {shown(genotype)}"])
     if genotype in MSROBNETS:
+        if pick is not None:
+            raise DocumentError([f"pick: expected none for {genotype}, which is one genotype, got {shown(pick)}"])
         entry = MSROBNETS[genotype]
         written = MsrobnetText(text=entry.text, layout=entry.layout, channels=entry.channels)
         called, provenance = genotype, MSROBNET
@@ -111,11 +113,11 @@ def convert_msrobnet(
     )
 
 
-def _cells(text: str) -> dict[str, Edges]:
+def _cells(text: str | ast.Call) -> dict[str, Edges]:
     """Return what the edges of every cell of a genotype carry, by the cell's name in the text."""
-    value = _only(genotypes_of(text))
+    value = _only(genotypes_of(text)) if isinstance(text, str) else text
     if value.args or not value.keywords:
-        raise DocumentError([f"expected {CALLED}(normal_0='...', ...), got {shown(text)}"])
+        raise DocumentError([f"expected {CALLED}(normal_0='...', ...), got other arguments"])
     cells: dict[str, Edges] = {}
     problems: list[str] = []
     numbers: set[int] = set()
@@ -219,13 +221,13 @@ def _only(genotypes: Mapping[str, ast.Call], *, source: str = "") -> ast.Call:
 
 def _read(genotype: str) -> tuple[dict[str, MsrobnetText], str]:
     """Return every genotype in a file or a text by its name, and what to call a genotype that has no name."""
-    if "(" in genotype:
+    if "(" in genotype and not os.path.isfile(genotype):
         text, source, stem, is_json = genotype, "genotype", "genotype", False
     else:
         text, path = read_file(genotype, known=MSROBNETS)
         source, stem, is_json = os.fsdecode(path), path.stem, path.suffix.lower() == ".json"
     if not is_json:
-        return {name: MsrobnetText(ast.unparse(call)) for name, call in genotypes_of(text, source=source).items()}, stem
+        return {name: MsrobnetText(call) for name, call in genotypes_of(text, source=source).items()}, stem
     document = parse_json(text, source=source)
     several = document if isinstance(document, Mapping) and "genotype" not in document else {"": document}
     written = {name: _beside(entry, f"{source}: {name}" if name else source) for name, entry in several.items()}

@@ -25,7 +25,7 @@ def read_file(name: str, *, known: Iterable[str]) -> tuple[str, Path]:
         raise DocumentError([f"neither a bundled genotype nor a file nor its text{near}"], source=shown(name))
     data = read_bytes(path, limit=MAX_BYTES)
     try:
-        return data.decode(), path
+        return data.decode("utf-8-sig"), path
     except UnicodeDecodeError:
         raise DocumentError(["expected UTF-8 text"], source=str(path)) from None
 

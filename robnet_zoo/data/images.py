@@ -169,7 +169,7 @@ def _chance_of_missing(missing: int, *, classes: int, images: int) -> float:
 
 def resized(images: Images, size: int) -> Images:
     """Return square images at `size` pixels a side, antialiased, as bytes; the same images if they have that size."""
-    if images.shape[-1] == size:
+    if images.shape[1:] == (size, size):
         return images
     if isinstance(images.pixels, PictureFiles):
         raise DataError(f"{images.name}: expected images in memory to bring to {size} pixels, got picture files")

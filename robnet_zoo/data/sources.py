@@ -230,7 +230,7 @@ def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tup
         files = [(str(folder / file), kind) for file, kind in _entries(path / folder).items()]
         kept = [file for file, kind in files if kind == "file" and Path(file).suffix.lower() in PICTURES]
         if not kept:
-            raise DataError(f"{path / folder}: expected pictures of the class {name}, got none")
+            raise DataError(f"{path / folder}: expected pictures of the class {printable(name)}, got none")
         listed += [(file, label) for file in kept]
         ignored += sorted({file for file, _ in files}.difference(kept))
     if listed and ignored:
@@ -240,7 +240,7 @@ def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tup
     if not listed:
         raise DataError(f"{path}: expected a folder of pictures for each class, got none or an empty one")
     order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(0)).tolist()
-    return [listed[i][0] for i in order], np.array([listed[i][1] for i in order]), tuple(classes)
+    return [listed[i][0] for i in order], np.array([listed[i][1] for i in order]), tuple(map(printable, classes))
 
 
 def _entries(path: Path) -> dict[str, Literal["folder", "file", "other"]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
@@ -414,6 +415,7 @@ class Genotype(Document):
             depth: share of the cells, which are taken at even distances; there are as many reduction cells as before.
             size: share of the pixels on a side.
         """
+        check_scale(self.name, width=width, depth=depth, size=size)
         network = self.network
         channels, *sides = network.input_size
         height, breadth = (max(1, round(size * side)) for side in sides)
@@ -484,3 +486,10 @@ class Genotype(Document):
         """
         mean = (self.direct_convs + self.skip_convs) / len(self.layout)
         return "small" if mean <= 7 else "medium" if mean <= 10 else "large"
+
+
+def check_scale(name: str, **shares: float) -> None:
+    """Raise DocumentError for shares, by name, that no scale has."""
+    for what, share in shares.items():
+        if not 0 < share < math.inf:
+            raise DocumentError([f"{what}: expected a share above 0, got {share}"], source=name)

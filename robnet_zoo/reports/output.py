@@ -25,7 +25,7 @@ def save(report: Report, output: str | os.PathLike[str]) -> None:
 
     Raises: ReportError for another ending; OSError.
     """
-    write_atomically(output, format_of(output)(report).encode())
+    write_atomically(output, format_of(output)(report).encode(errors="backslashreplace"))
 
 
 def format_of(output: str | os.PathLike[str]) -> Callable[[Report], str]:

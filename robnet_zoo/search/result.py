@@ -70,8 +70,8 @@ class StudyResult(Document):
     supernet_accuracy: Accuracy | None = None
     data: str
     data_sha256: str
-    training: int
-    validation: int
+    training: Annotated[int, Field(ge=0)]
+    validation: Annotated[int, Field(ge=1)]
     software: dict[str, str]
     device: str
     candidates: Tuple[Candidate]
@@ -135,8 +135,8 @@ class StandaloneResult(Document):
     supernet_state_sha256: str
     data: str
     data_sha256: str
-    training: int
-    validation: int
+    training: Annotated[int, Field(ge=0)]
+    validation: Annotated[int, Field(ge=1)]
     recipe: Recipe
     software: dict[str, str]
     device: str

@@ -31,16 +31,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from robnet_zoo.core.documents import Document, exactly, fspath, nearest, parse_json, read_bytes
 from robnet_zoo.errors import DocumentError
 from robnet_zoo.genotype import blueprint
-from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.genotype import Genotype, check_scale
 from robnet_zoo.genotype.layers import DenoiseForm
 from robnet_zoo.genotype.specs import RUN_OF_TIMM, load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.zoo.baselines import BASELINES, MAX_FACTOR
-from robnet_zoo.zoo.registry import run_folder, timm_config
+from robnet_zoo.zoo.registry import TIMM_ERRORS, run_folder, timm_config
 
 Count = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(gt=0, le=MAX_FACTOR)]
-TIMM_ERRORS = (RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,7 @@ class TimmArchitecture(Document):
             depth: share of the blocks in each stage.
             size: share of the pixels on a side.
         """
+        check_scale(self.name, width=width, depth=depth, size=size)
         channels, *sides = self.input_size
         height, breadth = (max(1, round(size * side)) for side in sides)
         changes = {

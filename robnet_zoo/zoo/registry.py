@@ -46,6 +46,7 @@ from robnet_zoo.nn.network import Network
 from robnet_zoo.zoo import weights
 from robnet_zoo.zoo.hub import one_try
 
+TIMM_ERRORS = (RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)  # for bad input
 CONFIG = "config.json"  # timm's own description of a model, in a folder that it loads as local-dir:FOLDER
 DEFAULT_SPEC = "robnet_free"  # what the generic `robnet` builds when no spec is given
 ROBUSTBENCH = ("cifar10", "cifar100", "imagenet")  # its data sets: weights whose tag ends in one get an alias
@@ -154,8 +155,14 @@ def _check_weights(spec: Genotype, cfg: PretrainedCfg) -> None:
             f"no weights of {cfg.architecture} are bundled: train them with `robnet-zoo train`, or import the "
             f"original's with `robnet-zoo convert original FILE --spec {spec.name} -o DIR` and load 'local-dir:DIR'"
         )
-    if cfg.file and (entry := weights.entry_of(Path(cfg.file))):
-        weights.check(entry, spec, folder=Path(cfg.file).parent)
+    if cfg.file:
+        _check_manifest(Path(cfg.file), spec)
+
+
+def _check_manifest(file: Path, spec: Genotype) -> None:
+    """Raise WeightsError for a file of other weights than the manifest beside it says."""
+    if entry := weights.entry_of(file):
+        weights.check(entry, spec, folder=file.parent)
 
 
 def class_names(model: nn.Module) -> tuple[str, ...]:
@@ -241,8 +248,10 @@ def load_model(target: str | os.PathLike[str], *, weights: str | os.PathLike[str
         if full != target:
             logging.getLogger(__name__).warning("%s: took the weights %s", target, full)
         return model
-    network = compile(load_spec(target))
-    load_weights(network, read_weights(weights), source=weights, name=target)
+    spec = load_spec(target)
+    network, file = compile(spec), Path(fspath(weights, "the path of a safetensors file", error=WeightsError))
+    _check_manifest(file, spec)
+    load_weights(network, read_weights(file), source=weights, name=target)
     return network.eval()
 
 
@@ -307,7 +316,7 @@ def _pretrained(target: str) -> Network:
             model = create_model(name, pretrained=True)
     except (WeightsError, DocumentError):
         raise
-    except (RuntimeError, ValueError, AssertionError, OSError, KeyError, TypeError, SafetensorError) as error:
+    except (*TIMM_ERRORS, OSError, SafetensorError) as error:
         raise WeightsError(f"{target}: {error}") from error  # timm's ways to refuse a name or a folder
     if not isinstance(model, Network):
         raise WeightsError(f"{target}: expected a model compiled from a spec, got {type(model).__name__}")

@@ -211,3 +211,11 @@ def test_every_command_that_writes_a_file_can_be_quiet():
     loud = {path for path, names in flags.items() if "--output" in names and "--quiet" not in names}
     assert {path for path in loud if path[0] != "edit"} == set()
     assert len(flags) > 30
+
+
+def test_more_memory_than_there_is_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["export", "robnet_micro.digits", "-o", str(tmp_path / "m.onnx"), "--batch", "999999999999"])
+    assert exit.value.code == 2
+    assert "expected memory for what was asked, got none: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -358,3 +358,17 @@ def test_hostile_text_is_an_error_of_one_line(text: str) -> None:
     with pytest.raises(DocumentError) as raised:
         convert_darts(text)
     assert len(str(raised.value)) < 300
+
+
+def test_a_file_may_have_parentheses_in_its_name(tmp_path):
+    fields = ", ".join(f"{name}={value!r}" for name, value in GENOTYPES["darts_v2"].genotype.items())
+    (tmp_path / "geno (1).py").write_text(f"G = Genotype({fields})")
+    assert (
+        convert_darts(str(tmp_path / "geno (1).py"), name="geno", depth=3).hash
+        == convert_darts("darts_v2", depth=3).hash
+    )
+
+
+def test_more_cells_than_a_spec_has_are_refused_before_they_are_listed():
+    with pytest.raises(DocumentError, match="depth: expected at most 1,000 cells, got 1000000000"):
+        convert_darts("darts_v2", depth=10**9)

@@ -138,3 +138,19 @@ def test_nothing_in_a_text_is_executed(tmp_path):
     (tmp_path / "text.py").write_text(f"open({str(ran)!r}, 'w')\nMINE = {TEXT}")
     assert convert_msrobnet(str(tmp_path / "text.py"), layout="0 1 0").hash == SMALL_HASH
     assert not ran.exists()
+
+
+def test_a_file_may_have_parentheses_in_its_name_and_a_byte_order_mark(tmp_path):
+    (tmp_path / "geno (1).py").write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert convert_msrobnet(str(tmp_path / "geno (1).py"), layout="0 1 0", name="geno").hash == SMALL_HASH
+
+
+def test_a_text_that_is_nested_deeply_is_one_line(tmp_path):
+    (tmp_path / "deep.py").write_text(f"G = DenseRobGenotype(normal_0='a', x={'+'.join(['1'] * 600)})")
+    with pytest.raises(DocumentError, match="expected cells such as normal_0"):
+        convert_msrobnet(str(tmp_path / "deep.py"))
+
+
+def test_a_published_name_is_one_genotype():
+    with pytest.raises(DocumentError, match='pick: expected none for msrobnet_1560, which is one genotype, got "A"'):
+        convert_msrobnet("msrobnet_1560", pick="A")

@@ -44,6 +44,19 @@ def test_written_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> 
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
+def test_of_a_link_the_file_that_it_leads_to_is_written_and_keeps_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path, link = tmp_path / "real" / "spec.json", tmp_path / "link.json"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    link.symlink_to(path)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["spec.json"]
+
+
 def test_missing_folders_are_made(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a" / "b" / "file", b"text")
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"text"

@@ -51,6 +51,8 @@ def test_resized_images_are_those_of_pillow():
     assert (small_images.shape, small_images.name) == ((3, 16, 16), "noise at 16 pixels")
     assert torch.equal(small_images.labels, images.labels)
     assert data.resized(images, 32) is images
+    tall = data.Images(pixels[..., :16], torch.tensor([0, 1, 2]), "noise")
+    assert data.resized(tall, 16).shape == (3, 16, 16)
 
 
 def test_images_that_do_not_fit_a_model_are_refused(npz):

@@ -195,6 +195,13 @@ def test_a_file_name_that_is_not_utf_8_is_read_and_hashed(two_classes):
     assert len(images.sha256) == 64
 
 
+def test_a_class_whose_name_is_not_utf_8_can_be_printed_and_written(two_classes):
+    shutil.copytree(two_classes / "a", os.fsdecode(os.fsencode(two_classes) + b"/\xff"))
+    images = data.load(f"pictures-4:{two_classes}")
+    assert [name.encode().decode() for name in images.classes] == list(images.classes)
+    assert len(set(images.classes)) == 3
+
+
 def test_a_data_set_whose_name_lies_here_too_is_taken_with_a_word_on_how_to_get_the_other(two_classes, caplog):
     with contextlib.chdir(two_classes.parent):
         two_classes.rename("digits")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.search.config import CandidateGroup
 from robnet_zoo.search.result import Accuracy, StudyResult
 from tests.search.studies import SMALL, by_nothing, made, study
@@ -15,6 +16,12 @@ def test_a_result_is_a_document_that_can_be_written_and_read(tmp_path: Path) -> 
     result = study(made(by_nothing), n=3)
     result.save(tmp_path / "result.json")
     assert StudyResult.load(tmp_path / "result.json") == result
+
+
+def test_a_result_of_no_held_out_images_is_refused() -> None:
+    document = study(made(by_nothing), n=3).model_dump(mode="json", exclude_none=True)
+    with pytest.raises(DocumentError, match="validation: expected at least 1, got 0"):
+        StudyResult.parse(document | {"validation": 0})
 
 
 def test_a_candidate_gives_its_spec_in_the_network_of_the_search() -> None:

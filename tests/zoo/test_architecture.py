@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ def test_half_of_everything_costs_a_fraction_and_still_computes(name: str) -> No
     small = published.scaled(width=0.5, depth=0.5, size=0.5)
     assert costs(small).multiply_adds < costs(published).multiply_adds / 8
     assert build(small, device="meta").eval()(torch.rand(2, 3, 16, 16, device="meta")).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["robnet_micro", "resnet18_cifar"])
+@pytest.mark.parametrize(
+    ("changes", "got"), [({"width": math.nan}, "nan"), ({"size": math.inf}, "inf"), ({"depth": -1.0}, "-1.0")]
+)
+def test_a_share_that_no_scale_has_is_refused(name: str, changes: dict[str, float], got: str) -> None:
+    with pytest.raises(DocumentError, match=f"{next(iter(changes))}: expected a share above 0, got {got}"):
+        load_architecture(name).scaled(**changes)
 
 
 def test_a_shallower_spec_keeps_first_and_last_and_as_many_reductions() -> None:

@@ -99,6 +99,13 @@ def test_damaged_file_is_one_line_that_names_it(
         load(folder, **options)
 
 
+def test_a_damaged_file_that_is_given_by_its_path_is_refused_too(folder: Path) -> None:
+    load_model("robnet_micro", weights=folder / FILE)
+    flip_a_byte(folder / FILE)
+    with pytest.raises(WeightsError, match="damaged"):
+        load_model("robnet_micro", weights=folder / FILE)
+
+
 def test_weights_of_another_spec_are_one_line_that_names_file_and_specs(folder: Path) -> None:
     expected = rf"^{folder / FILE}: expected weights of a spec with hash \w{{12}} \(robnet_free\), "
     with pytest.raises(WeightsError, match=expected + r"got those of \w{12} \(robnet_micro\)$"):

@@ -26,11 +26,21 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from robnet_zoo.converters.onnx.options import Precision
 from robnet_zoo.core.documents import fspath
-from robnet_zoo.errors import OnnxFileError
+from robnet_zoo.errors import OnnxFileError, printable
 
 MAX_GRAPH = 512 * 2**20  # bytes of the file itself; larger weights are in files beside it
 MAX_WEIGHTS = 16 * 2**30  # bytes of the files beside it
 MAX_CONSTANTS = 2**30  # numbers in all constants that are computed when a file is opened
+SIZES: Mapping[str, tuple[int, ...]] = {  # which inputs of an operator say how many numbers it makes
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "OneHot": (1,),
+    "Pad": (1,),
+    "Range": (0, 1, 2),
+    "Resize": (2, 3),
+    "Tile": (1,),
+    "Upsample": (1,),
+}
 MAX_VALUE = 2**27  # numbers in one tensor between two nodes, for all images that a file is tried on
 MAX_SPARSE = 2**27  # numbers in all sparse tensors of a file, with their zeros
 RISKY = {"Slice", "Split"}  # operators at which the inference of shapes may end the process
@@ -281,8 +291,12 @@ def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
     """Raise an OnnxFileError for a graph that needs gigabytes for the few images that it is tried on.
 
     What does not depend on the image is computed when a file is opened, and all of it may be in memory together. A
-    graph whose sizes cannot be inferred is left to ONNX Runtime, which says what is wrong with it.
+    graph whose sizes cannot be inferred is left to ONNX Runtime, which says what is wrong with it. No inference knows
+    sizes that the numbers of an image decide.
     """
+    for node in _sized_by_the_image(proto.graph):
+        got = f"got those of {node.op_type} {printable(node.name or node.output[0])}"
+        raise OnnxFileError(path, f"expected sizes that do not depend on the numbers in an image, {got}")
     try:
         graph = _inferred(proto).graph
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):  # ValueError: more than 2 GiB
@@ -300,6 +314,17 @@ def _check_sizes(path: Path, proto: onnx.ModelProto) -> None:
         if name not in held and numbers[name] > MAX_VALUE:
             expected = f"expected tensors of at most {MAX_VALUE:,} numbers for the images that it is tried on"
             raise OnnxFileError(path, f"{expected}, got {name} of {sizes}")
+
+
+def _sized_by_the_image(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes that make as many numbers as the numbers in an image, and not only its sizes, say."""
+    numbers = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Shape", "Size") or numbers.isdisjoint(node.input):
+            continue
+        numbers |= set(node.output)
+        if any(node.input[at] in numbers for at in SIZES.get(node.op_type, ()) if at < len(node.input)):
+            yield node
 
 
 def _computed_once(graph: onnx.GraphProto) -> Iterator[str]:

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from robnet_zoo.converters.onnx.file import OnnxFile, read_file
 from robnet_zoo.converters.onnx.graph import DTYPES, Array, Graph
 from robnet_zoo.errors import OnnxFileError
+from robnet_zoo.genotype.blueprint import parameters
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.network import Network
+
+SPARE = 2**20  # numbers by which a spec may exceed its file, such as those of a head with fewer classes
 
 
 def load(path: str | os.PathLike[str]) -> Network:
@@ -46,6 +49,10 @@ def rebuild(file: OnnxFile) -> Network:
     if stem is None or stem.ndim != 4 or precision is None:
         got = f"got a file by version {file.metadata.get('version', 'unknown')}"
         raise OnnxFileError(file.path, f"expected weights by their names, as this version writes them, {got}")
+    held = sum(array.size for array in arrays.values())
+    if parameters(spec) > 2 * held + SPARE:  # before memory is asked for them
+        got = f"got {held:,} in the file and {parameters(spec):,} in the spec"
+        raise OnnxFileError(file.path, f"expected the weights of its spec, {got}")
     head = arrays.get("classifier.weight")
     classes = 0 if head is None else len(head)
     network = compile(spec, in_chans=stem.shape[1], num_classes=classes).eval()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from robnet_zoo.converters.python_text import MAX_BYTES, assigned, changed, literal, statements
 from robnet_zoo.core.documents import Document, fspath, nearest, parse_json, read_bytes, shown
 from robnet_zoo.errors import ArgumentError, DocumentError
-from robnet_zoo.genotype.genotype import Genotype, NetworkConfig, Provenance, edges
+from robnet_zoo.genotype.genotype import MAX_DEPTH, Genotype, NetworkConfig, Provenance, edges
 
 ORIGINAL_OPERATIONS = ("identity", "sep_conv_3x3")
 NODES = 4  # intermediate nodes of the original's cells; all of them are concatenated
@@ -55,6 +55,7 @@ def from_codes(
     Raises:
         DocumentError: names the position of every bad code.
     """
+    check_depth(depth, source=name)
     problems = list(_code_problems(codes, depth))
     if problems:
         raise DocumentError(problems, source=name)
@@ -81,6 +82,12 @@ def from_codes(
         "provenance": provenance or Provenance(),
     }
     return Genotype.parse(data, source=name)
+
+
+def check_depth(depth: int, *, source: str) -> None:
+    """Raise DocumentError for more cells than a spec has, before there is a list of them."""
+    if not isinstance(depth, int) or depth > MAX_DEPTH:
+        raise DocumentError([f"depth: expected at most {MAX_DEPTH:,} cells, got {shown(depth)}"], source=source)
 
 
 def to_codes(spec: Genotype) -> list[list[str]]:
@@ -217,8 +224,8 @@ class ModelParameters(Document):
 
 def _from_parameters(codes: Any, parameters: ModelParameters, name: str) -> Genotype:
     """Return the spec of codes and the original's parameters."""
-    several = isinstance(codes, Sequence) and len(codes) > 1
-    if parameters.share is not None and parameters.share == several:
+    several = isinstance(codes, list | tuple) and len(codes) > 1
+    if isinstance(codes, list | tuple) and parameters.share is not None and parameters.share == several:
         expected = "one list of codes, which all cells share" if parameters.share else "a list of codes a cell"
         raise DocumentError(
             [f"expected {expected} (share is {shown(parameters.share)}), got {len(codes)}"], source=name

@@ -308,6 +308,10 @@ def _open_zip(file: IO[bytes]) -> tuple[Any, _Reader]:
     trees = [name for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)]
     if len(trees) != 1 or len(set(names)) != len(names):
         raise CheckpointError([f"expected a zip file with one data.pkl, got {len(trees)} among {len(names)} entries"])
+    size = file.seek(0, os.SEEK_END)
+    stored = [entry.file_size for entry in archive.infolist() if entry.compress_type == zipfile.ZIP_STORED]
+    if (claimed := sum(stored)) > size:  # by entries that overlap
+        raise CheckpointError([f"expected entries of at most the file's {size:,} bytes, got {claimed:,}"])
     root = trees[0].removesuffix("data.pkl")
 
     def read(name: str) -> bytes:

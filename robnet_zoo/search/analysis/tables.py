@@ -290,7 +290,7 @@ def _accuracies(rows: Sequence[Mapping[str, Any]], name: str, columns: Sequence[
         if isinstance(given, str | int | float) and not isinstance(given, bool):
             try:
                 value = float(given)
-            except ValueError:
+            except (ValueError, OverflowError):
                 value = math.nan
         if not 0 <= value <= 100:
             expected = "expected an accuracy, 0 to 1 or in percent"

@@ -150,6 +150,25 @@ def widened(path, *, side, batch="n"):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
+def sized_by_the_image(path):
+    """Write a file that makes as many zeros as the sum of the image's numbers says, times themselves."""
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+    nodes = [
+        NODE("ReduceSum", ["x"], ["sum"], keepdims=1),
+        NODE("Cast", ["sum"], ["whole"], to=TensorProto.INT64),
+        NODE("Reshape", ["whole", "one"], ["side"]),
+        NODE("Concat", ["side", "side"], ["sides"], axis=0),
+        NODE("ConstantOfShape", ["sides"], ["big"]),
+        NODE("ReduceSum", ["big"], ["nothing"], keepdims=0),
+        NODE("ReduceMean", ["x"], ["mean"], axes=[2, 3], keepdims=0),
+        NODE("Add", ["mean", "nothing"], ["y"]),
+    ]
+    one = numpy_helper.from_array(np.array([1], np.int64), "one")
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "g", [given], [output], [one])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
 def outside_in_a_branch(path):
     """Write weights outside the folder, in a graph inside a node."""
     tensor = numpy_helper.from_array(WEIGHT, "inner")
@@ -236,6 +255,10 @@ HOSTILE = {
     "activations of a gigabyte, with a fixed batch": (
         lambda path: widened(path, side=2**10, batch=32),
         r"got wide of \[32, 3, 2048, 2048\]",
+    ),
+    "a size that the image decides": (
+        sized_by_the_image,
+        "expected sizes that do not depend on the numbers in an image, got those of ConstantOfShape big",
     ),
     "a Slice of a negative size": pytest.param(sliced_too_short, ENDS, marks=on_linux),
     "a Split of more outputs than it says": pytest.param(split_into_more, ENDS, marks=on_linux),

@@ -1,5 +1,7 @@
 """Networks come back from their files as the same function, and what is not such a file is refused."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -83,6 +85,13 @@ def broken_spec(proto):
     next(entry for entry in proto.metadata_props if entry.key == "spec").value = '{"name": 1}'
 
 
+def wider_spec(proto):
+    entry = next(entry for entry in proto.metadata_props if entry.key == "spec")
+    spec = json.loads(entry.value)
+    spec["network"]["channels"] = 100_000
+    entry.value = json.dumps(spec)
+
+
 def one_node_less(proto):
     del proto.graph.node[-1]
 
@@ -101,6 +110,7 @@ def by_numbers(proto):
     [
         (without_spec, "expected a file that robnet_zoo has exported, got one without a spec"),
         (broken_spec, "expected a spec in its metadata, got: "),
+        (wider_spec, "expected the weights of its spec, got [0-9,]+ in the file and [0-9,]{12,} in the spec"),
         (one_node_less, "expected the graph of its spec, got another"),
         (another_weight, "expected weights by their names"),
         (by_numbers, "expected weights by their names, as this version writes them, got a file by version"),

@@ -244,3 +244,21 @@ def with_denoise(spec: Genotype, **denoise: object) -> Genotype:
 def test_original_has_no_codes_for_denoising() -> None:
     with pytest.raises(DocumentError, match=r"network\.denoise: expected null, as in the original"):
         to_original_json(with_denoise(load_spec("robnet_large"), after=[5], form="mean"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"codes": None}, "codes: expected a list of lists of codes, got null"),
+        ({"codes": 5}, "codes: expected a list of lists of codes, got 5"),
+        ({"layers": 10**17}, "depth: expected at most 1,000 cells, got 100000000000000000"),
+    ],
+)
+def test_codes_of_odd_kinds_are_one_line(tmp_path, changes, message):
+    parameters = {"C": 36, "num_classes": 10, "layers": changes.get("layers", 20), "share": False}
+    document = {"codes": changes.get("codes", [["01"] * 14] * 2), "model_param": parameters}
+    if "codes" in changes:
+        document["codes"] = changes["codes"]
+    (tmp_path / "codes.json").write_text(json.dumps(document))
+    with pytest.raises(DocumentError, match=message):
+        from_original_json(tmp_path / "codes.json")

@@ -353,3 +353,19 @@ def test_compressed_entry_is_refused(tmp_path):
             packed.writestr(name, stored.read(name))
     with pytest.raises(CheckpointError, match="expected uncompressed entries"):
         read_checkpoint(tmp_path / "small.pth")
+
+
+def test_entries_that_overlap_are_refused(tmp_path):
+    """A central directory may list the same bytes many times; here all entries are those of the largest."""
+    torch.save({f"w{index}": torch.zeros(10**4) for index in range(9)}, tmp_path / "file.pth")
+    with zipfile.ZipFile(tmp_path / "file.pth") as archive:
+        last = archive.getinfo(archive.namelist()[-1]).file_size
+    data = (tmp_path / "file.pth").read_bytes()
+    small = (40_000).to_bytes(4, "little")
+    assert last < 40_000
+    directory = data.index(b"PK\x01\x02")
+    (tmp_path / "overlapping.pth").write_bytes(
+        data[:directory] + data[directory:].replace(small + small, (4 * 40_000).to_bytes(4, "little") * 2)
+    )
+    with pytest.raises(CheckpointError, match=r"expected entries of at most the file's [0-9,]+ bytes, got [0-9,]+"):
+        read_checkpoint(tmp_path / "overlapping.pth")

@@ -107,6 +107,7 @@ def test_a_number_that_does_not_vary_has_no_estimate_and_says_why(tmp_path):
         ('[{"operations": 312304, "robust": 1}]', "row 1: operations: expected six digits from 0 to 4, got 312304"),
         ('[{"operations": "312304", "robust": true}]', "row 1: robust: expected an accuracy"),
         ('[{"operations": "312304", "robust": 1}, {"robust": 1}]', "row 2: operations: missing"),
+        (f'[{{"operations": "312304", "robust": {10**400}}}]', "row 1: robust: expected an accuracy"),
         ("[1]", "expected a list of objects, one a row, got [1]"),
         ('{"operations": "312304"}', "expected a list of objects"),
     ],

@@ -31,7 +31,14 @@ def _max_pool(node: OnnxNode, inputs: list[Tensor]) -> Tensor | tuple[Tensor, ..
     result = MAX_POOLS[len(kernel)](
         padded_x, kernel, strides, padding, dilations, ceil_mode=bool(node.get("ceil_mode", 0))
     )
-    return result.to(inputs[0].dtype)
+    return _counted(node, x, result).to(inputs[0].dtype)
+
+
+def _counted(node: OnnxNode, x: Tensor, pooled: Tensor) -> Tensor:
+    """Return pooled x without the windows that begin in the padding behind it, which torch may count."""
+    for axis, count in enumerate(_layout(node, x).counts, start=2):
+        pooled = pooled.narrow(axis, 0, count)
+    return pooled
 
 
 def _max_pool_with_positions(node: OnnxNode, x: Tensor, kernel: Sequence[int]) -> tuple[Tensor, ...]:
@@ -39,7 +46,8 @@ def _max_pool_with_positions(node: OnnxNode, x: Tensor, kernel: Sequence[int]) -
     begin, end, strides, dilations = placement(node, x.shape[2:], kernel)
     pool = partial(MAX_POOLS[len(kernel)], kernel_size=kernel, stride=strides, dilation=dilations)
     wide = padded(x, begin, end, -torch.inf)
-    maxima, inside = pool(wide, ceil_mode=bool(node.get("ceil_mode", 0)), return_indices=True)
+    pooled = pool(wide, ceil_mode=bool(node.get("ceil_mode", 0)), return_indices=True)
+    maxima, inside = (_counted(node, x, part) for part in pooled)
     axes, sizes = [], list(x.shape[2:])
     for i in reversed(range(len(sizes))):
         axes.append(inside % wide.shape[2 + i] - begin[i])

@@ -57,6 +57,9 @@ WINDOWS = {
     "MaxPool": single("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "MaxPool, one-sided padding": single("MaxPool", kernel_shape=[2, 3], pads=[1, 0, 0, 2]),
     "MaxPool, ceiling": single("MaxPool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+    "MaxPool, ceiling, padding behind": single(
+        "MaxPool", kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1], ceil_mode=1
+    ),
     "MaxPool, dilated": single("MaxPool", kernel_shape=[2, 2], dilations=[3, 2]),
     "MaxPool, same lower": single("MaxPool", kernel_shape=[3, 2], strides=[2, 2], auto_pad="SAME_LOWER"),
     "AveragePool": single("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
