@@ -42,7 +42,7 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
     """
     if name not in spec.cells:
         raise ArgumentError(f"name: unknown cell {name!r}{nearest(name, spec.cells)}")
-    _check_suffix(path)
+    check_suffix(path)
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import FancyArrowPatch
@@ -89,7 +89,7 @@ def draw_cell(spec: Genotype, name: str, path: str | os.PathLike[str]) -> None:
     height = 0.36 * x[nodes[-1]]
     axes.set(xlim=(-0.9, output + 0.9), ylim=(-height, height))
     axes.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_network(spec: Genotype, path: str | os.PathLike[str]) -> None:
@@ -105,7 +105,7 @@ def draw_network(spec: Genotype, path: str | os.PathLike[str]) -> None:
 
     Raises: ArgumentError for another suffix; OSError.
     """
-    _check_suffix(path)
+    check_suffix(path)
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -143,7 +143,7 @@ def draw_network(spec: Genotype, path: str | os.PathLike[str]) -> None:
         frameon=False,
     )
     axes.text(0.06, 0.55 / HEIGHT, f"{spec.name}: {len(plan.cells)} cells", fontsize=13, va="center")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _frame(axes: Axes, left: float, top: float, text: str, *, filled: bool) -> None:
@@ -177,12 +177,14 @@ def _arcs(axes: Axes, left: float, top: float, cell: CellBlueprint, colour: dict
         axes.plot(x[node], middle, "o", markersize=4.5, color=face, markeredgecolor="#1a202c", zorder=3)
 
 
-def _check_suffix(path: str | os.PathLike[str]) -> None:
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise ArgumentError unless a picture's file ends in .svg or .png."""
     if Path(path).suffix.lower() not in (".svg", ".png"):
         raise ArgumentError(f"path: expected a file that ends in .svg or .png, got {Path(path).name!r}")
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure of matplotlib in the format that its file's ending names."""
     buffer = BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.lower()[1:])
     write_atomically(path, buffer.getvalue())

@@ -115,7 +115,7 @@ def _finetuning(result: StudyResult, observations: Sequence[Observation]) -> lis
         ("robust accuracy after, %", percents(analysis.after), n),
         ("improvement, percentage points", points(analysis.improvement), n),
         ("candidates that improved, %", percents(analysis.improved), n),
-        ("rank correlation of before and after", coefficient(analysis.order), n),
+        ("rank correlation of before and after, on the same images", coefficient(analysis.order), n),
     )
     worse = percent(1 - analysis.improved.value)
     here = f"Here: {in_words(points(analysis.improvement))} points on average; {worse} % of them did not improve."

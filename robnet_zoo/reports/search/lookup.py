@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from io import BytesIO
-from pathlib import Path
 
-from robnet_zoo.core.files import write_atomically
-from robnet_zoo.errors import ArgumentError
-from robnet_zoo.genotype.draw import COLOURS
+from robnet_zoo.genotype.draw import COLOURS, check_suffix, save_figure
 from robnet_zoo.search.lookup import LookupResult
 
 DASHES = ("-", "--", "-.", ":")
@@ -29,9 +25,7 @@ def draw_lookup(result: LookupResult, path: str | os.PathLike[str]) -> None:
 
     Raises: ArgumentError for another suffix; OSError.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".svg", ".png"):
-        raise ArgumentError(f"path: expected a file that ends in .svg or .png, got {Path(path).name!r}")
+    check_suffix(path)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -47,6 +41,4 @@ def draw_lookup(result: LookupResult, path: str | os.PathLike[str]) -> None:
     axes.set(xscale="log", xlabel="evaluations", ylabel="best robust accuracy so far, percent")
     axes.set_title(f"{result.space}, {result.robust}: mean of {result.seeds} seeds, 95 % intervals", fontsize=10)
     axes.legend(loc="lower right", frameon=False)
-    buffer = BytesIO()
-    figure.savefig(buffer, format=suffix[1:])
-    write_atomically(path, buffer.getvalue())
+    save_figure(figure, path)
