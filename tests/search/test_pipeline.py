@@ -156,7 +156,8 @@ def test_too_few_images_are_an_error_before_any_work(tmp_path: Path, changes: di
 def test_candidates_that_cannot_be_drawn_are_an_error_before_any_work(tmp_path: Path) -> None:
     branch = config().branches[0]
     impossible = branch.groups[0].model_copy(update={"sampling": Sampling(parameters=(1, 2))})
-    whole = config().model_copy(update={"branches": (branch.model_copy(update={"groups": (impossible,)}),)})
+    without = branch.model_copy(update={"groups": (impossible,), "picks": ()})
+    whole = config().model_copy(update={"branches": (without,)})
     with pytest.raises(SearchError):
         Search(whole, "digits", tmp_path / "search", shown=False).run()
     assert not (tmp_path / "search").exists()

@@ -163,9 +163,9 @@ def sized_by_the_image(path):
         NODE("ReduceMean", ["x"], ["mean"], axes=[2, 3], keepdims=0),
         NODE("Add", ["mean", "nothing"], ["y"]),
     ]
-    one = numpy_helper.from_array(np.array([1], np.int64), "one")
+    length = numpy_helper.from_array(np.array([1], np.int64), "one")
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, "g", [given], [output], [one])
+    graph = helper.make_graph(nodes, "g", [given], [output], [length])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
