@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from robnet_zoo.cli.parameters import OptionalOutput, Output, Quiet
+from robnet_zoo.cli.parameters import OptionalOutput, Output, Quiet, is_first
 from robnet_zoo.cli.starting import starting
 from robnet_zoo.core.waiting import SignOfLife
 from robnet_zoo.data.names import check_name
@@ -77,7 +77,7 @@ def supernet(*, config: str, data: str, output: Output, kind: Kind, quiet: Quiet
 
         whole = Search(chosen, data, output, shown=not quiet)
     path = whole.supernet(kind)
-    if not quiet:
+    if is_first() and not quiet:
         print(path)
 
 
@@ -210,7 +210,7 @@ def standalone(
     chosen = result.branch.supernet if recipe is None else load_recipe(recipe)
     chosen = chosen.overridden({} if epochs is None else {"epochs": epochs})
     trained = train_standalone(result, data, output, count=count, group=group, recipe=chosen, progress=not quiet)
-    if not quiet:
+    if is_first() and not quiet:
         print(standalone_table(trained))
         print(output / DOCUMENT)
 

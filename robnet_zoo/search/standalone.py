@@ -96,7 +96,8 @@ def train_standalone(
         result = _resumed(result, folder / DOCUMENT, candidates)
         for candidate in candidates[len(result.candidates) :]:
             started, spec = time.perf_counter(), study.spec(candidate)
-            part.search.say(f"{spec.name}, {len(result.candidates) + 1} of {count}")
+            if world.first:
+                part.search.say(f"{spec.name}, {len(result.candidates) + 1} of {count}")
             network = train(spec, part.given, recipe, folder / spec.name, progress=progress)
             assert isinstance(network, Network)
             accuracy, _ = measure(network, held_out[seen:], evaluation, seed=study.config.seed)
