@@ -106,9 +106,8 @@ class CandidateSet:
     @cached_property
     def basis(self) -> dict[str, str]:
         """Return the sha256, by name, of all that must not change while the study is worked on."""
-        dumped = partial(
-            BaseModel.model_dump, mode="json", exclude_defaults=True
-        )  # fields that come later change nothing
+        # Without defaults, so that fields that come later change nothing.
+        dumped = partial(BaseModel.model_dump, mode="json", exclude_defaults=True)
         config = dumped(self.config, include={"seed", "full", "images", "evaluation"})
         config["space"] = dumped(self.space)
         config["supernet"] = dumped(self.config.branch(self.kind).supernet)
