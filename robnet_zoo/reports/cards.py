@@ -26,7 +26,8 @@ def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], result
             run before it.
         results: what was measured of the weights.
     """
-    first, last = next(iter(runs.values())), list(runs.values())[-1]
+    trained = list(runs.values())
+    first, last = trained[0], trained[-1]
     name, entries = f"{entry.model}.{entry.tag}", labelled(results)
     published = beside_the_paper(entries)
     lines = [
@@ -34,7 +35,7 @@ def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], result
         "",
         f'    timm.create_model("{name}", pretrained=True)',
         "",
-        f"Adversarially trained weights of {entry.model}, in {_hours(entry, list(runs.values()))}"
+        f"Adversarially trained weights of {entry.model}, in {_hours(entry, trained)}"
         + ("." if first.begun_with is None else ", from earlier ones whose training has no document.")
         + ("" if last.over else " **A milestone: the training that they come from is not over.**")
         + (f" {AUTHORS}" if published else ""),

@@ -55,7 +55,7 @@ class Scale(Document):
     @property
     def fingerprint(self) -> str:
         """Return eight hex digits that tell its fractions from others."""
-        return hashlib.sha256(repr(self.fractions).encode()).hexdigest()[:8]
+        return hashlib.sha256(self.model_dump_json(exclude={"name", "description"}).encode()).hexdigest()[:8]
 
     def __str__(self) -> str:
         if self.whole:

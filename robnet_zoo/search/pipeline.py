@@ -9,7 +9,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -262,8 +262,7 @@ class BranchSearch:
                 f"{self.search.images.name}: expected at least {wanted:,} images to train on and {held_wanted:,} held "
                 f"out, got {training:,} and {held_out:,}"
             )
-        for group in self.branch.groups:
-            CandidateSet.of_group(self.search.config, self.kind, group)
+        self._drawn.keys()  # which are drawn here for the first time, and may be impossible
 
     def work(self) -> None:
         """Evaluate the candidates of all groups until none is left, beside other workers."""
@@ -324,8 +323,13 @@ class BranchSearch:
         weights = state_sha256(self.evaluator.supernet.state_dict())
         return {"supernet": weights, "images": self.search.images.sha256}
 
+    @cached_property
+    def _drawn(self) -> dict[str, CandidateSet]:
+        """Return the candidates of each group, without what their results depend on. Raises SearchError."""
+        return {group.name: CandidateSet.of_group(self.search.config, self.kind, group) for group in self.branch.groups}
+
     def _candidate_set(self, group: CandidateGroup, phase: str = "") -> CandidateSet:
-        return CandidateSet.of_group(self.search.config, self.kind, group, phase=phase, inputs=self._inputs)
+        return replace(self._drawn[group.name], phase=phase, inputs=self._inputs)
 
     def _all(self, wanted: CandidateSet, evaluate: Callable[[Claim], Candidate]) -> tuple[Candidate, ...]:
         """Return the candidates of a set when all are done."""

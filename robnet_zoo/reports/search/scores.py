@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from robnet_zoo.core.statistics import IntervalEstimate
 from robnet_zoo.core.wording import counted
+from robnet_zoo.reports.search.cells import coefficient, in_words
 from robnet_zoo.search.ranking import RankingResult
 from robnet_zoo.search.scores import BASELINE
 
@@ -20,7 +20,7 @@ def score_table(result: RankingResult) -> str:
     for ranking in result.rankings:
         name = ranking.score if ranking.rising else f"-{ranking.score}"
         beats = "–" if ranking.beyond is None else WORDS[ranking.beyond.interval.verdict]
-        figures = [_figure(each) for each in (ranking.spearman, ranking.kendall, ranking.beyond)]
+        figures = [in_words(coefficient(each)) for each in (ranking.spearman, ranking.kendall, ranking.beyond)]
         rows.append(f"| {' | '.join([name, *figures, beats, f'{ranking.seconds / 60:.1f}'])} |")
     return "\n".join(rows)
 
@@ -34,7 +34,3 @@ def score_summary(result: RankingResult) -> str:
     lists["against their direction"] = against
     listed = "; ".join(f"{words}: {', '.join(names) or 'none'}" for words, names in lists.items())
     return f"{counted(result.n, 'cell')} in {result.seconds / 60:.0f} minutes; {listed}."
-
-
-def _figure(estimate: IntervalEstimate | None) -> str:
-    return "–" if estimate is None else f"{estimate:+.2f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robnet_zoo.core.wording import counted
-from robnet_zoo.search.analysis.estimates import Correlation
+from robnet_zoo.reports.search.cells import coefficient, in_words
 from robnet_zoo.search.analysis.inheritance import inheritance
 from robnet_zoo.search.result import StandaloneResult
 
@@ -29,9 +29,5 @@ def standalone_table(result: StandaloneResult) -> str:
     ]
     for name, (robustly, cleanly) in rows.items():
         n = next((str(each.n) for each in (robustly, cleanly) if each is not None), "–")
-        lines.append(f"| {name} | {_figure(robustly)} | {_figure(cleanly)} | {n} |")
+        lines.append(f"| {name} | {in_words(coefficient(robustly))} | {in_words(coefficient(cleanly))} | {n} |")
     return "\n".join(lines)
-
-
-def _figure(correlation: Correlation | None) -> str:
-    return "–" if correlation is None else f"{correlation:+.2f}"

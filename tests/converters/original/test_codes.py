@@ -257,8 +257,6 @@ def test_original_has_no_codes_for_denoising() -> None:
 def test_codes_of_odd_kinds_are_one_line(tmp_path, changes, message):
     parameters = {"C": 36, "num_classes": 10, "layers": changes.get("layers", 20), "share": False}
     document = {"codes": changes.get("codes", [["01"] * 14] * 2), "model_param": parameters}
-    if "codes" in changes:
-        document["codes"] = changes["codes"]
     (tmp_path / "codes.json").write_text(json.dumps(document))
     with pytest.raises(DocumentError, match=message):
         from_original_json(tmp_path / "codes.json")
