@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from robnet_zoo.benchmarks.protocol import load_protocol
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.genotype.specs import SPECS
 from robnet_zoo.reports.page import html
@@ -77,6 +78,15 @@ def test_our_apgd_finds_what_its_authors_find(path):
     assert result.measurement("theirs").forwards[0] > 0
     ours = [min(pair) for pair in zip(*(result.measurement(name).correct for name in docs.OURS), strict=True)]
     assert abs(sum(ours) / len(ours) - result.accuracy("theirs")) <= 0.004
+
+
+def test_documents_of_bundled_protocols_were_measured_by_the_attacks_that_these_have_now():
+    results = [Result.load(path) for path in committed.ROBUSTNESS.rglob("*.json") if path.parent.name != "looks"]
+    assert len(results) > 30
+    for result in results:
+        bundled = load_protocol(result.protocol.name)
+        assert result.protocol.attacks == bundled.attacks, result.model.name
+        assert result.protocol.in_turn == bundled.in_turn, result.model.name
 
 
 STRONG = sorted((committed.ROBUSTNESS / "strong").glob("*.json"))
