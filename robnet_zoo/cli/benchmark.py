@@ -396,7 +396,8 @@ def report(*results: Path, output: Output, comparisons: Path | None = None, quie
     beside = [path for folder in results if folder.is_dir() for path in sorted(folder.glob(f"*{EXPORTS}"))]
     files = [file for file in files if file not in named]
     if not files:
-        fail("expected results documents, got none")
+        where = f"{', '.join(map(str, results))}: " if results else ""
+        fail(f"{where}expected results documents, got none")
     with starting(shown=not quiet):
         from robnet_zoo.benchmarks.exports import ExportsResult
         from robnet_zoo.reports.robustness import write

@@ -120,9 +120,9 @@ def test_transfer_and_square_reach_an_exported_file(fitted, capsys, tmp_path):
 
 
 def test_a_report_of_nothing_is_refused(capsys, tmp_path):
-    (tmp_path / "empty").mkdir()
-    page = tmp_path / "report.md"
-    assert "expected results documents, got none" in fails(capsys, "report", tmp_path / "empty", "-o", page)
+    empty, page = tmp_path / "empty", tmp_path / "report.md"
+    empty.mkdir()
+    assert f"{empty}: expected results documents, got none" in fails(capsys, "report", empty, "-o", page)
     assert not page.exists()
 
 
