@@ -9,7 +9,9 @@ others: modules of timm, of a user, and ONNX graphs that were rebuilt in torch. 
 - networks of convolutions run in channels-last layout (figures: `benchmarks/speed/attacks.py`).
 
 A graph holds what Python did when it was traced, so it is kept only if that cannot change: a classifier that decides by
-the values of images, draws random numbers, writes into its buffers or gives other logits than its graph has no form.
+the values of images, draws random numbers or writes into its buffers has no form. Nor has one whose logits of other
+images, or gradients, are not its graph's, as where NumPy computes a part or an `autograd.Function` has a gradient of
+its own.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ MOST_SHAPES = 16  # that are traced
 # The largest difference of the logits from the classifier's, in the size of the largest. On a GPU, TensorFloat-32 may
 # be on, and bfloat16 has steps of 1/256.
 PARITY, TF32_PARITY, HALF_PARITY = 1e-4, 1e-2, 0.2
+# The same for gradients, in their norm: a rectifier's is another one if rounding moves its input past zero.
+GRADIENT_PARITY = 0.1
+SEED = 0x5EED  # of the images that a graph is checked on; not one that a caller's own random images would have
 
 
 class Traced(nn.Module):
@@ -95,9 +100,34 @@ class Traced(nn.Module):
             raise
         except OPERATOR_ERRORS as error:
             raise ModelError(f"its graph cannot be computed: {_line(error)}") from error
-        if differs := self._differs(graph, images, expected):
+        if differs := self._differs(graph, images, expected) or self._differs_elsewhere(graph, images):
             raise ModelError(f"its graph {differs}")
         return graph
+
+    def _differs_elsewhere(self, graph: fx.GraphModule, images: Tensor) -> str:
+        """Return in words how a graph's logits or gradients of other images are not the classifier's, or nothing.
+
+        It is computed in the images' own dtype, as bfloat16 would hide what was frozen in the graph.
+        """
+        generator = torch.Generator(images.device).manual_seed(SEED)
+        others = torch.rand(images.shape, dtype=images.dtype, device=images.device, generator=generator)
+        expected, expected_gradient = _logits_and_gradient(self.classifier, others)
+        try:
+            logits, gradient = _logits_and_gradient(graph, others)
+        except torch.OutOfMemoryError:
+            raise
+        except OPERATOR_ERRORS as error:
+            return f"cannot be computed: {_line(error)}"
+        if differs := _too_far(logits, expected, _parity(images)):
+            return f"{differs} for images that it was not traced with"
+        if (gradient is None) != (expected_gradient is None):
+            return "gives a gradient where the classifier gives none, or none where it gives one"
+        if gradient is not None and expected_gradient is not None:
+            finite = expected_gradient.flatten(1).isfinite().all(1)  # (N,)
+            away, size = ((x[finite]).double().norm().item() for x in (gradient - expected_gradient, expected_gradient))
+            if not away <= GRADIENT_PARITY * size:  # NaN too
+                return f"gives a gradient that is {away:.2g} away from the classifier's, whose norm is {size:.2g}"
+        return ""
 
     def _differs(self, graph: fx.GraphModule, images: Tensor, expected: Tensor) -> str:
         """Return in words how a graph's logits of images are not those that are expected, or nothing."""
@@ -108,12 +138,27 @@ class Traced(nn.Module):
             raise
         except OPERATOR_ERRORS as error:
             return f"cannot be computed: {_line(error)}"
-        tolerance = PARITY if images.device.type == "cpu" else TF32_PARITY
-        return _too_far(logits, expected, tolerance if self.dtype == torch.float32 else HALF_PARITY)
+        return _too_far(logits, expected, _parity(images) if self.dtype == torch.float32 else HALF_PARITY)
 
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def _parity(images: Tensor) -> float:
+    return PARITY if images.device.type == "cpu" else TF32_PARITY
+
+
+def _logits_and_gradient(function: Function, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the logits (N, K) of images, and the gradient of a weighted sum of them, (N, C, H, W), if there is one."""
+    with torch.enable_grad():
+        x = images.clone().requires_grad_()
+        logits = function(x)
+        if not logits.requires_grad:
+            return logits, None
+        weights = torch.arange(logits.shape[1], dtype=logits.dtype, device=logits.device).cos()
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), x, allow_unused=True)
+    return logits.detach(), gradient
 
 
 def _too_far(logits: Tensor, expected: Tensor, tolerance: float) -> str:

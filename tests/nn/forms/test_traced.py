@@ -212,20 +212,61 @@ def by_count(self, x):
     return self.conv(x) * Calls.number
 
 
+def by_numpy(self, x):
+    return self.conv(x + (torch.from_numpy(x.detach().numpy().round(1)) - x).detach())
+
+
+def by_list(self, x):
+    return self.conv(x) * x.detach().mean((1, 2, 3)).tolist()[0]
+
+
+class StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return (x * 8).round() / 8
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def straight_through(self, x):
+    return self.conv(StraightThrough.apply(x))
+
+
+class Blocked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None
+
+
+def blocked(self, x):
+    return self.conv(Blocked.apply(x))
+
+
 REASONS = {
     counting: "it changes its own buffers, by aten.add_.Tensor",
     by_value: "it cannot be traced: ",
     by_number: "it cannot be traced: ",
     random: "it draws random numbers, by aten.rand_like.default",
     by_count: "its graph gives logits that are ",
+    by_numpy: "its graph gives logits that are ",
+    by_list: "its graph gives logits that are ",
+    straight_through: "its graph gives a gradient that is ",
+    blocked: "its graph gives a gradient where the classifier gives none",
 }
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("function", REASONS)
-def test_a_module_whose_graph_would_not_be_its_function_is_used_itself_and_a_line_says_why(function):
-    model = settled(Of(function))
-    form = Traced(model)
-    assert form(IMAGES).shape == (3, 4)
+def test_a_module_whose_graph_would_not_be_its_function_is_used_itself_and_a_line_says_why(function, dtype):
+    model = settled(Of(function)).to(torch.float64 if dtype == torch.float32 else torch.float32)
+    form = Traced(model, dtype=dtype)
+    assert form(IMAGES.to(model.head.weight)).shape == (3, 4)
     assert form.why_not.startswith(REASONS[function])
     assert form.why_not.isprintable()
     assert list(form.graphs.values()) == [None]
