@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.layers import DENOISE_FORMS
+from robnet_zoo.genotype.layers import DENOISE_FORMS, Block, Conv, FactorizedConv, Norm, Pool, Relu
 from robnet_zoo.genotype.operations import OPERATIONS
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.layers import EmbeddedGaussian2d
@@ -76,3 +76,15 @@ def network_of(spec: Genotype, *, seed: int = 0, **options: object) -> Network:
             nn.init.normal_(module.theta.weight)
             nn.init.normal_(module.phi.weight)
     return network
+
+
+# Blocks that no operation has yet.
+UNUSUAL: dict[str, Block] = {
+    "a norm that follows a pooling": (Pool("max", 3, 2), Norm(4, True)),
+    "a norm that comes first": (Norm(4, True), Relu(), Conv(4, 4), Norm(4, False)),
+    "two norms in a row": (Conv(4, 4), Norm(4, True), Norm(4, False)),
+    "a rectified output": (Conv(4, 4), Norm(4, True), Relu()),
+    "a rectified output at stride 2": (FactorizedConv(4, 4), Norm(4, True), Relu()),
+    "grouped and strided": (Relu(), Conv(4, 4, (3, 3), (2, 2), groups=2), Conv(4, 4, (1, 1), (2, 2)), Norm(4, True)),
+    "nothing but a rectifier": (Relu(),),
+}

@@ -39,6 +39,14 @@ def change_in(network: Network, *, head: bool = False) -> str:
     return next(_changes(network, head=head), "")
 
 
+def build_of(network: Network) -> tuple[object, ...]:
+    """Return what stays equal while a network's modules, their classes, hooks and methods stay what they are."""
+    return tuple(
+        (id(module), type(module), "forward" in vars(module), any(vars(module)[hooks] for hooks in HOOKS))
+        for module in network.modules()
+    )
+
+
 def _changes(network: Network, *, head: bool) -> Iterator[str]:
     for method in METHODS:
         if getattr(type(network), method) is not getattr(Network, method):

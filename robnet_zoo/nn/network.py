@@ -135,17 +135,17 @@ class Network(nn.Module):
         self.feature_info = _feature_info(plan)
         self.stem = nn.ModuleList(build(block) for block in plan.stem)
         self.cells = nn.ModuleList(CellModule(cell) for cell in plan.cells)
-        if plan.num_classes > 0 and not global_pool:
-            raise ModelError(f"global_pool='' gives no logits: expected num_classes=0 with it, got {plan.num_classes}")
         self._set_head(plan.num_classes, global_pool)
 
     def _set_head(self, num_classes: int, global_pool: str) -> None:
-        self.num_classes = num_classes
+        if num_classes > 0 and not global_pool:
+            raise ModelError(f"global_pool='' gives no logits: expected num_classes=0 with it, got {num_classes}")
         try:
             self.global_pool, self.classifier = create_classifier(self.num_features, num_classes, global_pool)
         except (AssertionError, AttributeError) as error:  # which timm raises for names that it does not know
             expected = "expected timm's name of a pooling, such as avg or max, or an empty text for none"
             raise ModelError(f"global_pool: {expected}, got {shown(global_pool)}") from error
+        self.num_classes = num_classes
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()  # 'catavgmax' doubles it
 
     def masked(self, spec: Genotype) -> "Network":
@@ -237,20 +237,16 @@ def modes_kept(module: nn.Module) -> Iterator[None]:
 def statistics_kept(module: nn.Module) -> Iterator[None]:
     """Keep a module in train mode from learning running statistics, of a repeated batch or an attack's images.
 
-    A momentum of 0 leaves them as they are, and the graph the same, as checkpointing requires. The batches are counted
-    on a copy, because synchronised norms require a counter.
+    They are put back afterwards, also where the batch was not finite, and the graph is the one without this, as
+    checkpointing requires.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked = norm.num_batches_tracked.clone()
+    kept = [(statistic, statistic.clone()) for norm in norms for statistic in norm.buffers(recurse=False)]
     try:
         yield
     finally:
-        for norm, (momentum, counter) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, counter
+        for statistic, value in kept:
+            statistic.data.copy_(value)  # `data`, as a backward pass to come holds it, though it does not read it
 
 
 def _feature_info(plan: Blueprint) -> list[dict[str, Any]]:

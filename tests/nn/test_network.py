@@ -18,7 +18,7 @@ from robnet_zoo.genotype.genotype import Genotype, edges
 from robnet_zoo.genotype.operations import OPERATIONS
 from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import compile
-from robnet_zoo.nn.network import Network
+from robnet_zoo.nn.network import Network, statistics_kept
 from tests import small_networks
 from tests.small_networks import SEPARABLE, network_of
 
@@ -236,6 +236,13 @@ def test_grad_checkpointing_changes_no_output_gradient_or_statistic() -> None:
     torch.testing.assert_close(outcomes[0], outcomes[1], rtol=0, atol=0)
 
 
+def test_kept_statistics_are_kept_of_a_batch_that_is_not_finite(small: Network) -> None:
+    before = {name: value.clone() for name, value in small.named_buffers()}
+    with statistics_kept(small.train()):
+        small(torch.full((2, 3, 8, 8), torch.nan, dtype=torch.float64))
+    torch.testing.assert_close(dict(small.named_buffers()), before, rtol=0, atol=0)
+
+
 def test_grad_checkpointing_keeps_fewer_activations() -> None:
     def kept(enable: bool) -> int:
         network = compile(every_operation()).train()
@@ -293,6 +300,14 @@ def test_no_classes_and_no_pooling_give_the_features(small: Network) -> None:
 def test_no_pooling_with_classes_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected num_classes=0"):
         compile(every_operation(), global_pool="")
+
+
+def test_a_head_that_is_refused_leaves_the_former_one(small: Network) -> None:
+    for classes, pool in ((7, ""), (7, "---")):
+        with pytest.raises(ModelError, match="global_pool"):
+            small.reset_classifier(classes, pool)
+        assert small.num_classes == 5
+        assert small(images(2, 3, 8, 8)).shape == (2, 5)
 
 
 # Other tools

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from robnet_zoo.nn.changes import build_of
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.forms.inference import InferenceNetwork
 from robnet_zoo.nn.forms.training import TrainingForm
@@ -76,7 +77,7 @@ def attack_form(network: nn.Module, *, dtype: torch.dtype, traced: bool = False)
     if not isinstance(network, Network):
         return Cast(network, dtype=dtype)
     device = next(network.parameters()).device
-    made_of = tuple(map(id, network.modules()))  # with other layers, the form has to be rebuilt
+    made_of = build_of(network)  # with other layers or hooks, the form has to be rebuilt, or is refused
     forms = _FORMS.setdefault(network, {})
     before, form = forms.get((dtype, device, traced), ((), None))
     if form is not None and before == made_of:
@@ -94,5 +95,5 @@ def _trace(form: nn.Module) -> None:
     form.compile(dynamic=False)
 
 
-_Forms = dict[tuple[torch.dtype, torch.device, bool], tuple[tuple[int, ...], InferenceNetwork]]
+_Forms = dict[tuple[torch.dtype, torch.device, bool], tuple[tuple[object, ...], InferenceNetwork]]
 _FORMS: WeakKeyDictionary[Network, _Forms] = WeakKeyDictionary()

@@ -24,7 +24,15 @@ from torch import Tensor, nn
 from robnet_zoo.genotype.blueprint import CellBlueprint, blueprint
 from robnet_zoo.genotype.layers import Block
 from robnet_zoo.nn.forms.folding import Affine, Derived, Fold, Halves, Step, fold
-from robnet_zoo.nn.forms.layout import Activation, as_image, every_second, is_pointwise, keep_layout, pixels
+from robnet_zoo.nn.forms.layout import (
+    Activation,
+    as_image,
+    check_floating,
+    every_second,
+    is_pointwise,
+    keep_layout,
+    pixels,
+)
 from robnet_zoo.nn.layers import zero_node
 from robnet_zoo.nn.network import CellModule, Network
 
@@ -329,10 +337,10 @@ class InferenceNetwork(nn.Module):
             form = InferenceCell(cell_plan, cell, parts, channels_last=channels_last)
             self.cells.append(form)
             parts = (parts[1], form.parts)
-        self.global_pool = copy.deepcopy(network.global_pool)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.to(dtype).to(memory_format=layout)
-        self.classifier = Copied(network.classifier).to(torch.promote_types(dtype, torch.float32))
+        head = torch.promote_types(dtype, torch.float32)
+        self.global_pool, self.classifier = Copied(network.global_pool).to(head), Copied(network.classifier).to(head)
         self.eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -344,6 +352,7 @@ class InferenceNetwork(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last cell's output for x, (N, C, H, W): (N, num_features, H', W'), in `dtype`."""
+        check_floating(x)
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         x = x.to(self.dtype).contiguous(memory_format=layout)
         stages: list[Activation] = []
@@ -362,12 +371,14 @@ class InferenceNetwork(nn.Module):
 
 
 def _made(step: Step) -> nn.Module:
-    """Return a step, unchanged, as a module of a form."""
+    """Return a step, unchanged, as a module of a form; none is the network's own."""
     if isinstance(step, Fold):
         return Convolution(step)
     if isinstance(step, Halves):
         return Factorized(step)
-    return step if isinstance(step, Affine | nn.ReLU) else Copied(step)
+    if isinstance(step, nn.ReLU):
+        return nn.ReLU()
+    return step if isinstance(step, Affine) else Copied(step)
 
 
 def _lower(steps: Sequence[Step], *, channels_last: bool) -> list[nn.Module]:

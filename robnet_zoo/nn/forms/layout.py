@@ -12,6 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robnet_zoo.errors import ModelError
+
+
+def check_floating(images: Tensor) -> None:
+    """Raise ModelError for images of integers, which would be taken for numbers from 0 to 255 in [0, 1]."""
+    if not images.is_floating_point():
+        raise ModelError(f"expected images of floating point in [0, 1], got {images.dtype}")
+
 
 class Activation:
     """The output of a node: x, (N, C, H, W), and what is derived from it, at most once."""
@@ -48,7 +56,7 @@ def pixels(x: Tensor) -> Tensor:
 
 def as_image(rows: Tensor, like: Tensor) -> Tensor:
     """Return (N * H * W, C) as (N, C, H, W) in channels-last layout, N, H and W as in `like`, without a copy."""
-    return rows.view(like.shape[0], like.shape[2], like.shape[3], -1).permute(0, 3, 1, 2)
+    return rows.view(like.shape[0], like.shape[2], like.shape[3], rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def every_second(x: Tensor, *, start: int = 0) -> Tensor:

@@ -16,7 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robnet_zoo.nn.forms.layout import Activation, as_image, every_second, is_pointwise, keep_layout, pixels
+from robnet_zoo.nn.forms.layout import (
+    Activation,
+    as_image,
+    check_floating,
+    every_second,
+    is_pointwise,
+    keep_layout,
+    pixels,
+)
 from robnet_zoo.nn.layers import Denoising, FactorizedConv2d, zero_node
 from robnet_zoo.nn.network import CellModule, Network
 
@@ -33,6 +41,7 @@ class TrainingForm(nn.Module):
         self.network, self.dtype = network, dtype
 
     def forward(self, x: Tensor) -> Tensor:
+        check_floating(x)
         network = self.network
         x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
         stages: list[Activation] = []
@@ -83,19 +92,19 @@ def _denoised(block: Denoising, values: Sequence[Activation]) -> Activation:
 def _operation(block: nn.Module, value: Activation, total: Tensor | None) -> Tensor:
     """Return a node's running sum with one more operation added, in place of one of the two."""
     assert isinstance(block, nn.Sequential)
-    layers = list(block)
-    if not layers:
-        return value.x if total is None else total + value.x
-    if isinstance(layers[0], nn.ReLU) and len(layers) > 1:
-        if isinstance(layers[1], FactorizedConv2d):
-            x, layers = _halved(layers[1], [value]), layers[2:]
-        else:
-            x, layers = value.relu, layers[1:]
+    rectifier, *layers = list(block) or [None]
+    if not isinstance(rectifier, nn.ReLU):
+        x, layers = value.x, list(block)
+    elif layers and isinstance(layers[0], FactorizedConv2d):
+        x, layers = _halved(layers[0], [value]), layers[1:]
     else:
-        x = value.x
+        x = value.relu
     for layer in layers:
         x = _layer(layer, x)
-    return x if total is None else x.add_(total)
+    if total is None:
+        return x
+    is_own = bool(layers) and not isinstance(layers[-1], nn.ReLU)  # a rectifier's gradient is made of its output
+    return x.add_(total) if is_own else total + x
 
 
 def _mixed(block: nn.Module, values: Sequence[Activation]) -> Tensor:

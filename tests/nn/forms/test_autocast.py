@@ -1,8 +1,11 @@
 """The modules that training computes with: the fast forms of a network, or any module under autocast."""
 
+import pytest
 import timm
 import torch
+from torch.nn.utils import parametrizations, parametrize
 
+from robnet_zoo.errors import ModelError
 from robnet_zoo.nn.compiler import compile
 from robnet_zoo.nn.forms.autocast import attack_form, safe_layout
 
@@ -24,3 +27,21 @@ def test_the_attacks_form_follows_the_network_without_being_rebuilt(tiny):
     assert attack_form(network, dtype=torch.float32)(images).shape == (2, 3)
     assert attack_form(network, dtype=torch.bfloat16).dtype == torch.bfloat16
     assert attack_form(compile(tiny), dtype=torch.float32) is not form
+
+
+def test_a_change_after_the_first_use_of_the_attacks_form_is_refused(tiny):
+    def hooked(network):
+        return network.cells[0].register_forward_hook(lambda module, inputs, output: 2 * output).remove
+
+    def parametrised(network):
+        parametrizations.weight_norm(network.stem[0][0])
+        return lambda: parametrize.remove_parametrizations(network.stem[0][0], "weight")
+
+    network = compile(tiny).eval()
+    attack_form(network, dtype=torch.float32)
+    for change in (hooked, parametrised):
+        undo = change(network)
+        with pytest.raises(ModelError, match="got one that was changed: "):
+            attack_form(network, dtype=torch.float32)
+        undo()
+        attack_form(network, dtype=torch.float32)

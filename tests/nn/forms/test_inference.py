@@ -5,15 +5,16 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from robnet_zoo.errors import ModelError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.genotype.layers import DENOISE_FORMS, Block, Conv, DenoiseForm, FactorizedConv, Norm, Pool, Relu
+from robnet_zoo.genotype.layers import DENOISE_FORMS, Block, DenoiseForm
 from robnet_zoo.genotype.specs import load_spec, spec_names
-from robnet_zoo.nn.compiler import compile, for_inference
+from robnet_zoo.nn.compiler import compile, for_inference, for_training
 from robnet_zoo.nn.forms.inference import EdgeOperation, NodeSum
 from robnet_zoo.nn.forms.layout import Activation
 from robnet_zoo.nn.layers import build
 from robnet_zoo.nn.network import Network
-from tests.small_networks import SEPARABLE, SPECS, genotype, network_of
+from tests.small_networks import SEPARABLE, SPECS, UNUSUAL, genotype, network_of
 
 TOLERANCE = 1e-9  # in float64
 
@@ -186,6 +187,32 @@ def test_other_models_are_refused() -> None:
 # The form itself
 
 
+def test_images_of_integers_are_refused() -> None:
+    network = network_of(SPECS["every operation"]).float()
+    for form in (for_inference(network), for_training(network)):
+        with pytest.raises(ModelError, match=r"expected images of floating point in \[0, 1\], got torch.uint8"):
+            form(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_an_empty_batch_gives_no_logits() -> None:
+    network = network_of(SPECS["every operation"]).eval()
+    for form in (for_inference(network, dtype=torch.float64), for_training(network, dtype=torch.float64)):
+        assert form(torch.zeros(0, 3, 8, 8, dtype=torch.float64)).shape == (0, network.num_classes)
+
+
+def test_a_pooling_that_learns_is_refreshed_and_runs_in_float32() -> None:
+    network = network_of(SPECS["every operation"]).float().eval()
+    network.global_pool = nn.Sequential(network.global_pool, nn.LayerNorm(network.num_features))
+    form = for_inference(network, dtype=torch.bfloat16)
+    with torch.no_grad():
+        network.global_pool[1].weight.mul_(3)
+    form.refresh()
+    images = images_of(network).float()
+    expected, actual = network(images), form(images)
+    assert (actual - expected).norm() < 0.05 * expected.norm()
+    assert {parameter.dtype for parameter in form.global_pool.parameters()} == {torch.float32}
+
+
 def test_training_mode_changes_nothing() -> None:
     form = for_inference(network_of(SPECS["every operation"], drop_rate=0.5), dtype=torch.float64)
     images = images_of(network_of(SPECS["every operation"]))
@@ -242,20 +269,6 @@ def test_torch_compile_finds_no_graph_break() -> None:
     )
 
 
-# Blocks that no operation has yet
-
-
-UNUSUAL: dict[str, Block] = {
-    "a norm that follows a pooling": (Pool("max", 3, 2), Norm(4, True)),
-    "a norm that comes first": (Norm(4, True), Relu(), Conv(4, 4), Norm(4, False)),
-    "two norms in a row": (Conv(4, 4), Norm(4, True), Norm(4, False)),
-    "a rectified output": (Conv(4, 4), Norm(4, True), Relu()),
-    "a rectified output at stride 2": (FactorizedConv(4, 4), Norm(4, True), Relu()),
-    "grouped and strided": (Relu(), Conv(4, 4, (3, 3), (2, 2), groups=2), Conv(4, 4, (1, 1), (2, 2)), Norm(4, True)),
-    "nothing but a rectifier": (Relu(),),
-}
-
-
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("block", UNUSUAL.values(), ids=UNUSUAL)
 def test_unusual_blocks_keep_their_sum(block: Block, channels_last: bool) -> None:
@@ -273,6 +286,9 @@ def test_unusual_blocks_keep_their_sum(block: Block, channels_last: bool) -> Non
     node = NodeSum(operations).double().eval().to(memory_format=layout)
     expected = modules[0](x) + modules[1](x)
     torch.testing.assert_close(node([Activation(x)]), expected, rtol=TOLERANCE, atol=TOLERANCE)
+    assert all(module.training for module in modules.train().modules())
+    node.eval()
+    assert all(module.training for module in modules.modules())  # none is the node's own
 
 
 DENOISED = {name: spec for name, spec in SPECS.items() if name.startswith("denoised")}

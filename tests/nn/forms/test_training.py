@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from robnet_zoo.genotype.genotype import Genotype
+from robnet_zoo.genotype.layers import Block
 from robnet_zoo.genotype.specs import load_spec, spec_names
 from robnet_zoo.nn.compiler import for_training
-from robnet_zoo.nn.forms.training import TrainingForm
+from robnet_zoo.nn.forms.layout import Activation
+from robnet_zoo.nn.forms.training import TrainingForm, _operation
+from robnet_zoo.nn.layers import build
 from robnet_zoo.nn.network import Network
-from tests.small_networks import SPECS, network_of
+from tests.small_networks import SPECS, UNUSUAL, network_of
 
 TOLERANCE = 1e-9  # in float64
 
@@ -51,6 +54,27 @@ def test_bundled_specs_take_the_same_step(name: str) -> None:
     spec = load_spec(name)
     narrow = spec.network.model_copy(update={"channels": 4, "input_size": (3, 32, 32)})
     assert_same_step(network_of(spec.model_copy(update={"network": narrow})), training=True)
+
+
+@pytest.mark.parametrize("block", UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_blocks_keep_their_sum_and_its_gradient(block: Block) -> None:
+    """Put each twice into one node, so that a sum made in place meets itself, and beside the node that it reads."""
+    torch.manual_seed(0)
+    modules = nn.ModuleList([build(block), build(block)]).double().eval()
+    x = torch.randn(2, 4, 8, 8, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    outcomes = []
+    for in_form in (False, True):
+        images = x.clone().requires_grad_()
+        if in_form:
+            value = Activation(images * 1)
+            total = _operation(modules[1], value, _operation(modules[0], value, None))
+            read = value.x
+        else:
+            read = images * 1
+            total = modules[0](read) + modules[1](read)
+        (total.square().sum() + read.sum()).backward()
+        outcomes.append((total.detach(), images.grad))
+    torch.testing.assert_close(*outcomes, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_parameters_are_the_networks_own() -> None:
