@@ -34,8 +34,17 @@ from robnet_zoo.errors import MAX_PROBLEMS, DocumentError, RobnetZooError
 MAX_BYTES = 64 * 2**20  # a results document of 10,000 images with its ledger takes about 10 MB
 MAX_SHOWN = 60  # characters of a value in a message
 
+
+def _ordered(value: Any) -> Any:
+    """Refuse what pydantic would take for a list, though it has no order."""
+    if isinstance(value, set | frozenset):
+        raise PydanticKnownError("tuple_type")
+    return value
+
+
 Item = TypeVar("Item")
-Tuple = Annotated[tuple[Item, ...], Field(strict=False)]  # JSON arrays are lists; everything else is strict
+# JSON arrays are lists; everything else is strict.
+Tuple = Annotated[tuple[Item, ...], Field(strict=False), BeforeValidator(_ordered)]
 Place = tuple[str | int, ...]  # the keys and positions that lead to a part of a document
 Problem = tuple[Place, str]
 

@@ -21,6 +21,8 @@ from robnet_zoo.errors import DataError
 
 MARGIN = 256 / 224  # the shorter side before a centre crop of 1: ImageNet's convention
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop (Szegedy et al., 2015)
+FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "TIFF", "GIF")  # Pillow starts Ghostscript for others
+BLOCK = 4096  # bytes
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of grey
 # Pillow's ways to refuse a file, or to stumble over a damaged one.
 READING_ERRORS = (
@@ -50,7 +52,7 @@ def decode(file: Path) -> Image.Image:
     if not file.is_file():  # opening a pipe would wait for somebody to write into it
         raise DataError(f"{file}: expected the file of a picture, got none there")
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             frames = getattr(picture, "n_frames", 1)
             if frames > 1 and picture.format != "MPO":  # which is a camera's photo with its previews
                 raise DataError(f"{file}: expected a still picture, got an animation of {frames} frames")
@@ -85,10 +87,10 @@ def _transparent(file: Path) -> DataError:
 
 @dataclass(frozen=True, eq=False)
 class PictureFiles:
-    """The pixels of picture files, (N, 3, side, side) uint8: indexed like a tensor, by slice or by numbers.
+    """The pixels of picture files, (N, 3, side, side) uint8: indexed like a tensor, by slice, numbers or a mask.
 
-    A slice is again files; numbers, (n,) int64, give a tensor: each picture resized so that its shorter side is
-    `side` times 256/224, and cropped at the centre. Decoding uses a few threads.
+    A slice is again files; numbers, (n,) int64, or a mask, (N,) bool, give a tensor: each picture resized so that its
+    shorter side is `side` times 256/224, and cropped at the centre. Decoding uses a few threads.
     """
 
     root: Path
@@ -107,7 +109,8 @@ class PictureFiles:
     def __getitem__(self, part: slice | Tensor) -> PictureFiles | Tensor:
         if isinstance(part, slice):
             return replace(self, files=self.files[part])
-        return self._decoded(part.tolist(), [None] * len(part))
+        indices = torch.arange(len(self))[part]
+        return self._decoded(indices.tolist(), [None] * len(indices))
 
     def __iter__(self) -> Iterator[Tensor]:
         for index in range(len(self)):
@@ -119,13 +122,21 @@ class PictureFiles:
         return self._decoded(indices.tolist(), draws)
 
     def digest(self) -> str:
-        """Return the sha256 of names and sizes in bytes, which needs no decoding of a million pictures."""
+        """Return the sha256 of each file's name, size and bytes: the first, middle and last 4,096, not a million whole
+        pictures."""
         digest = hashlib.sha256(repr(self.side).encode())
-        for file in self.files:
-            digest.update(os.fsencode(f"{file}\0{(self.root / file).stat().st_size}\0"))
+        for name in self.files:
+            with (self.root / name).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(os.fsencode(f"{name}\0{size}\0"))
+                for place in sorted({0, max(size - BLOCK, 0) // 2, max(size - BLOCK, 0)}):
+                    file.seek(place)
+                    digest.update(file.read(BLOCK))
         return digest.hexdigest()
 
     def _decoded(self, indices: Sequence[int], draws: Sequence[Sequence[float] | None]) -> Tensor:
+        if not indices:
+            return torch.empty(0, 3, self.side, self.side, dtype=torch.uint8)
         with ThreadPoolExecutor(self.threads) as pool:
             pictures = list(pool.map(self._picture, indices, draws))
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # (n, 3, side, side), channels innermost

@@ -136,6 +136,7 @@ MISTAKES = {
     ),
     "odd name": ({"by_name": {"a b\n": {"size": 0}}}, 'by_name["a b\\n"].size: expected at least 1, got 0'),
     "name of another type": ({"by_name": {3: {"size": 1}}}, "by_name[3]: expected a text, got 3"),
+    "set for list": ({"parts": {1}}, "parts: expected a list, got set"),
     "object for list": ({"parts": {}}, "parts: expected a list, got {}"),
     "list for object": ({"by_name": []}, "by_name: expected an object, got []"),
     "bool for literal": ({"version": True}, "version: expected 1, got true"),

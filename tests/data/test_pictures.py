@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from robnet_zoo import data
@@ -99,6 +100,12 @@ def test_a_picture_whose_pixels_have_no_single_value_in_8_bits_is_refused(tmp_pa
         decode(tmp_path / "x.png")
 
 
+def test_a_file_that_pillow_would_hand_to_ghostscript_is_refused(tmp_path):
+    RGB.save(tmp_path / "x.png", format="EPS")
+    with pytest.raises(DataError, match=r"x\.png: expected a picture that can be read"):
+        decode(tmp_path / "x.png")
+
+
 def test_picture_files_split_and_index_like_pixels_in_memory(tmp_path):
     for index in range(20):
         folder = tmp_path / "val" / f"{index % 2}"
@@ -111,6 +118,19 @@ def test_picture_files_split_and_index_like_pixels_in_memory(tmp_path):
     assert sorted(reds) == [10 * index for index in range(20)]
     assert [red // 10 % 2 for red in reds] == images.labels.tolist()
     assert (255 * validation.batch(slice(None))[0][:, 0].mean((1, 2))).round().int().tolist() == reds[18:]
+    mask = torch.arange(20) % 3 == 0
+    assert torch.equal(images.pixels[mask], images.pixels[mask.nonzero()[:, 0]])
+    assert torch.equal(images.pixels[torch.tensor([-1])], images.pixels[torch.tensor([19])])
+    assert images.pixels[~(mask | ~mask)].shape == (0, 3, 224, 224)
     before = images.sha256
     Image.new("RGB", (30, 20), (1, 2, 3)).resize((90, 60)).save(tmp_path / "val" / "0" / "00.png")
     assert data.load(f"imagenet-val:{tmp_path}").sha256 != before
+
+
+def test_the_digest_tells_files_of_one_size_apart(tmp_path):
+    for red in (1, 2):
+        folder = tmp_path / str(red) / "val" / "0"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (30, 20), (red, 0, 0)).save(folder / "a.bmp")
+    assert len({(tmp_path / str(red) / "val" / "0" / "a.bmp").stat().st_size for red in (1, 2)}) == 1
+    assert data.load(f"imagenet-val:{tmp_path / '1'}").sha256 != data.load(f"imagenet-val:{tmp_path / '2'}").sha256
