@@ -93,6 +93,12 @@ def result(
     )
 
 
+def in_turn(document: Result) -> Result:
+    """The same outcomes, as if each attack had got only what those before it left."""
+    titles = tuple(attack.title for attack in document.protocol.attacks)
+    return document.model_copy(update={"protocol": document.protocol.model_copy(update={"in_turn": titles})})
+
+
 def png(pixels: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png")

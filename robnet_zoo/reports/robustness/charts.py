@@ -8,7 +8,15 @@ from typing import NamedTuple
 from robnet_zoo.benchmarks.result import Measurement
 from robnet_zoo.reports.curves import MeasuredPoint, PrintedPoint, lines, scatter
 from robnet_zoo.reports.elements import Chart
-from robnet_zoo.reports.robustness.labelled import CLEAN, WORST, LabelledResult, columns, groups, parameters_of
+from robnet_zoo.reports.robustness.labelled import (
+    CLEAN,
+    WORST,
+    LabelledResult,
+    after,
+    columns,
+    groups,
+    parameters_of,
+)
 from robnet_zoo.reports.robustness.published import published
 from robnet_zoo.reports.robustness.tables import accuracy
 from robnet_zoo.reports.svg import Axis
@@ -38,8 +46,8 @@ def against_steps(entries: Sequence[LabelledResult]) -> list[Chart]:
                 parameters = parameters_of(attack)
                 others = ", ".join(f"{key} {parameters[key]}" for key in parameters if key not in ("kind", "steps"))
                 point = _point(entry, family.steps, str(family.steps), entry.measurements[name])
-                kind = attack.kind.replace("_", "-").upper()
-                title = f"Robust accuracy against steps: {kind} ({others}), {entry.conditions}"
+                kind = after(f"{attack.kind.replace('_', '-').upper()} ({others})", entry.before(name))
+                title = f"Robust accuracy against steps: {kind}, {entry.conditions}"
                 by_title.setdefault(title, []).append(point)
     axis = Axis("steps, logarithmic", kind="logarithmic")
     drawn = (lines(title, points, axis, "steps") for title, points in by_title.items())
@@ -54,10 +62,11 @@ def against_eps(entries: Sequence[LabelledResult]) -> list[Chart]:
     by_title: dict[str, list[tuple[LabelledResult, MeasuredPoint]]] = {}
     for entry in entries:
         protocol = entry.result.protocol
-        titles = ", ".join(sorted(attack.title for attack in protocol.attacks))
+        titles = ", ".join(sorted(after(attack.title, protocol.before(attack.title)) for attack in protocol.attacks))
         for name, measurement in entry.measurements.items():
             if name != CLEAN:
-                title = f"{WORST} of {titles}" if name == WORST else measurement.attack
+                alone = after(measurement.attack, entry.before(name))
+                title = f"{WORST} of {titles}" if name == WORST else alone
                 title += "" if entry.norms == ("linf",) else f" ({', '.join(entry.norms)})"
                 point = _point(entry, _scale(entry) * protocol.eps_value, protocol.eps, measurement)
                 by_title.setdefault(f"Accuracy against eps: {title}, {entry.data}", []).append((entry, point))
@@ -126,11 +135,12 @@ def _strongest(entries: Sequence[LabelledResult]) -> str:
 def _printed(entries: Sequence[LabelledResult], name: str) -> tuple[int, list[PrintedPoint]]:
     """Return the paper's figures for the same attack under the same conditions, and the number of their table.
 
-    Of several tables, the one with most models is taken.
+    There are none for an attack that got only what others left, as the paper's attacks never do. Of several tables,
+    the one with most models is taken.
     """
     number, best = 0, list[PrintedPoint]()
     attacks = [entry.attacks[name] for entry in entries if name in entry.attacks]
-    if not attacks or len(attacks) < len(entries):
+    if not attacks or len(attacks) < len(entries) or any(entry.before(name) for entry in entries):
         return number, best
     for table in published().tables:
         for index, column in enumerate(table.columns):

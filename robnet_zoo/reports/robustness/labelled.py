@@ -25,7 +25,8 @@ class LabelledResult:
 
     Args:
         model, source, data: their labels.
-        measurements: by column, `clean` first and `worst case` last.
+        measurements: by column, `clean` first and `worst case` last. A column says behind which attacks its own took
+            its turn, so that what they left does not stand under one name with what an attack found alone.
         attacks: the parameters behind a column, where the protocol has them.
     """
 
@@ -35,6 +36,11 @@ class LabelledResult:
     data: str
     measurements: Mapping[str, Measurement]
     attacks: Mapping[str, AnyAttack]
+
+    def before(self, column: str) -> tuple[str, ...]:
+        """Return the names of the attacks that left to a column's own only what they could not fool."""
+        attack = self.attacks.get(column)
+        return () if attack is None else self.result.protocol.before(attack.title)
 
     @property
     def n(self) -> int:
@@ -111,6 +117,11 @@ def columns(entries: Iterable[LabelledResult]) -> list[str]:
     return [*first, *(name for name in names if name not in (CLEAN, WORST)), *last]
 
 
+def after(name: str, before: Sequence[str]) -> str:
+    """Return the name of an attack with those that took their turns before it: `square (after adaptive_apgd)`."""
+    return f"{name} (after {', '.join(before)})" if before else name
+
+
 def proposing(protocol: Protocol) -> str:
     """Return the precision in which images are proposed; the device says whether it has it (`core.precision`)."""
     return protocol.dtype if protocol.dtype == "float32" else f"{protocol.dtype} where the device has it"
@@ -130,9 +141,11 @@ def _entry(
 ) -> LabelledResult:
     attacks = {attack.title: attack for attack in result.protocol.attacks}
 
+    def alone(name: str) -> str:
+        return columns[name, str(parameters_of(attacks[name]))] if name in attacks else name
+
     def column(name: str) -> str:
-        attack = attacks.get(name)
-        return name if attack is None else columns[name, str(parameters_of(attack))]
+        return after(alone(name), [alone(earlier) for earlier in result.protocol.before(name)])
 
     def label(model: ModelIdentity) -> str:
         return models[model.name, model.weights]

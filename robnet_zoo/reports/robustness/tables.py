@@ -368,7 +368,7 @@ def _measured(table: PaperTable, column: PaperColumn, entries: Sequence[Labelled
         if column.attack is None:
             return entry.measurements.get(CLEAN)
         for name, attack in entry.attacks.items():
-            if column.fits(attack) and name in entry.measurements:
+            if column.fits(attack) and name in entry.measurements and not entry.before(name):
                 return entry.measurements[name]
     return None
 

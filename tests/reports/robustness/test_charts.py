@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from robnet_zoo.attacks import Fgsm, Pgd
-from robnet_zoo.reports.robustness.charts import against_eps
+from robnet_zoo.reports.robustness.charts import against_eps, against_parameters, against_steps
 from robnet_zoo.reports.robustness.labelled import labelled
-from tests.reports.documents import result
+from tests.reports.documents import identity, in_turn, result
 from tests.reports.pages import html, ids, section
 
 
@@ -36,3 +36,18 @@ def test_radii_in_l2_are_drawn_in_image_units():
         assert [row.cells[1].value for row in chart.table.rows] == [0, 0.25, 0.5]
     (levels, _) = against_eps(labelled([result("a", attacks=(Pgd(),), eps=eps) for eps in ("4/255", "8/255")]))
     assert "eps, in 255ths" in levels.drawing
+
+
+def test_attacks_in_turn_share_no_line_with_those_that_ran_alone():
+    apart, turned = result("a", eps="4/255"), in_turn(result("a", eps="8/255"))
+    assert [chart.title for chart in against_eps(labelled([apart, turned]))] == [
+        "Accuracy against eps: fgsm, cifar10_test.npz"
+    ]
+    lengths = in_turn(result("a", attacks=(Pgd(), Pgd(steps=100))))
+    assert against_steps(labelled([lengths])) == []
+
+
+def test_the_papers_figures_are_not_drawn_with_what_an_attack_in_turn_found():
+    document = result(identity("resnet18", parameters=11_173_962), attacks=(Fgsm(), Pgd(steps=100)))
+    assert "RobNet-large" in against_parameters(labelled([document]))[0].drawing
+    assert against_parameters(labelled([in_turn(document)])) == []

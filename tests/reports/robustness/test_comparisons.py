@@ -15,7 +15,7 @@ from robnet_zoo.reports.page import html as page
 from robnet_zoo.reports.robustness.comparisons import MANY, comparisons, comparisons_report
 from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.report import robustness_report
-from tests.reports.documents import CIFAR, identity, many, renamed, result
+from tests.reports.documents import CIFAR, identity, in_turn, many, renamed, result
 from tests.reports.pages import html, ids
 
 
@@ -56,6 +56,14 @@ def test_pairs_without_any_difference_are_only_counted():
 def test_worst_cases_of_other_attacks_are_not_compared():
     documents = [result("a"), result("b", 0.6, 0.3, attacks=(Fgsm(),))]
     assert [row.cells[2].text for row in comparisons(labelled(documents)).rows] == ["clean", "fgsm"]
+
+
+def test_an_attack_in_turn_is_not_compared_with_one_that_ran_alone():
+    apart, turned = result("a"), in_turn(result("b", 0.6, 0.3, 0.2))
+    assert [row.cells[2].text for row in comparisons(labelled([apart, turned])).rows] == ["clean", "fgsm"]
+    both = [in_turn(apart), turned]
+    names = ["clean", "fgsm", "pgd20 (after fgsm)", "worst case"]
+    assert [row.cells[2].text for row in comparisons(labelled(both)).rows] == names
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from robnet_zoo.core.statistics import wilson
 from robnet_zoo.genotype.specs import load_spec
 from robnet_zoo.reports.robustness.labelled import labelled
 from robnet_zoo.reports.robustness.tables import beside_the_paper, cost, radii, summary
-from tests.reports.documents import CIFAR, identity, result, sha
+from tests.reports.documents import CIFAR, identity, in_turn, result, sha
 from tests.reports.pages import Tree, html, ids
 
 
@@ -31,10 +31,9 @@ def test_figures_of_the_summary_are_the_documents(everything, page):
 def test_attacks_that_took_turns_are_named_below_the_summary():
     apart = result("model", attacks=(Fgsm(), Pgd()))
     assert summary(labelled([apart])).note == ""
-    in_turn = apart.protocol.model_copy(update={"name": "turns", "in_turn": ("fgsm", "pgd20")})
-    note = "Protocol turns: in turn, each on what those before it left: fgsm, pgd20"
-    assert summary(labelled([apart, apart.model_copy(update={"protocol": in_turn})])).note == note
-    assert note.partition(": ")[2] in str(apart.model_copy(update={"protocol": in_turn}))
+    note = "Protocol paper: in turn, each on what those before it left: fgsm, pgd20"
+    assert summary(labelled([apart, in_turn(apart)])).note == note
+    assert note.partition(": ")[2] in str(in_turn(apart))
 
 
 def test_the_second_digit_is_shown_where_there_are_images_for_it(tmp_path):
@@ -71,6 +70,12 @@ def test_ours_stand_below_the_printed_row_of_their_architecture(page):
 def test_only_what_was_measured_as_the_paper_did_stands_beside_it(tmp_path, change, stands):
     tree = html([result("resnet18", **({"attacks": (Pgd(),)} | change))], tmp_path)
     assert ("paper" in ids(tree)) == stands
+
+
+def test_what_an_attack_found_in_turn_does_not_stand_beside_the_paper():
+    document = result("resnet18", attacks=(Pgd(steps=40), Pgd()))
+    assert len(beside_the_paper(labelled([document]))) == 1
+    assert beside_the_paper(labelled([in_turn(document)])) == []
 
 
 def test_networks_of_others_do_not_stand_beside_the_paper_alone(tmp_path):
@@ -220,12 +225,11 @@ def test_the_cost_of_images_that_withstood_stands_beside_autoattacks():
 def test_attacks_in_turn_have_a_row_of_what_they_cost_together():
     apart = result("a", 0.8, 0.5, 0.3, attacks=(Pgd(steps=30), Pgd(steps=10)))
     assert len(cost(labelled([apart])).rows) == 3
-    in_turn = apart.protocol.model_copy(update={"in_turn": ("pgd30", "pgd10")})
-    table = cost(labelled([apart.model_copy(update={"protocol": in_turn})]))
+    table = cost(labelled([in_turn(apart)]))
     rows = {row.cells[1].text: [cell.value for cell in row.cells[2:]] for row in table.rows}
     together = rows["pgd30, then pgd10"]
     for column in (0, 1, 2, 5, 6):  # forwards, backwards, judged, seconds
-        assert together[column] == pytest.approx(rows["pgd30"][column] + rows["pgd10"][column], rel=1e-3)
+        assert together[column] == pytest.approx(rows["pgd30"][column] + rows["pgd10 (after pgd30)"][column], rel=1e-3)
     both = [sum(pair) for pair in zip(*(part.backwards for part in apart.measurements[1:]), strict=True)]
     withstood = [passes for passes, right in zip(both, apart.worst_case.correct, strict=True) if right]
     assert together[4] == pytest.approx(sum(withstood) / len(withstood))
