@@ -69,6 +69,7 @@ def result(
     eps: str = "8/255",
     data: str = CIFAR,
     unconfirmed: int = 0,
+    dtype: str = "bfloat16",
     **fields: object,
 ) -> Result:
     """A document whose first share is of clean images, the others of the attacks."""
@@ -81,7 +82,7 @@ def result(
     measurements = (clean, *attacked)
     threat = "white_box" if source is None else "transfer"
     return Result(
-        protocol=Protocol(name="paper", threat=threat, eps=eps, attacks=attacks),
+        protocol=Protocol(name="paper", threat=threat, eps=eps, attacks=attacks, dtype=dtype),
         model=model if isinstance(model, ModelIdentity) else identity(model),
         source=source,
         data=DataIdentity(name=data, sha256=sha(data), n=fields.pop("of", n)),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from robnet_zoo.attacks import AutoAttack
+from robnet_zoo.attacks import AnyAttack, AutoAttack, BatchAttack
 from robnet_zoo.benchmarks.result import Measurement, ModelIdentity, measured, worst_case
 from robnet_zoo.reports.elements import EMPTY, Column, Table, TableCell, TableRow, estimate_cell
 from robnet_zoo.reports.robustness.labelled import CLEAN, WORST, LabelledResult, columns, groups, proposing
@@ -218,8 +218,8 @@ def cost(entries: Sequence[LabelledResult]) -> Table:
                 mean(measurement.forwards),
                 mean(measurement.backwards),
                 mean(measurement.judged),
-                mean(_withstood(measurement, measurement.forwards)),
-                mean(_withstood(measurement, measurement.backwards)),
+                mean(_withstood(measurement, measurement.forwards, entry.attacks.get(name))),
+                mean(_withstood(measurement, measurement.backwards, entry.attacks.get(name))),
                 TableCell(f"{measurement.seconds:,.1f}", measurement.seconds),
                 TableCell(
                     f"{1000 * measurement.seconds / len(measurement.correct):,.1f}",
@@ -267,8 +267,13 @@ def _device(entry: LabelledResult) -> TableCell:
     return TableCell(device, device, f"{proposing(entry.result.protocol)} proposes")
 
 
-def _withstood(measurement: Measurement, counts: Numbers) -> Numbers:
-    """Return the counts of the images that an attack left right, if there are counts."""
+def _withstood(measurement: Measurement, counts: Numbers, attack: AnyAttack | None) -> Numbers:
+    """Return the counts of the images that an attack left right, if there are counts of each image.
+
+    Those of an attack that takes a batch as a whole are spread over its images alike, whether they withstood or not.
+    """
+    if isinstance(attack, BatchAttack):
+        return ()
     return tuple(count for count, right in zip(counts, measurement.correct, strict=False) if right)
 
 

@@ -222,6 +222,13 @@ def test_the_cost_of_images_that_withstood_stands_beside_autoattacks():
     assert f"forwards {counts.forwards:,} times and backwards {counts.backwards:,} times" in table.note
 
 
+def test_a_batch_attack_has_no_cost_of_the_images_that_withstood():
+    table = cost(labelled([result("a", 0.8, 0.5, 0.4, attacks=(Pgd(), AutoAttack()), dtype="float32")]))
+    rows = {row.cells[1].text: [cell.text for cell in row.cells[2:7]] for row in table.rows}
+    assert "–" not in rows["pgd20"]
+    assert [cell == "–" for cell in rows["autoattack"]] == [False, False, False, True, True]
+
+
 def test_attacks_in_turn_have_a_row_of_what_they_cost_together():
     apart = result("a", 0.8, 0.5, 0.3, attacks=(Pgd(steps=30), Pgd(steps=10)))
     assert len(cost(labelled([apart])).rows) == 3
