@@ -229,13 +229,13 @@ class Result(Document):
 
     def __str__(self) -> str:
         """Return alarms, then a table of accuracies with their intervals, drawn to scale."""
-        from robnet_zoo.benchmarks.checks.results import Severity, kind_of  # which imports this module
+        from robnet_zoo.benchmarks.checks.results import kind_of  # which imports this module
 
         source = "" if self.source is None else f", attacked through {self.source.name}"
         if self.source is not None and self.source.weights == self.model.weights:
             source += " (a white box, as its weights are the same)"
         lines = [f"{self.model.name}{source}: {self.protocol.name}, eps {self.protocol.eps}, {self.data.name}"]
-        lines += [f"{'note' if kind_of(each).severity == Severity.NOTE else 'ALARM'} {each}" for each in self.alarms]
+        lines += [f"{kind_of(alarm).severity.word} {alarm}" for alarm in self.alarms]
         lines += [self.protocol.turns] if self.protocol.turns else []
         rows = [
             (

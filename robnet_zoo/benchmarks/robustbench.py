@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from robnet_zoo.attacks.autoattack import AutoAttack
+from robnet_zoo.benchmarks.checks.results import kind_of
 from robnet_zoo.benchmarks.result import Measurement, Result
 from robnet_zoo.core.units import fraction
 from robnet_zoo.errors import RobustBenchError
@@ -189,7 +190,7 @@ def _measured(result: Result) -> list[str]:
         f"- weights: sha256 {result.model.weights}, {result.model.parameters} parameters",
         f"- images: {result.data.name}, n = {result.data.n}, sha256 {result.data.sha256}",
         f"- measured with: {software}; {result.device}",
-        *(f"- alarm: {alarm}" for alarm in result.alarms),
+        *(f"- {kind_of(alarm).severity.word.lower()}: {alarm}" for alarm in result.alarms),
     ]
 
 

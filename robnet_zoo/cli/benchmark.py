@@ -214,10 +214,15 @@ def _exported(
 
 def _exports_summary(written: ExportsResult, results: list[Result]) -> str:
     """Describe exports for a terminal: alarms, then one table."""
+    from robnet_zoo.benchmarks.checks.results import kind_of
     from robnet_zoo.reports.robustness.exports import exports
     from robnet_zoo.reports.robustness.labelled import labelled
 
-    lines = [f"ALARM {alarm.name}: {result.model.name}: {alarm.text}" for result in results for alarm in result.alarms]
+    lines = [
+        f"{kind_of(alarm).severity.word} {alarm.name}: {result.model.name}: {alarm.text}"
+        for result in results
+        for alarm in result.alarms
+    ]
     for table in exports([written], labelled(results)):
         heads = [column.label for column in table.columns]
         rows = [[_cell(cell) for cell in row.cells] for row in table.rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from robnet_zoo.benchmarks.checks.results import kind_of
 from robnet_zoo.benchmarks.result import Result
 from robnet_zoo.core.statistics import with_interval
 from robnet_zoo.genotype.specs import load_spec
@@ -64,7 +65,7 @@ def card(entry: weights.WeightsEntry, runs: Mapping[str, TrainingResult], result
             f"- protocol `{protocol.name}`: the first {result.data.n:,} images of {result.data.name} (sha256 "
             f"`{result.data.sha256[:12]}`), seed {protocol.seed}, on {result.device}, torch {result.software['torch']}"
         )
-        lines += [f"    - alarm: {alarm.text}" for alarm in result.alarms]
+        lines += [f"    - {kind_of(alarm).severity.word.lower()}: {alarm.text}" for alarm in result.alarms]
     lines += [
         "",
         "White-box accuracies are upper bounds: a stronger attack may find more. The documents, with every image's",

@@ -271,9 +271,10 @@ def test_a_document_of_other_images_than_the_leaderboards_is_refused(classes) ->
 
 
 def test_alarms_of_the_document_are_in_the_issue() -> None:
-    alarmed = result(alarms=(Alarm(name="zero_gradients", text="all of them"),))
+    alarms = (Alarm(name="zero_gradients", text="all of them"), Alarm(name="unconfirmed", text="1 of 2"))
+    alarmed = result(alarms=alarms)
     text = issue_text(model_info(alarmed, **PAPER), alarmed, checkpoint="link")
-    assert "- alarm: zero_gradients: all of them\n" in text
+    assert "- alarm: zero_gradients: all of them\n- note: unconfirmed: 1 of 2\n" in text
 
 
 def test_command_writes_an_evaluation_with_the_tensor_of_its_images(tmp_path, capsys) -> None:

@@ -11,12 +11,15 @@ from safetensors.torch import save_file
 
 from robnet_zoo import cli, data
 from robnet_zoo.attacks import Fgsm, Pgd
+from robnet_zoo.benchmarks.exports import ExportedForm, ExportsResult
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.benchmarks.protocol import PROTOCOLS, Protocol
-from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.benchmarks.result import Alarm, Result
+from robnet_zoo.cli import benchmark
 from robnet_zoo.nn.compiler import compile
 from tests.command import fails, run
 from tests.fitted import EPS
+from tests.reports.documents import result
 
 DIGITS = "robnet_micro.digits"
 COMMON = ("--data", "digits", "-n", "24", "--eps", EPS, "--batch", "8")  # some images withstand
@@ -154,6 +157,17 @@ def test_training_images_raise_an_alarm_wherever_they_are_measured(capsys, tiny,
     common = ("benchmark", out, "--protocol", white_box, "-n", "24", "--batch", "8")
     assert "ALARM trained_on_test: 24 of 24 images" in run(capsys, *common, "--data", file)
     assert "trained_on_test" not in run(capsys, *common, "--data", "digits")
+
+
+def test_what_merely_counts_is_a_note_above_the_table_of_exports():
+    alarms = (Alarm(name="zero_gradients", text="5 images"), Alarm(name="unconfirmed", text="1 of 2"))
+    measured = result("model", alarms=alarms)
+    form = ExportedForm(form="torch", model=measured.model, bytes=4_000_000)
+    written = ExportsResult(
+        model=measured.model, data=measured.data, rounds=9, software={}, device="a processor", forms=(form,)
+    )
+    lines = benchmark._exports_summary(written, [measured]).splitlines()
+    assert lines[:2] == ["ALARM zero_gradients: model: 5 images", "note unconfirmed: model: 1 of 2"]
 
 
 @pytest.mark.same_bits

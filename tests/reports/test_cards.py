@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robnet_zoo.benchmarks.result import Result
+from robnet_zoo.benchmarks.result import Alarm, Result
 from robnet_zoo.reports.cards import card, epochs
 from robnet_zoo.training.result import TrainingResult
 from robnet_zoo.zoo import weights
@@ -47,6 +47,14 @@ def test_a_card_tells_runs_of_another_architecture_apart():
         *["robnet_free"] * (len(runs) - 1),
         "robnet_large",
     ]
+
+
+def test_what_merely_counts_is_a_note_on_a_card():
+    (entry,) = (each for each in weights.manifest().entries if f"{each.model}.{each.tag}.json" == NAME)
+    run, result = TrainingResult.load(committed.TRAINING / NAME), Result.load(committed.ROBUSTNESS / NAME)
+    alarms = (Alarm(name="zero_gradients", text="5 images"), Alarm(name="unconfirmed", text="1 of 2"))
+    lines = card(entry, {NAME: run}, [result.model_copy(update={"alarms": alarms})]).splitlines()
+    assert {"    - alarm: 5 images", "    - note: 1 of 2"} <= set(lines)
 
 
 def test_an_epoch_after_which_nothing_was_measured_has_dashes():

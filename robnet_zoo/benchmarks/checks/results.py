@@ -40,6 +40,11 @@ class Severity(IntEnum):
     DOUBT = 2  # figures may be too high, or one draw of many
     WRONG = 3  # figures do not mean what they say
 
+    @property
+    def word(self) -> str:
+        """Return what an alarm of this weight is called where it is told: `note` or `ALARM`."""
+        return "note" if self is Severity.NOTE else "ALARM"
+
 
 @dataclass(frozen=True)
 class AlarmKind:

@@ -345,6 +345,7 @@ def test_every_alarm_of_the_list_is_named_by_a_test_here():
 
 def test_alarms_are_listed_worst_first() -> None:
     severities = [kind.severity for kind in ALARMS.values()]
+    assert [severity.word for severity in Severity] == ["note", "ALARM", "ALARM"]
     assert severities == sorted(severities, reverse=True)
     assert set(severities) == set(Severity)
 
