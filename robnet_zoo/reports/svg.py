@@ -454,10 +454,14 @@ def _round(low: float, high: float, most: int) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten between two values; over more than two decades, powers of ten alone."""
+    """Return 1, 2 and 5 times powers of ten between two values; over more than two decades, powers of ten alone.
+
+    Where fewer than two of them lie there, so that nobody could read off a scale, they are round numbers instead.
+    """
     factors = (1, 2, 5) if high / low < 100 else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [value for power in powers for factor in factors if low <= (value := factor * 10.0**power) <= high]
+    values = [value for power in powers for factor in factors if low <= (value := factor * 10.0**power) <= high]
+    return values if len(values) > 1 else _round(low, high, 4)
 
 
 def _step(span: float, most: int = 7) -> float:

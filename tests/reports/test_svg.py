@@ -49,6 +49,21 @@ def test_labels_do_not_lie_on_each_other() -> None:
     assert len({(anchor, y) for _, y, anchor in texts}) == len(points)
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ((20, 100), ["20", "50", "100"]),
+        ((1e5, 1.1e7), ["100 k", "1 M", "10 M"]),
+        ((1e6, 1e6), ["800 k", "1 M", "1.2 M"]),
+        ((5e6, 7e6), ["4 M", "6 M", "8 M"]),
+    ],
+)
+def test_a_logarithmic_axis_has_the_ticks_that_a_scale_is_read_off_by(values: tuple[float, ...], ticks: list[str]):
+    points = tuple(Point(value, 0.5) for value in values)
+    drawing = chart("l", [Series("a", points)], Axis("x", kind="logarithmic"), Y)
+    assert re.findall(r'text-anchor="middle">(.*?)</text>', drawing)[: len(ticks)] == ticks
+
+
 def test_a_legend_names_every_layer_with_a_name() -> None:
     layers = [Series("", (Point(0, 0),)), Guide("no change", (0, 0), (1, 1)), Bars("bars", ()), Series("line", ())]
     assert [name for _, name in legend(layers)] == ["bars", "line"]
