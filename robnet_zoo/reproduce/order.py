@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from robnet_zoo.core.statistics import LEVEL, Interval, IntervalEstimate, Verdict, proportion, together
+from robnet_zoo.core.statistics import LEVEL, Interval, IntervalEstimate, Verdict, proportion, together, wilson
 from robnet_zoo.reproduce.result import ModelResult, PartResult
 
+ROUNDING = 1e-9  # below which a width is none
 OutcomeMatrix = npt.NDArray[np.float64]  # (seeds, images) of 0 or 1
 
 
@@ -34,9 +35,17 @@ class Pair:
     def verdict(self) -> Verdict:
         """Return whether the paper's order of the two rows holds: `Interval.verdict` of their difference.
 
-        It is undecided where a row was trained only once, since the interval then covers the choice of images alone.
+        It is undecided where a row was trained only once, since the interval then covers the choice of images alone,
+        and where nothing varies, or there is one image alone, so that the interval says nothing of others.
         """
-        return "undecided" if self.trainings < 2 else self.difference.interval.verdict
+        told = self.trainings > 1 and self.difference.n > 1 and _varies(self.difference)
+        return self.difference.interval.verdict if told else "undecided"
+
+
+def _varies(estimate: IntervalEstimate) -> bool:
+    """Return whether an interval has a width; it has none where all trainings and images agree."""
+    low, high = estimate.interval
+    return high - low > ROUNDING
 
 
 def outcomes(models: Sequence[ModelResult], attack: str) -> OutcomeMatrix | None:
@@ -49,7 +58,8 @@ def accuracy(right: OutcomeMatrix) -> IntervalEstimate:
     """Estimate the mean over trainings and images.
 
     With one training the interval is Wilson's, of its images. With several it is Student's, with the variance between
-    trainings and that between images added: other trainings on other images would give a mean within it.
+    trainings and that between images added: other trainings on other images would give a mean within it. Where neither
+    varies, which does not say that others would not, it is Wilson's again, as if there were one training.
 
     Args:
         right: (seeds, images) of 0 or 1.
@@ -57,8 +67,8 @@ def accuracy(right: OutcomeMatrix) -> IntervalEstimate:
     if len(right) == 1:
         return proportion(int(right[0].sum()), right.shape[1])
     estimate = estimated(float(right.mean()), [right.mean(1)], right.mean(0))
-    within = Interval(max(0.0, estimate.interval.low), min(1.0, estimate.interval.high))
-    return estimate.model_copy(update={"interval": within})
+    low, high = estimate.interval if _varies(estimate) else wilson(round(estimate.value * estimate.n), estimate.n)
+    return estimate.model_copy(update={"interval": Interval(max(0.0, low), min(1.0, high))})
 
 
 def difference(first: OutcomeMatrix, second: OutcomeMatrix) -> IntervalEstimate:

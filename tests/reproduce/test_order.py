@@ -30,6 +30,24 @@ def test_one_training_alone_has_the_interval_of_its_images() -> None:
     assert estimate.interval == pytest.approx((low, high))
 
 
+@pytest.mark.parametrize("right", [0, 20])
+def test_outcomes_that_all_agree_are_as_uncertain_as_their_images(right: int) -> None:
+    outcomes = np.array([[1] * right + [0] * (20 - right)] * 3, dtype=float)
+    low, high = stats.binomtest(right, 20).proportion_ci(method="wilson")
+    assert order.accuracy(outcomes).interval == pytest.approx((low, high))
+
+
+def test_two_rows_in_which_nothing_varies_are_not_told_apart() -> None:
+    def verdict(first: list[list[int]], second: list[list[int]]) -> str:
+        difference = order.difference(np.array(first, dtype=float), np.array(second, dtype=float))
+        return order.Pair("a", "b", 10.0, difference, trainings=len(second)).verdict
+
+    right, wrong = [[1] * 20] * 3, [[0] * 20] * 3
+    assert verdict(right, wrong) == "undecided"
+    assert verdict([[1], [1], [1]], [[0], [0], [0]]) == "undecided"
+    assert verdict(right, [[1] + [0] * 19] * 3) == "holds"
+
+
 def test_intervals_cover_what_they_say() -> None:
     # Trainings and images are drawn 400 times: the interval of the difference, 0, misses it about one time in 20.
     draw, missed = np.random.default_rng(0), 0
