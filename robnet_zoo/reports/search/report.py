@@ -12,6 +12,7 @@ from robnet_zoo.reports.search.best import Pick, best, picked
 from robnet_zoo.reports.search.findings import judged
 from robnet_zoo.reports.search.paper import caveats, differences
 from robnet_zoo.reports.search.searched import kind, searched
+from robnet_zoo.search.analysis.figure7 import deeper
 from robnet_zoo.search.analysis.observations import Observation, Observed
 from robnet_zoo.search.result import StudyResult
 
@@ -58,7 +59,7 @@ def _figures(result: StudyResult, observation: Observation) -> dict[str, object]
     """Return a row of the CSV file, for one candidate; what was not measured is None."""
     candidate = observation.candidate
     before, after = candidate.before, candidate.after
-    last = candidate.fsp[-(-len(candidate.fsp) // 2) :]
+    last = candidate.fsp[-deeper(len(candidate.fsp)) :]
     return {
         "search": result.config.name,
         "kind": result.kind,

@@ -46,6 +46,11 @@ class Fsp(Document):
         return sum(above[-self.last :]), sum(above[: -self.last])
 
 
+def deeper(depth: int) -> int:
+    """Return how many cells count as deeper: the latter half, rounded up, as the paper's 10 of 20 (appendix F)."""
+    return -(-depth // 2)
+
+
 def fsp_observations(observations: Sequence[Observation]) -> list[Observation]:
     """Return the observations whose FSP distances were measured."""
     return [each for each in observations if each.candidate.fsp and each.candidate.before is not None]
@@ -56,8 +61,7 @@ def fsp(observations: Sequence[Observation], *, last: int | None = None, seed: i
 
     Args:
         observations: those without FSP distances are ignored.
-        last: how many cells count as deeper; by default the latter half, rounded up, as the paper's 10 of 20 (appendix
-            F).
+        last: how many cells count as deeper; by default as many as `deeper` says.
         seed: of the bootstrap.
 
     Raises: SearchError for fewer than 4 candidates with FSP distances, for candidates of different depths, and if the
@@ -69,7 +73,7 @@ def fsp(observations: Sequence[Observation], *, last: int | None = None, seed: i
     if len(depths) > 1:
         raise SearchError(f"expected FSP distances of equally many cells, got {', '.join(map(str, sorted(depths)))}")
     (depth,) = depths
-    last = -(-depth // 2) if last is None else last
+    last = deeper(depth) if last is None else last
     if not 1 <= last <= depth:
         raise SearchError(f"expected 1 to {depth} deeper cells, got {last}")
     distances = np.array([observation.candidate.fsp for observation in measured])  # (n, depth)

@@ -9,9 +9,10 @@ from collections import Counter
 import pytest
 
 from robnet_zoo.errors import SearchError
-from robnet_zoo.reports.search import write
+from robnet_zoo.reports.search import search_report, write
+from robnet_zoo.search.analysis import Observed, fsp
 from tests.reports.search.search_pages import Page, html, searched
-from tests.search.studies import by_density, by_nothing, made, study
+from tests.search.studies import by_density, by_nothing, made, study, with_distances
 
 XSS = '<script>alert("x")</script>&<img src=x onerror=alert(1)>'
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
@@ -60,6 +61,15 @@ def test_results_of_one_kind_twice_and_none_are_refused(results, tmp_path):
     with pytest.raises(SearchError, match="got cell_based, cell_based"):
         write([results[0], results[0]], tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("depth", [5, 6])
+def test_the_mean_distance_is_of_the_cells_that_the_figure_takes_as_deeper(depth):
+    result = study(with_distances(range(depth)), n=20, kind="cell_free")
+    last = fsp(Observed.from_result(result).uniform).last
+    rows = search_report([result]).rows
+    expected = [sum(candidate.fsp[-last:]) / last for candidate in result.candidates]
+    assert [row["fsp_of_last_half"] for row in rows] == expected
 
 
 @pytest.mark.parametrize("suffix", [".md", ".csv"])
