@@ -79,8 +79,13 @@ def differences(results: Sequence[StudyResult]) -> Section:
             ),
             (f"picked, {words}", _PICKED[result.kind], "; ".join(_picks(result))),
         ]
+    pairs = dict.fromkeys(str(result.space.bits) for result in results)
     rows += [
-        ("density", "ones of α over the 14 edges, so up to 2", "over the 28 pairs of edge and operation: up to 1"),
+        (
+            "density",
+            "ones of α over the 14 edges, so up to 2",
+            f"over the {' or '.join(pairs)} pairs of edge and operation: up to 1",
+        ),
         ("budgets, convolutions a cell", "below 7, 8 to 10, above 11", "at most 7, 8 to 10, from 11 on"),
         (
             "FSP distance, F_in",
@@ -92,7 +97,7 @@ def differences(results: Sequence[StudyResult]) -> Section:
             "0.006 on the mean of the last 10 cells",
             "see the groups; it belongs to a network's weights",
         ),
-        ("classifier", "training accuracy", "training accuracy and 10-fold cross-validation"),
+        ("classifier", "training accuracy", "training accuracy and cross-validation"),
         ("correlations", "shown, without coefficients", "rank correlations with intervals, verdicts by a fixed rule"),
     ]
     columns = ("topic", "the paper", "here")
