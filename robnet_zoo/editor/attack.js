@@ -54,13 +54,15 @@ export function listenToAttacks({ h, field, start }) {
     return h("div", { className: "field" }, h("label", { htmlFor: id }, label), h("input", { id, name: key, value, autocomplete: "off", ...extra }));
   }
 
-  function parameter(key, schema) {
-    if (schema.const !== undefined || schema.type === "array") return null;
+  function parameter(key, stated) {
+    const schema = entered(stated);
+    if (schema.const !== undefined) return null;
     const label = key.replaceAll("_", " ");
     if (schema.enum) return h("div", { className: "field" }, ...field(label, schema.enum.map((value) => [value, value]), schema.default, { key: `attack ${key}`, name: `parameter ${key}` }, () => {}));
-    const isNumber = schema.type === "integer" || schema.type === "number";
-    return text(label, `parameter ${key}`.replaceAll(" ", "-"), String(schema.default), {
-      name: `parameter ${key}`, type: isNumber ? "number" : "text", step: schema.type === "integer" ? 1 : "any", required: true,
+    const list = schema.type === "array";
+    return text(label, `parameter ${key}`.replaceAll(" ", "-"), list ? schema.default.join(", ") : String(schema.default ?? ""), {
+      name: `parameter ${key}`, type: isNumber(schema) ? "number" : "text", step: schema.type === "integer" ? 1 : "any",
+      required: !list && !schema.optional, placeholder: list ? schema.items.enum.join(", ") : schema.optional ? "none" : "",
     });
   }
 
@@ -69,8 +71,8 @@ export function listenToAttacks({ h, field, start }) {
     const form = new FormData(at("attack")), parameters = { kind: state.kind };
     for (const [name, value] of form) {
       if (!name.startsWith("parameter ")) continue;
-      const key = name.slice("parameter ".length), { type } = attack().parameters[key];
-      parameters[key] = type === "integer" || type === "number" ? Number(value) : value;
+      const key = name.slice("parameter ".length);
+      parameters[key] = given(value, entered(attack().parameters[key]));
     }
     return {
       model: state.model, pictures: state.key, index: Number(form.get("picture")), eps: form.get("eps"), seed: Number(form.get("seed")),
@@ -212,6 +214,22 @@ export function listenToAttacks({ h, field, start }) {
   at("attack").addEventListener("submit", (event) => { event.preventDefault(); if (!state.running) run(); });
   at("attack-stop").addEventListener("click", () => state.running?.abort());
   return { begin, shown };
+}
+
+/** Return the schema of what is entered for a parameter: of the value, if there may be none. */
+function entered(schema) {
+  return schema.anyOf ? { ...schema.anyOf.find(({ type }) => type !== "null"), default: schema.default, optional: true } : schema;
+}
+
+function isNumber({ type }) {
+  return type === "integer" || type === "number";
+}
+
+/** Return the value that a field's text stands for. */
+function given(text, schema) {
+  if (schema.type === "array") return text.split(",").map((part) => part.trim()).filter(Boolean);
+  if (schema.optional && text === "") return null;
+  return isNumber(schema) ? Number(text) : text;
 }
 
 /** Yield the lines of a stream as JSON. */

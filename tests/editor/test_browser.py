@@ -387,19 +387,32 @@ def watching(chromium, tmp_path_factory) -> Iterator[Page]:
         leave(chromium)
 
 
-def attacked(page: Page, model: str, **fields: str) -> str:
-    """Attack a digit on the page, and return the verdict."""
+def filled(page: Page, model: str, kind: str, fields: dict[str, str]) -> None:
+    """Fill in the form of an attack. fields: by what follows `attack-` in their ids."""
     page.browser.execute_script(
         """
-        const [model, fields] = arguments;
-        const field = document.querySelector("[data-key='attacked model']");
-        field.value = model;
-        field.dispatchEvent(new Event("change"));
-        for (const [id, value] of Object.entries(fields)) document.getElementById(id).value = value;
+        const [model, kind, fields] = arguments;
+        for (const [key, value] of [["attacked model", model], ["attack kind", kind]]) {
+            const field = document.querySelector(`[data-key='${key}']`);
+            field.value = value;
+            field.dispatchEvent(new Event("change"));
+        }
+        for (const [id, value] of Object.entries(fields)) document.getElementById(`attack-${id}`).value = value;
         """,
         model,
-        {f"attack-{key}": value for key, value in fields.items()},
+        kind,
+        fields,
     )
+
+
+def attacked(page: Page, model: str, kind: str = "pgd", **fields: str) -> str:
+    """Attack a digit on the page, and return the verdict."""
+    filled(page, model, kind, fields)
+    return verdict(page)
+
+
+def verdict(page: Page) -> str:
+    """Start the attack of the form, and return the verdict."""
     page.click("#attack-start")
     return waited(lambda: page.find("#attack-start").is_enabled() and page.text("#attack-verdict"))
 
@@ -418,12 +431,23 @@ def test_an_attack_is_watched_to_its_end_on_a_model_and_on_its_onnx_file(watchin
     assert verdicts[1] == verdicts[0]
 
 
+@pytest.mark.parametrize("trial", ["", "2"])
+def test_a_parameter_that_may_be_none_is_none_where_its_field_is_empty(watching, trial):
+    fields = {"parameter-queries": "10", "parameter-trial": trial}
+    told = attacked(watching, "robnet_micro.digits", "square", eps="1/255", **fields)
+    assert told.startswith(("Withstood square: ", "Fooled at step "))
+
+
+def test_a_list_is_entered_with_commas_between_its_parts(watching):
+    pytest.importorskip("pyautoattack")
+    filled(watching, "robnet_micro.digits", "autoattack", {"eps": "1/255", "parameter-attacks": "apgd-ce, apgd-dlr"})
+    assert "attacks: expected none with the version standard" in verdict(watching)
+    watching.browser.execute_script("document.querySelector(\"[data-key='attack version']\").value = 'custom'")
+    assert verdict(watching).startswith(("Withstood autoattack: ", "Fooled "))
+
+
 def test_the_stop_button_stops_the_server_too(watching):
-    change = {"eps": "0", "parameter-steps": "100000"}
-    watching.browser.execute_script(
-        "for (const [id, value] of Object.entries(arguments[0])) document.getElementById(`attack-${id}`).value = value",
-        change,
-    )
+    filled(watching, "robnet_micro.digits", "pgd", {"eps": "0", "parameter-steps": "100000"})
     watching.click("#attack-start")
     waited(lambda: " of at most 100000" in watching.text("#attack-now"))
     watching.click("#attack-stop")
