@@ -61,6 +61,13 @@ HEADERS = {
 Json = dict[str, Any]
 
 
+class Answer(JSONResponse):
+    """An answer in ASCII: names of files that are not UTF-8 have half of a surrogate pair, which no encoding has."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False).encode("ascii")
+
+
 class Question(Document):
     """Base of what the page asks."""
 
@@ -186,9 +193,9 @@ class OwnPageOnly:
         host, origin = headers.get("host", ""), headers.get("origin")
         if host not in self.hosts:
             refusal = f"expected the host {' or '.join(sorted(self.hosts))}, got {host!r}"
-            await JSONResponse({"error": refusal}, status_code=421)(scope, receive, send)
+            await Answer({"error": refusal}, status_code=421)(scope, receive, send)
         elif origin not in (None, f"http://{host}") or self._is_anothers(headers):
-            await JSONResponse({"error": "expected a request of this page, got another's"}, status_code=403)(
+            await Answer({"error": "expected a request of this page, got another's"}, status_code=403)(
                 scope, receive, send
             )
         else:
@@ -224,7 +231,7 @@ def create_app(desk: Desk, attacker: Attacker, *, hosts: Collection[str]) -> Sta
         if kind is None:
             raise HTTPException(404, f"unknown question {request.path_params['question']!r}")
         body = await body_of(request, limit=MAX_QUESTION)
-        return JSONResponse(await run_in_threadpool(lambda: kind.parse(parse_json(body)).answer(desk)))
+        return Answer(await run_in_threadpool(lambda: kind.parse(parse_json(body)).answer(desk)))
 
     async def pictures(request: Request) -> Response:
         body = await body_of(request, limit=MAX_UPLOAD)
@@ -236,7 +243,7 @@ def create_app(desk: Desk, attacker: Attacker, *, hosts: Collection[str]) -> Sta
             key = DIGITS if name is None else attacker.pictures.add(Upload(name, body))
             return {"key": key, "name": name or DIGITS, "thumbnails": attacker.pictures.thumbnails(key)}
 
-        return JSONResponse(await run_in_threadpool(shown))
+        return Answer(await run_in_threadpool(shown))
 
     async def attack(request: Request) -> Response:
         asked = Watching.parse(parse_json(await body_of(request, limit=MAX_QUESTION)))
@@ -281,15 +288,15 @@ async def body_of(request: Request, *, limit: int) -> bytes:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": CHANGE.sub(r"\1", str(error))}, status_code=400)
+    return Answer({"error": CHANGE.sub(r"\1", str(error))}, status_code=400)
 
 
 async def _not_there(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, status_code=error.status_code)
+    return Answer({"error": error.detail}, status_code=error.status_code)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Answer a mistake of our own; the server goes on. Starlette raises it once more, and the server logs it."""
     logging.getLogger(__name__).error("%s: %r", request.url.path, error)
-    return JSONResponse({"error": f"the server made a mistake: {type(error).__name__}"}, status_code=500)
+    return Answer({"error": f"the server made a mistake: {type(error).__name__}"}, status_code=500)

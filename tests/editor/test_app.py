@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,14 @@ def test_a_spec_is_opened_by_name_and_from_text(client, tiny):
     assert ask(client, "open", published="advrush")["document"]["name"] == "advrush"
     assert ask(client, "open", text=tiny.dumps())["hash"] == tiny.hash
     assert ask(client, "open")["document"] == blank().document
+
+
+def test_a_file_whose_name_is_not_utf_8_is_shown(tmp_path):
+    name = os.fsdecode(b"mine\xff.json")
+    client = TestClient(app_of(open_desk(str(tmp_path / name))), base_url=f"http://{HOST}")
+    response = client.post("/api/start", json={})
+    assert response.content.isascii()
+    assert json.loads(response.content)["file"].endswith(name)
 
 
 def test_a_file_that_is_not_a_spec_is_named_in_the_message(client):
