@@ -462,7 +462,7 @@ async function compare(other) {
   const pair = [state.cell, has(theirs.cells, state.cell) ? state.cell : theirs.layout[0].cell];
   const switches = answer.sides.map((side, index) => new Set(side.cells[pair[index]].edges.flatMap((edge) => edge.on.map((operation) => `${edge.source} ${edge.target} ${operation}`))));
   at("comparison").replaceChildren(
-    h("p", { className: answer.same_function ? "quiet" : "" }, answer.same_function ? "Both compile to the same function: their hashes are equal." : "They compile to different functions."),
+    h("p", { className: answer.same_function ? "quiet" : "" }, answer.verdict),
     h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Two specs side by side" }, h("table", {},
       h("thead", {}, h("tr", {}, ["", ...answer.names.map((name, index) => `${name}${index ? "" : " (shown above)"}`), "change"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, answer.rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.name), row.texts.map((text) => h("td", {}, text)), h("td", {}, row.change)))))),

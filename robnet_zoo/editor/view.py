@@ -27,6 +27,11 @@ DATA = {
     ((3, 64, 64), 200): "tiny-imagenet-train:data",
     ((3, 224, 224), 1000): "imagenet-train:data",
 }
+SAME_FUNCTION = {
+    True: "Both compile to the same function: their hashes are equal.",
+    False: "They compile to different functions.",
+    None: "Whether they are the same function cannot be told before both compile.",
+}
 
 
 def view(draft: Draft, *, file: Path | None = None) -> Json:
@@ -86,7 +91,7 @@ def neighbours(draft: Draft, name: str) -> Json:
 def comparison(draft: Draft, other: Draft) -> Json:
     """Return two drafts side by side: their figures, and the switches in which cells of the same name differ.
 
-    A draft that does not compile has no figures.
+    A draft that does not compile has no figures, and nobody can tell which function it would be.
     """
     both = [side.compiled()[0] for side in (draft, other)]
     columns = [[] if spec is None else figures(spec) for spec in both]
@@ -101,15 +106,17 @@ def comparison(draft: Draft, other: Draft) -> Json:
     ]
     network = [_network(side) for side in (draft, other)]
     rows += [
-        {"name": key, "texts": [side[key] for side in network], "change": "" if same else "differs"}
+        {"name": key, "texts": [side[key] for side in network], "change": "" if equal else "differs"}
         for key in network[0]
-        if not (same := network[0][key] == network[1][key]) or key in ("cells", "channels", "images")
+        if not (equal := network[0][key] == network[1][key]) or key in ("cells", "channels", "images")
     ]
-    same_function = None not in both and both[0].hash == both[1].hash  # type: ignore[union-attr]
+    hashes = [None if spec is None else spec.hash for spec in both]
+    same = None if None in hashes else hashes[0] == hashes[1]
     return {
         "names": [draft.name, other.name],
-        "hashes": [None if spec is None else spec.hash for spec in both],
-        "same_function": same_function,
+        "hashes": hashes,
+        "same_function": same,
+        "verdict": SAME_FUNCTION[same],
         "rows": rows,
         "sides": [view(side) for side in (draft, other)],
     }

@@ -128,6 +128,7 @@ def test_a_comparison_has_the_figures_of_both_and_says_what_differs(tiny):
     other = comparison(draft, Draft.of_spec(tiny.scaled(width=2)))
     rows = {row["name"]: row for row in other["rows"]}
     assert not other["same_function"]
+    assert other["verdict"] == "They compile to different functions."
     assert rows["channels"]["texts"] == ["2", "4"]
     assert rows["density"]["change"] == "the same"
     assert rows["parameters"]["change"].startswith("+")
@@ -137,4 +138,6 @@ def test_a_draft_that_does_not_compile_is_compared_without_figures(tiny):
     compared = comparison(blank(), Draft.of_spec(tiny))
     assert compared["hashes"][0] is None
     assert compared["rows"][0]["texts"][0] == "–"
-    assert not compared["same_function"]
+    for either in (compared, comparison(blank(), blank())):
+        assert either["same_function"] is None
+        assert either["verdict"] == "Whether they are the same function cannot be told before both compile."
