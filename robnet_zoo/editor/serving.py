@@ -15,6 +15,7 @@ from robnet_zoo.errors import EditorError
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 5  # seconds for what is being answered when the server ends
+HTTP = 80  # the port that an address need not name
 PORT = 8421  # the usual one, so that a page finds a server that was started again
 
 
@@ -51,11 +52,17 @@ class EditorServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def hosts_of(port: int) -> list[str]:
+    """Return the values of the header Host that name this server; browsers leave out the port of http, 80."""
+    names = (LOOPBACK, "localhost")
+    return [*(f"{name}:{port}" for name in names), *(names if port == HTTP else ())]
+
+
 def server_of(desk: Desk, listener: socket.socket) -> EditorServer:
     """Return the server of an editor behind a socket that listens; `run(sockets=[listener])` serves it."""
     port = listener.getsockname()[1]
     attacker = Attacker(desk)
-    app = create_app(desk, attacker, hosts=[f"{LOOPBACK}:{port}", f"localhost:{port}"])
+    app = create_app(desk, attacker, hosts=hosts_of(port))
     config = uvicorn.Config(
         app, log_level="error", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=PATIENCE
     )

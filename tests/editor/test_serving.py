@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from robnet_zoo.editor.serving import LOOPBACK, PORT, listen
+from robnet_zoo.editor.serving import LOOPBACK, PORT, hosts_of, listen
 from robnet_zoo.errors import EditorError
 from tests.editor.command import started
 
@@ -28,6 +28,12 @@ def test_beside_a_second_editor_a_free_port_is_taken():
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error_of_a_line():
     with listen(0) as listener, pytest.raises(EditorError, match=r"--port: expected a free port, got \d+"):
         listen(listener.getsockname()[1])
+
+
+def test_port_80_is_reached_by_an_address_without_a_port():
+    assert "127.0.0.1" in hosts_of(80)
+    assert "127.0.0.1:80" in hosts_of(80)
+    assert hosts_of(PORT) == [f"127.0.0.1:{PORT}", f"localhost:{PORT}"]
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
