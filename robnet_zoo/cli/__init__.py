@@ -165,9 +165,19 @@ def _mistakes() -> Iterator[None]:
     except (CycloptsError, RobnetZooError, OSError) as error:
         _fail(error)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+        if not _lacks_memory(error):
             raise
         fail(f"expected memory for what was asked, got none: {error}")
+
+
+def _lacks_memory(error: MemoryError | RuntimeError) -> bool:
+    """Return whether there was no memory for something, of the machine or of an accelerator.
+
+    Torch's own error for the latter is known by its name, since a command that never needed torch would import it here.
+    """
+    texts = ("can't allocate memory", "out of memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(text in str(error) for text in texts)
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import torch
 from rich.console import Console
 
 from robnet_zoo import __version__, cli
@@ -211,6 +212,24 @@ def test_every_command_that_writes_a_file_can_be_quiet():
     loud = {path for path, names in flags.items() if "--output" in names and "--quiet" not in names}
     assert {path for path in loud if path[0] != "edit"} == set()
     assert len(flags) > 30
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.OutOfMemoryError("model.onnx: Failed to allocate memory"),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`."),
+        MemoryError("Unable to allocate 2.00 GiB"),
+    ],
+    ids=range(4),
+)
+def test_an_accelerator_without_memory_is_one_line_too(error, capsys):
+    with pytest.raises(SystemExit) as exit, cli._mistakes():
+        raise error
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("robnet-zoo: expected memory for what was asked, got none: ")
 
 
 def test_more_memory_than_there_is_is_one_line(tmp_path, capsys):
