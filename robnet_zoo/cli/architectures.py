@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def show(
             fail(f"{flag}: expected a file that ends in .svg or .png, got {path.name!r}")
     drawn = ""
     folder = Path(spec.removeprefix(LOCAL))  # as training leaves it
-    if (folder / RUN_OF_TIMM).is_file() and spec not in spec_names():
+    if os.path.isfile(folder / RUN_OF_TIMM) and spec not in spec_names():
         if draw is not None or cell is not None or draw_network is not None:
             fail(f"--draw, --draw-network, --cell: expected a spec, got {spec}, whose architecture is a model of timm")
         summary = _summary_of_timm(folder / RUN_OF_TIMM)

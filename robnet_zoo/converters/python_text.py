@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def read_file(name: str, *, known: Iterable[str]) -> tuple[str, Path]:
     Raises: DocumentError if there is no such file, or it is larger than MAX_BYTES or not UTF-8.
     """
     path = Path(name)
-    if not path.exists() and not path.suffix:
+    if not os.path.exists(path) and not path.suffix:
         near = nearest(name, known)
         raise DocumentError([f"neither a bundled genotype nor a file nor its text{near}"], source=shown(name))
     data = read_bytes(path, limit=MAX_BYTES)

@@ -61,7 +61,7 @@ class Bundled(Generic[D]):
                 note_shadowed(name, taken=f"the bundled {self.kind}")
             return self.own(name)
         file = Path(name)
-        if not file.exists() and file.suffix.lower() != ".json":
+        if not os.path.exists(file) and file.suffix.lower() != ".json":
             near = nearest(name, names)
             expected = f"neither a bundled {self.kind} nor the path of a JSON file{near}"
             raise DocumentError([expected], source=os.fsdecode(name))

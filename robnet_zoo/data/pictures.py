@@ -49,7 +49,7 @@ def decode(file: Path) -> Image.Image:
     Raises DataError if the file is not a picture or is damaged, and where a pixel has no such value: for transparent
     pixels, animations, and numbers without a known range.
     """
-    if not file.is_file():  # opening a pipe would wait for somebody to write into it
+    if not os.path.isfile(file):  # opening a pipe would wait for somebody to write into it
         raise DataError(f"{file}: expected the file of a picture, got none there")
     try:
         with Image.open(file, formats=FORMATS) as picture:

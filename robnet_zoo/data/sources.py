@@ -245,7 +245,7 @@ def _listed(path: Path, *, inside: str = "") -> tuple[list[str], np.ndarray, tup
 
 def _entries(path: Path) -> dict[str, Literal["folder", "file", "other"]]:
     """Return the kinds of what a folder holds by name, sorted; what is hidden or a tool's own is "other"."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return {}
     try:
         with os.scandir(path) as entries:
@@ -330,7 +330,7 @@ def _tiny_imagenet(folder: Path, *, train: bool) -> Images:
 
 def _text(path: Path) -> str:
     """Return the text of a file that belongs to a data set, such as the list of its classes."""
-    if not path.is_file():  # opening a pipe would wait for somebody to write into it
+    if not os.path.isfile(path):  # opening a pipe would wait for somebody to write into it
         raise DataError(f"{path}: expected a text file of the data set, got none there")
     try:
         return path.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -95,8 +96,8 @@ def open_desk(spec: str | None, *, output: Path | None = None, models: tuple[str
         chosen = load_spec(spec) if spec in spec_names() else published()[spec]
         return Desk(Draft.of_spec(chosen), output, models=models)
     path = Path(spec.removeprefix(LOCAL))
-    if (path / Genotype.file_name).is_file():
-        own = (str(path),) if (path / "model.safetensors").is_file() else ()
+    if os.path.isfile(path / Genotype.file_name):
+        own = (str(path),) if os.path.isfile(path / "model.safetensors") else ()
         return Desk(Draft.of_spec(load_spec(path)), output, models=(*own, *models))
     if path.suffix.lower() == ".onnx":
         raise EditorError(f"{shown(spec)}: expected a spec to edit; to attack an ONNX file, use --target {path}")

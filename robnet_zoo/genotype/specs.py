@@ -35,7 +35,7 @@ def load_spec(spec: SpecLike) -> Genotype:
     if not isinstance(spec, str | os.PathLike):
         raise DocumentError([f"expected a spec, or its name or path, got {shown(spec)}"])
     inner = Path(spec) / Genotype.file_name
-    if not os.fspath(spec) or not inner.is_file():
+    if not os.fspath(spec) or not os.path.isfile(inner):
         return SPECS.load(spec)
     if not isinstance(spec, str) or spec not in spec_names():
         return SPECS.load(inner)

@@ -221,7 +221,7 @@ def load_architecture(name: str | os.PathLike[str]) -> Architecture:
         data = parse_json(read_bytes(path), source=name)
         if isinstance(data, Mapping) and "model" in data:
             return TimmArchitecture.load(path)
-    if name in spec_names() or path.suffix.lower() == ".json" or path.is_file():
+    if name in spec_names() or path.suffix.lower() == ".json" or os.path.isfile(path):
         return load_spec(name)
     try:
         published = timm.models.get_pretrained_cfg(name) if (known := timm.is_model(name)) else None
@@ -238,6 +238,6 @@ def load_architecture(name: str | os.PathLike[str]) -> Architecture:
 def from_run(folder: Path) -> Architecture | None:
     """Load the architecture that a training run wrote into its folder; None if there is none. Raises DocumentError."""
     for kind in (Genotype, TimmArchitecture):
-        if (folder / kind.file_name).is_file():
+        if os.path.isfile(folder / kind.file_name):
             return kind.load(folder / kind.file_name)
     return None

@@ -290,22 +290,22 @@ def run_folder(name: str) -> Path | None:
     prefixed = name.startswith(LOCAL)
     folder = Path(name.removeprefix(LOCAL))
     own = [Genotype.file_name, RUN_OF_TIMM]
-    if not name or (prefixed and (folder / CONFIG).is_file()) or (not prefixed and is_known(name)):
+    if not name or (prefixed and os.path.isfile(folder / CONFIG)) or (not prefixed and is_known(name)):
         return None
-    return folder if any((folder / file).is_file() for file in own) else None
+    return folder if any(os.path.isfile(folder / file) for file in own) else None
 
 
 def timm_name(name: str) -> str:
     """Return the name by which timm loads a model: `local-dir:FOLDER` for a folder with timm's configuration."""
-    return f"{LOCAL}{name}" if name and (Path(name) / CONFIG).is_file() and not is_known(name) else name
+    return f"{LOCAL}{name}" if name and os.path.isfile(Path(name) / CONFIG) and not is_known(name) else name
 
 
 def _pretrained(target: str) -> Network:
     if (folder := run_folder(target)) is not None:
-        if not (folder / Genotype.file_name).is_file():
+        if not os.path.isfile(folder / Genotype.file_name):
             raise WeightsError(f"{target}: expected a model compiled from a spec, got a run of one of timm's")
         network = load_model(str(folder / Genotype.file_name), weights=folder / "model.safetensors")
-        if (folder / CONFIG).is_file():
+        if os.path.isfile(folder / CONFIG):
             config = parse_json(read_bytes(folder / CONFIG), source=str(folder / CONFIG))
             vars(network)["pretrained_cfg"] = config.get("pretrained_cfg") if isinstance(config, Mapping) else None
         return network

@@ -125,7 +125,7 @@ def _onnx_file(name: str) -> tuple[Path, str | None] | None:
     match = re.fullmatch(r"(.+?\.onnx)(?::(.+))?", name, re.IGNORECASE | re.DOTALL)
     if match is None:
         return None
-    return (Path(match[1]), match[2]) if not Path(name).exists() else (Path(name), None)
+    return (Path(match[1]), match[2]) if not os.path.exists(name) else (Path(name), None)
 
 
 def _default_device() -> str:
@@ -146,8 +146,8 @@ def _resolved(name: str, weights: Path | None) -> tuple[str, Loader]:
         if name.startswith(prefix):
             return name, loader
     path = Path(name)
-    if path.is_dir() and not zoo.is_known(name):
-        if not (path / zoo.CONFIG).is_file():
+    if os.path.isdir(path) and not zoo.is_known(name):
+        if not os.path.isfile(path / zoo.CONFIG):
             documents = "spec.json, model.json or config.json"
             raise TargetError(f"{name}: expected a folder with model.safetensors and {documents}")
         return f"{LOCAL}{name}", TIMM
@@ -173,7 +173,7 @@ def _in_python(name: str) -> str | None:
     suffix = Path(stem).suffix.lower()
     if suffix in PICKLES:
         module, got = "your_code", "a file that torch would unpickle"
-    elif suffix == ".py" or (attribute and Path(f"{stem}.py").is_file()):
+    elif suffix == ".py" or (attribute and os.path.isfile(f"{stem}.py")):
         module, got = Path(stem).name.removesuffix(".py"), "Python"
     else:
         return None

@@ -282,8 +282,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         CheckpointError: the file is not such a checkpoint, or is damaged.
     """
     source = Path(fspath(path, "the path of a checkpoint", error=lambda text: CheckpointError([text])))
-    if not source.is_file():
-        got = "a directory" if source.is_dir() else "something else" if source.exists() else "no such file"
+    if not os.path.isfile(source):
+        got = "a directory" if os.path.isdir(source) else "something else" if os.path.exists(source) else "no such file"
         raise CheckpointError([f"expected a checkpoint file, got {got}"], source=str(source))
     try:
         with open(source, "rb") as file:
