@@ -143,19 +143,20 @@ def _denoise(denoise: Denoise) -> str:
 
 def _layout(names: tuple[str, ...]) -> str:
     """Return the cells of a network in a line of ordinary length."""
-    text = _runs(names)
-    return text if len(text) <= MAX_LAYOUT else f"{names[0]}, {names[1]}, ..., {names[-1]}"
+    runs = _runs(names)
+    text = ", ".join(runs)
+    return text if len(text) <= MAX_LAYOUT or len(runs) < 4 else f"{runs[0]}, {runs[1]}, ..., {runs[-1]}"
 
 
-def _runs(names: tuple[str, ...]) -> str:
-    """Return names with repetitions counted: `a a a b` as `3 a, b`."""
+def _runs(names: tuple[str, ...]) -> list[str]:
+    """Return names with repetitions counted: `a a a b` as `3 a` and `b`."""
     runs: list[tuple[str, int]] = []
     for name in names:
         if runs and runs[-1][0] == name:
             runs[-1] = (name, runs[-1][1] + 1)
         else:
             runs.append((name, 1))
-    return ", ".join(name if count == 1 else f"{count} {name}" for name, count in runs)
+    return [name if count == 1 else f"{count} {name}" for name, count in runs]
 
 
 def validate(*specs: Path, as_json: Json = False) -> None:

@@ -29,6 +29,17 @@ def test_show_lists_many_different_cells_briefly(capsys):
     assert max(map(len, run(capsys, "show", "robnet_free").splitlines())) < 100
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_show_lists_few_cells_in_full_however_long_their_names_are(capsys, tmp_path, depth):
+    names = ["a" * 100, "b" * 100, "c" * 100][:depth]
+    document = json.loads(load_spec("robnet_micro").dumps())
+    (cell, *_) = document["cells"].values()
+    document |= {"cells": dict.fromkeys(names, cell), "layout": names}
+    document["network"] |= {"depth": depth, "reductions": []}
+    (tmp_path / "spec.json").write_text(json.dumps(document))
+    assert json.loads(run(capsys, "show", tmp_path / "spec.json", "--json"))["layout"] == ", ".join(names)
+
+
 def test_show_takes_the_folder_of_a_training_run(capsys, tmp_path):
     load_spec("robnet_micro").save_into(tmp_path)
     expected = run(capsys, "show", "robnet_micro")
