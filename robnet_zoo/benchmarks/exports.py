@@ -11,10 +11,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from robnet_zoo.attacks import Classifier
@@ -25,7 +25,7 @@ from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.converters import onnx
 from robnet_zoo.converters.onnx import ExportOptions, Latency, Precision
-from robnet_zoo.core.documents import Document, Tuple, exactly
+from robnet_zoo.core.documents import Document, Tuple, exactly, problems_error
 from robnet_zoo.core.environment import device, software
 from robnet_zoo.core.files import file_sha256
 from robnet_zoo.core.timing import in_turns
@@ -59,7 +59,7 @@ class ExportsResult(Document):
     """The exports of a model, beside the model itself.
 
     calibration: sha256 of the images that int8 was calibrated on. rounds: in which latencies were measured. forms: that
-    in torch first.
+    in torch first, each once.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
@@ -70,6 +70,15 @@ class ExportsResult(Document):
     software: dict[str, str]
     device: str
     forms: Tuple[ExportedForm]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [form.form for form in self.forms]
+        if names[:1] != ["torch"] or len(set(names)) < len(names):
+            raise problems_error(
+                [(("forms",), f"expected torch, then files, each once, got {', '.join(names) or 'none'}")]
+            )
+        return self
 
 
 def exports_path(folder: Path, target: Target) -> Path:

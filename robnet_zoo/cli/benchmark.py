@@ -393,12 +393,16 @@ def report(*results: Path, output: Output, comparisons: Path | None = None, quie
     """
     from robnet_zoo.benchmarks.result import EXPORTS, Result, results_in
 
+    passed_over: set[str] = set()
+
     def pass_over(error: DocumentError) -> None:
+        passed_over.add(error.source)
         remark(f"passed over: {error}")
 
     files = [file for path in results for file in (results_in(path, pass_over=pass_over) if path.is_dir() else [path])]
     named = [path for path in results if path.name.endswith(EXPORTS)]
     beside = [path for folder in results if folder.is_dir() for path in sorted(folder.glob(f"*{EXPORTS}"))]
+    beside = [path for path in beside if str(path) not in passed_over]
     files = [file for file in files if file not in named]
     if not files:
         where = f"{', '.join(map(str, results))}: " if results else ""

@@ -170,6 +170,30 @@ def test_what_merely_counts_is_a_note_above_the_table_of_exports():
     assert lines[:2] == ["ALARM zero_gradients: model: 5 images", "note unconfirmed: model: 1 of 2"]
 
 
+def test_a_report_passes_over_exports_that_cannot_be_read(capsys, tmp_path):
+    result("model").save(tmp_path / "model.json")
+    (tmp_path / "broken.exports.json").write_text("{")
+    (tmp_path / "folder.exports.json").mkdir()
+    cli.main(["report", str(tmp_path), "-o", str(tmp_path / "report.md")])
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(".exports.json: ")[0] for line in told if "passed over" in line] == [
+        f"passed over: {tmp_path / name}" for name in ("broken", "folder")
+    ]
+    assert (tmp_path / "report.md").exists()
+
+
+def test_exports_with_a_form_twice_are_told_in_a_line(capsys, tmp_path):
+    measured = result("model")
+    measured.save(tmp_path / "model.json")
+    form = ExportedForm(form="torch", model=measured.model, bytes=4_000_000)
+    written = ExportsResult(
+        model=measured.model, data=measured.data, rounds=9, software={}, device="a processor", forms=(form,)
+    ).model_dump(mode="json", exclude_none=True)
+    (tmp_path / "model.exports.json").write_text(json.dumps(written | {"forms": written["forms"] * 2}))
+    expected = "model.exports.json: forms: expected torch, then files, each once, got torch, torch"
+    assert expected in fails(capsys, "report", tmp_path, "-o", tmp_path / "report.md")
+
+
 @pytest.mark.same_bits
 def test_ctrl_c_leaves_a_readable_part_from_which_the_same_command_goes_on(
     fitted, capsys, white_box, tmp_path, monkeypatch

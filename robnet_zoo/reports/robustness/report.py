@@ -30,11 +30,13 @@ def robustness_report(results: Sequence[Result], exported: Sequence[ExportsResul
     """Return the report of results documents. Nothing is computed anew.
 
     Args:
-        exported: documents of the exports of models, whose sizes, latencies and parities stand beside accuracies.
+        exported: documents of the exports of models, whose sizes, latencies and parities stand beside accuracies; each
+            counts once.
 
     Raises: ReportError where no document holds a measured image, and for an example that is not a picture.
     """
     entries = labelled(results)
+    exported = [document for index, document in enumerate(exported) if document not in exported[:index]]
     forms = {form.model.weights: form for document in exported for form in document.forms}
     rows = tuple(_figures(entry, name) | _export(entry, forms) for entry in entries for name in entry.measurements)
     return Report(TITLE, overview(entries), tuple(sections(entries, exported)), rows)

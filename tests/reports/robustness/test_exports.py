@@ -1,8 +1,11 @@
 """Exports beside the model: a row a form, with sizes, latencies, parity and accuracies."""
 
+import pytest
+
 from robnet_zoo.benchmarks.exports import ExportedForm, ExportsResult
 from robnet_zoo.benchmarks.likeness import Gap
 from robnet_zoo.converters.onnx import Latency
+from robnet_zoo.errors import DocumentError
 from robnet_zoo.reports.robustness import robustness_report, write
 from robnet_zoo.reports.robustness.exports import exports
 from robnet_zoo.reports.robustness.labelled import labelled
@@ -75,6 +78,23 @@ def test_a_report_shows_exports_once_and_a_csv_file_has_their_columns(tmp_path):
     for ending in (".html", ".md", ".csv"):
         write(results, tmp_path / f"report{ending}", exported=[document(results[0])])
         assert "1.25" in (tmp_path / f"report{ending}").read_text() or ending == ".csv"
+
+
+def test_exports_that_are_given_twice_are_shown_once():
+    results = [result(MODEL, 0.8, 0.5, 0.4), result(FILE, 0.7, 0.4, 0.3)]
+    (section,) = (
+        section
+        for section in robustness_report(results, [document(results[0])] * 2).sections
+        if section.key == "exports"
+    )
+    assert len(section.elements) == 1
+
+
+@pytest.mark.parametrize("forms", [(), (1,), (0, 1, 1), (0, 0)])
+def test_exports_without_the_model_in_torch_or_with_a_form_twice_are_refused(forms):
+    whole = document(result(MODEL))
+    with pytest.raises(DocumentError, match="forms: expected torch, then files, each once, got "):
+        whole.model_copy(update={"forms": tuple(whole.forms[index] for index in forms)})
 
 
 def test_exports_that_were_not_attacked_are_shown_without_accuracies():
