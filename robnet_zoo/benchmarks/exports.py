@@ -19,8 +19,8 @@ from torch import Tensor
 
 from robnet_zoo.attacks import Classifier
 from robnet_zoo.benchmarks.likeness import Gap, compare_targets, without_normalisation
-from robnet_zoo.benchmarks.protocol import Sha256
-from robnet_zoo.benchmarks.result import EXPORTS, DataIdentity, ModelIdentity
+from robnet_zoo.benchmarks.protocol import Count, Sha256
+from robnet_zoo.benchmarks.result import EXPORTS, DataIdentity, ModelIdentity, Natural
 from robnet_zoo.benchmarks.targets.load import load_target
 from robnet_zoo.benchmarks.targets.target import Target
 from robnet_zoo.converters import onnx
@@ -48,7 +48,7 @@ class ExportedForm(Document):
     form: Literal["torch", "fp32", "fp16", "int8"]
     model: ModelIdentity
     file: str | None = None
-    bytes: int
+    bytes: Natural
     latencies: Tuple[Latency] = ()
     logits: Gap | None = None
     gradients: Gap | None = None
@@ -66,7 +66,7 @@ class ExportsResult(Document):
     model: ModelIdentity
     data: DataIdentity
     calibration: Sha256 | None = None
-    rounds: int
+    rounds: Count
     software: dict[str, str]
     device: str
     forms: Tuple[ExportedForm]

@@ -15,10 +15,12 @@ from robnet_zoo.core.statistics import Interval, ShareInterval, wilson
 from robnet_zoo.errors import DocumentError, ResultError
 
 Bit = Literal[0, 1]
+Natural = Annotated[int, Field(ge=0)]
 EXPORTS = ".exports.json"  # how the name of a document of exports ends (`robnet_zoo.benchmarks.exports`)
 ROUNDING = 1e-6  # of an interval that another library computed
 SCALE = 32  # characters of a drawn interval
-LEDGER = ("steps", "margins", "distances", "tries", "forwards", "backwards", "judged", "unconfirmed", "broken_by")
+COSTS = ("forwards", "backwards", "judged")
+LEDGER = ("steps", "margins", "distances", "tries", *COSTS, "unconfirmed", "broken_by")
 
 
 class ModelIdentity(Document):
@@ -35,7 +37,7 @@ class ModelIdentity(Document):
     spec_hash: str | None = None
     state_sha256: Sha256 | None = None
     file_sha256: Sha256 | None = None
-    parameters: int | None = None
+    parameters: Natural | None = None
     precision: Literal["fp32", "fp16", "int8"] | None = None
     exported_from: Sha256 | None = None
     mean: Tuple[float] | None = None
@@ -71,7 +73,7 @@ class DataIdentity(Document):
 class Shard(Document):
     """Every `count`-th batch of images, from batch `index` on."""
 
-    index: Annotated[int, Field(ge=0)]
+    index: Natural
     count: Count
 
     def samples(self, n: int, batch: int) -> list[int]:
@@ -145,11 +147,11 @@ class Example(Document):
     """An image that an attack fooled the model on. clean, adversarial: PNG files, in base64, each pixel rounded to the
     nearest of 256 values; before, after: the classes that the model gives to these very pictures."""
 
-    sample: int
+    sample: Natural
     attack: str
-    label: int
-    before: int
-    after: int
+    label: Natural
+    before: Natural
+    after: Natural
     clean: str
     adversarial: str
 
@@ -184,7 +186,7 @@ class Result(Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if problem := self._measurements_problem():
+        if problem := self._measurements_problem() or self._turns_problem():
             raise problems_error([(("measurements",), problem)])
         if self.worst_case is not None:
             lengths = {len(part.correct) for part in (*self.measurements, self.worst_case)}
@@ -209,6 +211,14 @@ class Result(Document):
             n = len(self.shard.samples(n, self.protocol.batch))
         short = next((part for part in self.measurements if len(part.correct) != n), None)
         return "" if short is None else f"expected {n} images, got {len(short.correct)} under {short.attack}"
+
+    def _turns_problem(self) -> str:
+        """Return what is wrong with the attacks that took turns, whose costs are added image by image, or nothing."""
+        for key in COSTS:
+            without = [part.attack for part in self.in_turn if part.correct and not getattr(part, key)]
+            if 0 < len(without) < len(self.in_turn):
+                return f"expected {key} of all attacks in turn or of none, got none of {', '.join(without)}"
+        return ""
 
     @property
     def in_turn(self) -> list[Measurement]:

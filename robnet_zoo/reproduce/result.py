@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from robnet_zoo.benchmarks.protocol import Protocol
-from robnet_zoo.benchmarks.result import Alarm, DataIdentity
+from robnet_zoo.benchmarks.result import Alarm, DataIdentity, Natural
 from robnet_zoo.core.documents import Document, Tuple, called, problems_error, renamed, version
 from robnet_zoo.reproduce.plan import Plan
 from robnet_zoo.reproduce.scale import Scale
@@ -41,7 +41,7 @@ class ModelResult(Document):
     hash: str | None = None
     state_sha256: str | None = None
     file_sha256: str | None = None
-    parameters: int
+    parameters: Natural
     multiply_adds: int | None = None
     hours: float | None = None
     outcomes: Tuple[Outcomes]

@@ -17,6 +17,7 @@ from robnet_zoo.benchmarks.targets.torch import of_module
 from robnet_zoo.errors import DocumentError
 from tests.benchmarks.grey_images import WHITE_BOX
 from tests.brightness import Brightness
+from tests.reports.documents import example, identity, in_turn, result
 from tools import committed
 
 
@@ -61,6 +62,27 @@ def test_measurements_that_are_not_those_of_the_protocol_and_the_data_are_refuse
     clean, attacked, *others = document["measurements"]
     with pytest.raises(DocumentError, match=problem):
         Result.parse(document | {"measurements": [clean, change(attacked), *others]})
+
+
+def test_what_attacks_in_turn_cost_is_known_of_all_or_of_none():
+    document = in_turn(result("model"))
+    clean, first, last = document.measurements
+    for fields in ({"forwards": ()}, {"forwards": (), "backwards": (), "judged": ()}):
+        with pytest.raises(DocumentError, match="measurements: expected forwards of all attacks in turn or of none"):
+            document.model_copy(update={"measurements": (clean, first, last.model_copy(update=fields))})
+    parts = [part.model_copy(update=fields) for part in (first, last)]
+    assert not document.model_copy(update={"measurements": (clean, *parts)}).in_turn[0].forwards
+
+
+@pytest.mark.parametrize("field", ["sample", "label", "before", "after"])
+def test_an_example_has_no_negative_class(field):
+    with pytest.raises(DocumentError, match=f"{field}: expected at least 0, got -1"):
+        example().model_copy(update={field: -1})
+
+
+def test_a_model_has_no_negative_number_of_parameters():
+    with pytest.raises(DocumentError, match="parameters: expected at least 0, got -1"):
+        identity("model").model_copy(update={"parameters": -1})
 
 
 def test_a_document_cannot_be_of_fewer_images_than_its_data(grey):

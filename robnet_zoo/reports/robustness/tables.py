@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from robnet_zoo.attacks import AnyAttack, AutoAttack, BatchAttack
-from robnet_zoo.benchmarks.result import Measurement, ModelIdentity, measured, worst_case
+from robnet_zoo.benchmarks.result import COSTS, Measurement, ModelIdentity, measured, worst_case
 from robnet_zoo.reports.elements import EMPTY, Column, Table, TableCell, TableRow, estimate_cell
 from robnet_zoo.reports.robustness.labelled import CLEAN, WORST, LabelledResult, columns, groups, proposing
 from robnet_zoo.reports.robustness.published import (
@@ -253,10 +253,7 @@ def _in_turn(entry: LabelledResult) -> Iterator[tuple[str, Measurement]]:
     """Yield what attacks that took turns cost together, if some did."""
     parts = entry.result.in_turn
     if len(parts) > 1 and len({len(part.correct) for part in parts}) == 1:
-        passes = {
-            key: tuple(map(sum, zip(*(getattr(part, key) for part in parts), strict=True)))
-            for key in ("forwards", "backwards", "judged")
-        }
+        passes = {key: tuple(map(sum, zip(*(getattr(part, key) for part in parts), strict=True))) for key in COSTS}
         whole = worst_case(parts)
         name = ", then ".join(part.attack for part in parts)
         yield name, measured(name, whole.correct, seconds=whole.seconds, **passes)
