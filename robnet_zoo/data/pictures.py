@@ -129,8 +129,8 @@ class PictureFiles:
             with (self.root / name).open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 digest.update(os.fsencode(f"{name}\0{size}\0"))
-                for place in sorted({0, max(size - BLOCK, 0) // 2, max(size - BLOCK, 0)}):
-                    file.seek(place)
+                for offset in sorted({0, max(size - BLOCK, 0) // 2, max(size - BLOCK, 0)}):
+                    file.seek(offset)
                     digest.update(file.read(BLOCK))
         return digest.hexdigest()
 

@@ -92,13 +92,13 @@ def _denoised(block: Denoising, values: Sequence[Activation]) -> Activation:
 def _operation(block: nn.Module, value: Activation, total: Tensor | None) -> Tensor:
     """Return a node's running sum with one more operation added, in place of one of the two."""
     assert isinstance(block, nn.Sequential)
-    rectifier, *layers = list(block) or [None]
-    if not isinstance(rectifier, nn.ReLU):
-        x, layers = value.x, list(block)
-    elif layers and isinstance(layers[0], FactorizedConv2d):
-        x, layers = _halved(layers[0], [value]), layers[1:]
-    else:
-        x = value.relu
+    layers, x = list(block), value.x
+    if layers and isinstance(layers[0], nn.ReLU):
+        layers = layers[1:]
+        if layers and isinstance(layers[0], FactorizedConv2d):
+            x, layers = _halved(layers[0], [value]), layers[1:]
+        else:
+            x = value.relu
     for layer in layers:
         x = _layer(layer, x)
     if total is None:
