@@ -248,47 +248,74 @@ def findings(
 
 @search.command
 def score(
+    study: Annotated[Path | None, Parameter(negative=())] = None,
     *,
-    table: Path,
+    table: Annotated[Path | None, Parameter(negative=())] = None,
+    supernet: Annotated[Path | None, Parameter(negative=())] = None,
     data: str,
     robust: str = "robust",
     scores: tuple[str, ...] | None = None,
-    channels: int = 8,
-    pixels: int = 16,
+    channels: int | None = None,
+    pixels: int | None = None,
     images: int = 16,
     draws: int = 1,
     seed: int = 0,
     output: Output,
     quiet: Quiet = False,
 ) -> None:
-    """Say how cheap scores of untrained networks rank a table of adversarially trained cells.
+    """Say how cheap scores rank a study's finetuned candidates, or a table of adversarially trained cells.
 
-    Each cell is compiled at a small size and scored at random weights. After an interruption, the same command resumes.
+    A score is computed on a network at random weights, or of a candidate also at the weights that it inherits. The
+    cells of a table are compiled at a small size. After an interruption, the same command resumes.
 
     Args:
-        table: As for `search findings`, with a column `genotype` or `spec`.
+        study: A results document of a search, whose candidates are scored in the search's own network.
+        table: In place of a study, a table as for `search findings`, with a column `genotype` or `spec`.
+        supernet: The folder of the study's supernet, or its model.safetensors: candidates inherit its weights.
         data: Images to score on, as for `train`.
-        robust: The column of robust accuracies.
+        robust: The table's column of robust accuracies.
         scores: Some of convolutions, parameters, fsp_distance, gradient_norm, input_gradient_norm, input_alignment,
             consistency, robust_ntk_trace; by default all.
-        channels: C of the networks.
-        pixels: The side of the images.
+        channels: C of the networks of a table's cells; by default 8.
+        pixels: The side of the images that those take; by default 16.
         images: How many images, the first ones.
-        draws: How many draws of the weights are averaged.
+        draws: How many draws of random weights are averaged.
         seed: Of the draws.
         output: A file for the document of the numbers.
     """
     check_name(data, train=True)
+    if (study is None) == (table is None):
+        raise SearchError(f"expected a study or --table, got {'neither' if study is None else 'both'}")
+    sizes = {"channels": channels, "pixels": pixels}
+    given = {key: value for key, value in sizes.items() if value is not None}
+    if study is not None and given:
+        raise SearchError(f"--{next(iter(given))}: expected none with a study, whose networks are the search's")
+    if table is not None and supernet is not None:
+        raise SearchError("--supernet: expected a study with it, got --table, whose cells have no supernet")
     with starting(shown=not quiet):
         from robnet_zoo.data import load
         from robnet_zoo.reports.search.scores import score_summary, score_table
-        from robnet_zoo.search.ranking import RankingSize, rank_table
+        from robnet_zoo.search.ranking import RankingSize, rank_study, rank_table
         from robnet_zoo.search.scores import SCORES
 
-        size = RankingSize(channels=channels, pixels=pixels, images=images, draws=draws, seed=seed)
         loaded = load(data, train=True)
     chosen = tuple(SCORES) if scores is None else scores
-    result = rank_table(table, loaded, robust=robust, size=size, scores=chosen, output=output, progress=not quiet)
+    if table is not None:
+        size = RankingSize.parse(given | {"images": images, "draws": draws, "seed": seed})
+        result = rank_table(table, loaded, robust=robust, size=size, scores=chosen, output=output, progress=not quiet)
+    else:
+        assert study is not None
+        result = rank_study(
+            study,
+            loaded,
+            supernet=supernet,
+            count=images,
+            draws=draws,
+            seed=seed,
+            scores=chosen,
+            output=output,
+            progress=not quiet,
+        )
     if not quiet:
         print(score_table(result))
         print(score_summary(result))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from robnet_zoo.search.evaluation import Evaluator
     from robnet_zoo.search.fsp import fsp_distances, fsp_matrix
     from robnet_zoo.search.pipeline import Search
-    from robnet_zoo.search.ranking import RankingSize, rank_table
+    from robnet_zoo.search.ranking import RankingSize, rank_study, rank_table
     from robnet_zoo.search.result import Accuracy, Candidate, StandaloneResult, StudyResult
     from robnet_zoo.search.sampling import Sampling, sample
     from robnet_zoo.search.scores import SCORES, Score, Scoring, computed
@@ -74,13 +74,14 @@ __all__ = [
     "Evaluator",
     "fsp_matrix",
     "fsp_distances",
-    # cheap scores, and how they rank a table of trained cells
+    # cheap scores, and how they rank a table of trained cells or the candidates of a study
     "SCORES",
     "Score",
     "Scoring",
     "computed",
     "RankingSize",
     "rank_table",
+    "rank_study",
     # what inherited accuracy is worth
     "train_standalone",
     "StandaloneResult",
@@ -121,7 +122,7 @@ __getattr__, __dir__ = lazy.face(
         ".evaluation": ("Evaluator",),
         ".fsp": ("fsp_distances", "fsp_matrix"),
         ".pipeline": ("Search",),
-        ".ranking": ("RankingSize", "rank_table"),
+        ".ranking": ("RankingSize", "rank_study", "rank_table"),
         ".result": ("Accuracy", "Candidate", "StandaloneResult", "StudyResult"),
         ".sampling": ("Sampling", "sample"),
         ".scores": ("SCORES", "Score", "Scoring", "computed"),

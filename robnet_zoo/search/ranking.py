@@ -1,7 +1,8 @@
-"""How cheap scores rank the adversarially trained cells of a table: `search score`.
+"""How cheap scores rank the adversarially trained cells of a table, or the candidates of a study: `search score`.
 
-Each cell of the table is compiled at a small size and scored at random weights. Scores of several draws of the weights
-are averaged. Every cell is written down at once, so a run that was stopped at any moment continues from there.
+Each cell of a table is compiled at a small size and scored at random weights, each candidate of a study in the search's
+own network, at random weights or at those that it inherits. Scores of several draws of the weights are averaged. Every
+architecture is written down at once, so a run that was stopped at any moment continues from there.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from scipy import stats
+from torch import Tensor
 
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.core.documents import Document, Tuple, nearest, shown
@@ -31,24 +35,31 @@ from robnet_zoo.data import Images, check_fits, resized
 from robnet_zoo.errors import ArgumentError, DataError, SearchError
 from robnet_zoo.genotype.genotype import Genotype
 from robnet_zoo.nn.compiler import compile
+from robnet_zoo.nn.network import Network
 from robnet_zoo.search.analysis.estimates import Floats, at_least
 from robnet_zoo.search.analysis.tables import ROBUST, read_specs
+from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.scores import BASELINE, SCORES, Scoring, computed
+from robnet_zoo.training.loop import MODEL
+from robnet_zoo.zoo.weights import state_sha256
 
 RESAMPLES = 2000  # of the bootstrap
 LEAST = 10  # cells
+FINETUNED = "finetuned"  # what the robust accuracies of a study's candidates are called
+Drawn = Callable[[Genotype, int], Network]  # the network of an architecture, by the seed of its weights
 
 
 class Ranking(Document):
-    """How a score ranks cells.
+    """How a score ranks architectures.
 
     Args:
         score: its name.
         rising: whether a higher score is said to mean more robustness; if not, its negative is correlated.
         spearman, kendall: its rank correlation with robust accuracy, and Kendall's tau-b, with bootstrap intervals.
-        beyond: Spearman's correlation minus that of the baseline, on the same resampled cells; of the others alone.
-        seconds: to compute it for all cells.
-        values: the score of each cell, in the order of the table.
+        beyond: Spearman's correlation minus that of the baseline, on the same resampled architectures; of the others
+            alone.
+        seconds: to compute it for all of them.
+        values: the score of each, in the order of the table or study.
     """
 
     score: str
@@ -61,10 +72,10 @@ class Ranking(Document):
 
 
 class RankingSize(Document):
-    """The size at which cells are scored.
+    """The size at which architectures are scored.
 
     Args:
-        channels: C of every network; its number of cells is that of the table.
+        channels: C of every network; its number of cells is that of the table or study.
         pixels: the side of the images that it takes.
         images: how many images, the first of the data.
         eps: the radius of attacks, in image units.
@@ -81,13 +92,14 @@ class RankingSize(Document):
 
 
 class RankingResult(Document):
-    """How scores rank the cells of a table.
+    """How scores rank the cells of a table, or the candidates of a study.
 
     Args:
-        space: the table's name.
-        file_sha256: of the table.
-        robust: the column of the accuracies.
-        n: how many cells.
+        space: the name of the table or study.
+        file_sha256: of its file.
+        supernet_state_sha256: of the supernet whose weights the networks inherit; theirs are random without one.
+        robust: the column of the accuracies; of a study `finetuned`.
+        n: how many architectures.
         size: at which they were scored.
         data, data_sha256: of the images.
         software: what computed the scores.
@@ -97,6 +109,7 @@ class RankingResult(Document):
 
     space: str
     file_sha256: str
+    supernet_state_sha256: str | None = None
     robust: str
     n: int
     size: RankingSize
@@ -142,18 +155,124 @@ def rank_table(
     batch = _batch(images, size)
     for spec, _ in cells:
         check_fits(batch, input_size=spec.network.input_size, num_classes=spec.network.num_classes)
-    table = file_sha256(Path(path))
-    key = [table, robust, names, size.model_dump(mode="json"), images.sha256, sorted(software().items())]
+    told = {"space": Path(path).stem, "file_sha256": file_sha256(Path(path)), "robust": robust}
+    return _ranked(cells, batch, images, names, size, _random, told, output=output, progress=progress)
+
+
+def rank_study(
+    path: str | os.PathLike[str],
+    images: Images,
+    *,
+    supernet: str | os.PathLike[str] | None = None,
+    count: int = 16,
+    draws: int = 1,
+    seed: int = 0,
+    scores: Iterable[str] = tuple(SCORES),
+    output: Path | None = None,
+    progress: bool = False,
+) -> RankingResult:
+    """Score the finetuned candidates of a study in the search's own network, and return how each score ranks them.
+
+    What they are ranked by is their robust accuracy after finetuning.
+
+    Args:
+        path: of the study's document.
+        images: to score on; they are resized to the network's input size.
+        supernet: the folder of the study's supernet, or its `model.safetensors`, whose weights the candidates inherit;
+            by default their weights are random.
+        count: how many images, the first ones.
+        draws: of random weights, whose scores are averaged. Of inherited ones there is one.
+        seed: of the draws, and of the scores' own random numbers.
+        scores, output, progress: as `rank_table` takes them.
+
+    Raises:
+        ArgumentError: an unknown score, or several draws of inherited weights.
+        SearchError: fewer finetuned candidates than LEAST, weights that are not those of the study's supernet, or a
+            score that is not finite.
+        DocumentError: a file that is not a study, or a journal of another run.
+        DataError: too few images, or images that do not fit the network.
+    """
+    study, names = StudyResult.load(path), _names(scores)
+    network = study.branch.network
+    size = RankingSize(
+        channels=network.channels,
+        pixels=network.input_size[1],
+        images=count,
+        eps=study.config.evaluation.eps,
+        draws=draws,
+        seed=seed,
+    )
+    candidates = [(study.spec(each), each.after.robust) for each in study.candidates if each.after is not None]
+    at_least(LEAST, len(candidates), what="finetuned candidates")
+    told = {"space": Path(path).stem, "file_sha256": file_sha256(Path(path)), "robust": FINETUNED}
+    drawn: Drawn = _random
+    if supernet is not None:
+        if draws > 1:
+            raise ArgumentError(f"draws: expected 1 of inherited weights, got {draws}")
+        drawn = _inherited(_weights(Path(supernet), study))
+        told["supernet_state_sha256"] = study.supernet_state_sha256
+    batch = _batch(images, size)
+    check_fits(batch, input_size=network.input_size, num_classes=network.num_classes)
+    return _ranked(candidates, batch, images, names, size, drawn, told, output=output, progress=progress)
+
+
+def _weights(path: Path, study: StudyResult) -> dict[str, Tensor]:
+    """Return the state dict of a study's supernet. Raises SearchError for anything else."""
+    file = path / MODEL if os.path.isdir(path) else path
+    try:
+        state = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise SearchError(f"{file}: expected the weights of a supernet, got: {error}") from error
+    if (sha256 := state_sha256(state)) != study.supernet_state_sha256:
+        wanted = study.supernet_state_sha256[:12]
+        raise SearchError(f"{file}: expected the study's supernet, state sha256 {wanted}, got {sha256[:12]}")
+    return state
+
+
+def _random(spec: Genotype, seed: int) -> Network:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # torch's initialisation takes no generator
+        return compile(spec)
+
+
+def _inherited(state: Mapping[str, Tensor]) -> Drawn:
+    def drawn(spec: Genotype, _seed: int) -> Network:
+        network = compile(spec)
+        network.load_state_dict({key: state[key] for key in network.state_dict()})
+        return network
+
+    return drawn
+
+
+def _ranked(
+    cells: Sequence[tuple[Genotype, float]],
+    batch: Images,
+    images: Images,
+    names: Sequence[str],
+    size: RankingSize,
+    drawn: Drawn,
+    told: Mapping[str, str],
+    *,
+    output: Path | None,
+    progress: bool,
+) -> RankingResult:
+    """Score architectures, or what is left of them, and return how each score ranks them.
+
+    Args:
+        cells: each with its robust accuracy.
+        batch: of the images, which is scored on.
+        drawn: makes their networks.
+        told: what the document says of where they come from.
+    """
+    key = [*told.values(), names, size.model_dump(mode="json"), images.sha256, sorted(software().items())]
     journal = None if output is None else output.with_name(f"{output.name}.journal")
     with Journal(journal, hashlib.sha256(json.dumps(key).encode()).hexdigest()) as kept:
         with bar(total=len(cells), done=len(kept.entries), unit="cells", shown=progress) as shown_progress:
             for spec, _ in cells[len(kept.entries) :]:
-                kept.add(_scored(spec, batch, names, size))
+                kept.add(_scored(spec, batch, names, size, drawn))
                 shown_progress.update()
         result = RankingResult(
-            space=Path(path).stem,
-            file_sha256=table,
-            robust=robust,
+            **told,
             n=len(cells),
             size=size,
             data=images.name,
@@ -189,17 +308,14 @@ def _batch(images: Images, size: RankingSize) -> Images:
     return resized(images[: size.images], size.pixels)
 
 
-def _scored(spec: Genotype, batch: Images, names: Sequence[str], size: RankingSize) -> dict[str, Any]:
-    """Return the mean scores of a cell over the draws of its weights, and the seconds that each took."""
+def _scored(spec: Genotype, batch: Images, names: Sequence[str], size: RankingSize, drawn: Drawn) -> dict[str, Any]:
+    """Return the mean scores of an architecture over the draws of its weights, and the seconds that each took."""
     begun = time.perf_counter()
     ((images, labels),) = batch.batches(len(batch))
     totals, seconds = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for draw in range(size.draws):
         seed = int.from_bytes(hashlib.blake2b(f"{size.seed} {draw}".encode(), digest_size=7).digest(), "little")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # torch's initialisation takes no generator
-            network = compile(spec)
-        scoring = Scoring(network, images, labels, in_image_units(size.eps), seed)
+        scoring = Scoring(drawn(spec, seed), images, labels, in_image_units(size.eps), seed)
         for name in names:
             started = time.perf_counter()
             totals[name] += computed(SCORES[name], scoring)

@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from scipy import stats
 
+from robnet_zoo import data
 from robnet_zoo.errors import ArgumentError, DataError, DocumentError, SearchError
+from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.search import ranking
-from robnet_zoo.search.ranking import RankingResult, RankingSize, bootstrapped, rank_table
+from robnet_zoo.search.ranking import RankingResult, RankingSize, bootstrapped, rank_study, rank_table
+from robnet_zoo.search.result import StudyResult
 from robnet_zoo.search.sampling import Sampling, sample
+from robnet_zoo.search.scores import Scoring, input_gradient_norm
+from robnet_zoo.zoo.weights import state_sha256
+from tests.search import studies
 from tests.search.small_search import images, space
 
 SIZE = RankingSize(channels=2, pixels=8, images=4, draws=1)
@@ -137,3 +144,53 @@ def test_what_cannot_be_ranked_is_one_line(table: Path, tmp_path: Path) -> None:
     digits.write_text("operations,robust\n" + "123123,0.4\n" * 10)
     with pytest.raises(DocumentError, match="expected a column genotype or spec, as modules are built, got operations"):
         rank_table(digits, images(), size=SIZE)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyResult:
+    """Return a study whose finetuned robust accuracy grows with density, written beside its supernet."""
+    result = studies.study(studies.made(studies.by_density(1, noise=0)), n=12)
+    (tmp_path / "supernet").mkdir()
+    supernet = compile(result.space.supernet())
+    save_file(dict(supernet.state_dict()), tmp_path / "supernet" / "model.safetensors")
+    result = result.model_copy(update={"supernet_state_sha256": state_sha256(supernet.state_dict())})
+    result.save(tmp_path / "study.json")
+    return result
+
+
+def test_candidates_are_scored_at_the_weights_that_they_inherit(study: StudyResult, tmp_path: Path) -> None:
+    run = {"count": 4, "scores": SCORES}
+    path, supernet = tmp_path / "study.json", tmp_path / "supernet"
+    inherited = rank_study(path, images(), supernet=supernet, **run)  # type: ignore[arg-type]
+    assert (inherited.space, inherited.robust, inherited.n) == ("study", "finetuned", 12)
+    assert inherited.supernet_state_sha256 == study.supernet_state_sha256
+    assert (inherited.size.channels, inherited.size.pixels) == (4, 32)
+    whole = compile(study.space.supernet())
+    whole.load_state_dict(load_file(supernet / "model.safetensors"))
+    norms, expected = inherited.rankings[2].values, []
+    pictures, labels = data.resized(images()[:4], 32).batch(slice(4))
+    for candidate in study.candidates:
+        network = subnetwork(whole, study.spec(candidate))
+        expected.append(input_gradient_norm(Scoring(network, pictures, labels, 8 / 255)))
+    assert norms == pytest.approx(expected, rel=1e-4)
+    of_the_file = rank_study(path, images(), supernet=supernet / "model.safetensors", **run)  # type: ignore[arg-type]
+    assert of_the_file.rankings[2].values == norms
+    random_weights = rank_study(path, images(), **run)  # type: ignore[arg-type]
+    assert random_weights.supernet_state_sha256 is None
+    assert random_weights.rankings[1].values == inherited.rankings[1].values
+    assert random_weights.rankings[2].values != norms
+
+
+def test_what_is_no_study_with_its_supernet_is_one_line(study: StudyResult, tmp_path: Path) -> None:
+    path, supernet = tmp_path / "study.json", tmp_path / "supernet"
+    with pytest.raises(ArgumentError, match="draws: expected 1 of inherited weights, got 2"):
+        rank_study(path, images(), supernet=supernet, draws=2)
+    with pytest.raises(SearchError, match=r"nowhere: expected the weights of a supernet, got: "):
+        rank_study(path, images(), supernet=tmp_path / "nowhere")
+    study.model_copy(update={"supernet_state_sha256": "0" * 64}).save(path)
+    with pytest.raises(SearchError, match="expected the study's supernet, state sha256 000000000000, got "):
+        rank_study(path, images(), supernet=supernet)
+    left = [each.model_copy(update={"after": None}) for each in study.candidates[3:]]
+    study.model_copy(update={"candidates": (*study.candidates[:3], *left)}).save(path)
+    with pytest.raises(SearchError, match="expected 10 or more finetuned candidates, got 3"):
+        rank_study(path, images())
