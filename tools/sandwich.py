@@ -2,7 +2,8 @@
 
 Searches differ in nothing but what an update of the supernet trains and in the number of epochs, so that each trains
 equally many architectures on equally many attacked batches. The yardstick is the rank correlation between the robust
-accuracy that a candidate inherits and the one that it reaches alone, from random weights, on other held-out images.
+accuracy that a candidate inherits and the one that it reaches alone, from random weights, on other held-out images. The
+document has the rows of every seed that it was measured with.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated, Literal
 
 import cyclopts
+from pydantic import Field
 
-from robnet_zoo.core.units import fraction
+from robnet_zoo.core.documents import Document, Tuple, exactly
+from robnet_zoo.core.units import LinfPixels, Share, fraction
+from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import NetworkConfig
-from robnet_zoo.search.analysis.inheritance import inheritance
+from robnet_zoo.search.analysis.inheritance import Inheritance, inheritance
 from robnet_zoo.search.config import Branch, CandidateGroup, Evaluation, Sandwich, SearchConfig, load_config
 from robnet_zoo.search.pipeline import Search
-from robnet_zoo.search.result import StandaloneResult, StudyResult
+from robnet_zoo.search.result import Accuracy, StandaloneResult, StudyResult
 from robnet_zoo.search.standalone import train_standalone
 from robnet_zoo.training import Recipe, TrainingAttack
 from robnet_zoo.training.recipe import Augmentation
@@ -35,6 +40,54 @@ NETWORK = NetworkConfig(
     stem="cifar", channels=8, depth=4, reductions=(1, 2), num_classes=10, input_size=(3, 8, 8), affine=False
 )
 app = cyclopts.App(help=__doc__)
+
+
+class RuleResult(Document):
+    """What one supernet of a rule is worth.
+
+    Args:
+        rule: a key of RULES.
+        seed: of the search and its supernet.
+        epochs: of the supernet.
+        supernet: the accuracy of the whole.
+        inherited, finetuned, alone: the mean robust accuracies of the candidates.
+        orders: their rank correlations.
+    """
+
+    rule: str
+    seed: Annotated[int, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=1)]
+    supernet: Accuracy | None = None
+    inherited: Share
+    finetuned: Share
+    alone: Share
+    orders: Inheritance
+
+
+class SandwichResult(Document):
+    """Rules beside each other, with the same candidates for a seed.
+
+    Args:
+        data, data_sha256: of the images.
+        training, validation: on how many of them a supernet is trained, and a candidate measured.
+        eps: of all attacks.
+        candidates: how many.
+        alone: the epochs of those that are trained alone.
+        software, device: what measured them.
+        rows: by seed and rule.
+    """
+
+    schema_version: Annotated[Literal[1], exactly(1)] = 1
+    data: str
+    data_sha256: str
+    training: Annotated[int, Field(ge=1)]
+    validation: Annotated[int, Field(ge=1)]
+    eps: LinfPixels
+    candidates: Annotated[int, Field(ge=4)]
+    alone: Annotated[int, Field(ge=1)]
+    software: dict[str, str]
+    device: str
+    rows: Tuple[RuleResult] = ()
 
 
 def members(sandwich: Sandwich | None) -> float:
@@ -115,37 +168,78 @@ def beside(result: StudyResult, alone: StandaloneResult) -> StandaloneResult:
     return alone.model_copy(update={"candidates": tuple(trained)})
 
 
-def table(results: Mapping[str, StudyResult], alone: StandaloneResult) -> str:
-    """Return a row for each rule: its supernet, and how what candidates inherit ranks them, in Markdown."""
+def judged(rule: str, result: StudyResult, alone: StandaloneResult) -> RuleResult:
+    """Return what a rule's supernet is worth, by its study and its candidates that were trained alone."""
+    trained = beside(result, alone)
+    means = [
+        sum(accuracies) / len(accuracies)
+        for accuracies in (
+            [each.before.robust for each in result.candidates if each.before],
+            [each.after.robust for each in result.candidates if each.after],
+            [each.standalone.robust for each in trained.candidates],
+        )
+    ]
+    return RuleResult(
+        rule=rule,
+        seed=result.config.seed,
+        epochs=result.branch.supernet.epochs,
+        supernet=result.supernet_accuracy,
+        inherited=means[0],
+        finetuned=means[1],
+        alone=means[2],
+        orders=inheritance(trained),
+    )
+
+
+def table(result: SandwichResult) -> str:
+    """Return a row for each rule: its supernets, and how what candidates inherit ranks them, in Markdown.
+
+    Figures are means over the seeds; of each seed for the rank correlations.
+    """
     heads = ["an update trains", "epochs", "supernet, clean", "supernet, robust", "inherited robust"]
     heads += ["finetuned robust", "inherited and alone", "finetuned and alone", "inherited and finetuned"]
-    reached = _mean([each.standalone.robust for each in alone.candidates])
-    rows = [
-        f"{len(alone.candidates)} candidates, alone {reached} robust",
+    seeds = list(dict.fromkeys(row.seed for row in result.rows))
+    told = f"{result.candidates} candidates of {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    lines = [
+        f"{told}, {_percent([row.alone for row in result.rows])} robust when trained alone; {result.training:,} images "
+        f"of {result.data}, eps {result.eps}, {result.validation:,} held-out images; {result.device}",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
     ]
-    for rule, result in results.items():
-        whole, figure = result.supernet_accuracy, inheritance(beside(result, alone))
-        accuracies = ("–", "–") if whole is None else (f"{whole.clean:.1%}", f"{whole.robust:.1%}")
-        measured = [(each.before, each.after) for each in result.candidates]
-        means = [_mean([each.robust for each in column if each is not None]) for column in zip(*measured, strict=True)]
-        orders = (figure.inherited, figure.finetuned, figure.before_after)
-        cells = [rule, str(result.branch.supernet.epochs), *accuracies, *means]
-        cells += ["–" if order is None else f"{order:+.2f}" for order in orders]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+    for rule in dict.fromkeys(row.rule for row in result.rows):
+        rows = [row for row in result.rows if row.rule == rule]
+        whole = [row.supernet for row in rows if row.supernet is not None]
+        cells = [rule, str(rows[0].epochs)]
+        cells += [_percent([each.clean for each in whole]), _percent([each.robust for each in whole])]
+        cells += [_percent([row.inherited for row in rows]), _percent([row.finetuned for row in rows])]
+        for name in ("inherited", "finetuned", "before_after"):
+            orders = [getattr(row.orders, name) for row in rows]
+            cells.append(", ".join("–" if order is None else f"{order.value:+.2f}" for order in orders))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _mean(shares: list[float]) -> str:
-    return f"{sum(shares) / len(shares):.1%}"
+def _percent(shares: list[float]) -> str:
+    return f"{sum(shares) / len(shares):.1%}" if shares else "–"
+
+
+def _beside_others(document: Path, result: SandwichResult) -> SandwichResult:
+    """Return a result with the rows that a document has of other seeds. Raises SearchError if it is of another kind."""
+    if not document.exists():
+        return result
+    written = SandwichResult.load(document)
+    if any(getattr(written, name) != getattr(result, name) for name in type(result).model_fields if name != "rows"):
+        raise SearchError(f"{document}: expected no document or one of this measurement, got another's")
+    others = [row for row in written.rows if row.seed not in {row.seed for row in result.rows}]
+    return result.model_copy(update={"rows": tuple(sorted([*others, *result.rows], key=lambda row: row.seed))})
 
 
 @app.default
 def measure(
     *,
     output: Path,
+    document: Path | None = None,
     data: str = "digits",
     epochs: int = 5,
     candidates: int = 20,
@@ -159,6 +253,7 @@ def measure(
 
     Args:
         output: A folder for the searches and for what is trained alone.
+        document: A file for the figures, to which those of other seeds are added; by default there is none.
         data: Training images, which are made small: 8 pixels a side.
         epochs: Of the sandwiches; single paths have four times as many.
         candidates: How many are drawn, the same for each rule.
@@ -179,7 +274,22 @@ def measure(
     first = results["path"]
     recipe = first.branch.supernet.overridden({"name": "alone", "epochs": alone})
     trained = train_standalone(first, data, output / "alone", count=candidates, recipe=recipe)
-    print(table(results, trained))
+    measured = SandwichResult(
+        data=trained.data,
+        data_sha256=trained.data_sha256,
+        training=trained.training,
+        validation=trained.validation,
+        eps=eps,
+        candidates=candidates,
+        alone=alone,
+        software=trained.software,
+        device=trained.device,
+        rows=tuple(judged(rule, result, trained) for rule, result in results.items()),
+    )
+    if document is not None:
+        measured = _beside_others(document, measured)
+        measured.save(document)
+    print(table(measured))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import pytest
 
+from robnet_zoo.errors import SearchError
 from robnet_zoo.search.pipeline import Search
 from robnet_zoo.search.result import Accuracy
 from tests.search.studies import standalone, study
@@ -37,15 +38,42 @@ def test_digits_are_enough_for_the_searches(tmp_path):
     assert len(part.split[1]) >= 2 * config.evaluation.validation  # half for those that are trained alone
 
 
-def test_a_row_has_the_supernet_and_how_what_candidates_inherit_ranks_them():
+def measured(*seeds: int) -> sandwich.SandwichResult:
     def effect(spec, draw):
         robust = 0.2 + draw.random() / 10
         return Accuracy(clean=0.5, robust=robust), Accuracy(clean=0.6, robust=robust + 0.1), ()
 
     result = study(effect, n=6).model_copy(update={"supernet_accuracy": Accuracy(clean=0.75, robust=0.25)})
     alone = standalone(study(effect, n=5), lambda candidate: 0.9 - candidate.before.robust)
-    lines = sandwich.table({"path": result}, alone).splitlines()
-    assert lines[0].startswith("5 candidates, alone ")
+    row = sandwich.judged("path", result, alone)
+    return sandwich.SandwichResult(
+        data="made_up.npz",
+        data_sha256="00" * 32,
+        training=100,
+        validation=50,
+        eps="8/255",
+        candidates=5,
+        alone=3,
+        software={},
+        device="none",
+        rows=tuple(row.model_copy(update={"seed": seed}) for seed in seeds),
+    )
+
+
+def test_a_row_has_the_supernet_and_how_what_candidates_inherit_ranks_them():
+    lines = sandwich.table(measured(0)).splitlines()
+    assert lines[0].startswith("5 candidates of 1 seed, ")
     row = lines[4].split(" | ")
-    assert row[:4] == ["| path", str(result.branch.supernet.epochs), "75.0%", "25.0%"]
+    assert row[:4] == ["| path", "30", "75.0%", "25.0%"]
     assert [cell[:5] for cell in row[6:]] == ["-1.00", "-1.00", "+1.00"]
+    both = sandwich.table(measured(0, 1)).splitlines()
+    assert both[4].split(" | ")[6] == "-1.00, -1.00"
+
+
+def test_a_document_keeps_the_rows_of_other_seeds_and_takes_none_of_other_images(tmp_path):
+    document = tmp_path / "rules.json"
+    measured(1, 2).save(document)
+    both = sandwich._beside_others(document, measured(0, 2))
+    assert [row.seed for row in both.rows] == [0, 1, 2]
+    with pytest.raises(SearchError, match=r"rules.json: expected no document or one of this measurement"):
+        sandwich._beside_others(document, measured(0).model_copy(update={"training": 99}))
