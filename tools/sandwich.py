@@ -16,8 +16,10 @@ from typing import Annotated, Literal
 import cyclopts
 from pydantic import Field
 
+from robnet_zoo.benchmarks.protocol import Sha256
 from robnet_zoo.core.documents import Document, Tuple, exactly
 from robnet_zoo.core.units import LinfPixels, Share, fraction
+from robnet_zoo.core.wording import counted
 from robnet_zoo.errors import SearchError
 from robnet_zoo.genotype.genotype import NetworkConfig
 from robnet_zoo.search.analysis.inheritance import Inheritance, inheritance
@@ -71,20 +73,21 @@ class SandwichResult(Document):
         data, data_sha256: of the images.
         training, validation: on how many of them a supernet is trained, and a candidate measured.
         eps: of all attacks.
-        candidates: how many.
-        alone: the epochs of those that are trained alone.
+        epochs, alone_epochs: of the sandwiches, and of candidates that are trained alone.
+        candidates: how many, of each seed.
         software, device: what measured them.
         rows: by seed and rule.
     """
 
     schema_version: Annotated[Literal[1], exactly(1)] = 1
     data: str
-    data_sha256: str
+    data_sha256: Sha256
     training: Annotated[int, Field(ge=1)]
     validation: Annotated[int, Field(ge=1)]
     eps: LinfPixels
+    epochs: Annotated[int, Field(ge=1)]
+    alone_epochs: Annotated[int, Field(ge=1)]
     candidates: Annotated[int, Field(ge=4)]
-    alone: Annotated[int, Field(ge=1)]
     software: dict[str, str]
     device: str
     rows: Tuple[RuleResult] = ()
@@ -194,15 +197,16 @@ def judged(rule: str, result: StudyResult, alone: StandaloneResult) -> RuleResul
 def table(result: SandwichResult) -> str:
     """Return a row for each rule: its supernets, and how what candidates inherit ranks them, in Markdown.
 
-    Figures are means over the seeds; of each seed for the rank correlations.
+    Figures are means over the seeds, but for the rank correlations, which are those of each seed.
     """
     heads = ["an update trains", "epochs", "supernet, clean", "supernet, robust", "inherited robust"]
     heads += ["finetuned robust", "inherited and alone", "finetuned and alone", "inherited and finetuned"]
     seeds = list(dict.fromkeys(row.seed for row in result.rows))
-    told = f"{result.candidates} candidates of {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    told = f"{result.candidates} candidates for seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     lines = [
-        f"{told}, {_percent([row.alone for row in result.rows])} robust when trained alone; {result.training:,} images "
-        f"of {result.data}, eps {result.eps}, {result.validation:,} held-out images; {result.device}",
+        f"{told}, {_percent([row.alone for row in result.rows])} robust when trained alone for "
+        f"{counted(result.alone_epochs, 'epoch')}; {result.training:,} images of {result.data} at 8 pixels, eps "
+        f"{result.eps}, {result.validation:,} held-out images; {result.device}",
         "",
         f"| {' | '.join(heads)} |",
         "|---" * len(heads) + "|",
@@ -224,13 +228,23 @@ def _percent(shares: list[float]) -> str:
     return f"{sum(shares) / len(shares):.1%}" if shares else "–"
 
 
-def _beside_others(document: Path, result: SandwichResult) -> SandwichResult:
-    """Return a result with the rows that a document has of other seeds. Raises SearchError if it is of another kind."""
+def _written(document: Path, expected: Mapping[str, object]) -> SandwichResult | None:
+    """Return what is in a document, if there is one. Raises SearchError if a field has not the value expected of it."""
     if not document.exists():
-        return result
+        return None
     written = SandwichResult.load(document)
-    if any(getattr(written, name) != getattr(result, name) for name in type(result).model_fields if name != "rows"):
-        raise SearchError(f"{document}: expected no document or one of this measurement, got another's")
+    for name, value in expected.items():
+        if getattr(written, name) != value:
+            got = getattr(written, name)
+            raise SearchError(f"{document}: expected no document or one whose {name} is {value}, got {got}")
+    return written
+
+
+def _beside_others(document: Path, result: SandwichResult) -> SandwichResult:
+    """Return a result with the rows that a document has of other seeds. Raises SearchError for one of another kind."""
+    written = _written(document, {name: getattr(result, name) for name in type(result).model_fields if name != "rows"})
+    if written is None:
+        return result
     others = [row for row in written.rows if row.seed not in {row.seed for row in result.rows}]
     return result.model_copy(update={"rows": tuple(sorted([*others, *result.rows], key=lambda row: row.seed))})
 
@@ -263,6 +277,15 @@ def measure(
         images: How many training images the supernets see; by default all.
         validation: How many held-out images measure a candidate; as many others measure those trained alone.
     """
+    asked = {
+        "validation": validation,
+        "eps": eps,
+        "epochs": epochs,
+        "alone_epochs": alone,
+        "candidates": candidates,
+    }
+    if document is not None:
+        _written(document, asked)
     results = {}
     for rule in RULES:
         chosen = config(
@@ -278,10 +301,7 @@ def measure(
         data=trained.data,
         data_sha256=trained.data_sha256,
         training=trained.training,
-        validation=trained.validation,
-        eps=eps,
-        candidates=candidates,
-        alone=alone,
+        **asked,
         software=trained.software,
         device=trained.device,
         rows=tuple(judged(rule, result, trained) for rule, result in results.items()),

@@ -214,9 +214,10 @@ class Result(Document):
 
     def _turns_problem(self) -> str:
         """Return what is wrong with the attacks that took turns, whose costs are added image by image, or nothing."""
+        parts = [part for part in self.in_turn if part.correct]
         for key in COSTS:
-            without = [part.attack for part in self.in_turn if part.correct and not getattr(part, key)]
-            if 0 < len(without) < len(self.in_turn):
+            without = [part.attack for part in parts if not getattr(part, key)]
+            if 0 < len(without) < len(parts):
                 return f"expected {key} of all attacks in turn or of none, got none of {', '.join(without)}"
         return ""
 

@@ -253,7 +253,7 @@ def score(
     table: Annotated[Path | None, Parameter(negative=())] = None,
     supernet: Annotated[Path | None, Parameter(negative=())] = None,
     data: str,
-    robust: str = "robust",
+    robust: str | None = None,
     scores: tuple[str, ...] | None = None,
     channels: int | None = None,
     pixels: int | None = None,
@@ -273,7 +273,7 @@ def score(
         table: In place of a study, a table as for `search findings`, with a column `genotype` or `spec`.
         supernet: The folder of the study's supernet, or its model.safetensors: candidates inherit its weights.
         data: Images to score on, as for `train`.
-        robust: The table's column of robust accuracies.
+        robust: The table's column of robust accuracies; by default `robust`.
         scores: Some of convolutions, parameters, fsp_distance, gradient_norm, input_gradient_norm, input_alignment,
             consistency, robust_ntk_trace; by default all.
         channels: C of the networks of a table's cells; by default 8.
@@ -288,13 +288,15 @@ def score(
         raise SearchError(f"expected a study or --table, got {'neither' if study is None else 'both'}")
     sizes = {"channels": channels, "pixels": pixels}
     given = {key: value for key, value in sizes.items() if value is not None}
-    if study is not None and given:
-        raise SearchError(f"--{next(iter(given))}: expected none with a study, whose networks are the search's")
+    of_tables = [*given, *(["robust"] if robust is not None else [])]
+    if study is not None and of_tables:
+        raise SearchError(f"--{of_tables[0]}: expected --table with it, got a study")
     if table is not None and supernet is not None:
         raise SearchError("--supernet: expected a study with it, got --table, whose cells have no supernet")
     with starting(shown=not quiet):
         from robnet_zoo.data import load
         from robnet_zoo.reports.search.scores import score_summary, score_table
+        from robnet_zoo.search.analysis.tables import ROBUST
         from robnet_zoo.search.ranking import RankingSize, rank_study, rank_table
         from robnet_zoo.search.scores import SCORES
 
@@ -302,7 +304,9 @@ def score(
     chosen = tuple(SCORES) if scores is None else scores
     if table is not None:
         size = RankingSize.parse(given | {"images": images, "draws": draws, "seed": seed})
-        result = rank_table(table, loaded, robust=robust, size=size, scores=chosen, output=output, progress=not quiet)
+        result = rank_table(
+            table, loaded, robust=robust or ROBUST, size=size, scores=chosen, output=output, progress=not quiet
+        )
     else:
         assert study is not None
         result = rank_study(

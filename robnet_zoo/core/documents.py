@@ -34,17 +34,8 @@ from robnet_zoo.errors import MAX_PROBLEMS, DocumentError, RobnetZooError
 MAX_BYTES = 64 * 2**20  # a results document of 10,000 images with its ledger takes about 10 MB
 MAX_SHOWN = 60  # characters of a value in a message
 
-
-def _ordered(value: Any) -> Any:
-    """Refuse what pydantic would take for a list, though it has no order."""
-    if isinstance(value, set | frozenset):
-        raise PydanticKnownError("tuple_type")
-    return value
-
-
 Item = TypeVar("Item")
-# JSON arrays are lists; everything else is strict.
-Tuple = Annotated[tuple[Item, ...], Field(strict=False), BeforeValidator(_ordered)]
+Tuple = Annotated[tuple[Item, ...], Field(strict=False)]  # JSON arrays are lists; everything else is strict
 Place = tuple[str | int, ...]  # the keys and positions that lead to a part of a document
 Problem = tuple[Place, str]
 
@@ -80,6 +71,10 @@ class Document(BaseModel):
         fields = cls.model_fields
         strange = _first(key for key in data if key not in fields)
         unknown = _unknown_keys(strange, fields)
+        if sets := [
+            key for key, value in data.items() if isinstance(value, set | frozenset)
+        ]:  # pydantic takes any order
+            raise problems_error([*unknown, *(((key,), f"expected a list, got {shown(data[key])}") for key in sets)])
         try:
             document = handler({key: _plain(value) for key, value in data.items() if key in fields})
         except ValidationError as error:

@@ -79,7 +79,8 @@ class Images:
 
     @cached_property
     def sha256(self) -> str:
-        """Return the sha256 of shape, pixels (NCHW) and labels, for picture files that of their listing and labels.
+        """Return the sha256 of shape, pixels (NCHW) and labels, for picture files of their names, sizes, parts of
+        their bytes, and labels.
 
         It does not depend on the file that the images were read from.
         """

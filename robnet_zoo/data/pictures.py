@@ -21,7 +21,7 @@ from robnet_zoo.errors import DataError
 
 MARGIN = 256 / 224  # the shorter side before a centre crop of 1: ImageNet's convention
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random resized crop (Szegedy et al., 2015)
-FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "TIFF", "GIF")  # Pillow starts Ghostscript for others
+FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "TIFF", "GIF")  # not EPS, for which Pillow starts Ghostscript
 BLOCK = 4096  # bytes
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of grey
 # Pillow's ways to refuse a file, or to stumble over a damaged one.
@@ -60,7 +60,7 @@ def decode(file: Path) -> Image.Image:
     except DataError:
         raise
     except READING_ERRORS as error:
-        raise DataError(f"{file}: expected a picture that can be read, got: {error}") from error
+        raise DataError(f"{file}: expected a picture that can be read ({', '.join(FORMATS)}), got: {error}") from error
 
 
 def _in_rgb(file: Path, picture: Image.Image) -> Image.Image:
@@ -123,16 +123,25 @@ class PictureFiles:
 
     def digest(self) -> str:
         """Return the sha256 of each file's name, size and bytes: the first, middle and last 4,096, not a million whole
-        pictures."""
+        pictures. Raises DataError for a file that cannot be read."""
         digest = hashlib.sha256(repr(self.side).encode())
-        for name in self.files:
+        with ThreadPoolExecutor(self.threads) as pool:
+            for part in pool.map(self._sampled, self.files):
+                digest.update(part)
+        return digest.hexdigest()
+
+    def _sampled(self, name: str) -> bytes:
+        """Return a file's name, its size and three blocks of its bytes."""
+        try:
             with (self.root / name).open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                digest.update(os.fsencode(f"{name}\0{size}\0"))
+                parts = [os.fsencode(f"{name}\0{size}\0")]
                 for offset in sorted({0, max(size - BLOCK, 0) // 2, max(size - BLOCK, 0)}):
                     file.seek(offset)
-                    digest.update(file.read(BLOCK))
-        return digest.hexdigest()
+                    parts.append(file.read(BLOCK))
+        except OSError as error:
+            raise DataError(f"{self.root / name}: expected a picture that can be read, got: {error}") from error
+        return b"".join(parts)
 
     def _decoded(self, indices: Sequence[int], draws: Sequence[Sequence[float] | None]) -> Tensor:
         if not indices:

@@ -60,9 +60,9 @@ export function listenToAttacks({ h, field, start }) {
     const label = key.replaceAll("_", " ");
     if (schema.enum) return h("div", { className: "field" }, ...field(label, schema.enum.map((value) => [value, value]), schema.default, { key: `attack ${key}`, name: `parameter ${key}` }, () => {}));
     const list = schema.type === "array";
-    return text(label, `parameter ${key}`.replaceAll(" ", "-"), list ? schema.default.join(", ") : String(schema.default ?? ""), {
+    return text(label, `parameter ${key}`.replaceAll(" ", "-"), list ? (schema.default ?? []).join(", ") : String(schema.default ?? ""), {
       name: `parameter ${key}`, type: isNumber(schema) ? "number" : "text", step: schema.type === "integer" ? 1 : "any",
-      required: !list && !schema.optional, placeholder: list ? schema.items.enum.join(", ") : schema.optional ? "none" : "",
+      required: !list && !schema.optional, placeholder: list ? (schema.items?.enum ?? []).join(", ") : schema.optional ? "none" : "",
     });
   }
 

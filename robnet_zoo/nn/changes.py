@@ -40,9 +40,14 @@ def change_in(network: Network, *, head: bool = False) -> str:
 
 
 def build_of(network: Network) -> tuple[object, ...]:
-    """Return what stays equal while a network's modules, their classes, hooks and methods stay what they are."""
+    """Return what stays equal while a network's modules, their kinds, hooks and methods stay what they are."""
     return tuple(
-        (id(module), type(module), "forward" in vars(module), any(vars(module)[hooks] for hooks in HOOKS))
+        (
+            id(module),
+            _kind(module),
+            tuple(id(vars(module).get(method)) for method in METHODS),
+            tuple(id(hook) for hooks in HOOKS for hook in vars(module)[hooks].values()),
+        )
         for module in network.modules()
     )
 

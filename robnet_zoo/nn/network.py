@@ -29,6 +29,12 @@ from robnet_zoo.nn.layers import Denoising, build, zero_node
 MOST = 2**31 - 1  # classes or channels
 
 
+def check_floating(images: Tensor) -> None:
+    """Raise ModelError for images of integers, whose 0 to 255 would be taken for values in [0, 1]."""
+    if not images.is_floating_point():
+        raise ModelError(f"expected images of floating point in [0, 1], got {images.dtype}")
+
+
 class EdgeModule(nn.ModuleDict):
     """The operations of one edge, by name; their outputs are summed."""
 
@@ -241,12 +247,14 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
     checkpointing requires.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
-    kept = [(statistic, statistic.clone()) for norm in norms for statistic in norm.buffers(recurse=False)]
+    # Their `data`, since a later backward pass holds the buffers without reading them.
+    statistics = [statistic.data for norm in norms for statistic in norm.buffers(recurse=False)]
+    values = [statistic.clone() for statistic in statistics]
     try:
         yield
     finally:
-        for statistic, value in kept:
-            statistic.data.copy_(value)  # `data`, as a backward pass to come holds it, though it does not read it
+        if statistics:
+            torch._foreach_copy_(statistics, values)
 
 
 def _feature_info(plan: Blueprint) -> list[dict[str, Any]]:

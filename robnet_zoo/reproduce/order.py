@@ -43,7 +43,7 @@ class Pair:
 
 
 def _varies(estimate: IntervalEstimate) -> bool:
-    """Return whether an interval has a width; it has none where all trainings and images agree."""
+    """Return whether an interval has a width; without variance between trainings and between images it has none."""
     low, high = estimate.interval
     return high - low > ROUNDING
 

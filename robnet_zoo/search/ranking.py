@@ -22,7 +22,6 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from scipy import stats
-from torch import Tensor
 
 from robnet_zoo.benchmarks.journal import Journal
 from robnet_zoo.core.documents import Document, Tuple, nearest, shown
@@ -34,7 +33,7 @@ from robnet_zoo.core.units import LinfPixels, in_image_units
 from robnet_zoo.data import Images, check_fits, resized
 from robnet_zoo.errors import ArgumentError, DataError, SearchError
 from robnet_zoo.genotype.genotype import Genotype
-from robnet_zoo.nn.compiler import compile
+from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.nn.network import Network
 from robnet_zoo.search.analysis.estimates import Floats, at_least
 from robnet_zoo.search.analysis.tables import ROBUST, read_specs
@@ -186,14 +185,18 @@ def rank_study(
         scores, output, progress: as `rank_table` takes them.
 
     Raises:
-        ArgumentError: an unknown score, or several draws of inherited weights.
-        SearchError: fewer finetuned candidates than LEAST, weights that are not those of the study's supernet, or a
-            score that is not finite.
+        ArgumentError: an unknown score, fewer than 2 images, or several draws of inherited weights.
+        SearchError: fewer finetuned candidates than LEAST, images that are not square, weights that are not those of
+            the study's supernet, or a score that is not finite.
         DocumentError: a file that is not a study, or a journal of another run.
         DataError: too few images, or images that do not fit the network.
     """
     study, names = StudyResult.load(path), _names(scores)
     network = study.branch.network
+    if count < 2:
+        raise ArgumentError(f"count: expected 2 or more images, got {count}")
+    if network.input_size[1] != network.input_size[2]:
+        raise SearchError(f"{os.fsdecode(path)}: expected a search on square images, got {network.input_size}")
     size = RankingSize(
         channels=network.channels,
         pixels=network.input_size[1],
@@ -209,15 +212,16 @@ def rank_study(
     if supernet is not None:
         if draws > 1:
             raise ArgumentError(f"draws: expected 1 of inherited weights, got {draws}")
-        drawn = _inherited(_weights(Path(supernet), study))
+        whole = _supernet(Path(supernet), study)
+        drawn = lambda spec, _: subnetwork(whole, spec)  # noqa: E731
         told["supernet_state_sha256"] = study.supernet_state_sha256
     batch = _batch(images, size)
     check_fits(batch, input_size=network.input_size, num_classes=network.num_classes)
     return _ranked(candidates, batch, images, names, size, drawn, told, output=output, progress=progress)
 
 
-def _weights(path: Path, study: StudyResult) -> dict[str, Tensor]:
-    """Return the state dict of a study's supernet. Raises SearchError for anything else."""
+def _supernet(path: Path, study: StudyResult) -> Network:
+    """Return a study's supernet. Raises SearchError for any other weights."""
     file = path / MODEL if os.path.isdir(path) else path
     try:
         state = load_file(file)
@@ -226,22 +230,15 @@ def _weights(path: Path, study: StudyResult) -> dict[str, Tensor]:
     if (sha256 := state_sha256(state)) != study.supernet_state_sha256:
         wanted = study.supernet_state_sha256[:12]
         raise SearchError(f"{file}: expected the study's supernet, state sha256 {wanted}, got {sha256[:12]}")
-    return state
+    whole = _random(study.space.supernet(), 0)
+    whole.load_state_dict(state)
+    return whole
 
 
 def _random(spec: Genotype, seed: int) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # torch's initialisation takes no generator
         return compile(spec)
-
-
-def _inherited(state: Mapping[str, Tensor]) -> Drawn:
-    def drawn(spec: Genotype, _seed: int) -> Network:
-        network = compile(spec)
-        network.load_state_dict({key: state[key] for key in network.state_dict()})
-        return network
-
-    return drawn
 
 
 def _ranked(
@@ -267,7 +264,7 @@ def _ranked(
     key = [*told.values(), names, size.model_dump(mode="json"), images.sha256, sorted(software().items())]
     journal = None if output is None else output.with_name(f"{output.name}.journal")
     with Journal(journal, hashlib.sha256(json.dumps(key).encode()).hexdigest()) as kept:
-        with bar(total=len(cells), done=len(kept.entries), unit="cells", shown=progress) as shown_progress:
+        with bar(total=len(cells), done=len(kept.entries), unit="architectures", shown=progress) as shown_progress:
             for spec, _ in cells[len(kept.entries) :]:
                 kept.add(_scored(spec, batch, names, size, drawn))
                 shown_progress.update()

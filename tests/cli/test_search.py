@@ -21,7 +21,8 @@ def test_unknown_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "expected a study or --table, got neither"),
         (["study.json", "--table", "cells.csv"], "expected a study or --table, got both"),
-        (["study.json", "--channels", "4"], "--channels: expected none with a study, whose networks are the search's"),
+        (["study.json", "--channels", "4"], "--channels: expected --table with it, got a study"),
+        (["study.json", "--robust", "pgd20"], "--robust: expected --table with it, got a study"),
         (["--table", "cells.csv", "--supernet", "run"], "--supernet: expected a study with it, got --table"),
     ],
 )

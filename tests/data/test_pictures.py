@@ -127,10 +127,24 @@ def test_picture_files_split_and_index_like_pixels_in_memory(tmp_path):
     assert data.load(f"imagenet-val:{tmp_path}").sha256 != before
 
 
-def test_the_digest_tells_files_of_one_size_apart(tmp_path):
+@pytest.mark.parametrize("row", [0, 50, 99])
+def test_the_digest_tells_files_of_one_size_apart(tmp_path, row):
+    hashes = []
     for red in (1, 2):
         folder = tmp_path / str(red) / "val" / "0"
         folder.mkdir(parents=True)
-        Image.new("RGB", (30, 20), (red, 0, 0)).save(folder / "a.bmp")
-    assert len({(tmp_path / str(red) / "val" / "0" / "a.bmp").stat().st_size for red in (1, 2)}) == 1
-    assert data.load(f"imagenet-val:{tmp_path / '1'}").sha256 != data.load(f"imagenet-val:{tmp_path / '2'}").sha256
+        colours = np.zeros((100, 100, 3), np.uint8)
+        colours[row, :, 0] = red
+        Image.fromarray(colours).save(folder / "a.bmp")  # not compressed: 30 kB
+        hashes.append(data.load(f"imagenet-val:{tmp_path / str(red)}").sha256)
+    assert hashes[0] != hashes[1]
+
+
+def test_a_picture_that_vanishes_is_one_line(tmp_path):
+    folder = tmp_path / "val" / "0"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (30, 20)).save(folder / "a.png")
+    images = data.load(f"imagenet-val:{tmp_path}")
+    (folder / "a.png").unlink()
+    with pytest.raises(DataError, match=r"a\.png: expected a picture that can be read, got: "):
+        images.sha256  # noqa: B018

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 from robnet_zoo import data
+from robnet_zoo.cli import main
 from robnet_zoo.errors import ArgumentError, DataError, DocumentError, SearchError
 from robnet_zoo.nn.compiler import compile, subnetwork
 from robnet_zoo.search import ranking
@@ -158,6 +159,11 @@ def study(tmp_path: Path) -> StudyResult:
     return result
 
 
+def values(result: RankingResult, score: str) -> tuple[float, ...]:
+    (ranking,) = (each for each in result.rankings if each.score == score)
+    return ranking.values
+
+
 def test_candidates_are_scored_at_the_weights_that_they_inherit(study: StudyResult, tmp_path: Path) -> None:
     run = {"count": 4, "scores": SCORES}
     path, supernet = tmp_path / "study.json", tmp_path / "supernet"
@@ -167,18 +173,44 @@ def test_candidates_are_scored_at_the_weights_that_they_inherit(study: StudyResu
     assert (inherited.size.channels, inherited.size.pixels) == (4, 32)
     whole = compile(study.space.supernet())
     whole.load_state_dict(load_file(supernet / "model.safetensors"))
-    norms, expected = inherited.rankings[2].values, []
+    norms, expected = values(inherited, "input_gradient_norm"), []
     pictures, labels = data.resized(images()[:4], 32).batch(slice(4))
     for candidate in study.candidates:
         network = subnetwork(whole, study.spec(candidate))
         expected.append(input_gradient_norm(Scoring(network, pictures, labels, 8 / 255)))
     assert norms == pytest.approx(expected, rel=1e-4)
     of_the_file = rank_study(path, images(), supernet=supernet / "model.safetensors", **run)  # type: ignore[arg-type]
-    assert of_the_file.rankings[2].values == norms
+    assert values(of_the_file, "input_gradient_norm") == norms
     random_weights = rank_study(path, images(), **run)  # type: ignore[arg-type]
     assert random_weights.supernet_state_sha256 is None
-    assert random_weights.rankings[1].values == inherited.rankings[1].values
-    assert random_weights.rankings[2].values != norms
+    assert values(random_weights, "parameters") == values(inherited, "parameters")
+    assert values(random_weights, "input_gradient_norm") != norms
+
+
+def test_the_command_ranks_a_study_and_goes_on_only_with_the_same_weights(
+    study: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--data", "digits", "--images", "4", "--scores", "parameters"]
+    words = ["search", "score", "study.json", *given, "-o", "scores.json"]
+    scored, calls = ranking._scored, list[Any]()
+
+    def stopped(*arguments: Any) -> dict[str, Any]:
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return scored(*arguments)
+
+    monkeypatch.setattr(ranking, "_scored", stopped)
+    with pytest.raises(SystemExit):
+        main(words)
+    with pytest.raises(SystemExit):
+        main([*words, "--supernet", "supernet"])
+    assert "expected the journal of this run" in capsys.readouterr().err
+    main(words)
+    assert len(calls) == 12 + 1
+    assert "12 architectures in 0 minutes" in capsys.readouterr().out
+    assert RankingResult.load("scores.json").n == len(study.candidates)
 
 
 def test_what_is_no_study_with_its_supernet_is_one_line(study: StudyResult, tmp_path: Path) -> None:

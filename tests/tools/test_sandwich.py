@@ -52,22 +52,25 @@ def measured(*seeds: int) -> sandwich.SandwichResult:
         training=100,
         validation=50,
         eps="8/255",
+        epochs=30,
+        alone_epochs=3,
         candidates=5,
-        alone=3,
         software={},
         device="none",
-        rows=tuple(row.model_copy(update={"seed": seed}) for seed in seeds),
+        rows=tuple(row.model_copy(update={"seed": seed, "finetuned": 0.1 + 0.1 * seed}) for seed in seeds),
     )
 
 
 def test_a_row_has_the_supernet_and_how_what_candidates_inherit_ranks_them():
     lines = sandwich.table(measured(0)).splitlines()
-    assert lines[0].startswith("5 candidates of 1 seed, ")
+    assert lines[0].startswith("5 candidates for seed 0, ")
     row = lines[4].split(" | ")
     assert row[:4] == ["| path", "30", "75.0%", "25.0%"]
     assert [cell[:5] for cell in row[6:]] == ["-1.00", "-1.00", "+1.00"]
+    assert row[5] == "10.0%"
     both = sandwich.table(measured(0, 1)).splitlines()
-    assert both[4].split(" | ")[6] == "-1.00, -1.00"
+    assert both[0].startswith("5 candidates for seeds 0, 1, ")
+    assert both[4].split(" | ")[5:7] == ["15.0%", "-1.00, -1.00"]
 
 
 def test_a_document_keeps_the_rows_of_other_seeds_and_takes_none_of_other_images(tmp_path):
@@ -75,5 +78,12 @@ def test_a_document_keeps_the_rows_of_other_seeds_and_takes_none_of_other_images
     measured(1, 2).save(document)
     both = sandwich._beside_others(document, measured(0, 2))
     assert [row.seed for row in both.rows] == [0, 1, 2]
-    with pytest.raises(SearchError, match=r"rules.json: expected no document or one of this measurement"):
-        sandwich._beside_others(document, measured(0).model_copy(update={"training": 99}))
+    with pytest.raises(SearchError, match=r"rules.json: expected no document or one whose epochs is 9, got 30"):
+        sandwich._beside_others(document, measured(0).model_copy(update={"epochs": 9}))
+
+
+def test_a_document_of_another_measurement_is_refused_before_anything_is_trained(tmp_path):
+    measured(1).save(tmp_path / "rules.json")
+    with pytest.raises(SearchError, match=r"rules.json: expected no document or one whose validation is 64, got 50"):
+        sandwich.measure(output=tmp_path / "work", document=tmp_path / "rules.json")
+    assert not (tmp_path / "work").exists()

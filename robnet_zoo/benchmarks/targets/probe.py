@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 
 from robnet_zoo.attacks import Classifier
-from robnet_zoo.attacks.gradient import gradient_of
 from robnet_zoo.benchmarks.targets.output import Logits, not_taken
 from robnet_zoo.benchmarks.targets.target import Target, is_narrow, traced_form
-from robnet_zoo.errors import AttackError, RobnetZooError, TargetError
+from robnet_zoo.errors import RobnetZooError, TargetError
+from robnet_zoo.nn.forms.parity import EXACT, HALF, Seen, differences, seen
 
 PROBED = 4  # images
-# Of the logits and of the gradients: the largest difference from the judge's, in the size of the latter. The first is
-# for float32, where TensorFloat-32 may be on; the second for bfloat16, whose steps are 1/256.
-EXACT, HALF = (1e-2, 0.2), (0.2, 0.8)
 NO_GRADIENTS = "its logits do not depend on the images by operations that have gradients"
 
 
@@ -69,13 +66,15 @@ def _compared(target: Target, shown: Tensor, *, fine: bool) -> Target:
     return target if _untrue(exact, shown, judged) else replace(target, fine=exact)
 
 
-def _untrue(proposer: Classifier, shown: Tensor, judged: tuple[Tensor, Tensor]) -> str:
+def _untrue(proposer: Classifier, shown: Tensor, judged: Seen) -> str:
     """Return in words how a proposer's answers or gradients differ from the judge's, or nothing."""
     proposed, why_not = _seen(proposer, shown)
     form = traced_form(proposer)
     if form is not None and form.why_not:
         return form.why_not
-    return why_not if proposed is None else _differences(proposed, judged, half=is_narrow(proposer))
+    if proposed is None:
+        return why_not
+    return differences(proposed, judged, allowed=HALF if is_narrow(proposer) else EXACT)
 
 
 def _output(target: Target, shown: Tensor) -> str:
@@ -95,39 +94,13 @@ def _output(target: Target, shown: Tensor) -> str:
     return ""
 
 
-def _seen(classifier: Classifier, shown: Tensor) -> tuple[tuple[Tensor, Tensor] | None, str]:
+def _seen(classifier: Classifier, shown: Tensor) -> tuple[Seen | None, str]:
     """Return the logits of images and the gradients of a weighted sum of them, or None and the reason."""
-    x = shown.clone().requires_grad_()
     try:
-        with torch.enable_grad():
-            logits = classifier(x)
-            weights = torch.linspace(1, 2, logits.shape[1]).cos().to(logits)  # (K,), all different
-            total = (logits * weights).sum()
-        return (logits.detach(), gradient_of(total, x)), ""
+        both = seen(classifier, shown)
     except torch.OutOfMemoryError:
         raise
-    except AttackError:
-        return None, NO_GRADIENTS
     except Exception as raised:  # whatever a module of others raises
         error = raised.__cause__ or raised
         return None, f"its gradients cannot be computed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def _differences(proposed: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor], *, half: bool) -> str:
-    """Return in words how a proposer's logits and gradients differ from the judge's, or nothing.
-
-    An image whose answer is not finite is passed over, where both agree about that.
-    """
-    for what, own, true, allowed in zip(
-        ("logits", "gradients"), proposed, judged, HALF if half else EXACT, strict=True
-    ):
-        if own.shape != true.shape:
-            return f"its {what} are {tuple(own.shape)} instead of {tuple(true.shape)}"
-        finite = true.flatten(1).isfinite().all(1)  # (N,)
-        away = (own - true).double().flatten(1)[finite].norm(dim=1)
-        size = true.double().flatten(1)[finite].norm(dim=1)
-        far = ~(away <= allowed * size)  # NaN too
-        if bool(far.any()):
-            share = float((away / size)[far].nan_to_num(nan=torch.inf).amax())
-            return f"its {what} of {int(far.sum())} of {len(true)} images are {share:.2g} of the model's own size away"
-    return ""
+    return (None, NO_GRADIENTS) if both[1] is None else (both, "")

@@ -11,7 +11,7 @@ from robnet_zoo.nn.changes import build_of
 from robnet_zoo.nn.compiler import for_inference
 from robnet_zoo.nn.forms.inference import InferenceNetwork
 from robnet_zoo.nn.forms.training import TrainingForm
-from robnet_zoo.nn.network import Network
+from robnet_zoo.nn.network import Network, check_floating
 
 BLOCK = 16  # channels that oneDNN takes at once, at most
 
@@ -42,6 +42,7 @@ class Cast(nn.Module):
         self.network, self.dtype, self.layout = network, dtype, safe_layout(network)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_floating(x)
         x = x.contiguous(memory_format=self.layout)
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits: Tensor = self.network(x)

@@ -24,17 +24,9 @@ from torch import Tensor, nn
 from robnet_zoo.genotype.blueprint import CellBlueprint, blueprint
 from robnet_zoo.genotype.layers import Block
 from robnet_zoo.nn.forms.folding import Affine, Derived, Fold, Halves, Step, fold
-from robnet_zoo.nn.forms.layout import (
-    Activation,
-    as_image,
-    check_floating,
-    every_second,
-    is_pointwise,
-    keep_layout,
-    pixels,
-)
+from robnet_zoo.nn.forms.layout import Activation, as_image, every_second, is_pointwise, keep_layout, pixels
 from robnet_zoo.nn.layers import zero_node
-from robnet_zoo.nn.network import CellModule, Network
+from robnet_zoo.nn.network import CellModule, Network, check_floating
 
 
 class Convolution(Derived):

@@ -12,14 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robnet_zoo.errors import ModelError
-
-
-def check_floating(images: Tensor) -> None:
-    """Raise ModelError for images of integers, which would be taken for numbers from 0 to 255 in [0, 1]."""
-    if not images.is_floating_point():
-        raise ModelError(f"expected images of floating point in [0, 1], got {images.dtype}")
-
 
 class Activation:
     """The output of a node: x, (N, C, H, W), and what is derived from it, at most once."""

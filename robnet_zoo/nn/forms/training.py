@@ -16,17 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robnet_zoo.nn.forms.layout import (
-    Activation,
-    as_image,
-    check_floating,
-    every_second,
-    is_pointwise,
-    keep_layout,
-    pixels,
-)
+from robnet_zoo.nn.forms.layout import Activation, as_image, every_second, is_pointwise, keep_layout, pixels
 from robnet_zoo.nn.layers import Denoising, FactorizedConv2d, zero_node
-from robnet_zoo.nn.network import CellModule, Network
+from robnet_zoo.nn.network import CellModule, Network, check_floating
 
 
 class TrainingForm(nn.Module):
@@ -103,8 +95,9 @@ def _operation(block: nn.Module, value: Activation, total: Tensor | None) -> Ten
         x = _layer(layer, x)
     if total is None:
         return x
-    is_own = bool(layers) and not isinstance(layers[-1], nn.ReLU)  # a rectifier's gradient is made of its output
-    return x.add_(total) if is_own else total + x
+    is_own = x is not value.x and x is not value.relu
+    # A rectifier's gradient is made of its output.
+    return x.add_(total) if is_own and not isinstance(block[-1], nn.ReLU) else total + x
 
 
 def _mixed(block: nn.Module, values: Sequence[Activation]) -> Tensor:

@@ -65,8 +65,8 @@ def against_eps(entries: Sequence[LabelledResult]) -> list[Chart]:
         titles = ", ".join(sorted(after(attack.title, protocol.before(attack.title)) for attack in protocol.attacks))
         for name, measurement in entry.measurements.items():
             if name != CLEAN:
-                alone = after(measurement.attack, entry.before(name))
-                title = f"{WORST} of {titles}" if name == WORST else alone
+                own = after(measurement.attack, entry.before(name))
+                title = f"{WORST} of {titles}" if name == WORST else own
                 title += "" if entry.norms == ("linf",) else f" ({', '.join(entry.norms)})"
                 point = _point(entry, _scale(entry) * protocol.eps_value, protocol.eps, measurement)
                 by_title.setdefault(f"Accuracy against eps: {title}, {entry.data}", []).append((entry, point))

@@ -1,4 +1,4 @@
-"""How cheap scores rank the cells of a table, side by side."""
+"""How cheap scores rank the cells of a table or the candidates of a study, side by side."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ def score_summary(result: RankingResult) -> str:
     lists = {words: [name for name in verdicts if verdicts[name] == verdict] for words, verdict in parts.items()}
     lists["against their direction"] = against
     listed = "; ".join(f"{words}: {', '.join(names) or 'none'}" for words, names in lists.items())
-    return f"{counted(result.n, 'cell')} in {result.seconds / 60:.0f} minutes; {listed}."
+    return f"{counted(result.n, 'architecture')} in {result.seconds / 60:.0f} minutes; {listed}."

@@ -37,9 +37,19 @@ def test_a_change_after_the_first_use_of_the_attacks_form_is_refused(tiny):
         parametrizations.weight_norm(network.stem[0][0])
         return lambda: parametrize.remove_parametrizations(network.stem[0][0], "weight")
 
+    def with_features_of_its_own(network):
+        own = network.forward_features
+        network.forward_features = lambda x: 3 * own(x)
+        return lambda: vars(network).pop("forward_features")
+
+    def padded_otherwise(network):
+        conv = network.stem[0][0]
+        conv.padding_mode = "circular"
+        return lambda: setattr(conv, "padding_mode", "zeros")
+
     network = compile(tiny).eval()
     attack_form(network, dtype=torch.float32)
-    for change in (hooked, parametrised):
+    for change in (hooked, parametrised, with_features_of_its_own, padded_otherwise):
         undo = change(network)
         with pytest.raises(ModelError, match="got one that was changed: "):
             attack_form(network, dtype=torch.float32)

@@ -244,20 +244,37 @@ class Blocked(torch.autograd.Function):
         return None
 
 
+class WithoutBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1
+
+
+def without_backward(self, x):
+    return self.conv(WithoutBackward.apply(x))
+
+
+def strange_elsewhere(self, x):
+    return self.conv(x) / (x.mean((1, 2, 3), keepdim=True) == IMAGES.to(x).mean((1, 2, 3), keepdim=True))
+
+
 def blocked(self, x):
     return self.conv(Blocked.apply(x))
 
 
+ELSEWHERE = "is of another function for images that it was not traced with:"
 REASONS = {
     counting: "it changes its own buffers, by aten.add_.Tensor",
     by_value: "it cannot be traced: ",
     by_number: "it cannot be traced: ",
     random: "it draws random numbers, by aten.rand_like.default",
     by_count: "its graph gives logits that are ",
-    by_numpy: "its graph gives logits that are ",
-    by_list: "its graph gives logits that are ",
-    straight_through: "its graph gives a gradient that is ",
-    blocked: "its graph gives a gradient where the classifier gives none",
+    by_numpy: f"its graph {ELSEWHERE} its logits of 3 of 3 images are ",
+    by_list: f"its graph {ELSEWHERE} its logits of 3 of 3 images are ",
+    straight_through: f"its graph {ELSEWHERE} its gradients of 3 of 3 images are ",
+    blocked: f"its graph {ELSEWHERE} it has gradients where the model has none",
+    without_backward: "its graph cannot be compared with it: ",
+    strange_elsewhere: "its graph cannot be compared with it: it gives no finite logits of random images",
 }
 
 
@@ -270,6 +287,14 @@ def test_a_module_whose_graph_would_not_be_its_function_is_used_itself_and_a_lin
     assert form.why_not.startswith(REASONS[function])
     assert form.why_not.isprintable()
     assert list(form.graphs.values()) == [None]
+
+
+def test_a_graph_that_was_asked_for_without_gradients_is_checked_with_them():
+    model = settled(Of(straight_through))
+    form = Traced(model)
+    with torch.inference_mode():
+        form(IMAGES)
+    assert "its gradients of 3 of 3 images" in form.why_not
 
 
 def test_a_users_module_is_left_as_it_was():
