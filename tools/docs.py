@@ -208,14 +208,12 @@ def strengths() -> str:
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for path in results_in(committed.ROBUSTNESS / "strong"):
         result = Result.load(path)
-        theirs = _autoattack(result, path)
-        ours = result.in_turn
+        ours, theirs = result.in_turn, result.measurement("autoattack")
         together = worst_case(ours)
         n = len(together.correct)
         alone = list(zip(together.correct, theirs.correct, strict=True)).count((0, 1))
         gradients = [sum(sum(part.backwards) for part in parts) / n for parts in (ours, [theirs])]
         seconds = [sum(part.seconds for part in parts) for parts in (ours, [theirs])]
-        same_run = theirs in result.measurements  # and so on one machine
         cells = (
             f"`{result.model.name}`",
             f"{result.data.name}, n = {n}",
@@ -224,7 +222,7 @@ def strengths() -> str:
             _missed(together, theirs),
             f"{alone}",
             *_costs(gradients),
-            *(_costs(seconds) if same_run else ("–", "–")),
+            *_costs(seconds),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -234,22 +232,6 @@ def _radius(protocol: Protocol) -> str:
     """Return the eps of a protocol, with its norm if that is not l-infinity."""
     norms = {attack.ball for attack in protocol.attacks} - {"linf"}
     return f"{protocol.eps}" + "".join(f" in {norm}" for norm in norms)
-
-
-def _autoattack(result: Result, path: Path) -> Measurement:
-    """Return what AutoAttack left of the images of a document: in this one, or in that of the bundled weights."""
-    if any(part.attack == "autoattack" for part in result.measurements):
-        return result.measurement("autoattack")
-    file = committed.ROBUSTNESS / f"{path.stem}.autoattack.json"
-    theirs = Result.load(file)
-    if _measured(theirs) != _measured(result):
-        raise ReportError(f"{file}: expected AutoAttack on the weights, images and eps of {path}, got others")
-    return theirs.measurement("autoattack")
-
-
-def _measured(result: Result) -> tuple[object, ...]:
-    """Return what outcomes are of: weights, images and radius."""
-    return result.model.weights, result.data.sha256, result.protocol.eps_value
 
 
 def _missed(ours: Measurement, theirs: Measurement) -> str:
@@ -271,7 +253,7 @@ def parts() -> str:
 
 def _parts(path: Path) -> str:
     whole_run = committed.ROBUSTNESS / "strong" / path.name  # on the same images
-    result, theirs = Result.load(path), _autoattack(Result.load(whole_run), whole_run)
+    result, theirs = Result.load(path), Result.load(whole_run).measurement("autoattack")
     heads = ["attack", "changed", "left", "left with Square", "AutoAttack alone", "gradients an image"]
     lines = [
         f"`{result.model.name}`, {result.data.name}, n = {result.data.n}, eps {_radius(result.protocol)}, "

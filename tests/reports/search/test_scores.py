@@ -40,5 +40,5 @@ def test_a_row_says_whether_a_score_beats_the_number_of_convolutions():
 )
 def test_the_line_says_what_beats_the_baseline_and_what_ranks_against_its_direction(spearman, beyond, words):
     line = score_summary(result(spearman, beyond))
-    assert line.startswith("10 cells in 2 minutes; ")
+    assert line.startswith("10 architectures in 2 minutes; ")
     assert words in line
