@@ -141,11 +141,11 @@ class Network(nn.Module):
         self.feature_info = _feature_info(plan)
         self.stem = nn.ModuleList(build(block) for block in plan.stem)
         self.cells = nn.ModuleList(CellModule(cell) for cell in plan.cells)
+        if plan.num_classes > 0 and not global_pool:
+            raise ModelError(f"global_pool='' gives no logits: expected num_classes=0 with it, got {plan.num_classes}")
         self._set_head(plan.num_classes, global_pool)
 
     def _set_head(self, num_classes: int, global_pool: str) -> None:
-        if num_classes > 0 and not global_pool:
-            raise ModelError(f"global_pool='' gives no logits: expected num_classes=0 with it, got {num_classes}")
         try:
             self.global_pool, self.classifier = create_classifier(self.num_features, num_classes, global_pool)
         except (AssertionError, AttributeError) as error:  # which timm raises for names that it does not know

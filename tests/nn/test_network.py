@@ -303,11 +303,10 @@ def test_no_pooling_with_classes_is_an_error() -> None:
 
 
 def test_a_head_that_is_refused_leaves_the_former_one(small: Network) -> None:
-    for classes, pool in ((7, ""), (7, "---")):
-        with pytest.raises(ModelError, match="global_pool"):
-            small.reset_classifier(classes, pool)
-        assert small.num_classes == 5
-        assert small(images(2, 3, 8, 8)).shape == (2, 5)
+    with pytest.raises(ModelError, match="global_pool"):
+        small.reset_classifier(7, "---")
+    assert small.num_classes == 5
+    assert small(images(2, 3, 8, 8)).shape == (2, 5)
 
 
 # Other tools
