@@ -71,9 +71,8 @@ class Document(BaseModel):
         fields = cls.model_fields
         strange = _first(key for key in data if key not in fields)
         unknown = _unknown_keys(strange, fields)
-        if sets := [
-            key for key, value in data.items() if isinstance(value, set | frozenset)
-        ]:  # pydantic takes any order
+        sets = [key for key, value in data.items() if isinstance(value, set | frozenset)]
+        if sets:  # which pydantic would put in any order
             raise problems_error([*unknown, *(((key,), f"expected a list, got {shown(data[key])}") for key in sets)])
         try:
             document = handler({key: _plain(value) for key, value in data.items() if key in fields})

@@ -77,9 +77,8 @@ def test_what_accuracy_is_made_of_ranks_perfectly_and_a_score_that_falls_is_turn
     assert turned.beyond.value == pytest.approx(expected - 1)
 
 
-def test_a_run_that_is_stopped_continues_to_the_same_numbers(
-    result: RankingResult, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def stop_at_the_fifth(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Interrupt the scoring of the fifth architecture; return the arguments of all that are begun."""
     scored, calls = ranking._scored, list[Any]()
 
     def stopped(*arguments: Any) -> dict[str, Any]:
@@ -88,8 +87,15 @@ def test_a_run_that_is_stopped_continues_to_the_same_numbers(
             raise KeyboardInterrupt
         return scored(*arguments)
 
-    run = {"size": SIZE, "scores": SCORES, "output": tmp_path / "scores.json"}
     monkeypatch.setattr(ranking, "_scored", stopped)
+    return calls
+
+
+def test_a_run_that_is_stopped_continues_to_the_same_numbers(
+    result: RankingResult, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {"size": SIZE, "scores": SCORES, "output": tmp_path / "scores.json"}
+    calls = stop_at_the_fifth(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         rank_table(table, images(), **run)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json.journal"]
@@ -193,15 +199,7 @@ def test_the_command_ranks_a_study_and_goes_on_only_with_the_same_weights(
     monkeypatch.chdir(tmp_path)
     given = ["--data", "digits", "--images", "4", "--scores", "parameters"]
     words = ["search", "score", "study.json", *given, "-o", "scores.json"]
-    scored, calls = ranking._scored, list[Any]()
-
-    def stopped(*arguments: Any) -> dict[str, Any]:
-        calls.append(arguments)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return scored(*arguments)
-
-    monkeypatch.setattr(ranking, "_scored", stopped)
+    calls = stop_at_the_fifth(monkeypatch)
     with pytest.raises(SystemExit):
         main(words)
     with pytest.raises(SystemExit):

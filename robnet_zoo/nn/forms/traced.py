@@ -9,9 +9,9 @@ others: modules of timm, of a user, and ONNX graphs that were rebuilt in torch. 
 - networks of convolutions run in channels-last layout (figures: `benchmarks/speed/attacks.py`).
 
 A graph holds what Python did when it was traced, so it is kept only if that cannot change: a classifier that decides by
-the values of images, draws random numbers or writes into its buffers has no form. Nor has one whose logits or gradients
-of random images are another's than its graph's, as where NumPy computes a part or an `autograd.Function` has a gradient
-of its own (`robnet_zoo.nn.forms.parity` says how far they may differ).
+the values of images, draws random numbers or writes into its buffers has no form. Nor has one whose graph gives other
+logits or gradients of random images, as where NumPy computes a part or an `autograd.Function` has a gradient of its own
+(`robnet_zoo.nn.forms.parity` says how far they may differ).
 """
 
 from __future__ import annotations
